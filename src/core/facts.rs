@@ -1,0 +1,126 @@
+//! What is known of a namespace when a decision is taken: what its annotations say, what stands in it, and what
+//! this process did there.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::annotations::Reading;
+use super::backoff::Backoff;
+use super::plan::WriteCause;
+use super::request::Request;
+
+/// A writer that lets go for this long is met with an immediate repair again.
+const REPAIRS_FORGOTTEN: SignedDuration = SignedDuration::from_mins(20);
+
+/// Whose a Secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This instance's.
+    Ours,
+    /// Another instance's, named.
+    Instance(Box<str>),
+    /// Somebody else's.
+    Stranger,
+}
+
+/// The times of a Secret, as its annotations have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When its earliest live entry expires.
+    pub expires_at: Timestamp,
+    /// When it is due for a rewrite.
+    pub refresh_after: Timestamp,
+}
+
+/// What is known of a Secret of an allowed name, all of it from its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Its resource version, comparable within one cluster
+    /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+    pub resource_version: u64,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Our Apply entry owns every field that we apply.
+    pub intact: bool,
+    /// Our Apply entry owns the data, whatever of the metadata was changed.
+    pub data_intact: bool,
+    /// Somebody set the field `immutable`.
+    pub immutable: bool,
+    /// Its times, if both can be read.
+    pub times: Option<Times>,
+    /// What was applied, if it can be read and names this instance.
+    pub applied: Option<Arc<Request>>,
+}
+
+/// What this process remembers of its own doings in a namespace. Empty after a start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The resource version that our last write left.
+    pub written: Option<u64>,
+    /// Which tokens it wrote.
+    pub fingerprint: Option<u64>,
+    /// When what it wrote is due, whatever the annotations say by now.
+    pub due: Option<Timestamp>,
+    /// Failed tries in a row.
+    pub failures: u32,
+    /// Not before then.
+    pub retry_at: Option<Timestamp>,
+    /// Repairs in a row.
+    pub repairs: u32,
+    /// The last of them.
+    pub repaired_at: Option<Timestamp>,
+}
+
+/// Everything that is known of a namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Its name.
+    pub namespace: &'a str,
+    /// What its annotations say; `None`: not opted in, or gone.
+    pub reading: Option<&'a Reading>,
+    /// The Secrets of allowed names in it.
+    pub secrets: &'a [(Arc<str>, Observed)],
+    /// What we did.
+    pub history: &'a History,
+}
+
+impl History {
+    /// Takes note of a write of `cause` that succeeded and left `observed`. A Secret that has to be created
+    /// again was deleted by somebody: that counts as a repair.
+    pub fn wrote(&mut self, cause: WriteCause, observed: &Observed, fingerprint: u64, now: Timestamp) {
+        let again = cause == WriteCause::Create && self.due.is_some();
+        if again || cause == WriteCause::Repair {
+            let quiet = self.repaired_at.is_none_or(|last| now.duration_since(last) > REPAIRS_FORGOTTEN);
+            self.repairs = if quiet { 1 } else { self.repairs.saturating_add(1) };
+            self.repaired_at = Some(now);
+        }
+        self.written = Some(observed.resource_version);
+        self.fingerprint = Some(fingerprint);
+        self.due = observed.times.map(|times| times.refresh_after);
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
+    /// Until when a repair waits, so that a second writer cannot make us spin. A refresh that is due by our own
+    /// reckoning does not wait for it.
+    pub fn repair_after(&self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
+        let last = self.repaired_at.filter(|_| self.repairs > 0)?;
+        if now.duration_since(last) > REPAIRS_FORGOTTEN {
+            return None;
+        }
+        let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, &namespace)).ok()?;
+        let later = self.due.map_or(later, |due| later.min(due));
+        Some(later).filter(|later| *later > now)
+    }
+
+    /// Takes note of a failure, and says when the next try is due.
+    pub fn failed(&mut self, namespace: &str, now: Timestamp) -> Timestamp {
+        self.failures = self.failures.saturating_add(1);
+        let at = now.checked_add(Backoff::CALLS.delay(self.failures, &namespace)).unwrap_or(now);
+        self.retry_at = Some(at);
+        at
+    }
+}

@@ -1,0 +1,46 @@
+//! Every decision, as plain functions: no Kubernetes client, no tokio, no AWS, and time is an argument.
+//!
+//! ```text
+//! annotations ─► Request ─┐
+//! Observed ───────────────┼─► plan(…, now) ─► Plan ─► render
+//! settings ─► grants ─────┘
+//! ```
+
+pub mod annotations;
+pub mod backoff;
+pub mod facts;
+pub mod identity;
+pub mod plan;
+pub mod registry;
+pub mod render;
+pub mod request;
+pub mod settle;
+pub mod token;
+
+/// Prefix of every annotation that the controller reads or writes.
+pub const PREFIX: &str = "ecr-pull-secrets.dev/";
+
+/// Field manager of every apply, and value of [`LABEL_MANAGED_BY`].
+pub const MANAGER: &str = "ecr-pull-secrets";
+
+/// Label that says who manages an object; see
+/// <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Label that says which installation manages an object.
+pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+
+/// The value of a Secret's `type` that the kubelet reads `imagePullSecrets` from.
+pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
+
+/// The one data key of a Secret of [`SECRET_TYPE`].
+pub const SECRET_KEY: &str = ".dockerconfigjson";
+
+/// Quotes a value that a stranger wrote, for a message: escaped, and cut to a bounded length.
+pub fn quote(value: &str) -> String {
+    const LONGEST: usize = 80;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}… ({} bytes)", &value[..end], value.len()),
+        None => format!("{value:?}"),
+    }
+}

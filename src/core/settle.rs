@@ -1,0 +1,111 @@
+//! The second half of the decision: with the tokens that were to be had, is a write worth it, and which entries
+//! does it have?
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::annotations::Settings;
+use super::facts::{History, Times};
+use super::plan::{Intent, WriteCause};
+use super::request::{Request, Target};
+use super::token::Token;
+
+/// How a write is made up of new tokens and entries that stand already.
+#[derive(Clone, Debug, Default)]
+pub struct Composition {
+    /// Entries with the token of the same place in this list.
+    pub fresh: Vec<(Target, Arc<Token>)>,
+    /// Entries that are carried over from the Secret as it stands.
+    pub carried: Vec<Target>,
+    /// The times of the whole.
+    pub times: Option<Times>,
+    /// Which tokens these are, to tell whether a later write would be any different.
+    pub fingerprint: u64,
+}
+
+/// Decides, with the tokens that were to be had (one place for each assignment), what to write. `None`: what
+/// stands there is as good as what could be written.
+pub fn settle(
+    intent: &Intent,
+    tokens: &[Option<Arc<Token>>],
+    namespace: &str,
+    history: &History,
+    settings: &Settings,
+    now: Timestamp,
+) -> Option<Composition> {
+    let standing = intent.observed.as_ref();
+    let live = standing.and_then(|o| o.times).filter(|t| t.expires_at > now);
+    let holds = |target: &Target| {
+        standing.is_some_and(|o| {
+            o.data_intact && o.applied.as_ref().is_some_and(|a| a.registries.contains(target))
+        })
+    };
+    let mut made = Composition::default();
+    for (assignment, token) in intent.assignments.iter().zip(tokens) {
+        let held = holds(&assignment.target);
+        let better_lives = held
+            && live.is_some_and(|times| {
+                token.as_ref().is_some_and(|t| truncated(t.expires_at()) < times.expires_at)
+            });
+        match token {
+            Some(token) if !better_lives => made.fresh.push((assignment.target.clone(), token.clone())),
+            _ if held => made.carried.push(assignment.target.clone()),
+            _ => {}
+        }
+    }
+    made.fingerprint = fingerprint(&intent.request, &made.fresh);
+    let nothing_new = match intent.cause {
+        WriteCause::Refresh => made.fresh.is_empty() || history.fingerprint == Some(made.fingerprint),
+        WriteCause::Create => made.fresh.is_empty(),
+        WriteCause::Change | WriteCause::Repair => made.fresh.is_empty() && made.carried.is_empty(),
+    };
+    if nothing_new {
+        return None;
+    }
+    let missing = made.fresh.len() + made.carried.len() < intent.assignments.len();
+    made.times = Some(times(&made, missing, standing.and_then(|o| o.times), namespace, settings, now));
+    Some(made)
+}
+
+/// The earliest end of the live entries, and the earliest due time of all; an expired entry no longer counts
+/// for the first. What is missing is due at once.
+fn times(
+    made: &Composition,
+    missing: bool,
+    standing: Option<Times>,
+    namespace: &str,
+    settings: &Settings,
+    now: Timestamp,
+) -> Times {
+    let mut all: Vec<Times> = made
+        .fresh
+        .iter()
+        .map(|(_, token)| Times {
+            expires_at: truncated(token.expires_at()),
+            refresh_after: truncated(token.rewrite_after(settings.refresh, &namespace)),
+        })
+        .collect();
+    if !made.carried.is_empty() {
+        all.push(standing.unwrap_or(Times { expires_at: now, refresh_after: now }));
+    }
+    let any_live = all.iter().any(|times| times.expires_at > now);
+    let ends = all.iter().map(|times| times.expires_at).filter(|end| !any_live || *end > now).min();
+    let due = all.iter().map(|times| times.refresh_after).chain(missing.then_some(now)).min();
+    Times { expires_at: ends.unwrap_or(now), refresh_after: due.unwrap_or(now) }
+}
+
+/// The annotations have whole seconds; the earlier one is the safe one.
+fn truncated(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn fingerprint(request: &Request, fresh: &[(Target, Arc<Token>)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    request.hash(&mut hasher);
+    for (target, token) in fresh {
+        (target, token.issued_at(), token.expires_at()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
