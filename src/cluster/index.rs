@@ -1,0 +1,296 @@
+//! The compact index: for each namespace that opted in or holds a Secret of an allowed name, what the
+//! decisions need, and nothing else.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::observe::NamespaceRecord;
+use super::watch::{Change, Sight, Source};
+use crate::core::annotations::Reading;
+use crate::core::facts::{Facts, History, Observed};
+use crate::core::request::Request;
+
+/// Everything that is known of one namespace.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// The Namespace, if it opted in.
+    pub namespace: Option<NamespaceRecord>,
+    /// Its Secrets of allowed names.
+    pub secrets: Vec<(Arc<str>, Observed)>,
+    /// What this process did in it.
+    pub history: History,
+}
+
+impl Entry {
+    /// What a decision takes.
+    pub fn facts<'a>(&'a self, namespace: &'a str) -> Facts<'a> {
+        let reading = self.namespace.as_ref().map(|record| &*record.reading);
+        Facts { namespace, reading, secrets: &self.secrets, history: &self.history }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.namespace.is_none() && self.secrets.is_empty()
+    }
+}
+
+/// The index, and how far the watches that fill it are.
+pub struct Index {
+    entries: HashMap<Arc<str>, Entry>,
+    relists: HashMap<Source, HashSet<Arc<str>>>,
+    unsynced: HashSet<Source>,
+    readings: Interner<Reading>,
+    requests: Interner<Request>,
+}
+
+impl Index {
+    /// An empty index that is synced once each of `sources` has listed.
+    pub fn new(sources: impl IntoIterator<Item = Source>) -> Self {
+        Self {
+            entries: HashMap::new(),
+            relists: HashMap::new(),
+            unsynced: sources.into_iter().collect(),
+            readings: Interner::default(),
+            requests: Interner::default(),
+        }
+    }
+
+    /// Whether every watch has listed once.
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
+    /// All namespaces of the index.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.keys()
+    }
+
+    /// All entries.
+    pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// One entry.
+    pub fn get(&self, namespace: &str) -> Option<&Entry> {
+        self.entries.get(namespace)
+    }
+
+    /// The history of a namespace that is in the index.
+    pub fn history(&mut self, namespace: &str) -> Option<&mut History> {
+        self.entries.get_mut(namespace).map(|entry| &mut entry.history)
+    }
+
+    /// Takes a change in, and names the namespaces whose facts changed by it.
+    pub fn take(&mut self, change: Change) -> Vec<Arc<str>> {
+        match change {
+            Change::Begin(source) => {
+                let known = self.known(&source);
+                self.relists.insert(source, known);
+                vec![]
+            }
+            Change::Namespace { namespace, record } => {
+                self.seen(&Source::Namespaces, &namespace);
+                self.set_namespace(&namespace, record).then_some(namespace).into_iter().collect()
+            }
+            Change::Secret { namespace, name, sight } => {
+                self.seen(&Source::Secrets(name.clone()), &namespace);
+                let changed = match sight {
+                    Sight::There(observed) => self.set_secret(&namespace, &name, observed),
+                    Sight::Gone(version) => self.remove_secret(&namespace, &name, version),
+                };
+                changed.then_some(namespace).into_iter().collect()
+            }
+            Change::Done(source) => self.listed(&source),
+        }
+    }
+
+    /// Takes in what a write of ours left, unless the watch has brought something newer.
+    pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
+        observed.applied = observed.applied.map(|request| self.requests.intern(request));
+        let secrets = &mut self.entries.entry(namespace.clone()).or_default().secrets;
+        match secrets.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) if known.resource_version >= observed.resource_version => return false,
+            Some((_, known)) => *known = observed,
+            None => secrets.push((name.clone(), observed)),
+        }
+        true
+    }
+
+    /// Takes note that a Secret is gone since `version`, unless a newer one was seen.
+    pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(namespace) else { return false };
+        let before = entry.secrets.len();
+        entry.secrets.retain(|(known, observed)| known != name || observed.resource_version > version);
+        let changed = entry.secrets.len() < before;
+        if changed {
+            entry.history.written = None;
+            entry.history.fingerprint = None;
+        }
+        self.drop_empty(namespace);
+        changed
+    }
+
+    /// Takes note that a Secret turned out to be immutable.
+    pub fn set_immutable(&mut self, namespace: &str, name: &str) {
+        let secrets = self.entries.get_mut(namespace).map(|entry| &mut entry.secrets);
+        if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
+            observed.immutable = true;
+        }
+    }
+
+    fn set_namespace(&mut self, namespace: &Arc<str>, record: Option<NamespaceRecord>) -> bool {
+        let Some(mut record) = record else {
+            let gone = self.entries.get_mut(namespace).is_some_and(|entry| entry.namespace.take().is_some());
+            self.drop_empty(namespace);
+            return gone;
+        };
+        record.reading = self.readings.intern(record.reading);
+        let entry = self.entries.entry(namespace.clone()).or_default();
+        let changed = entry.namespace.as_ref() != Some(&record);
+        if changed {
+            // Somebody may have mended what the last tries failed at.
+            entry.history.failures = 0;
+            entry.history.retry_at = None;
+        }
+        entry.namespace = Some(record);
+        changed
+    }
+
+    fn drop_empty(&mut self, namespace: &Arc<str>) {
+        if self.entries.get(namespace).is_some_and(Entry::is_empty) {
+            self.entries.remove(namespace);
+        }
+    }
+
+    fn known(&self, source: &Source) -> HashSet<Arc<str>> {
+        let holds = |entry: &Entry| match source {
+            Source::Namespaces => entry.namespace.is_some(),
+            Source::Secrets(name) => entry.secrets.iter().any(|(known, _)| known == name),
+        };
+        self.entries.iter().filter(|(_, entry)| holds(entry)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn seen(&mut self, source: &Source, namespace: &Arc<str>) {
+        if let Some(unseen) = self.relists.get_mut(source) {
+            unseen.remove(namespace);
+        }
+    }
+
+    /// Ends a list: what it did not name is gone, for a watch tells nothing of what vanished in between.
+    fn listed(&mut self, source: &Source) -> Vec<Arc<str>> {
+        self.unsynced.remove(source);
+        let mut changed: Vec<_> = self.relists.remove(source).unwrap_or_default().into_iter().collect();
+        changed.retain(|namespace| match source {
+            Source::Namespaces => self.set_namespace(namespace, None),
+            Source::Secrets(name) => self.remove_secret(namespace, name, u64::MAX),
+        });
+        changed
+    }
+}
+
+/// Equal values once in memory: ten thousand namespaces mostly say the same.
+struct Interner<T> {
+    values: HashSet<Arc<T>>,
+    sweep_at: usize,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self { values: HashSet::new(), sweep_at: 64 }
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    fn intern(&mut self, value: Arc<T>) -> Arc<T> {
+        if let Some(known) = self.values.get(&value) {
+            return known.clone();
+        }
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.values.len() * 2).max(64);
+        }
+        self.values.insert(value.clone());
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::annotations::Wish;
+    use crate::core::facts::Owner;
+
+    fn observed(version: u64) -> Observed {
+        Observed {
+            uid: "u".into(),
+            resource_version: version,
+            owner: Owner::Ours,
+            intact: true,
+            data_intact: true,
+            immutable: false,
+            times: None,
+            applied: None,
+        }
+    }
+
+    fn secret(namespace: &str, sight: Sight) -> Change {
+        Change::Secret { namespace: namespace.into(), name: "ecr-pull".into(), sight }
+    }
+
+    fn namespace(name: &str) -> Change {
+        let reading = Reading { wish: Wish::OptedOut, problems: vec![] };
+        let record = NamespaceRecord { uid: "n".into(), reading: Arc::new(reading) };
+        Change::Namespace { namespace: name.into(), record: Some(record) }
+    }
+
+    fn index() -> (Index, Source) {
+        let secrets = Source::Secrets("ecr-pull".into());
+        (Index::new([Source::Namespaces, secrets.clone()]), secrets)
+    }
+
+    #[test]
+    fn it_is_synced_when_every_watch_has_listed() {
+        let (mut index, secrets) = index();
+        for source in [Source::Namespaces, secrets] {
+            assert!(!index.is_synced());
+            index.take(Change::Begin(source.clone()));
+            index.take(Change::Done(source));
+        }
+        assert!(index.is_synced());
+    }
+
+    #[test]
+    fn a_relist_removes_what_it_does_not_name_and_reports_only_what_changed() {
+        let (mut index, secrets) = index();
+        for name in ["a", "b"] {
+            index.take(namespace(name));
+            index.take(secret(name, Sight::There(observed(1))));
+        }
+        index.take(Change::Begin(secrets.clone()));
+        assert!(index.take(secret("a", Sight::There(observed(1)))).is_empty());
+        assert_eq!(index.take(Change::Done(secrets)), [Arc::from("b")]);
+        index.take(Change::Begin(Source::Namespaces));
+        assert!(index.take(namespace("a")).is_empty());
+        assert_eq!(index.take(Change::Done(Source::Namespaces)), [Arc::from("b")]);
+        assert_eq!(index.names().count(), 1);
+    }
+
+    #[test]
+    fn an_event_older_than_our_own_write_is_not_news() {
+        let (mut index, _) = index();
+        index.take(namespace("a"));
+        assert!(index.set_secret(&"a".into(), &"ecr-pull".into(), observed(9)));
+        assert!(index.take(secret("a", Sight::There(observed(8)))).is_empty());
+        assert_eq!(index.take(secret("a", Sight::There(observed(10)))).len(), 1);
+    }
+
+    #[test]
+    fn equal_readings_are_one() {
+        let (mut index, _) = index();
+        index.take(namespace("a"));
+        index.take(namespace("b"));
+        let reading =
+            |name: &str| index.get(name).and_then(|e| e.namespace.as_ref()).map(|r| r.reading.clone());
+        assert!(Arc::ptr_eq(&reading("a").expect("a"), &reading("b").expect("b")));
+    }
+}

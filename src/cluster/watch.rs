@@ -1,0 +1,199 @@
+//! The metadata watches: one of all Namespaces, one of the Secrets of each allowed name. What comes in is made
+//! into small records at the door; nothing else is kept.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::observe::{self, NamespaceRecord};
+use super::write::message;
+use crate::core::annotations::Settings;
+use crate::core::facts::Observed;
+
+/// Objects of one page of a list: small, since a page is the largest thing that is ever in memory.
+const PAGE: u32 = 100;
+
+/// A watch, by what it watches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// All Namespaces.
+    Namespaces,
+    /// The Secrets of this name, in all namespaces.
+    Secrets(Arc<str>),
+}
+
+/// What a watch saw.
+#[derive(Debug)]
+pub enum Change {
+    /// A list begins; what follows up to its end names every object again.
+    Begin(Source),
+    /// A Namespace is so; `None`: it did not opt in, or is gone.
+    Namespace {
+        /// Its name.
+        namespace: Arc<str>,
+        /// Its record.
+        record: Option<NamespaceRecord>,
+    },
+    /// A Secret was seen.
+    Secret {
+        /// Where it is.
+        namespace: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+        /// How.
+        sight: Sight,
+    },
+    /// The list is whole.
+    Done(Source),
+}
+
+/// How a Secret was seen.
+#[derive(Debug)]
+pub enum Sight {
+    /// It is there.
+    There(Observed),
+    /// It was deleted, at this resource version.
+    Gone(u64),
+}
+
+/// All watches of a configuration.
+pub fn sources(settings: &Settings) -> Vec<Source> {
+    let secrets = settings.secret_names.iter().cloned().map(Source::Secrets);
+    [Source::Namespaces].into_iter().chain(secrets).collect()
+}
+
+/// Runs one watch for ever: it lists, follows, and starts again, with backoff, whenever it must. Ends only
+/// when nobody listens any more.
+pub async fn run(
+    client: Client,
+    source: Source,
+    settings: Arc<Settings>,
+    streaming: bool,
+    out: mpsc::Sender<Change>,
+) {
+    match source.clone() {
+        Source::Namespaces => {
+            let record = move |meta: &ObjectMeta, gone: bool| {
+                let namespace = meta.name.as_deref()?.into();
+                let record = if gone { None } else { observe::namespace(meta, &settings) };
+                Some(Change::Namespace { namespace, record })
+            };
+            follow::<Namespace>(client, source, watcher::Config::default(), streaming, out, record).await;
+        }
+        Source::Secrets(name) => {
+            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let record = move |meta: &ObjectMeta, gone: bool| {
+                let namespace = meta.namespace.as_deref()?.into();
+                let sight = if gone {
+                    Sight::Gone(observe::version(meta))
+                } else {
+                    Sight::There(observe::secret(meta, &settings.instance))
+                };
+                Some(Change::Secret { namespace, name: name.clone(), sight })
+            };
+            follow::<Secret>(client, source, config, streaming, out, record).await;
+        }
+    }
+}
+
+/// Whether the server is known to stream lists well (`WatchList`, on by default since 1.34:
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>).
+pub async fn streams_lists(client: &Client) -> Result<bool, kube::Error> {
+    let version = client.apiserver_version().await?;
+    let number =
+        |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().unwrap_or(0);
+    let streams = (number(&version.major), number(&version.minor)) >= (1, 34);
+    info!(version = version.git_version, streaming_lists = streams, "API server");
+    Ok(streams)
+}
+
+async fn follow<K>(
+    client: Client,
+    source: Source,
+    config: watcher::Config,
+    mut streaming: bool,
+    out: mpsc::Sender<Change>,
+    record: impl Fn(&ObjectMeta, bool) -> Option<Change>,
+) where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + 'static,
+{
+    loop {
+        let api = Api::<PartialObjectMeta<K>>::all(client.clone());
+        let config =
+            if streaming { config.clone().streaming_lists() } else { config.clone().page_size(PAGE) };
+        let mut events = watch(api, config).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            let change = match event {
+                Ok(Event::Init) => Some(Change::Begin(source.clone())),
+                Ok(Event::InitApply(object) | Event::Apply(object)) => record(&object.metadata, false),
+                Ok(Event::Delete(object)) => record(&object.metadata, true),
+                Ok(Event::InitDone) => Some(Change::Done(source.clone())),
+                Err(error) => {
+                    warn!(?source, reason = explain(&error), "watch interrupted, starting again");
+                    if streaming && refuses_streaming(&error) {
+                        streaming = false;
+                        break;
+                    }
+                    None
+                }
+            };
+            if let Some(change) = change {
+                debug!(?change, "watched");
+                if out.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// kube's watcher has no fallback of its own, and would ask in the same way for ever.
+fn refuses_streaming(error: &watcher::Error) -> bool {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        _ => return false,
+    };
+    matches!(code, 400 | 422)
+}
+
+fn explain(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => message(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => "the answer had no resourceVersion".to_owned(),
+    }
+}
+
+/// Asks the API server for something that it must answer before anything can begin, until it does.
+pub async fn insist<T, F, R>(what: &str, mut ask: F) -> T
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<T, kube::Error>>,
+{
+    let mut failures = 0;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => {
+                failures += 1;
+                let delay = crate::core::backoff::Backoff::CALLS.delay(failures, &what);
+                warn!(reason = message(&error), retry_in = ?delay, "{what}");
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Reads and writes of single objects, each with a bound in time, and what their refusals mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
+use kube::{Api, Client};
+use zeroize::Zeroize as _;
+
+use super::observe;
+use crate::core::annotations::Settings;
+use crate::core::facts::Observed;
+use crate::core::render::{DockerConfig, Manifest};
+use crate::core::{MANAGER, SECRET_KEY};
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a write did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Another manager owns the fields (409): what stands there is not ours.
+    #[error("another manager owns it: {0}")]
+    Conflict(String),
+    /// It is another object by now, or none (wrong UID or resource version): the watch will tell.
+    #[error("it changed meanwhile: {0}")]
+    Stale(String),
+    /// It is immutable.
+    #[error("it is immutable: {0}")]
+    Immutable(String),
+    /// The namespace is gone or going.
+    #[error("its namespace is gone or being deleted")]
+    NamespaceGone,
+    /// RBAC or admission refused.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Anything else that the API server refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The API server did not answer, or is out of order.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl WriteError {
+    /// The label value.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) => "conflict",
+            Self::Stale(_) => "stale",
+            Self::Immutable(_) => "immutable",
+            Self::NamespaceGone => "namespace_gone",
+            Self::Forbidden(_) => "forbidden",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+/// Single objects of the cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    settings: Arc<Settings>,
+}
+
+impl Cluster {
+    /// Reads and writes through `client`.
+    pub fn new(client: Client, settings: Arc<Settings>) -> Self {
+        Self { client, settings }
+    }
+
+    /// Applies `manifest` and returns what stands there afterwards; the reply is asked for as metadata, so that
+    /// no token comes back. With `uid` in the manifest it forces, and only ever changes that object; without,
+    /// it only creates: see the table in `docs/decisions/0003-server-side-apply.md`.
+    pub async fn apply(
+        &self,
+        namespace: &str,
+        name: &str,
+        manifest: &Manifest,
+        force: bool,
+    ) -> Result<Observed, WriteError> {
+        let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
+        let api = self.secrets(namespace);
+        let patch = Patch::Apply(manifest);
+        let reply = bounded(api.patch_metadata(name, &params, &patch)).await?;
+        Ok(observe::secret(&reply.metadata, &self.settings.instance))
+    }
+
+    /// Deletes the very object that was seen, at the very version that was seen. Gone already is done.
+    pub async fn delete(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        version: u64,
+    ) -> Result<(), WriteError> {
+        let preconditions =
+            Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_string()) };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let api = self.secrets(namespace);
+        match bounded(api.delete(name, &params)).await {
+            Ok(_) | Err(WriteError::NamespaceGone) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The Namespace as it is now, past every cache; `None` when it is gone.
+    pub async fn namespace(&self, name: &str) -> Result<Option<ObjectMeta>, WriteError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = bounded(api.get_metadata_opt(name)).await?;
+        Ok(found.map(|namespace| namespace.metadata))
+    }
+
+    /// The entries of a Secret of ours, to carry over what cannot be renewed; none if it is another object now.
+    pub async fn entries(&self, namespace: &str, name: &str, uid: &str) -> Result<DockerConfig, WriteError> {
+        let api = self.secrets(namespace);
+        let Some(secret) = bounded(api.get_opt(name)).await? else { return Ok(DockerConfig::default()) };
+        if secret.metadata.uid.as_deref() != Some(uid) {
+            return Ok(DockerConfig::default());
+        }
+        let Some(mut data) = secret.data.and_then(|mut data| data.remove(SECRET_KEY)) else {
+            return Ok(DockerConfig::default());
+        };
+        let entries = DockerConfig::parse(&data.0);
+        data.0.zeroize();
+        Ok(entries)
+    }
+
+    fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(result) => result.map_err(|error| classify(&error)),
+        Err(_) => Err(WriteError::Unavailable("the API server did not answer in time".to_owned())),
+    }
+}
+
+fn classify(error: &kube::Error) -> WriteError {
+    match error {
+        kube::Error::Api(status) => refused(status),
+        other => WriteError::Unavailable(message(other)),
+    }
+}
+
+/// What a refusal means. The 422s are told apart by the field that they name (seen on API server 1.36).
+fn refused(status: &Status) -> WriteError {
+    let text = bounded_text(&status.message);
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    let names = |field: &str| causes.iter().any(|cause| cause.field == field);
+    match status.code {
+        404 => WriteError::NamespaceGone,
+        // Only the cause tells a terminating namespace from every other refusal.
+        403 if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => WriteError::NamespaceGone,
+        401 | 403 => WriteError::Forbidden(text),
+        409 if causes.iter().any(|cause| cause.reason == "FieldManagerConflict") => {
+            WriteError::Conflict(text)
+        }
+        409 => WriteError::Stale(text),
+        422 if names("metadata.uid") => WriteError::Stale(text),
+        422 if names("type") => WriteError::Conflict(text),
+        422 if text.contains("`immutable`") => WriteError::Immutable(text),
+        408 | 429 | 500.. => WriteError::Unavailable(text),
+        _ => WriteError::Refused(text),
+    }
+}
+
+/// A sentence for an error of the client. Never its `Debug`, and never a body.
+pub fn message(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return bounded_text(&status.message);
+    }
+    let mut text = match error {
+        kube::Error::SerdeError(_) => "the API server's answer could not be read".to_owned(),
+        other => other.to_string(),
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source.filter(|_| !matches!(error, kube::Error::SerdeError(_))) {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        source = inner.source();
+    }
+    bounded_text(&text)
+}
+
+fn bounded_text(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(code: u16, causes: &serde_json::Value, message: &str) -> Status {
+        let status = json!({"code": code, "message": message, "details": {"causes": causes}});
+        serde_json::from_value(status).expect("a status")
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let uid = json!([{"field": "metadata.uid", "reason": "FieldValueInvalid"}]);
+        let kind = json!([{"field": "type", "reason": "FieldValueInvalid"}]);
+        let data = json!([{"field": "data", "reason": "FieldValueForbidden"}]);
+        let owned = json!([{"field": ".data", "reason": "FieldManagerConflict"}]);
+        let going = json!([{"field": "metadata.namespace", "reason": "NamespaceTerminating"}]);
+        let immutable = "data: Forbidden: field is immutable when `immutable` is set";
+        for (status, expected) in [
+            (status(422, &uid, "uid"), "stale"),
+            (status(422, &kind, "type: field is immutable"), "conflict"),
+            (status(422, &data, immutable), "immutable"),
+            (status(409, &owned, "conflict with"), "conflict"),
+            (status(409, &json!([]), "uid mismatch"), "stale"),
+            (status(403, &going, "being terminated"), "namespace_gone"),
+            (status(403, &json!([]), "no"), "forbidden"),
+            (status(404, &json!([]), "namespaces \"a\" not found"), "namespace_gone"),
+            (status(503, &json!([]), "later"), "unavailable"),
+            (status(400, &json!([]), "what"), "refused"),
+        ] {
+            assert_eq!(refused(&status).kind(), expected, "{status:?}");
+        }
+    }
+}
