@@ -1,0 +1,112 @@
+//! Flags and their environment variables.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cluster::client::Connection;
+use crate::telemetry::logs::LogFormat;
+
+/// Keeps Kubernetes image pull secrets for Amazon ECR valid.
+///
+/// Annotate a namespace with ecr-pull-secrets.dev/registries, and a secret of type
+/// kubernetes.io/dockerconfigjson is there and stays valid. AWS is set up by the SDK's own variables and files:
+/// `AWS_REGION`, `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL`, …
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, 1 failed at work, 2 wrong usage or configuration."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Args)]
+pub struct GlobalArgs {
+    /// Form of the log on standard error.
+    #[arg(long, global = true, value_enum, default_value = "text", env = "ECR_PULL_SECRETS_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or target=level,… No level shows a token.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "ECR_PULL_SECRETS_LOG_LEVEL"
+    )]
+    pub log_level: String,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run for ever: watch annotated namespaces, and keep their secrets valid.
+    Controller(ControllerArgs),
+    /// One pass over all namespaces, then exit: 0 if everything is as it should be, 1 with a list of what is not.
+    Sync(SyncArgs),
+    /// Print the JSON schema of the configuration file.
+    #[command(hide = true)]
+    ConfigSchema,
+}
+
+/// Which cluster, and how.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// Configuration file (YAML); without one the defaults hold.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Kubeconfig file; without one the service account inside a cluster, else $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; without one its current context.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
+    pub context: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The connection that they name.
+    pub fn connection(&self) -> Connection {
+        Connection { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+    }
+}
+
+/// Flags of `controller`.
+#[derive(Clone, Debug, Args)]
+pub struct ControllerArgs {
+    /// Which cluster, and how.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080", env = "ECR_PULL_SECRETS_LISTEN")]
+    pub listen: SocketAddr,
+}
+
+/// Flags of `sync`.
+#[derive(Clone, Debug, Args)]
+pub struct SyncArgs {
+    /// Which cluster, and how.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Delete secrets of namespaces that no longer ask for them; without it they are only counted.
+    #[arg(long)]
+    pub prune: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

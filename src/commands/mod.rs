@@ -1,0 +1,161 @@
+//! One file a subcommand, and what they share: exit codes, signals, the start of everything.
+
+mod controller;
+mod sync;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::cli::{Cli, ClusterArgs, Command};
+use crate::clock::Clock;
+use crate::cluster::events::Recorder;
+use crate::cluster::index::Index;
+use crate::cluster::watch as watches;
+use crate::cluster::write::Cluster;
+use crate::config::Config;
+use crate::controller::report::Reporter;
+use crate::controller::{Controller, Mode, Parts};
+use crate::ecr::aws::AwsEcr;
+use crate::ecr::cache::Tokens;
+use crate::telemetry::http::Health;
+use crate::telemetry::logs;
+use crate::telemetry::metrics::Metrics;
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Wrong usage or configuration: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Failed at work: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(message) = logs::start(cli.global.log_format, &cli.global.log_level) {
+        eprintln!("error: {message}");
+        return ExitCode::from(2);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = match cli.command {
+        Command::Controller(args) => runtime.block_on(controller::run(args)),
+        Command::Sync(args) => runtime.block_on(sync::run(args)),
+        Command::ConfigSchema => {
+            println!("{}", config_schema());
+            Ok(())
+        }
+    };
+    // Nothing that still hangs on a connection holds up the exit.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if matches!(error, CommandError::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+/// The JSON schema of the configuration file.
+pub fn config_schema() -> String {
+    let schema = schemars::schema_for!(Config);
+    serde_json::to_string_pretty(&schema).expect("a schema serialises")
+}
+
+/// A controller that is set up, with its watches running.
+struct Started {
+    controller: Controller,
+    changes: mpsc::Receiver<watches::Change>,
+    watches: JoinSet<()>,
+}
+
+async fn start(
+    args: &ClusterArgs,
+    mode: Mode,
+    metrics: Metrics,
+    health: Health,
+    progress: ProgressBar,
+) -> Result<Started, CommandError> {
+    let usage = |error: &dyn std::fmt::Display| CommandError::Usage(error.to_string());
+    let config = Config::load(args.config.as_deref()).map_err(|error| usage(&error))?;
+    // Wrong values are told before anyone is asked for a region or credentials.
+    let aws = AwsEcr::load().await;
+    let settings = Arc::new(config.settings(aws.region()).map_err(|error| usage(&error))?);
+    let client = args.connection().connect(metrics.clone()).await.map_err(|error| usage(&error))?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        instance = settings.instance,
+        secret_names = ?settings.secret_names,
+        region = settings.region.as_ref().map_or("none: set AWS_REGION", |region| region.as_str()),
+        "starting"
+    );
+    let asked = || watches::streams_lists(&client);
+    let streaming = watches::insist("the API server does not answer", asked).await;
+    let sources = watches::sources(&settings);
+    let (sender, changes) = mpsc::channel(256);
+    let mut running = JoinSet::new();
+    for source in sources.clone() {
+        running.spawn(watches::run(client.clone(), source, settings.clone(), streaming, sender.clone()));
+    }
+    let recorder = Recorder::start(client.clone(), &settings.instance);
+    let parts = Parts {
+        writes_per_second: config.refresh.writes_per_second,
+        cluster: Cluster::new(client, settings.clone()),
+        tokens: Tokens::new(Arc::new(aws), settings.refresh),
+        index: Index::new(sources),
+        reporter: Reporter::new(recorder, progress, mode != Mode::Forever),
+        clock: Clock::Wall,
+        settings,
+        metrics,
+        health,
+        mode,
+    };
+    Ok(Started { controller: Controller::new(parts), changes, watches: running })
+}
+
+/// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.
+fn stop_on_signals() -> Result<watch::Receiver<bool>, CommandError> {
+    let failed = |error| CommandError::Failed(format!("signals cannot be received: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                info!("stopping: writes in flight are finished; a second signal aborts");
+                stop.send_replace(true);
+            } else {
+                warn!("aborted by a second signal");
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(stopped)
+}
+
+/// Says that a task that must never end has ended.
+fn task_ended(what: &str, how: &dyn std::fmt::Debug) -> CommandError {
+    error!(task = what, ?how, "a critical task ended");
+    CommandError::Failed(format!("{what} ended, and the process with it"))
+}

@@ -1,0 +1,268 @@
+//! The configuration file: its types, its checks, and what the decisions take of it.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::core::annotations::{MOST_REGISTRIES, Settings};
+use crate::core::identity::{CONTROLLER, Grants, IdentityName};
+use crate::core::quote;
+use crate::core::registry::{Region, Registry};
+use crate::core::token::RefreshPolicy;
+
+/// Configuration of ecr-pull-secrets. Every field may be left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of this installation: a label value. Two installations of different names never touch each other's
+    /// secrets.
+    pub instance: String,
+    /// The only names that a secret can have; the first one is used where a namespace names none. RBAC has to
+    /// name them too.
+    pub secret_names: Vec<String>,
+    /// What a namespace gets that asks for `default`, and by which identity.
+    pub defaults: Defaults,
+    /// When secrets are rewritten.
+    pub refresh: Refresh,
+}
+
+/// Defaults for all namespaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Registry hosts that `default` stands for; empty: the registry that the identity's own token names.
+    pub registries: Vec<String>,
+    /// The identity that serves what no other one does.
+    pub identity: DefaultIdentity,
+}
+
+/// An identity, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DefaultIdentity {
+    /// The controller's own: every namespace that opts in gets tokens with its whole scope.
+    Controller,
+    /// None: namespaces only get what is granted to them.
+    None,
+}
+
+/// When tokens and secrets are replaced, in parts of a token's lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Refresh {
+    /// The part of the lifetime after which a token is replaced: 0.1 to 0.8.
+    #[schemars(range(min = 0.1, max = 0.8))]
+    pub at: f64,
+    /// The part of the lifetime over which the secrets that hold it are rewritten after that: 0 to 0.15.
+    #[schemars(range(min = 0.0, max = 0.15))]
+    pub jitter: f64,
+    /// The most refreshes in a second; creations and repairs do not wait for them. 1 to 1000.
+    #[schemars(range(min = 1, max = 1000))]
+    pub writes_per_second: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            instance: "ecr-pull-secrets".into(),
+            secret_names: vec!["ecr-pull".into()],
+            defaults: Defaults::default(),
+            refresh: Refresh::default(),
+        }
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { registries: vec![], identity: DefaultIdentity::Controller }
+    }
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self { at: 0.5, jitter: 0.1, writes_per_second: 50 }
+    }
+}
+
+/// What is wrong with a configuration: the path of the field, the value, and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("--config {path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not of the form that the schema describes.
+    #[error("--config {path}: {error}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// Where and why.
+        error: String,
+    },
+    /// A value is wrong.
+    #[error("configuration: {field}: {problem}")]
+    Invalid {
+        /// The path of the field.
+        field: String,
+        /// The value, and what would be right.
+        problem: String,
+    },
+}
+
+fn invalid(field: impl Into<String>, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { field: field.into(), problem: problem.into() }
+}
+
+impl Config {
+    /// Reads the file, or takes the defaults where none is named.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let shown = || path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: shown(), error })?;
+        Self::parse(&text).map_err(|error| ConfigError::Malformed { path: shown(), error })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Checks every field, and makes of them what the decisions take. `region` is the controller's.
+    pub fn settings(&self, region: Option<Region>) -> Result<Settings, ConfigError> {
+        self.check_names()?;
+        self.check_refresh()?;
+        let default_identity = match self.defaults.identity {
+            DefaultIdentity::Controller => Some(IdentityName::new(CONTROLLER)),
+            DefaultIdentity::None => None,
+        };
+        let Refresh { at, jitter, .. } = self.refresh;
+        Ok(Settings {
+            instance: self.instance.clone(),
+            secret_names: self.secret_names.iter().map(|name| name.as_str().into()).collect(),
+            default_registries: self.default_registries(region.as_ref())?,
+            grants: Grants { default_identity, home: region.clone() },
+            region,
+            refresh: RefreshPolicy { at, jitter },
+        })
+    }
+
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let label = |text: &str| text.len() <= 63 && is_name(text);
+        if !label(&self.instance) {
+            let problem = format!("{}: expected up to 63 of a-z, 0-9, - and .", quote(&self.instance));
+            return Err(invalid("instance", problem));
+        }
+        if self.secret_names.is_empty() {
+            return Err(invalid("secretNames", "empty: name at least one"));
+        }
+        for (place, name) in self.secret_names.iter().enumerate() {
+            let field = format!("secretNames[{place}]");
+            if name.len() > 253 || !is_name(name) {
+                let problem = format!("{}: expected a name of a Secret: a-z, 0-9, - and .", quote(name));
+                return Err(invalid(field, problem));
+            }
+            if self.secret_names[..place].contains(name) {
+                return Err(invalid(field, format!("{} stands there twice", quote(name))));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_refresh(&self) -> Result<(), ConfigError> {
+        let Refresh { at, jitter, writes_per_second } = self.refresh;
+        if !(0.1..=0.8).contains(&at) {
+            return Err(invalid("refresh.at", format!("{at}: expected 0.1 to 0.8")));
+        }
+        if !(0.0..=0.15).contains(&jitter) {
+            return Err(invalid("refresh.jitter", format!("{jitter}: expected 0 to 0.15")));
+        }
+        if !(1..=1000).contains(&writes_per_second) {
+            let problem = format!("{writes_per_second}: expected 1 to 1000");
+            return Err(invalid("refresh.writesPerSecond", problem));
+        }
+        Ok(())
+    }
+
+    fn default_registries(&self, region: Option<&Region>) -> Result<Vec<Registry>, ConfigError> {
+        let all = &self.defaults.registries;
+        if all.len() > MOST_REGISTRIES {
+            let problem = format!("{} registries: a secret holds at most {MOST_REGISTRIES}", all.len());
+            return Err(invalid("defaults.registries", problem));
+        }
+        let parse = |(place, text): (usize, &String)| {
+            let field = format!("defaults.registries[{place}]");
+            match (text.parse(), region) {
+                (Ok(account), Some(region)) => return Ok(Registry::of_account(account, region.clone())),
+                (Ok(_), None) => {
+                    return Err(invalid(field, format!("{text:?} needs a region: set AWS_REGION")));
+                }
+                (Err(_), _) => {}
+            }
+            text.parse::<Registry>().map_err(|error| invalid(field, error.to_string()))
+        };
+        all.iter().enumerate().map(parse).collect()
+    }
+}
+
+/// A DNS subdomain as Kubernetes names objects
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
+fn is_name(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    text.split('.').all(|part| {
+        let bytes = part.as_bytes();
+        bytes.iter().all(|b| alphanumeric(*b) || *b == b'-')
+            && bytes.first().is_some_and(|b| alphanumeric(*b))
+            && bytes.last().is_some_and(|b| alphanumeric(*b))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(yaml: &str) -> String {
+        match Config::parse(yaml) {
+            Ok(config) => config.settings(None).expect_err("it is wrong").to_string(),
+            Err(error) => error,
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        for text in ["", "# nothing\n\n", "{}"] {
+            assert_eq!(Config::parse(text).expect(text), Config::default());
+        }
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_its_value() {
+        for (yaml, said) in [
+            ("instance: A_b", "instance: \"A_b\": expected"),
+            ("secretNames: []", "secretNames: empty"),
+            ("secretNames: [a, -b]", "secretNames[1]: \"-b\""),
+            ("secretNames: [a, a]", "secretNames[1]: \"a\" stands there twice"),
+            ("refresh: {at: 0.95}", "refresh.at: 0.95: expected 0.1 to 0.8"),
+            ("refresh: {at: .nan}", "refresh.at"),
+            ("refresh: {jitter: 1}", "refresh.jitter: 1"),
+            ("refresh: {writesPerSecond: 0}", "refresh.writesPerSecond: 0"),
+            (
+                "defaults: {registries: [evil.example]}",
+                "defaults.registries[0]: \"evil.example\" is no Amazon ECR host",
+            ),
+            ("defaults: {registries: ['123456789012']}", "needs a region: set AWS_REGION"),
+            ("secretName: a", "secretName"),
+            ("refresh: {at: often}", "at"),
+        ] {
+            let message = error(yaml);
+            assert!(message.contains(said), "{yaml}: {message}");
+        }
+    }
+}

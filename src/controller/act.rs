@@ -1,0 +1,156 @@
+//! Carrying out one step: the only place that writes Secrets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::observe::{self, NamespaceRecord};
+use crate::cluster::write::{Cluster, WriteError};
+use crate::core::annotations::Settings;
+use crate::core::facts::Observed;
+use crate::core::plan::{DeleteCause, Intent};
+use crate::core::render::{Credential, DockerConfig, manifest, own_host};
+use crate::core::request::Target;
+use crate::core::settle::Composition;
+
+/// A step that was carried out, or failed.
+pub struct Act {
+    /// Where.
+    pub namespace: Arc<str>,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it.
+    pub end: End,
+}
+
+/// What came of a step.
+pub enum End {
+    /// A write.
+    Wrote {
+        /// What was wanted.
+        intent: Box<Intent>,
+        /// Which tokens it took.
+        fingerprint: u64,
+        /// Whether every entry has a token of now.
+        whole: bool,
+        /// What stands there now.
+        result: Result<Observed, WriteError>,
+    },
+    /// A deletion.
+    Deleted {
+        /// What.
+        name: Arc<str>,
+        /// Why.
+        cause: DeleteCause,
+        /// Done; `false`: the Namespace as it is now speaks against it.
+        result: Result<bool, WriteError>,
+    },
+}
+
+/// Writes what was settled.
+pub async fn write(
+    cluster: Cluster,
+    settings: Arc<Settings>,
+    namespace: Arc<str>,
+    intent: Box<Intent>,
+    made: Composition,
+    whole: bool,
+) -> Act {
+    let start = Instant::now();
+    let fingerprint = made.fingerprint;
+    let result = apply(&cluster, &settings, &namespace, &intent, made).await;
+    Act { namespace, took: start.elapsed(), end: End::Wrote { intent, fingerprint, whole, result } }
+}
+
+async fn apply(
+    cluster: &Cluster,
+    settings: &Settings,
+    namespace: &str,
+    intent: &Intent,
+    made: Composition,
+) -> Result<Observed, WriteError> {
+    let name = &*intent.request.secret_name;
+    let uid = intent.observed.as_ref().map(|observed| &*observed.uid);
+    let mut config = DockerConfig::default();
+    if let Some(uid) = uid.filter(|_| !made.carried.is_empty()) {
+        carry(&made.carried, cluster.entries(namespace, name, uid).await?, intent, &mut config);
+    }
+    for (target, token) in &made.fresh {
+        let host = match target {
+            Target::Host(registry) => Some(registry.clone()),
+            Target::Own => own_host(token),
+        };
+        if let Some(host) = host {
+            config.insert(host.to_string(), Credential::of(token));
+        }
+    }
+    let times = made.times.ok_or_else(|| WriteError::Refused("nothing to write".to_owned()))?;
+    if config.is_empty() {
+        let message = "there is no entry to write: AWS named no registry of the identity's own (proxyEndpoint), name one in \
+                       ecr-pull-secrets.dev/registries";
+        return Err(WriteError::Refused(message.to_owned()));
+    }
+    let body = manifest(&intent.request, &config, times, uid, settings);
+    cluster.apply(namespace, name, &body, uid.is_some()).await
+}
+
+/// Takes over the entries that could not be renewed. The identity's own registry is the one that no other
+/// target names.
+fn carry(targets: &[Target], mut standing: DockerConfig, intent: &Intent, config: &mut DockerConfig) {
+    let named = |host: &str| {
+        intent
+            .request
+            .registries
+            .iter()
+            .any(|target| matches!(target, Target::Host(r) if r.to_string() == host))
+    };
+    for target in targets {
+        let hosts: Vec<String> = match target {
+            Target::Host(registry) => vec![registry.to_string()],
+            Target::Own => standing.registries().map(|r| r.to_string()).filter(|host| !named(host)).collect(),
+        };
+        for host in hosts {
+            if let Some(credential) = standing.take(&host) {
+                config.insert(host, credential);
+            }
+        }
+    }
+}
+
+/// A Secret that is to be deleted.
+pub struct Deletion {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Its resource version.
+    pub resource_version: u64,
+    /// Why.
+    pub cause: DeleteCause,
+}
+
+/// Deletes, once a fresh look at the Namespace agrees: `agrees` plans again with it. A Namespace that is gone or
+/// going is left to the garbage collector.
+pub async fn delete(
+    cluster: Cluster,
+    settings: Arc<Settings>,
+    namespace: Arc<str>,
+    deletion: Deletion,
+    agrees: impl FnOnce(Option<&NamespaceRecord>) -> bool,
+) -> Act {
+    let start = Instant::now();
+    let Deletion { name, uid, resource_version, cause } = deletion;
+    let result = async {
+        let Some(meta) = cluster.namespace(&namespace).await? else { return Err(WriteError::NamespaceGone) };
+        if meta.deletion_timestamp.is_some() {
+            return Err(WriteError::NamespaceGone);
+        }
+        if !agrees(observe::namespace(&meta, &settings).as_ref()) {
+            return Ok(false);
+        }
+        cluster.delete(&namespace, &name, &uid, resource_version).await.map(|()| true)
+    }
+    .await;
+    Act { namespace, took: start.elapsed(), end: End::Deleted { name, cause, result } }
+}
