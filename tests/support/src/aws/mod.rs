@@ -1,0 +1,179 @@
+//! An AWS for tests: ECR, ECR Public and STS on one loopback address.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use testing::aws::{Behaviour, Fault, Stub};
+//!
+//! let aws = Stub::start().await;
+//! // … start a program with `aws.env()` …
+//! aws.set_for_region("us-east-1", Behaviour::failing(Fault::Throttle));
+//! assert_eq!(aws.count("GetAuthorizationToken"), 1);
+//! # }
+//! ```
+//!
+//! Requests must be signed, with the fixed key pair or one that its STS issued, and every signature is
+//! checked. Only a request whose signature is right meets the [`Behaviour`] that was asked for.
+
+mod behaviour;
+mod operations;
+mod replies;
+mod server;
+mod signature;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+pub use behaviour::{Behaviour, ExpiresAt, Fault, Operation};
+use server::Server;
+use state::State;
+
+/// A request that was answered, or that was left without an answer on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// [`Operation::name`].
+    pub operation: String,
+    /// The region that the request was signed for; none if it was not signed.
+    pub region: Option<String>,
+    /// The access key that signed it, or claimed to.
+    pub access_key: Option<String>,
+    /// When it arrived, by our clock.
+    pub at: Timestamp,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The role to assume.
+    pub role: Option<String>,
+    /// The session policy for the role, as sent.
+    pub policy: Option<String>,
+    /// The external ID for the role.
+    pub external_id: Option<String>,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The HTTP status of an answer: 200, or that of an error.
+    Status(u16),
+    /// A fault that is not an HTTP error status.
+    Fault(Fault),
+}
+
+/// A token that was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Minted {
+    /// The password in it.
+    pub password: String,
+    /// The region whose endpoint made it.
+    pub region: String,
+    /// When it expires, as the reply said; none if the reply said nothing usable.
+    pub expires_at: Option<Timestamp>,
+    /// The access key that asked for it.
+    pub access_key: String,
+    /// Whether it is ECR Public's.
+    pub public: bool,
+}
+
+/// The running service; gone, with every connection, when this is dropped.
+#[derive(Debug)]
+pub struct Stub {
+    state: Arc<Mutex<State>>,
+    server: Server,
+}
+
+impl Stub {
+    /// The region in [`Stub::env`].
+    pub const REGION: &'static str = "eu-central-1";
+    /// The account of the fixed key pair, and so of the registries that its tokens name.
+    pub const ACCOUNT: &'static str = "123456789012";
+    /// The access key that is known from the start.
+    pub const ACCESS_KEY: &'static str = "AKIAIOSFODNN7EXAMPLE";
+    /// Its secret key.
+    pub const SECRET_KEY: &'static str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+    /// Starts it on a free loopback port.
+    #[expect(clippy::unused_async, reason = "starts as everything else in this crate does")]
+    pub async fn start() -> Self {
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// Starts it on this address, from any thread: it needs no runtime of the caller's.
+    pub fn listen(address: SocketAddr) -> Self {
+        let state = Arc::new(Mutex::new(State::new()));
+        let server = Server::start(address, Arc::clone(&state));
+        Self { state, server }
+    }
+
+    /// Its URL, for `AWS_ENDPOINT_URL`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// The environment that makes an AWS SDK use it, with the fixed key pair, and nobody's own settings.
+    pub fn env(&self) -> Vec<(String, String)> {
+        sdk_env(&self.url(), Self::ACCESS_KEY, Self::SECRET_KEY)
+    }
+
+    /// Sets how every operation behaves from now on, but those that have a behaviour of their own.
+    pub fn set(&self, behaviour: Behaviour) {
+        self.state().set(None, None, behaviour);
+    }
+
+    /// Sets how one operation behaves from now on.
+    pub fn set_for(&self, operation: Operation, behaviour: Behaviour) {
+        self.state().set(Some(operation), None, behaviour);
+    }
+
+    /// Sets how `GetAuthorizationToken` of (private) ECR behaves in one region from now on.
+    pub fn set_for_region(&self, region: &str, behaviour: Behaviour) {
+        self.state().set(Some(Operation::GetAuthorizationToken), Some(region), behaviour);
+    }
+
+    /// Forgets every behaviour that was set; calls and tokens stay.
+    pub fn reset(&self) {
+        self.state().reset();
+    }
+
+    /// Every request so far, in the order of arrival.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// How many requests for the operation of this name ([`Operation::name`]) have arrived.
+    pub fn count(&self, operation: &str) -> usize {
+        self.state().calls.iter().filter(|call| call.operation == operation).count()
+    }
+
+    /// Every token so far, in the order of issue.
+    pub fn minted(&self) -> Vec<Minted> {
+        self.state().minted.clone()
+    }
+
+    /// Everything that must show up in no output: each password, base64 token, secret key and session token
+    /// that was issued, and the fixed secret key.
+    pub fn secrets(&self) -> Vec<String> {
+        self.state().secrets()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The environment that points an AWS SDK at `url`, away from instance metadata and files in `HOME`.
+pub(crate) fn sdk_env(url: &str, access_key: &str, secret_key: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL", url),
+        ("AWS_ACCESS_KEY_ID", access_key),
+        ("AWS_SECRET_ACCESS_KEY", secret_key),
+        ("AWS_REGION", Stub::REGION),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}

@@ -1,0 +1,308 @@
+//! From a request to its answer: who asks, what for, and what is said. No I/O happens here.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::behaviour::{Behaviour, ExpiresAt, Fault, Operation};
+use super::replies::{self, Failure, Reply};
+use super::signature::{Claim, Request, header};
+use super::state::{Credentials, State, later};
+use super::{Call, Minted, Outcome};
+
+/// What the server does about a request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Reply(Reply),
+    Hang,
+    Reset,
+    Huge,
+}
+
+/// An answer, how long it takes, and what the service's clock says in it.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) answer: Answer,
+    pub(super) delay: Duration,
+    pub(super) date: Timestamp,
+}
+
+/// Decides on a request and records it. The whole answer is made on arrival, also if it is sent later.
+pub(super) fn decide(state: &mut State, request: &Request<'_>, now: Timestamp) -> Decision {
+    let form = form(request.body);
+    let Some(operation) = operation(request.headers, &form) else {
+        let failure = Failure::new(400, "UnknownOperationException", "The stub knows no such operation.");
+        return Decision {
+            answer: Answer::Reply(replies::json_failure(&failure)),
+            delay: Duration::ZERO,
+            date: now,
+        };
+    };
+    let claim = header(request.headers, "authorization").and_then(Claim::parse);
+    let region = claim.as_ref().map(|claim| claim.region.clone());
+    let behaviour = state.behaviour(operation, region.as_deref());
+    let date = now.saturating_add(SignedDuration::from_secs(behaviour.date_skew)).unwrap_or(Timestamp::MAX);
+    let asked =
+        Asked { operation, form: &form, region: region.as_deref().unwrap_or("us-east-1"), date, behaviour };
+    let answer = match authenticate(state, &asked, claim.as_ref(), request) {
+        Ok(caller) => answer(state, &asked, caller.as_ref()),
+        Err(failure) => asked.failure(&failure),
+    };
+    state.calls.push(Call {
+        operation: operation.name().to_owned(),
+        access_key: claim.map(|claim| claim.access_key),
+        outcome: asked.outcome(&answer),
+        region: region.clone(),
+        at: now,
+        role: form.get("RoleArn").cloned(),
+        policy: form.get("Policy").cloned(),
+        external_id: form.get("ExternalId").cloned(),
+    });
+    Decision { answer, delay: asked.behaviour.delay, date }
+}
+
+/// A request as understood.
+struct Asked<'a> {
+    operation: Operation,
+    form: &'a HashMap<String, String>,
+    region: &'a str,
+    date: Timestamp,
+    behaviour: Behaviour,
+}
+
+impl Asked<'_> {
+    fn failure(&self, failure: &Failure) -> Answer {
+        Answer::Reply(match self.operation.service() {
+            "sts" => replies::xml_failure(failure),
+            _ => replies::json_failure(failure),
+        })
+    }
+
+    fn outcome(&self, answer: &Answer) -> Outcome {
+        match (answer, self.behaviour.fault) {
+            (Answer::Hang, _) => Outcome::Fault(Fault::Hang),
+            (Answer::Reset, _) => Outcome::Fault(Fault::Reset),
+            (Answer::Huge, _) => Outcome::Fault(Fault::HugeBody),
+            (Answer::Reply(Reply { status: 200, .. }), Some(fault))
+                if fault == Fault::Garbage || self.operation.service() != "sts" =>
+            {
+                Outcome::Fault(fault)
+            }
+            (Answer::Reply(reply), _) => Outcome::Status(reply.status),
+        }
+    }
+
+    /// The expiry as the reply tells it.
+    fn told(&self, expires: Timestamp) -> Option<Timestamp> {
+        match self.behaviour.expires_at {
+            ExpiresAt::FromLifetime => Some(expires),
+            ExpiresAt::At(seconds) => Timestamp::from_second(seconds).ok(),
+            ExpiresAt::Missing | ExpiresAt::Garbage => None,
+        }
+    }
+}
+
+fn operation(headers: &HeaderMap, form: &HashMap<String, String>) -> Option<Operation> {
+    match (header(headers, "x-amz-target"), form.get("Action").map(String::as_str)) {
+        (Some("AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"), _) => {
+            Some(Operation::GetAuthorizationToken)
+        }
+        (Some("SpencerFrontendService.GetAuthorizationToken"), _) => {
+            Some(Operation::GetPublicAuthorizationToken)
+        }
+        (None, Some("GetCallerIdentity")) => Some(Operation::GetCallerIdentity),
+        (None, Some("AssumeRole")) => Some(Operation::AssumeRole),
+        (None, Some("AssumeRoleWithWebIdentity")) => Some(Operation::AssumeRoleWithWebIdentity),
+        _ => None,
+    }
+}
+
+/// Who asks; nobody for the one operation that carries a web identity instead.
+fn authenticate(
+    state: &State,
+    asked: &Asked<'_>,
+    claim: Option<&Claim>,
+    request: &Request<'_>,
+) -> Result<Option<Credentials>, Failure> {
+    if asked.operation == Operation::AssumeRoleWithWebIdentity {
+        return Ok(None);
+    }
+    let service = asked.operation.service();
+    // The same refusals have other names, and another status, in the older protocol of STS.
+    let refuse = |json, xml, message: &str| {
+        let (status, code) = if service == "sts" { (403, xml) } else { (400, json) };
+        Err(Failure::new(status, code, message))
+    };
+    let unknown = || {
+        let message = "The security token included in the request is invalid.";
+        refuse("UnrecognizedClientException", "InvalidClientTokenId", message)
+    };
+    let wrong = |message: &str| refuse("InvalidSignatureException", "SignatureDoesNotMatch", message);
+    let Some(claim) = claim else {
+        let message = "Request is missing Authentication Token";
+        return refuse("MissingAuthenticationTokenException", "MissingAuthenticationToken", message);
+    };
+    let Some(credentials) = state.credentials(&claim.access_key) else { return unknown() };
+    if claim.service != service {
+        return wrong(&format!("Credential should be scoped to correct service: '{service}'."));
+    }
+    // ECR Public has its endpoint in one region only, whatever region the caller is in.
+    if asked.operation == Operation::GetPublicAuthorizationToken && claim.region != "us-east-1" {
+        return wrong("Credential should be scoped to a valid region.");
+    }
+    let session_token = header(request.headers, "x-amz-security-token");
+    let covered = session_token.is_none() || claim.covers("x-amz-security-token");
+    if session_token != credentials.session_token.as_deref() || !covered {
+        return unknown();
+    }
+    if let Err(difference) = claim.verify(request, &credentials.secret_key) {
+        return wrong(&difference);
+    }
+    if credentials.expires.is_some_and(|expires| expires <= asked.date) {
+        let message = "The security token included in the request is expired";
+        return refuse("ExpiredTokenException", "ExpiredToken", message);
+    }
+    Ok(Some(credentials.clone()))
+}
+
+fn answer(state: &mut State, asked: &Asked<'_>, caller: Option<&Credentials>) -> Answer {
+    if let Some(answer) = asked.behaviour.fault.and_then(|fault| faulty(asked, caller, fault)) {
+        return answer;
+    }
+    let result = match (asked.operation, caller) {
+        (Operation::AssumeRole | Operation::AssumeRoleWithWebIdentity, _) => assume(state, asked),
+        (Operation::GetCallerIdentity, Some(caller)) => {
+            Ok(replies::xml_reply(asked.operation.name(), &replies::caller(caller)))
+        }
+        (_, Some(caller)) => Ok(replies::json_reply(&token(state, asked, caller))),
+        (_, None) => unreachable!("only a web identity comes unsigned"),
+    };
+    result.map_or_else(|failure| asked.failure(&failure), Answer::Reply)
+}
+
+/// The answer of a fault, except for those that need a token first.
+fn faulty(asked: &Asked<'_>, caller: Option<&Credentials>, fault: Fault) -> Option<Answer> {
+    let fail = |status, code, message: &str| asked.failure(&Failure::new(status, code, message));
+    let sts = asked.operation.service() == "sts";
+    Some(match fault {
+        Fault::Throttle => fail(400, if sts { "Throttling" } else { "ThrottlingException" }, "Rate exceeded"),
+        Fault::ServerError => {
+            fail(500, if sts { "InternalFailure" } else { "ServerException" }, "Something went wrong here.")
+        }
+        Fault::Unavailable => fail(503, "ServiceUnavailable", "Service Unavailable"),
+        Fault::AccessDenied => {
+            let (status, code) = if sts { (403, "AccessDenied") } else { (400, "AccessDeniedException") };
+            let principal = caller.map_or("anonymous", |caller| &caller.principal);
+            let resource = asked.form.get("RoleArn").map_or("*", String::as_str);
+            let action = asked.operation.action();
+            let message = format!(
+                "User: {principal} is not authorized to perform: {action} on resource: {resource} because no \
+                 identity-based policy allows the {action} action"
+            );
+            fail(status, code, &message)
+        }
+        Fault::Hang => Answer::Hang,
+        Fault::Reset => Answer::Reset,
+        Fault::HugeBody => Answer::Huge,
+        Fault::Garbage => {
+            let body = "\u{1}<html>not what was asked for".to_owned();
+            Answer::Reply(Reply { status: 200, content_type: "text/html", body })
+        }
+        Fault::BadToken | Fault::EmptyData => return None,
+    })
+}
+
+/// The reply to `GetAuthorizationToken`, of ECR (a list) or ECR Public (an object).
+fn token(state: &mut State, asked: &Asked<'_>, caller: &Credentials) -> Value {
+    let public = asked.operation == Operation::GetPublicAuthorizationToken;
+    if asked.behaviour.fault == Some(Fault::EmptyData) {
+        return if public { json!({}) } else { json!({"authorizationData": []}) };
+    }
+    let expires = asked.told(later(asked.date, asked.behaviour.lifetime));
+    let endpoint = (!public).then(|| {
+        let suffix = replies::dns_suffix(asked.region);
+        format!("https://{}.dkr.ecr.{}.{suffix}", caller.account(), asked.region)
+    });
+    let token = if asked.behaviour.fault == Some(Fault::BadToken) {
+        "%%% this is no base64 %%%".to_owned()
+    } else {
+        state.mint(asked.behaviour.password.clone(), |password| Minted {
+            password,
+            region: asked.region.to_owned(),
+            expires_at: expires,
+            access_key: caller.access_key.clone(),
+            public,
+        })
+    };
+    let data = replies::authorization_data(&token, expires, asked.behaviour.expires_at, endpoint.as_deref());
+    if public { json!({"authorizationData": data}) } else { json!({"authorizationData": [data]}) }
+}
+
+/// The reply to both operations that assume a role.
+fn assume(state: &mut State, asked: &Asked<'_>) -> Result<Reply, Failure> {
+    let invalid = |message: &str| Failure::new(400, "ValidationError", message);
+    let field = |name: &str| asked.form.get(name).filter(|value| !value.is_empty());
+    if asked.operation == Operation::AssumeRoleWithWebIdentity && field("WebIdentityToken").is_none() {
+        return Err(invalid("1 validation error detected: Value at 'webIdentityToken' failed"));
+    }
+    let role =
+        field("RoleArn").ok_or_else(|| invalid("Value null at 'roleArn' failed to satisfy constraint"))?;
+    let session =
+        field("RoleSessionName").ok_or_else(|| invalid("Value null at 'roleSessionName' failed"))?;
+    let ["arn", partition, "iam", "", account, path] = role.splitn(6, ':').collect::<Vec<_>>()[..] else {
+        return Err(invalid(&format!("{role} is invalid")));
+    };
+    let Some(("role", name)) = path.split_once('/') else {
+        return Err(invalid(&format!("{role} is invalid")));
+    };
+    let name = name.rsplit('/').next().unwrap_or(name);
+    if let Some(policy) = field("Policy") {
+        if policy.len() > 2048 {
+            return Err(invalid(
+                "Value at 'policy' failed to satisfy constraint: Member must have length <= 2048",
+            ));
+        }
+        if serde_json::from_str::<Value>(policy).is_err() {
+            return Err(Failure::new(400, "MalformedPolicyDocument", "This policy contains invalid Json"));
+        }
+    }
+    let seconds = field("DurationSeconds").map_or(Ok(3600), |text| text.parse());
+    let seconds = seconds.ok().filter(|seconds| (900..=43_200).contains(seconds));
+    let seconds =
+        seconds.ok_or_else(|| invalid("Value at 'durationSeconds' failed to satisfy constraint"))?;
+    let lifetime = state.own_lifetime(asked.operation).unwrap_or(Duration::from_secs(seconds));
+    let expires = later(asked.date, lifetime);
+    let principal = format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session}");
+    let credentials = state.issue(principal, expires);
+    let result = replies::assumed(&credentials, asked.behaviour.expires_at, asked.told(expires));
+    Ok(replies::xml_reply(asked.operation.name(), &result))
+}
+
+/// The fields of an `application/x-www-form-urlencoded` body; JSON gives fields that nobody asks for.
+fn form(body: &[u8]) -> HashMap<String, String> {
+    let text = String::from_utf8_lossy(body);
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), decode(value))).collect()
+}
+
+fn decode(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, code.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+                continue;
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(*first),
+        }
+        rest = tail;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,62 @@
+//! The API server's audit log: who asked for what, and what was answered.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// One answered request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The user, for a service account `system:serviceaccount:NAMESPACE:NAME`.
+    pub user: String,
+    /// The client's `User-Agent`.
+    pub user_agent: String,
+    /// The verb as RBAC knows it: `get`, `list`, `watch`, `create`, `patch`, …
+    pub verb: String,
+    /// The resource, for example `secrets`; empty for paths that are none.
+    pub resource: String,
+    /// The subresource, for example `token`.
+    pub subresource: Option<String>,
+    /// The object's namespace.
+    pub namespace: Option<String>,
+    /// The object's name. Lists and watches have it too when a field selector names one object.
+    pub name: Option<String>,
+    /// Path and query, which tell selectors, field manager and force.
+    pub uri: String,
+    /// The HTTP status of the answer.
+    pub code: u16,
+    /// When the answer was complete.
+    pub stage_timestamp: Timestamp,
+}
+
+/// Reads the log; a line that is still being written is left out.
+pub(super) fn read(path: &Path) -> Vec<AuditEntry> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    complete.lines().filter_map(entry).collect()
+}
+
+fn entry(line: &str) -> Option<AuditEntry> {
+    let event: Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in audit line {line}"));
+    if event["stage"] != "ResponseComplete" {
+        return None;
+    }
+    let optional = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let text = |pointer: &str| optional(pointer).unwrap_or_default();
+    let code = event.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or_default();
+    Some(AuditEntry {
+        user: text("/user/username"),
+        user_agent: text("/userAgent"),
+        verb: text("/verb"),
+        resource: text("/objectRef/resource"),
+        subresource: optional("/objectRef/subresource"),
+        namespace: optional("/objectRef/namespace"),
+        name: optional("/objectRef/name"),
+        uri: text("/requestURI"),
+        code: u16::try_from(code).expect("an HTTP status"),
+        stage_timestamp: text("/stageTimestamp").parse().expect("audit events have a time"),
+    })
+}

@@ -1,0 +1,105 @@
+//! What the components read: certificates, keys, tokens, policies, kubeconfigs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::certificates::{Authority, key_pair};
+use crate::folder::Folder;
+use crate::ports::Port;
+
+/// The folder and the ports of one control plane.
+pub(super) struct Files {
+    folder: Folder,
+    pub(super) etcd: Port,
+    pub(super) etcd_peer: Port,
+    pub(super) apiserver: Port,
+}
+
+impl Files {
+    /// Claims ports and writes everything that does not change while the control plane lives.
+    pub(super) fn write() -> Self {
+        let folder = Folder::new();
+        let files = Self { folder, etcd: Port::claim(), etcd_peer: Port::claim(), apiserver: Port::claim() };
+        let authority = Authority::new("control plane of a test");
+        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
+        let certificate = authority.issue(&names);
+        files.put("ca.crt", authority.pem());
+        files.put("apiserver.crt", &certificate.certificate);
+        files.put("apiserver.key", &certificate.key);
+        let key = key_pair();
+        files.put("service-accounts.key", &key.serialize_pem());
+        files.put("service-accounts.pub", &key.public_key_pem());
+        files.put("audit.yaml", &audit_policy());
+        // Of its own name, so that an audit entry of `admin` is the test's.
+        let tokens = [("admin", random_token()), ("controller-manager", random_token())];
+        let lines: Vec<String> = tokens
+            .iter()
+            .map(|(user, token)| format!("{token},{user},{user},\"system:masters\"\n"))
+            .collect();
+        files.put("tokens.csv", &lines.concat());
+        for (user, token) in &tokens {
+            files.kubeconfig(user, "default", token);
+        }
+        files
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.apiserver.number())
+    }
+
+    pub(super) fn admin_kubeconfig(&self) -> PathBuf {
+        self.path("admin.kubeconfig")
+    }
+
+    /// Writes `name.kubeconfig` for the bearer of `token`.
+    pub(super) fn kubeconfig(&self, name: &str, namespace: &str, token: &str) -> PathBuf {
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": {
+                "server": self.url(),
+                "certificate-authority": self.path("ca.crt"),
+            }}],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": name, "namespace": namespace}}],
+            "current-context": "test",
+        });
+        let file = format!("{name}.kubeconfig");
+        // JSON is YAML.
+        self.put(&file, &kubeconfig.to_string());
+        self.path(&file)
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("a temporary folder takes files");
+    }
+}
+
+fn audit_policy() -> String {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [
+            {"level": "None", "users": ["system:apiserver"]},
+            {"level": "None", "nonResourceURLs": ["/readyz*", "/livez*", "/healthz*"]},
+            {"level": "Metadata"},
+        ],
+    })
+    .to_string()
+}
+
+fn random_token() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    u128::from_be_bytes(bytes).to_string()
+}

@@ -1,0 +1,204 @@
+//! A real Kubernetes control plane for one test: etcd, kube-apiserver, RBAC, an audit log.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use testing::control_plane::ControlPlane;
+//!
+//! if !testing::real_cluster() {
+//!     return;
+//! }
+//! let mut cluster = ControlPlane::start().await;
+//! cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: team-a}}").await;
+//! cluster.stop_apiserver().await;
+//! cluster.start_apiserver().await;
+//! # }
+//! ```
+//!
+//! Without kube-controller-manager ([`Builder::controller_manager`]) no namespace gets a `default` service
+//! account, and a deleted namespace stays `Terminating`.
+
+mod apply;
+mod audit;
+mod files;
+mod programs;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::process::Process;
+use crate::tools;
+pub use audit::AuditEntry;
+use files::Files;
+use programs::Programs;
+
+/// How long a component may take on a machine that is busy with other tests.
+const START: Duration = Duration::from_mins(2);
+
+/// What a control plane consists of, before it is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Builder {
+    controller_manager: bool,
+}
+
+impl Builder {
+    /// Whether kube-controller-manager runs too, with the controllers for service accounts, namespaces,
+    /// garbage, Deployments and replica sets.
+    #[must_use]
+    pub fn controller_manager(mut self, wanted: bool) -> Self {
+        self.controller_manager = wanted;
+        self
+    }
+
+    /// Starts it and waits until it is ready; panics with the end of a component's log where one fails.
+    pub async fn start(self) -> ControlPlane {
+        let binaries = tools::folder("kubernetes").await;
+        // Only for what is in use although nobody claimed it; each try has new ports.
+        for _ in 0..5 {
+            let files = Files::write();
+            match Programs::start(&files, &binaries, self.controller_manager).await {
+                Ok(programs) => {
+                    let admin = client(&files.admin_kubeconfig()).await;
+                    return ControlPlane { programs, admin, files, binaries };
+                }
+                Err(reason) if reason.contains("address already in use") => {}
+                Err(reason) => panic!("{reason}"),
+            }
+        }
+        panic!("five times in a row a port was taken between its choice and its use");
+    }
+}
+
+/// A running control plane; ended, with everything it has stored, when this is dropped.
+pub struct ControlPlane {
+    // Dropped in this order: programs before their files.
+    programs: Programs,
+    admin: Client,
+    files: Files,
+    binaries: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts etcd and kube-apiserver, as [`ControlPlane::builder`] does without further wishes.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// For more than etcd and kube-apiserver.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A client that may do everything. Like every client from here it does not repeat what fails.
+    pub fn admin(&self) -> Client {
+        self.admin.clone()
+    }
+
+    /// The kubeconfig of user `admin`, group `system:masters`.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.files.admin_kubeconfig()
+    }
+
+    /// The API server's URL; it stays the same over [`ControlPlane::stop_apiserver`].
+    pub fn url(&self) -> String {
+        self.files.url()
+    }
+
+    /// A PEM file with the authority that signed the API server's certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.files.path("ca.crt")
+    }
+
+    /// A token, valid for a day, of a service account, which must exist.
+    pub async fn token_for(&self, namespace: &str, service_account: &str) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
+        let spec = TokenRequestSpec { expiration_seconds: Some(24 * 60 * 60), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let answer = accounts.create_token_request(service_account, &PostParams::default(), &request).await;
+        let answer =
+            answer.unwrap_or_else(|error| panic!("no token for {namespace}/{service_account}: {error}"));
+        answer.status.expect("a token request is answered in its status").token
+    }
+
+    /// A kubeconfig with the token of a service account, which must exist. Its default namespace is the
+    /// account's.
+    pub async fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> PathBuf {
+        let token = self.token_for(namespace, service_account).await;
+        self.files.kubeconfig(&format!("{namespace}-{service_account}"), namespace, &token)
+    }
+
+    /// A client that uses this kubeconfig.
+    pub async fn client_for(&self, kubeconfig: &Path) -> Client {
+        client(kubeconfig).await
+    }
+
+    /// Applies every document of a YAML text, in its order and as `admin`, over whatever is there.
+    ///
+    /// Objects without a namespace go to `default`. Panics at the first that the API server refuses.
+    pub async fn apply(&self, yaml: &str) {
+        apply::apply(&self.admin, yaml).await;
+    }
+
+    /// Ends kube-apiserver: its port refuses connections until [`ControlPlane::start_apiserver`].
+    pub async fn stop_apiserver(&mut self) {
+        self.programs.stop_apiserver().await;
+    }
+
+    /// Starts kube-apiserver again, with the same port, certificate and data, and waits until it is ready.
+    pub async fn start_apiserver(&mut self) {
+        let started = self.programs.start_apiserver(&self.files, &self.binaries).await;
+        started.unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Every request that has been answered completely, in the order of answers.
+    ///
+    /// A watch is not among them before it ends. Left out are the API server's requests to itself and those
+    /// for its health. An entry may follow a moment after its answer.
+    pub fn audit(&self) -> Vec<AuditEntry> {
+        audit::read(&self.files.path("audit.log"))
+    }
+
+    /// The API server's process, for tests that stop or kill it.
+    pub fn apiserver(&mut self) -> Option<&mut Process> {
+        self.programs.apiserver()
+    }
+}
+
+/// A client without repetition, so that a test sees what the API server says, when it says it.
+async fn client(kubeconfig: &Path) -> Client {
+    let file = Kubeconfig::read_from(kubeconfig)
+        .unwrap_or_else(|error| panic!("{} is no kubeconfig: {error}", kubeconfig.display()));
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    let mut config = config.unwrap_or_else(|error| panic!("{}: {error}", kubeconfig.display()));
+    config.default_retry = false;
+    Client::try_from(config).expect("a client for a kubeconfig of ours")
+}
+
+/// Asks every few milliseconds until `done`, or until a program has ended or the time is up; the error holds
+/// the end of the program's log.
+async fn wait_for(
+    process: &mut Process,
+    what: &str,
+    mut done: impl AsyncFnMut() -> bool,
+) -> Result<(), String> {
+    let deadline = Instant::now() + START;
+    while process.exit_code().is_none() && Instant::now() < deadline {
+        if done().await {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let state = process.exit_code().map_or("still runs".to_owned(), |code| format!("exited with {code}"));
+    Err(format!(
+        "{} {state}, but {what} never came; its log ends with\n{}",
+        process.name(),
+        process.log_tail()
+    ))
+}

@@ -1,0 +1,143 @@
+//! The processes of a control plane and the flags they run with.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hyper::Request;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use tokio::net::TcpStream;
+
+use super::{Files, client, wait_for};
+use crate::process::Process;
+
+const CONTROLLERS: &str = "serviceaccount-controller,namespace-controller,garbage-collector-controller,\
+                           deployment-controller,replicaset-controller,root-ca-certificate-publisher-controller";
+
+pub(super) struct Programs {
+    // Dropped in this order: none loses what it depends on while it runs.
+    controller_manager: Option<Process>,
+    apiserver: Option<Process>,
+    _etcd: Process,
+}
+
+impl Programs {
+    /// Starts everything; an error holds the end of the log of what failed.
+    pub(super) async fn start(
+        files: &Files,
+        binaries: &Path,
+        controller_manager: bool,
+    ) -> Result<Self, String> {
+        let mut etcd = Process::spawn("etcd", &etcd(files, binaries), files.root());
+        wait_for(&mut etcd, "its port", async || listens(files.etcd.number()).await).await?;
+        let mut programs = Self { controller_manager: None, apiserver: None, _etcd: etcd };
+        programs.start_apiserver(files, binaries).await?;
+        if controller_manager {
+            let command = controller_manager_command(files, binaries);
+            let mut process = Process::spawn("kube-controller-manager", &command, files.root());
+            let accounts: Api<ServiceAccount> =
+                Api::default_namespaced(client(&files.admin_kubeconfig()).await);
+            wait_for(&mut process, "the first service account", async || {
+                accounts.get("default").await.is_ok()
+            })
+            .await?;
+            programs.controller_manager = Some(process);
+        }
+        Ok(programs)
+    }
+
+    pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Path) -> Result<(), String> {
+        assert!(self.apiserver.is_none(), "kube-apiserver runs already");
+        let mut process = Process::spawn("kube-apiserver", &apiserver(files, binaries), files.root());
+        let client = client(&files.admin_kubeconfig()).await;
+        wait_for(&mut process, "/readyz", async || {
+            let request = Request::get("/readyz").body(Vec::new()).expect("a request");
+            client.request_text(request).await.is_ok()
+        })
+        .await?;
+        self.apiserver = Some(process);
+        Ok(())
+    }
+
+    pub(super) async fn stop_apiserver(&mut self) {
+        let mut process = self.apiserver.take().expect("kube-apiserver runs");
+        process.terminate();
+        // It waits for requests in flight; what still runs after that ends with the drop.
+        process.wait(Duration::from_secs(5)).await;
+    }
+
+    pub(super) fn apiserver(&mut self) -> Option<&mut Process> {
+        self.apiserver.as_mut()
+    }
+}
+
+async fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
+}
+
+fn program(binaries: &Path, name: &str, flags: &[(&str, String)]) -> Command {
+    let mut command = Command::new(binaries.join(name));
+    command.args(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
+    command
+}
+
+fn etcd(files: &Files, binaries: &Path) -> Command {
+    let client = format!("http://127.0.0.1:{}", files.etcd.number());
+    let peer = format!("http://127.0.0.1:{}", files.etcd_peer.number());
+    let flags = [
+        ("data-dir", files.path("etcd").display().to_string()),
+        ("listen-client-urls", client.clone()),
+        ("advertise-client-urls", client),
+        ("listen-peer-urls", peer.clone()),
+        ("initial-advertise-peer-urls", peer.clone()),
+        ("initial-cluster", format!("default={peer}")),
+        ("log-level", "warn".to_owned()),
+        // Nothing here has to survive a power cut.
+        ("unsafe-no-fsync", "true".to_owned()),
+    ];
+    program(binaries, "etcd", &flags)
+}
+
+fn apiserver(files: &Files, binaries: &Path) -> Command {
+    let path = |name: &str| files.path(name).display().to_string();
+    let flags = [
+        ("etcd-servers", format!("http://127.0.0.1:{}", files.etcd.number())),
+        ("bind-address", "127.0.0.1".to_owned()),
+        ("secure-port", files.apiserver.number().to_string()),
+        // No Endpoints object for the `kubernetes` Service, which must not name a loopback address.
+        ("advertise-address", "127.0.0.1".to_owned()),
+        ("endpoint-reconciler-type", "none".to_owned()),
+        ("service-cluster-ip-range", "10.0.0.0/24".to_owned()),
+        ("cert-dir", path("certificates")),
+        ("tls-cert-file", path("apiserver.crt")),
+        ("tls-private-key-file", path("apiserver.key")),
+        ("authorization-mode", "RBAC".to_owned()),
+        ("token-auth-file", path("tokens.csv")),
+        ("service-account-issuer", "https://kubernetes.default.svc".to_owned()),
+        ("service-account-key-file", path("service-accounts.pub")),
+        ("service-account-signing-key-file", path("service-accounts.key")),
+        ("audit-policy-file", path("audit.yaml")),
+        ("audit-log-path", path("audit.log")),
+        ("audit-log-format", "json".to_owned()),
+        // One file, so that a count misses nothing.
+        ("audit-log-maxsize", "10000".to_owned()),
+    ];
+    program(binaries, "kube-apiserver", &flags)
+}
+
+fn controller_manager_command(files: &Files, binaries: &Path) -> Command {
+    let path = |name: &str| files.path(name).display().to_string();
+    let flags = [
+        ("kubeconfig", path("controller-manager.kubeconfig")),
+        ("controllers", CONTROLLERS.to_owned()),
+        ("root-ca-file", path("ca.crt")),
+        ("service-account-private-key-file", path("service-accounts.key")),
+        ("leader-elect", "false".to_owned()),
+        ("secure-port", "0".to_owned()),
+        ("kube-api-qps", "500".to_owned()),
+        ("kube-api-burst", "1000".to_owned()),
+    ];
+    program(binaries, "kube-controller-manager", &flags)
+}

@@ -1,0 +1,45 @@
+//! What the tests of `ecr-pull-secrets` run against, all of it on loopback and in temporary folders.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`control_plane`] | a real etcd and kube-apiserver, on request with kube-controller-manager |
+//! | [`aws`] | an ECR and STS that checks signatures, fails on request and remembers every call |
+//! | [`moto`] | an ECR and STS that no one here wrote, to check the above against |
+//! | [`registry`] | a real container registry that wants a password |
+//! | [`process`] | children that never outlive the test process |
+//!
+//! Everything here panics with a sentence that says what was wrong: a test can do nothing better with an
+//! error. Nothing depends on the crate under test, so that none of its mistakes can hide here.
+
+pub mod aws;
+mod certificates;
+pub mod control_plane;
+mod folder;
+pub mod moto;
+mod ports;
+pub mod process;
+pub mod registry;
+mod tools;
+
+use std::io::Write as _;
+
+pub use certificates::Authority;
+
+/// The environment variable that skips what needs a real cluster, when it is `1`.
+pub const SKIP_CLUSTER_TESTS: &str = "ECR_PULL_SECRETS_SKIP_CLUSTER_TESTS";
+
+/// Whether tests against a real control plane are to run: always, unless [`SKIP_CLUSTER_TESTS`] is `1`.
+///
+/// A skipped test says so on the real stderr, past the capture of the test harness, so that a skipped run
+/// never looks like a passed one. A control plane that cannot be built is no reason to skip: then
+/// [`control_plane::ControlPlane::start`] fails.
+pub fn real_cluster() -> bool {
+    if std::env::var_os(SKIP_CLUSTER_TESTS).is_none_or(|value| value != "1") {
+        return true;
+    }
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let line = format!("SKIPPED {test}: needs a real control plane, and {SKIP_CLUSTER_TESTS}=1 is set\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
+    false
+}
