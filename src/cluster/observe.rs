@@ -42,7 +42,7 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
     let ours = applied.filter(|applied| applied.instance == instance);
     let owned = Owned::of(meta.managed_fields.as_deref().unwrap_or_default());
     let claimed = owned.any && ours.is_some();
-    let times = time(EXPIRES_AT).zip(time(REFRESH_AFTER));
+    let times = time(EXPIRES_AT).zip(time(REFRESH_AFTER)).filter(|_| owned.times);
     Observed {
         uid: meta.uid.as_deref().unwrap_or_default().into(),
         resource_version: version(meta),
@@ -77,12 +77,13 @@ fn owner(labels: Option<&BTreeMap<String, String>>, instance: &str, claimed: boo
 /// name, since that is an entry with operation Update
 /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
 #[derive(Default)]
-// Four independent facts, read off one list.
+// Independent facts, read off one list.
 #[expect(clippy::struct_excessive_bools)]
 struct Owned {
     any: bool,
     all: bool,
     data: bool,
+    times: bool,
     immutable: bool,
 }
 
@@ -97,13 +98,12 @@ impl Owned {
         });
         let Some(fields) = ours.and_then(fields) else { return Self { immutable, ..Self::default() } };
         let data = owns(&fields, &["f:data", &format!("f:{SECRET_KEY}")]) && owns(&fields, &["f:type"]);
-        let labels = [LABEL_MANAGED_BY, LABEL_INSTANCE]
-            .iter()
-            .all(|key| owns(&fields, &["f:metadata", "f:labels", &format!("f:{key}")]));
-        let annotations = [EXPIRES_AT, REFRESH_AFTER, APPLIED]
-            .iter()
-            .all(|key| owns(&fields, &["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]));
-        Self { any: true, all: data && labels && annotations, data, immutable }
+        let label = |key: &str| owns(&fields, &["f:metadata", "f:labels", &format!("f:{key}")]);
+        let annotation =
+            |key: &str| owns(&fields, &["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]);
+        let labels = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
+        let times = annotation(EXPIRES_AT) && annotation(REFRESH_AFTER);
+        Self { any: true, all: data && labels && times && annotation(APPLIED), data, times, immutable }
     }
 }
 

@@ -3,13 +3,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
+use kube::runtime::utils::{self, StreamBackoff};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::runtime::watcher as watch;
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
@@ -17,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::observe::{self, NamespaceRecord};
 use super::write::message;
 use crate::core::annotations::Settings;
+use crate::core::backoff::Backoff;
 use crate::core::facts::Observed;
 
 /// Objects of one page of a list: small, since a page is the largest thing that is ever in memory.
@@ -29,6 +32,30 @@ pub enum Source {
     Namespaces,
     /// The Secrets of this name, in all namespaces.
     Secrets(Arc<str>),
+}
+
+/// How soon an interrupted watch begins again. kube's default grows to 30 s, and is slow to shrink: for one client
+/// with a handful of watches that would be late for nothing.
+const RETRIES: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
+
+#[derive(Default)]
+struct Retries {
+    failures: u32,
+}
+
+impl Iterator for Retries {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        Some(RETRIES.delay(self.failures, &std::process::id()))
+    }
+}
+
+impl utils::Backoff for Retries {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
 }
 
 /// What a watch saw.
@@ -130,7 +157,7 @@ async fn follow<K>(
         let api = Api::<PartialObjectMeta<K>>::all(client.clone());
         let config =
             if streaming { config.clone().streaming_lists() } else { config.clone().page_size(PAGE) };
-        let mut events = watch(api, config).default_backoff().boxed();
+        let mut events = StreamBackoff::new(watch(api, config), Retries::default()).boxed();
         while let Some(event) = events.next().await {
             let change = match event {
                 Ok(Event::Init) => Some(Change::Begin(source.clone())),
@@ -190,7 +217,7 @@ where
             Ok(answer) => return answer,
             Err(error) => {
                 failures += 1;
-                let delay = crate::core::backoff::Backoff::CALLS.delay(failures, &what);
+                let delay = Backoff::CALLS.delay(failures, &what);
                 warn!(reason = message(&error), retry_in = ?delay, "{what}");
                 tokio::time::sleep(delay).await;
             }

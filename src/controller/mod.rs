@@ -27,6 +27,7 @@ use crate::core::annotations::Settings;
 use crate::core::facts::{Facts, Owner};
 use crate::core::plan::{Intent, Plan, Step, WriteCause, plan};
 use crate::core::settle::settle;
+use crate::core::token::Token;
 use crate::ecr::cache::{Lookup, PATIENCE, State, Tokens};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
@@ -80,6 +81,18 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 #[error("a watch ended, which it never does by itself")]
 pub struct WatchEnded;
+
+/// What there is of the tokens that a write takes.
+#[derive(Default)]
+struct Gathered {
+    tokens: Vec<Option<Arc<Token>>>,
+    /// Every one is as good as AWS gives them.
+    whole: bool,
+    /// Some are on their way, and worth waiting for until then.
+    patience: Option<Timestamp>,
+    /// When it is worth looking again.
+    wake: Option<Timestamp>,
+}
 
 /// The controller.
 pub struct Controller {
@@ -225,30 +238,10 @@ impl Controller {
 
     fn write(&mut self, namespace: &Arc<str>, intent: Box<Intent>) {
         let now = self.now();
-        let mut tokens = vec![];
-        let mut wake: Option<Timestamp> = None;
-        let mut whole = true;
-        for assignment in &intent.assignments {
-            let Lookup { token, state } = self.parts.tokens.lookup(&assignment.key, namespace, now);
-            match state {
-                State::Fresh => {}
-                State::Failing { error, retry_at } => {
-                    whole = false;
-                    wake = Some(wake.map_or(retry_at, |wake| wake.min(retry_at)));
-                    let uid = self.uid(namespace);
-                    self.parts.reporter.token_failed(namespace, &uid, assignment, &error, retry_at);
-                }
-                State::Pending { since } => {
-                    whole = false;
-                    let patience = since.checked_add(PATIENCE).unwrap_or(now);
-                    if patience > now {
-                        // The answer names us; one slow endpoint holds up nobody for longer than this.
-                        return self.queue.schedule(namespace, Some(patience));
-                    }
-                    wake = Some(wake.unwrap_or(now + SignedDuration::from_secs(15)));
-                }
-            }
-            tokens.push(token);
+        let Gathered { tokens, whole, patience, wake } = self.gather(namespace, &intent, now);
+        if let Some(patience) = patience {
+            // The answer names us; one slow endpoint holds up nobody for longer than this.
+            return self.queue.schedule(namespace, Some(patience));
         }
         let Some(entry) = self.parts.index.get(namespace) else { return };
         if let Some(made) = settle(&intent, &tokens, namespace, &entry.history, &self.parts.settings, now) {
@@ -256,14 +249,39 @@ impl Controller {
             let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
             self.acts.spawn(act::write(cluster, settings, namespace.clone(), intent, made, whole));
         } else {
-            let wake = wake.filter(|_| self.parts.mode == Mode::Forever);
-            self.queue.schedule(namespace, wake.or_else(|| self.later(now)));
+            let renewal = tokens.iter().flatten().map(|token| token.renew_after(self.parts.settings.refresh)).min();
+            let soonest = now + SignedDuration::from_secs(1);
+            let wake = wake.or(renewal).map_or(soonest, |wake| wake.max(soonest));
+            self.queue.schedule(namespace, Some(wake).filter(|_| self.parts.mode == Mode::Forever));
         }
     }
 
-    /// When everything is fresh and yet nothing is worth writing: not at once again.
-    fn later(&self, now: Timestamp) -> Option<Timestamp> {
-        (self.parts.mode == Mode::Forever).then(|| now + SignedDuration::from_secs(30))
+    /// The token of every entry, as far as there is one. All that are wanted are asked for at the same time.
+    fn gather(&mut self, namespace: &Arc<str>, intent: &Intent, now: Timestamp) -> Gathered {
+        let mut gathered = Gathered { whole: true, ..Gathered::default() };
+        let sooner = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
+        for assignment in &intent.assignments {
+            let Lookup { token, state } = self.parts.tokens.lookup(&assignment.key, namespace, now);
+            gathered.tokens.push(token);
+            gathered.whole &= state == State::Fresh;
+            match state {
+                State::Fresh => {}
+                State::Failing { error, retry_at } => {
+                    gathered.wake = sooner(gathered.wake, retry_at);
+                    let uid = self.uid(namespace);
+                    self.parts.reporter.token_failed(namespace, &uid, assignment, &error, retry_at);
+                }
+                State::Pending { since } => {
+                    let end = since.checked_add(PATIENCE).unwrap_or(now);
+                    if end > now {
+                        gathered.patience = sooner(gathered.patience, end);
+                    } else {
+                        gathered.wake = sooner(gathered.wake, now + SignedDuration::from_secs(15));
+                    }
+                }
+            }
+        }
+        gathered
     }
 
     fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {

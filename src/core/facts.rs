@@ -10,6 +10,8 @@ use super::backoff::Backoff;
 use super::plan::WriteCause;
 use super::request::Request;
 
+/// The 12 hours of a token, and room for clocks that differ.
+const LONGEST_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
 /// A writer that lets go for this long is met with an immediate repair again.
 const REPAIRS_FORGOTTEN: SignedDuration = SignedDuration::from_mins(20);
 
@@ -33,6 +35,14 @@ pub struct Times {
     pub refresh_after: Timestamp,
 }
 
+impl Times {
+    /// Whether they can be those of a token: none of ECR lives longer than 12 hours.
+    pub fn is_believable(&self, now: Timestamp) -> bool {
+        let bound = |time: Timestamp| time.duration_since(now) <= LONGEST_LIFETIME;
+        bound(self.expires_at) && bound(self.refresh_after)
+    }
+}
+
 /// What is known of a Secret of an allowed name, all of it from its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -49,7 +59,7 @@ pub struct Observed {
     pub data_intact: bool,
     /// Somebody set the field `immutable`.
     pub immutable: bool,
-    /// Its times, if both can be read.
+    /// Its times, if both are as we applied them.
     pub times: Option<Times>,
     /// What was applied, if it can be read and names this instance.
     pub applied: Option<Arc<Request>>,

@@ -5,16 +5,13 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::annotations::{Problem, Settings, Wish};
 use super::facts::{Facts, Observed, Owner};
 use super::identity::Assignment;
 use super::request::Request;
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER};
-
-/// No token of ECR lives longer than 12 hours; a later time in an annotation is not believed.
-const LONGEST_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
 
 /// Why a Secret is written. The order is the order of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -217,10 +214,7 @@ fn not_owned(name: &str, observed: &Observed) -> String {
 /// What is wrong with a Secret of ours, beside its age.
 fn fault(facts: &Facts<'_>, observed: &Observed, request: &Request, now: Timestamp) -> Option<WriteCause> {
     let foreign_write = facts.history.written.is_some_and(|version| version != observed.resource_version);
-    let believable = observed.times.is_some_and(|times| {
-        times.expires_at.duration_since(now) <= LONGEST_LIFETIME
-            && times.refresh_after.duration_since(now) <= LONGEST_LIFETIME
-    });
+    let believable = observed.times.is_some_and(|times| times.is_believable(now));
     if !observed.intact || foreign_write || !believable {
         return Some(WriteCause::Repair);
     }

@@ -4,13 +4,16 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::annotations::Settings;
-use super::facts::{History, Times};
+use super::facts::{History, Observed, Times};
 use super::plan::{Intent, WriteCause};
 use super::request::{Request, Target};
 use super::token::Token;
+
+/// The `Date` that a token's times are reckoned from has whole seconds, so that equal times come out as unequal.
+const DATE_RESOLUTION: SignedDuration = SignedDuration::from_secs(2);
 
 /// How a write is made up of new tokens and entries that stand already.
 #[derive(Clone, Debug, Default)]
@@ -35,23 +38,15 @@ pub fn settle(
     settings: &Settings,
     now: Timestamp,
 ) -> Option<Composition> {
-    let standing = intent.observed.as_ref();
-    let live = standing.and_then(|o| o.times).filter(|t| t.expires_at > now);
-    let holds = |target: &Target| {
-        standing.is_some_and(|o| {
-            o.data_intact && o.applied.as_ref().is_some_and(|a| a.registries.contains(target))
-        })
-    };
     let mut made = Composition::default();
     for (assignment, token) in intent.assignments.iter().zip(tokens) {
-        let held = holds(&assignment.target);
-        let better_lives = held
-            && live.is_some_and(|times| {
-                token.as_ref().is_some_and(|t| truncated(t.expires_at()) < times.expires_at)
-            });
+        let target = &assignment.target;
+        let held = intent.observed.as_ref().is_some_and(|observed| holds(observed, target));
         match token {
-            Some(token) if !better_lives => made.fresh.push((assignment.target.clone(), token.clone())),
-            _ if held => made.carried.push(assignment.target.clone()),
+            Some(token) if !(held && better_stands(intent, token, now)) => {
+                made.fresh.push((target.clone(), token.clone()));
+            }
+            _ if held => made.carried.push(target.clone()),
             _ => {}
         }
     }
@@ -65,8 +60,28 @@ pub fn settle(
         return None;
     }
     let missing = made.fresh.len() + made.carried.len() < intent.assignments.len();
-    made.times = Some(times(&made, missing, standing.and_then(|o| o.times), namespace, settings, now));
+    made.times = Some(times(&made, missing, standing_times(intent), namespace, settings, now));
     Some(made)
+}
+
+/// Whether a Secret has the entry that we wrote for `target`.
+fn holds(observed: &Observed, target: &Target) -> bool {
+    observed.data_intact
+        && observed.applied.as_ref().is_some_and(|applied| applied.registries.contains(target))
+}
+
+fn standing_times(intent: &Intent) -> Option<Times> {
+    intent.observed.as_ref()?.times
+}
+
+/// Whether what stands is better than `token`: no live entry gives way to one that ends earlier, and an expired
+/// one not to another that is no newer. Entries of unknown times only give way to a live token.
+fn better_stands(intent: &Intent, token: &Token, now: Timestamp) -> bool {
+    let Some(times) = standing_times(intent) else { return !token.is_live(now) };
+    if times.expires_at > now && times.is_believable(now) {
+        return truncated(token.expires_at()) < times.expires_at;
+    }
+    !token.is_live(now) && token.expires_at().duration_since(times.expires_at) <= DATE_RESOLUTION
 }
 
 /// The earliest end of the live entries, and the earliest due time of all; an expired entry no longer counts
@@ -84,7 +99,7 @@ fn times(
         .iter()
         .map(|(_, token)| Times {
             expires_at: truncated(token.expires_at()),
-            refresh_after: truncated(token.rewrite_after(settings.refresh, &namespace)),
+            refresh_after: rounded_up(token.rewrite_after(settings.refresh, &namespace)),
         })
         .collect();
     if !made.carried.is_empty() {
@@ -96,9 +111,15 @@ fn times(
     Times { expires_at: ends.unwrap_or(now), refresh_after: due.unwrap_or(now) }
 }
 
-/// The annotations have whole seconds; the earlier one is the safe one.
+/// The annotations have whole seconds: an end is put earlier, which is the safe side.
 fn truncated(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// A due time is put later, for one before the token may be renewed would find nothing to do.
+fn rounded_up(time: Timestamp) -> Timestamp {
+    let whole = truncated(time);
+    if whole == time { time } else { whole.checked_add(SignedDuration::from_secs(1)).unwrap_or(time) }
 }
 
 fn fingerprint(request: &Request, fresh: &[(Target, Arc<Token>)]) -> u64 {

@@ -1,0 +1,134 @@
+//! Annotations as an adversary writes them: no panic, a bounded cost, no token for a stranger, and the others are
+//! served.
+
+use std::fmt::Write as _;
+
+use testing::process::Process;
+
+use crate::world::{HOST, REGISTRIES, World, auths};
+
+#[tokio::test]
+async fn whatever_stands_in_an_annotation_the_others_are_served() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    world.run_controller().await;
+    let mut thousands = String::new();
+    for n in 0..2_000u64 {
+        write!(thousands, "{n:012}.dkr.ecr.eu-central-1.amazonaws.com,").expect("a string");
+    }
+    let large = "x".repeat(200 * 1024);
+    let longest = "n".repeat(63);
+    world.annotate("large", &[(REGISTRIES, Some(HOST)), ("example.com/large", Some(&large))]).await;
+    world.annotate("large-value", &[(REGISTRIES, Some(&large))]).await;
+    world.annotate("thousands", &[(REGISTRIES, Some(&thousands))]).await;
+    world.annotate("non-ascii", &[(REGISTRIES, Some("１２３４５６７８９０１２ \u{202e}evil \u{0}"))]).await;
+    world.annotate("look-alike", &[(REGISTRIES, Some(&format!("{HOST}.evil.example")))]).await;
+    world.annotate("empty", &[(REGISTRIES, Some(""))]).await;
+    world
+        .annotate(
+            "bad-name",
+            &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/secret-name", Some("kube-root"))],
+        )
+        .await;
+    world
+        .annotate("ungranted", &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/role", Some("admin"))])
+        .await;
+    world.annotate(&longest, &[(REGISTRIES, Some(HOST))]).await;
+
+    for namespace in ["large", &longest] {
+        let secret = world.wait_for_secret(namespace).await;
+        assert_eq!(auths(&secret).into_keys().collect::<Vec<_>>(), [HOST], "{namespace}");
+    }
+    let capped = world.wait_for_secret("thousands").await;
+    assert_eq!(auths(&capped).len(), 64);
+    for (namespace, reason, said) in [
+        ("large-value", "InvalidAnnotation", "(204800 bytes)"),
+        ("thousands", "InvalidAnnotation", "a secret holds at most 64 registries"),
+        ("non-ascii", "InvalidAnnotation", "is no Amazon ECR host"),
+        ("look-alike", "InvalidAnnotation", "amazonaws.com.evil.example\" is no Amazon ECR host"),
+        ("empty", "InvalidAnnotation", "empty: name registries"),
+        (
+            "bad-name",
+            "InvalidAnnotation",
+            "\"kube-root\" is not allowed: the configuration allows \"ecr-pull\"",
+        ),
+        ("ungranted", "IdentityNotGranted", "identity \"admin\" is not granted"),
+    ] {
+        let message = world.wait_for_event(namespace, reason).await.message.expect("a message");
+        assert!(message.contains(said) && message.len() < 1_100, "{namespace}: {message}");
+    }
+    for namespace in ["large-value", "non-ascii", "look-alike", "empty", "bad-name", "ungranted"] {
+        assert!(world.secret(namespace).await.is_none(), "{namespace} got a token");
+    }
+    assert_eq!(world.aws.calls().len(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_put_right_is_served_at_once() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    world.run_controller().await;
+    world.annotate("team-a", &[(REGISTRIES, Some("nonsense"))]).await;
+    world.wait_for_event("team-a", "InvalidAnnotation").await;
+    world.opt_in("team-a").await;
+    world.wait_for_secret("team-a").await;
+    world.finish().await;
+}
+
+/// Runs the program to its end, without a cluster.
+async fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ecr-pull-secrets"));
+    command.args(args).envs(env.iter().copied()).env("AWS_EC2_METADATA_DISABLED", "true");
+    let mut process = Process::spawn("program", &command, folder.path());
+    (process.wait(std::time::Duration::from_secs(20)).await, process.log())
+}
+
+#[tokio::test]
+async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let unknown = file("unknown", "secretName: ecr-pull\n");
+    let range = file("range", "refresh: {at: 1.5}\n");
+    let region = file("region", "defaults: {registries: ['123456789012']}\n");
+    let listen = ["--listen", "127.0.0.1:0"];
+    for (args, said) in [
+        (vec!["controller", "--config", "/does/not/exist"], "--config /does/not/exist: No such file"),
+        (vec!["controller", "--config", &unknown], "secretName"),
+        (vec!["controller", "--config", &range], "refresh.at: 1.5: expected 0.1 to 0.8"),
+        (vec!["controller", "--config", &region], "set AWS_REGION"),
+        (vec!["controller", "--kubeconfig", "/does/not/exist"], "--kubeconfig"),
+        (vec!["controller", "--log-level", "loud=very"], "--log-level"),
+        (vec!["sync", "--no-such-flag"], "--no-such-flag"),
+    ] {
+        let mut all = args.clone();
+        if args[0] == "controller" {
+            all.extend(listen);
+        }
+        let (code, said_all) = run(&all, &[]).await;
+        assert_eq!(code, Some(2), "{args:?}: {said_all}");
+        assert!(said_all.contains(said), "{args:?}: {said_all}");
+    }
+    let (code, said) =
+        run(&["controller", "--listen", "127.0.0.1:0"], &[("ECR_PULL_SECRETS_CONFIG", "/nowhere")]).await;
+    assert_eq!((code, said.contains("/nowhere")), (Some(2), true), "{said}");
+}
+
+#[tokio::test]
+async fn help_names_every_flag_with_its_variable() {
+    let (code, help) = run(&["controller", "--help"], &[]).await;
+    assert_eq!(code, Some(0));
+    for flag in ["config", "kubeconfig", "context", "listen", "log-format", "log-level"] {
+        let variable = format!("ECR_PULL_SECRETS_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(help.contains(&format!("--{flag}")) && help.contains(&variable), "{flag}: {help}");
+    }
+}

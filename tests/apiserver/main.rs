@@ -1,0 +1,16 @@
+//! The controller as a program, on a real API server, with the rights of `deploy/rbac.yaml` and no others.
+//!
+//! Every test has a control plane of its own, so that they run in any order and side by side, and every test ends
+//! with a search for tokens in all that the controller said: see [`world::World::finish`].
+
+mod aws_faults;
+mod bad_input;
+mod creates;
+mod outage;
+mod process;
+mod refreshes;
+mod repairs;
+mod restarts;
+mod rights;
+mod sync;
+mod world;
