@@ -176,7 +176,7 @@ impl Controller {
 
     /// Plans, and puts the namespace where the plan says.
     fn look(&mut self, namespace: &Arc<str>) {
-        if self.queue.defer(namespace) {
+        if self.queue.is_running(namespace) {
             return;
         }
         let Some(plan) = self.plan(namespace) else { return self.queue.schedule(namespace, None) };
@@ -249,7 +249,8 @@ impl Controller {
             let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
             self.acts.spawn(act::write(cluster, settings, namespace.clone(), intent, made, whole));
         } else {
-            let renewal = tokens.iter().flatten().map(|token| token.renew_after(self.parts.settings.refresh)).min();
+            let renewal =
+                tokens.iter().flatten().map(|token| token.renew_after(self.parts.settings.refresh)).min();
             let soonest = now + SignedDuration::from_secs(1);
             let wake = wake.or(renewal).map_or(soonest, |wake| wake.max(soonest));
             self.queue.schedule(namespace, Some(wake).filter(|_| self.parts.mode == Mode::Forever));

@@ -40,7 +40,6 @@ impl Controller {
                         debug!(%namespace, "not deleted: the namespace itself speaks against it");
                         self.queue.schedule(&namespace, Some(self.now() + SignedDuration::from_secs(1)));
                     }
-                    Err(WriteError::NamespaceGone) => self.queue.schedule(&namespace, None),
                     Err(error) => self.failed(&namespace, &name, "delete", &error),
                 }
             }

@@ -187,7 +187,7 @@ async fn tokens_count_from_awss_clock_when_ours_is_off() {
         return;
     }
     let mut world = World::start().await;
-    world.aws.set(Behaviour { date_skew: -7_200, ..Behaviour::living(Duration::from_secs(3_600)) });
+    world.aws.set(Behaviour { date_skew: -7_200, ..Behaviour::living(Duration::from_hours(1)) });
     world.run_controller().await;
     world.opt_in("team-a").await;
     let secret = world.wait_for_secret("team-a").await;
@@ -212,7 +212,7 @@ async fn against_moto_two_minutes_make_a_handful_of_calls() {
         let secret = world.wait_for_secret(namespace).await;
         assert!(time(&secret, "expires-at") < Timestamp::now(), "nothing better lives");
     }
-    sleep(Duration::from_secs(120)).await;
+    sleep(Duration::from_mins(2)).await;
     let metrics = world.probe("/metrics").await.1;
     let calls = metrics.lines().filter(|line| line.starts_with("ecr_pull_secrets_aws_requests_total"));
     let calls: u64 = calls.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();

@@ -14,7 +14,7 @@ async fn after_thirty_seconds_without_an_api_server_it_converges_without_a_resta
         return;
     }
     let mut world = World::start().await;
-    world.aws.set(Behaviour::living(Duration::from_secs(60)));
+    world.aws.set(Behaviour::living(Duration::from_mins(1)));
     world.run_controller().await;
     for namespace in ["stays", "goes"] {
         world.opt_in(namespace).await;

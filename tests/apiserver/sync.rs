@@ -13,7 +13,7 @@ async fn sync(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().expect("a temporary folder");
     let all: Vec<_> = ["sync"].iter().chain(args).copied().collect();
     let mut process = Process::spawn("sync", &world.command(&all), folder.path());
-    (process.wait(Duration::from_secs(60)).await, process.log())
+    (process.wait(Duration::from_mins(1)).await, process.log())
 }
 
 #[tokio::test]

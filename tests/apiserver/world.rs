@@ -124,9 +124,8 @@ impl World {
 
     /// Status and body of one of the controller's own pages.
     pub async fn probe(&self, path: &str) -> (u16, String) {
-        let mut stream = match TcpStream::connect(("127.0.0.1", self.port)).await {
-            Ok(stream) => stream,
-            Err(_) => return (0, String::new()),
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else {
+            return (0, String::new());
         };
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("a request is sent");
@@ -227,7 +226,7 @@ impl World {
 
     /// Waits up to a minute for a value.
     pub async fn wait_for<T>(&self, what: &str, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             if let Some(found) = look(self).await {
                 return found;

@@ -16,7 +16,7 @@ use testing::process::Process;
 
 const RBAC: &str = include_str!("../../../../deploy/rbac.yaml");
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 /// Shows the controller at work: a real etcd and kube-apiserver, and an AWS whose tokens live for a minute.
 #[derive(Parser)]
@@ -64,15 +64,27 @@ async fn main() -> ExitCode {
     }
     controller.terminate();
     let code = controller.wait(Duration::from_secs(10)).await;
-    demo.say(&format!("the controller stopped with exit code {}", code.map_or("none".into(), |c| c.to_string())));
+    demo.say(&format!(
+        "the controller stopped with exit code {}",
+        code.map_or("none".into(), |c| c.to_string())
+    ));
     if code == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn start_controller(args: &Args, cluster: &ControlPlane, aws: &Stub, folder: &tempfile::TempDir) -> Process {
+async fn start_controller(
+    args: &Args,
+    cluster: &ControlPlane,
+    aws: &Stub,
+    folder: &tempfile::TempDir,
+) -> Process {
     let kubeconfig = cluster.kubeconfig_for("ecr-pull-secrets", "ecr-pull-secrets").await;
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let free =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let mut command = Command::new(std::path::absolute(&args.controller).expect("a path"));
-    command.args(["controller", "--listen", &free.to_string(), "--kubeconfig"]).arg(kubeconfig).envs(aws.env());
+    command
+        .args(["controller", "--listen", &free.to_string(), "--kubeconfig"])
+        .arg(kubeconfig)
+        .envs(aws.env());
     let mut controller = Process::spawn("controller", &command, folder.path());
     let deadline = Instant::now() + Duration::from_secs(30);
     while !controller.log().contains("first lists are there") {
@@ -91,7 +103,12 @@ impl Demo {
         Api::namespaced(self.admin.clone(), namespace)
     }
 
-    async fn wait(&self, namespace: &str, what: &str, wanted: impl Fn(Option<&Secret>) -> bool) -> Option<Secret> {
+    async fn wait(
+        &self,
+        namespace: &str,
+        what: &str,
+        wanted: impl Fn(Option<&Secret>) -> bool,
+    ) -> Option<Secret> {
         let deadline = Instant::now() + LIFETIME * 2;
         loop {
             let secret = self.secrets(namespace).get_opt("ecr-pull").await.expect("the admin reads secrets");
@@ -153,7 +170,9 @@ impl Demo {
         self.say("kubectl annotate namespace team-c ecr-pull-secrets.dev/registries-");
         let api: Api<Namespace> = Api::all(self.admin.clone());
         let patch = json!({"metadata": {"annotations": {"ecr-pull-secrets.dev/registries": null}}});
-        api.patch("team-c", &PatchParams::default(), &Patch::Merge(patch)).await.expect("the annotation goes");
+        api.patch("team-c", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .expect("the annotation goes");
         let asked = Instant::now();
         self.wait("team-c", "the end of the secret", |secret| secret.is_none()).await;
         self.say(&format!("  → its secret is gone after {} ms", asked.elapsed().as_millis()));
