@@ -11,9 +11,12 @@ use crate::world::{HOST, NAME, REGISTRIES, World, assert_untouched, auths};
 
 async fn sync(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().expect("a temporary folder");
-    let all: Vec<_> = ["sync"].iter().chain(args).copied().collect();
+    let all: Vec<_> = ["sync", "--log-level", "trace"].iter().chain(args).copied().collect();
     let mut process = Process::spawn("sync", &world.command(&all), folder.path());
-    (process.wait(Duration::from_mins(1)).await, process.log())
+    let code = process.wait(Duration::from_mins(1)).await;
+    let said = process.log();
+    world.assert_tells_nothing(&said);
+    (code, said)
 }
 
 #[tokio::test]
