@@ -69,6 +69,10 @@ pub struct ClusterArgs {
     /// Context of the kubeconfig; without one its current context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
     pub context: Option<String>,
+    /// Confirm that the configuration may take secrets away from many namespaces at once. Without it, a start whose
+    /// configuration no longer grants more than 10 secrets and more than a tenth of all deletes none of those.
+    #[arg(long, env = "ECR_PULL_SECRETS_CONFIRM_REMOVALS")]
+    pub confirm_removals: bool,
 }
 
 impl ClusterArgs {

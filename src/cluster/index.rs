@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::observe::NamespaceRecord;
 use super::watch::{Change, Sight, Source};
 use crate::core::annotations::Reading;
-use crate::core::facts::{Facts, History, Observed};
+use crate::core::facts::{Facts, History, Observed, Owner};
 use crate::core::request::Request;
 
 /// Everything that is known of one namespace.
@@ -27,6 +27,11 @@ impl Entry {
     pub fn facts<'a>(&'a self, namespace: &'a str) -> Facts<'a> {
         let reading = self.namespace.as_ref().map(|record| &*record.reading);
         Facts { namespace, reading, secrets: &self.secrets, history: &self.history }
+    }
+
+    /// Whether it holds a Secret of ours.
+    pub fn is_ours(&self) -> bool {
+        self.secrets.iter().any(|(_, observed)| observed.owner == Owner::Ours)
     }
 
     fn is_empty(&self) -> bool {
@@ -218,7 +223,6 @@ impl<T: Eq + Hash> Interner<T> {
 mod tests {
     use super::*;
     use crate::core::annotations::Wish;
-    use crate::core::facts::Owner;
 
     fn observed(version: u64) -> Observed {
         Observed {

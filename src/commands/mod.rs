@@ -126,6 +126,7 @@ async fn start(
         metrics,
         health,
         mode,
+        confirm_removals: args.confirm_removals,
     };
     Ok(Started { controller: Controller::new(parts), changes, watches: running })
 }

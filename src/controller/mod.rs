@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{error, info};
 
 use self::act::{Act, Deletion};
 use self::queue::{Lane, Queue};
@@ -25,7 +25,7 @@ use crate::cluster::watch::Change;
 use crate::cluster::write::Cluster;
 use crate::core::annotations::Settings;
 use crate::core::facts::{Facts, Owner};
-use crate::core::plan::{Intent, Plan, Step, WriteCause, plan};
+use crate::core::plan::{DeleteCause, Intent, Plan, Step, WriteCause, plan};
 use crate::core::settle::settle;
 use crate::core::token::Token;
 use crate::ecr::cache::{Lookup, PATIENCE, State, Tokens};
@@ -75,6 +75,8 @@ pub struct Parts {
     pub clock: Clock,
     /// How long it runs.
     pub mode: Mode,
+    /// Whether the configuration may take many Secrets away.
+    pub confirm_removals: bool,
 }
 
 /// Why the loop ended by itself.
@@ -100,13 +102,15 @@ pub struct Controller {
     queue: Queue,
     acts: JoinSet<Act>,
     synced: bool,
+    /// The configuration would take away more than it may without a confirmation.
+    held: bool,
 }
 
 impl Controller {
     /// A controller that has not begun.
     pub fn new(parts: Parts) -> Self {
         let queue = Queue::new(parts.writes_per_second);
-        Self { parts, queue, acts: JoinSet::new(), synced: false }
+        Self { parts, queue, acts: JoinSet::new(), synced: false, held: false }
     }
 
     /// Runs until `stop` turns true (or, once, until all is done), then waits for the writes in flight.
@@ -168,9 +172,32 @@ impl Controller {
             let all: Vec<_> = self.parts.index.names().cloned().collect();
             info!(namespaces = all.len(), "first lists are there");
             self.parts.reporter.total(all.len());
+            self.hold_removals(&all);
             for namespace in all {
                 self.look(&namespace);
             }
+        }
+    }
+
+    /// A mistake in the configuration must not empty a cluster: what it alone would take away is counted at the
+    /// start, since it does not change after that.
+    fn hold_removals(&mut self, all: &[Arc<str>]) {
+        let taken = |namespace: &&Arc<str>| {
+            matches!(
+                self.plan(namespace),
+                Some(Plan { step: Step::Delete { cause: DeleteCause::NotGranted, .. }, .. })
+            )
+        };
+        let removals = all.iter().filter(taken).count();
+        let ours = self.parts.index.entries().filter(|(_, entry)| entry.is_ours()).count();
+        self.held = !self.parts.confirm_removals && removals > (ours / 10).max(10);
+        if self.held {
+            error!(
+                removals,
+                of = ours,
+                "the configuration no longer grants these secrets; none of them is deleted or refreshed until \
+                 --confirm-removals confirms it"
+            );
         }
     }
 
@@ -191,6 +218,10 @@ impl Controller {
             Step::Write(intent) => self.queue.push(namespace, lane(intent.cause)),
             Step::Delete { name, .. } if self.parts.mode == (Mode::Once { prune: false }) => {
                 self.parts.reporter.would_delete(namespace, &name);
+                self.queue.schedule(namespace, None);
+            }
+            Step::Delete { name, cause: DeleteCause::NotGranted, .. } if self.held => {
+                self.parts.reporter.held(namespace, &self.uid(namespace), &name);
                 self.queue.schedule(namespace, None);
             }
             Step::Delete { .. } => self.queue.push(namespace, Lane::Delete),

@@ -73,6 +73,15 @@ impl Reporter {
         }
     }
 
+    /// A Secret is no longer granted, and stays until that is confirmed.
+    pub fn held(&mut self, namespace: &Arc<str>, uid: &str, name: &str) {
+        let message = format!(
+            "secret {name:?} is no longer granted by the controller's configuration; it is neither deleted nor refreshed \
+             until an administrator confirms that with --confirm-removals"
+        );
+        self.trouble(namespace, uid, Reason::IdentityNotGranted, message, "held");
+    }
+
     /// A condition that a plan found.
     pub fn condition(&mut self, namespace: &Arc<str>, uid: &str, report: &Report) {
         let (reason, message) = match report {

@@ -21,6 +21,8 @@ use crate::core::token::{RefreshPolicy, Token, by_local_clock, skew};
 const CONCURRENT_MINTS: usize = 16;
 /// Distinct keys that are remembered; beyond it those without a live token make room.
 const MOST_KEYS: usize = 16_384;
+/// Distinct endpoints without a live token that are asked; regions are names that a stranger may make up.
+const MOST_ENDPOINTS: usize = 64;
 /// No key asks again within this time of a success, however short its tokens live.
 const FLOOR: SignedDuration = SignedDuration::from_secs(5);
 /// How long a write waits for one slow endpoint before it goes on without it.
@@ -104,7 +106,11 @@ impl Tokens {
     /// The token of `key`, starting a call when one is wanted and due. `waiter` is named in the
     /// [`Outcome`] of a call that is under way.
     pub fn lookup(&mut self, key: &TokenKey, waiter: &Arc<str>, now: Timestamp) -> Lookup {
-        self.make_room(key, now);
+        if !self.slots.contains_key(key)
+            && let Some(refusal) = self.make_room(key, now)
+        {
+            return Lookup { token: None, state: refusal };
+        }
         let slot = self.slots.entry(key.clone()).or_default();
         let state = slot.state(self.policy, now);
         let token = slot.token.clone();
@@ -163,12 +169,23 @@ impl Tokens {
         !self.calls.is_empty()
     }
 
-    fn make_room(&mut self, key: &TokenKey, now: Timestamp) {
-        if self.slots.len() >= MOST_KEYS && !self.slots.contains_key(key) {
-            self.slots.retain(|_, slot| {
-                slot.since.is_some() || slot.token.as_ref().is_some_and(|t| t.is_live(now))
-            });
+    /// Makes room for a new key, or refuses it.
+    fn make_room(&mut self, key: &TokenKey, now: Timestamp) -> Option<State> {
+        let is_live = |slot: &Slot| slot.token.as_ref().is_some_and(|token| token.is_live(now));
+        if self.slots.len() >= MOST_KEYS {
+            self.slots.retain(|_, slot| slot.since.is_some() || is_live(slot));
         }
+        let dead = self.slots.iter().filter(|(_, slot)| !is_live(slot));
+        let endpoints: HashSet<_> = dead.map(|(key, _)| &key.endpoint).collect();
+        if endpoints.len() < MOST_ENDPOINTS || endpoints.contains(&key.endpoint) {
+            return None;
+        }
+        let message = format!(
+            "this cluster asks for tokens of more than {MOST_ENDPOINTS} regions that give none: correct the annotations \
+             that name them, or restart the controller once they are correct"
+        );
+        let retry_at = now.checked_add(Backoff::CALLS.cap).unwrap_or(now);
+        Some(State::Failing { error: MintError::new(MintErrorKind::Other, message), retry_at })
     }
 }
 

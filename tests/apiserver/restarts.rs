@@ -107,3 +107,33 @@ async fn an_annotation_removed_while_stopped_takes_its_secret_with_it() {
     assert!(world.secret("stays").await.is_some());
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_configuration_that_takes_many_secrets_away_has_to_be_confirmed() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    world.run_controller().await;
+    for n in 0..12 {
+        world.opt_in(&format!("team-{n}")).await;
+    }
+    world.wait_until("12 secrets", async |world: &World| world.all_secrets().await.len() == 12).await;
+    world.stop_controller().await;
+    let config = world.config("defaults: {identity: none}");
+    world.run_controller_with(&["--config", &config]).await;
+    let told = async |world: &World| {
+        let events = world.events("team-0").await;
+        events.iter().any(|event| {
+            event.message.as_ref().is_some_and(|said| said.contains("neither deleted nor refreshed"))
+        })
+    };
+    world.wait_until("an Event about it", told).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.all_secrets().await.len(), 12, "none is deleted unconfirmed");
+    assert!(world.log().contains("--confirm-removals"));
+    world.stop_controller().await;
+    world.run_controller_with(&["--config", &config, "--confirm-removals"]).await;
+    world.wait_until("no secrets", async |world: &World| world.all_secrets().await.is_empty()).await;
+    world.finish().await;
+}
