@@ -5,37 +5,33 @@ pub mod act;
 mod outcome;
 pub mod queue;
 pub mod report;
+mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use self::act::{Act, Deletion};
+use self::act::Act;
 use self::queue::{Lane, Queue};
 use self::report::Reporter;
 use crate::clock::Clock;
-use crate::cluster::index::{Entry, Index};
-use crate::cluster::observe::NamespaceRecord;
+use crate::cluster::index::Index;
 use crate::cluster::watch::Change;
 use crate::cluster::write::Cluster;
 use crate::core::annotations::Settings;
-use crate::core::facts::{Facts, Owner};
-use crate::core::plan::{DeleteCause, Intent, Plan, Step, WriteCause, plan};
-use crate::core::settle::settle;
-use crate::core::token::Token;
-use crate::ecr::cache::{Lookup, PATIENCE, State, Tokens};
+use crate::core::facts::Owner;
+use crate::core::plan::{DeleteCause, Plan, Step, WriteCause, plan};
+use crate::ecr::cache::Tokens;
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::report::Summary;
 
-/// Writes under way at the same time.
-const CONCURRENT_WRITES: usize = 64;
 /// The loop turns at least this often: to beat, to count, and to notice a clock that was set.
 const TURN: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for writes in flight.
@@ -83,18 +79,6 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 #[error("a watch ended, which it never does by itself")]
 pub struct WatchEnded;
-
-/// What there is of the tokens that a write takes.
-#[derive(Default)]
-struct Gathered {
-    tokens: Vec<Option<Arc<Token>>>,
-    /// Every one is as good as AWS gives them.
-    whole: bool,
-    /// Some are on their way, and worth waiting for until then.
-    patience: Option<Timestamp>,
-    /// When it is worth looking again.
-    wake: Option<Timestamp>,
-}
 
 /// The controller.
 pub struct Controller {
@@ -252,78 +236,6 @@ impl Controller {
             .is_some_and(|entry| entry.secrets.iter().any(|(_, o)| o.owner == Owner::Ours && o.intact))
     }
 
-    /// Starts what may be started.
-    fn start(&mut self) {
-        while self.synced && self.acts.len() < CONCURRENT_WRITES {
-            let Some(namespace) = self.queue.pop(Instant::now()) else { return };
-            // The facts may be others by now.
-            match self.plan(&namespace).map(|plan| plan.step) {
-                Some(Step::Write(intent)) => self.write(&namespace, intent),
-                Some(Step::Delete { name, uid, resource_version, cause }) => {
-                    self.delete(&namespace, Deletion { name, uid, resource_version, cause });
-                }
-                Some(Step::Idle(_)) | None => self.look(&namespace),
-            }
-        }
-    }
-
-    fn write(&mut self, namespace: &Arc<str>, intent: Box<Intent>) {
-        let now = self.now();
-        let Gathered { tokens, whole, patience, wake } = self.gather(namespace, &intent, now);
-        if let Some(patience) = patience {
-            // The answer names us; one slow endpoint holds up nobody for longer than this.
-            return self.queue.schedule(namespace, Some(patience));
-        }
-        let Some(entry) = self.parts.index.get(namespace) else { return };
-        if let Some(made) = settle(&intent, &tokens, namespace, &entry.history, &self.parts.settings, now) {
-            self.queue.begin(namespace);
-            let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
-            self.acts.spawn(act::write(cluster, settings, namespace.clone(), intent, made, whole));
-        } else {
-            let renewal =
-                tokens.iter().flatten().map(|token| token.renew_after(self.parts.settings.refresh)).min();
-            let soonest = now + SignedDuration::from_secs(1);
-            let wake = wake.or(renewal).map_or(soonest, |wake| wake.max(soonest));
-            self.queue.schedule(namespace, Some(wake).filter(|_| self.parts.mode == Mode::Forever));
-        }
-    }
-
-    /// The token of every entry, as far as there is one. All that are wanted are asked for at the same time.
-    fn gather(&mut self, namespace: &Arc<str>, intent: &Intent, now: Timestamp) -> Gathered {
-        let mut gathered = Gathered { whole: true, ..Gathered::default() };
-        let sooner = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
-        for assignment in &intent.assignments {
-            let Lookup { token, state } = self.parts.tokens.lookup(&assignment.key, namespace, now);
-            gathered.tokens.push(token);
-            gathered.whole &= state == State::Fresh;
-            match state {
-                State::Fresh => {}
-                State::Failing { error, retry_at } => {
-                    gathered.wake = sooner(gathered.wake, retry_at);
-                    let uid = self.uid(namespace);
-                    self.parts.reporter.token_failed(namespace, &uid, assignment, &error, retry_at);
-                }
-                State::Pending { since } => {
-                    let end = since.checked_add(PATIENCE).unwrap_or(now);
-                    if end > now {
-                        gathered.patience = sooner(gathered.patience, end);
-                    } else {
-                        gathered.wake = sooner(gathered.wake, now + SignedDuration::from_secs(15));
-                    }
-                }
-            }
-        }
-        gathered
-    }
-
-    fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
-        let Some(entry) = self.parts.index.get(namespace) else { return };
-        let agrees = agreement(namespace.clone(), entry, self.parts.settings.clone(), &deletion, self.now());
-        self.queue.begin(namespace);
-        let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
-        self.acts.spawn(act::delete(cluster, settings, namespace.clone(), deletion, agrees));
-    }
-
     /// What is done every few seconds.
     fn turn(&mut self) {
         self.parts.health.beat();
@@ -349,21 +261,5 @@ fn lane(cause: WriteCause) -> Lane {
         WriteCause::Create | WriteCause::Change => Lane::New,
         WriteCause::Repair => Lane::Repair,
         WriteCause::Refresh => Lane::Refresh,
-    }
-}
-
-/// Plans once more, with the Namespace as it is now: only the same deletion counts as agreement.
-fn agreement(
-    namespace: Arc<str>,
-    entry: &Entry,
-    settings: Arc<Settings>,
-    deletion: &Deletion,
-    now: Timestamp,
-) -> impl FnOnce(Option<&NamespaceRecord>) -> bool + use<> {
-    let (secrets, history, uid) = (entry.secrets.clone(), entry.history.clone(), deletion.uid.clone());
-    move |record| {
-        let reading = record.map(|record| &*record.reading);
-        let facts = Facts { namespace: &namespace, reading, secrets: &secrets, history: &history };
-        matches!(plan(&facts, &settings, now).step, Step::Delete { uid: again, .. } if again == uid)
     }
 }
