@@ -55,12 +55,14 @@ impl Controller {
         observed: &Observed,
     ) {
         let now = self.now();
-        let name: Arc<str> = intent.request.secret_name.as_str().into();
+        let allowed =
+            self.parts.settings.secret_names.iter().find(|name| ***name == *intent.request.secret_name);
+        let name = allowed.cloned().unwrap_or_else(|| intent.request.secret_name.as_str().into());
         let expires_at = observed.times.map(|times| times.expires_at.to_string()).unwrap_or_default();
         info!(%namespace, secret = %name, cause = ?intent.cause, expires_at, "secret written");
         self.parts.index.set_secret(namespace, &name, observed.clone());
         if let Some(history) = self.parts.index.history(namespace) {
-            history.wrote(intent.cause, observed, fingerprint, now);
+            history.wrote(intent.cause, &name, observed, fingerprint, now);
         }
         let uid = self.uid(namespace);
         let reason = match intent.cause {
@@ -77,6 +79,9 @@ impl Controller {
         let uid = self.uid(namespace);
         self.parts.reporter.deleted(namespace, &uid, name, cause);
         self.parts.index.remove_secret(namespace, name, u64::MAX);
+        if let Some(history) = self.parts.index.history(namespace) {
+            history.deleted();
+        }
         self.look(namespace);
     }
 

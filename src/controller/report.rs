@@ -1,6 +1,6 @@
 //! Who is told what: the same words for the log, the Event and the list that `sync` prints.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,17 +38,17 @@ pub struct Reporter {
     collecting: bool,
     settled: HashSet<Arc<str>>,
     summary: Summary,
-    told: HashSet<u64>,
+    told: HashMap<Arc<str>, HashSet<u64>>,
     troubled: HashSet<Arc<str>>,
 }
 
-/// Beyond this many conditions the log may repeat one.
+/// Beyond this many namespaces with conditions the log may repeat one.
 const MOST_TOLD: usize = 16_384;
 
 impl Reporter {
     /// A reporter that writes Events, moves `progress`, and, if `collecting`, keeps what a summary needs.
     pub fn new(recorder: Recorder, progress: ProgressBar, collecting: bool) -> Self {
-        let (settled, told, troubled) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (settled, told, troubled) = (HashSet::new(), HashMap::new(), HashSet::new());
         Self { recorder, progress, collecting, settled, summary: Summary::default(), told, troubled }
     }
 
@@ -163,6 +163,7 @@ impl Reporter {
             self.notice(namespace, uid, reason, format!("secret {name:?} {done}"), name);
         }
         if whole && self.troubled.remove(namespace) {
+            self.told.remove(namespace);
             let message = format!("secret {name:?} is valid again");
             info!(%namespace, secret = name, "recovered");
             self.notice(namespace, uid, Reason::SecretRecovered, message, name);
@@ -225,14 +226,14 @@ impl Reporter {
         self.notice(namespace, uid, reason, message, subject);
     }
 
-    /// A condition is one line of the log, not one for each time that it is met.
-    fn is_news(&mut self, namespace: &str, reason: Reason, subject: &str) -> bool {
+    /// A condition is one line of the log, not one for each time that it is met, until it is over.
+    fn is_news(&mut self, namespace: &Arc<str>, reason: Reason, subject: &str) -> bool {
         if self.told.len() >= MOST_TOLD {
             self.told.clear();
         }
         let mut hasher = DefaultHasher::new();
-        (namespace, reason, subject).hash(&mut hasher);
-        self.told.insert(hasher.finish())
+        (reason, subject).hash(&mut hasher);
+        self.told.entry(namespace.clone()).or_default().insert(hasher.finish())
     }
 
     fn notice(&self, namespace: &Arc<str>, uid: &str, reason: Reason, message: String, subject: &str) {

@@ -68,8 +68,8 @@ pub struct Observed {
 /// What this process remembers of its own doings in a namespace. Empty after a start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// The resource version that our last write left.
-    pub written: Option<u64>,
+    /// What our last write left: the Secret's name, and its resource version.
+    pub written: Option<(Arc<str>, u64)>,
     /// Which tokens it wrote.
     pub fingerprint: Option<u64>,
     /// When what it wrote is due, whatever the annotations say by now.
@@ -100,29 +100,43 @@ pub struct Facts<'a> {
 impl History {
     /// Takes note of a write of `cause` that succeeded and left `observed`. A Secret that has to be created
     /// again was deleted by somebody: that counts as a repair.
-    pub fn wrote(&mut self, cause: WriteCause, observed: &Observed, fingerprint: u64, now: Timestamp) {
+    pub fn wrote(
+        &mut self,
+        cause: WriteCause,
+        name: &Arc<str>,
+        observed: &Observed,
+        fingerprint: u64,
+        now: Timestamp,
+    ) {
         let again = cause == WriteCause::Create && self.due.is_some();
         if again || cause == WriteCause::Repair {
             let quiet = self.repaired_at.is_none_or(|last| now.duration_since(last) > REPAIRS_FORGOTTEN);
             self.repairs = if quiet { 1 } else { self.repairs.saturating_add(1) };
             self.repaired_at = Some(now);
         }
-        self.written = Some(observed.resource_version);
+        self.written = Some((name.clone(), observed.resource_version));
         self.fingerprint = Some(fingerprint);
         self.due = observed.times.map(|times| times.refresh_after);
         self.failures = 0;
         self.retry_at = None;
     }
 
-    /// Until when a repair waits, so that a second writer cannot make us spin. A refresh that is due by our own
-    /// reckoning does not wait for it.
+    /// Takes note that we deleted what we wrote: when it is asked for again, that is no repair.
+    pub fn deleted(&mut self) {
+        self.written = None;
+        self.fingerprint = None;
+        self.due = None;
+    }
+
+    /// Until when a repair waits, so that a second writer cannot make us spin. A refresh that has become due since
+    /// the last one, by our own reckoning, does not wait for it.
     pub fn repair_after(&self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
         let last = self.repaired_at.filter(|_| self.repairs > 0)?;
         if now.duration_since(last) > REPAIRS_FORGOTTEN {
             return None;
         }
         let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, &namespace)).ok()?;
-        let later = self.due.map_or(later, |due| later.min(due));
+        let later = self.due.filter(|due| *due > last).map_or(later, |due| later.min(due));
         Some(later).filter(|later| *later > now)
     }
 

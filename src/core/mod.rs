@@ -17,6 +17,9 @@ pub mod request;
 pub mod settle;
 pub mod token;
 
+#[cfg(test)]
+mod tests;
+
 /// Prefix of every annotation that the controller reads or writes.
 pub const PREFIX: &str = "ecr-pull-secrets.dev/";
 

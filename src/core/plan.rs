@@ -116,7 +116,11 @@ fn effective(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) 
     match &reading.wish {
         Wish::OptedOut => return Effective::Remove(DeleteCause::OptedOut),
         Wish::Wants(request) => match settings.grants.assign(request) {
-            Ok(assignments) => return Effective::Keep(Arc::new(request.clone()), assignments),
+            Ok(assignments) => match taken(facts, &request.secret_name) {
+                // A name that cannot be had is no reason to let the Secret of the old name expire.
+                Some(report) if ours(facts).next().is_some() => reports.push(report),
+                _ => return Effective::Keep(Arc::new(request.clone()), assignments),
+            },
             Err(problem) => reports.push(Report::Problem(problem)),
         },
         Wish::Unusable => {}
@@ -129,6 +133,12 @@ fn effective(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) 
         Ok(assignments) => Effective::Keep(Arc::new(request), assignments),
         Err(_) => Effective::Remove(DeleteCause::NotGranted),
     }
+}
+
+/// What stands in the way under a name, if it is not ours.
+fn taken(facts: &Facts<'_>, name: &str) -> Option<Report> {
+    let (name, observed) = facts.secrets.iter().find(|(known, _)| **known == *name)?;
+    (observed.owner != Owner::Ours).then(|| Report::NotOwned(not_owned(name, observed)))
 }
 
 fn ours<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (&'a Arc<str>, &'a Observed)> {
@@ -171,12 +181,13 @@ fn tend(
             None => write(WriteCause::Create, None, request, assignments),
         };
     };
-    if observed.owner != Owner::Ours {
-        reports.push(Report::NotOwned(not_owned(name, observed)));
+    if let Some(report) = taken(facts, name) {
+        reports.push(report);
         return Step::Idle(None);
     }
     if observed.immutable {
-        return immutable(name, observed, reports, now);
+        let step = immutable(name, observed, reports, now);
+        return waiting(facts, now).map_or(step, |later| Step::Idle(Some(later)));
     }
     if let Some(cause) = fault(facts, observed, &request, now) {
         let wait = facts.history.repair_after(facts.namespace, now).filter(|_| cause == WriteCause::Repair);
@@ -213,7 +224,8 @@ fn not_owned(name: &str, observed: &Observed) -> String {
 
 /// What is wrong with a Secret of ours, beside its age.
 fn fault(facts: &Facts<'_>, observed: &Observed, request: &Request, now: Timestamp) -> Option<WriteCause> {
-    let foreign_write = facts.history.written.is_some_and(|version| version != observed.resource_version);
+    let written = facts.history.written.as_ref().filter(|(name, _)| **name == *request.secret_name);
+    let foreign_write = written.is_some_and(|(_, version)| *version != observed.resource_version);
     let believable = observed.times.is_some_and(|times| times.is_believable(now));
     if !observed.intact || foreign_write || !believable {
         return Some(WriteCause::Repair);
@@ -228,7 +240,9 @@ fn immutable(name: &Arc<str>, observed: &Observed, reports: &mut Vec<Report>, no
          token expires"
     );
     reports.push(Report::Immutable(message));
-    let Some(times) = observed.times else { return delete(name, observed, DeleteCause::Immutable) };
+    let Some(times) = observed.times.filter(|times| times.is_believable(now)) else {
+        return delete(name, observed, DeleteCause::Immutable);
+    };
     // Refreshes are due near half of the life, so half of what follows is the last quarter.
     let rest = times.expires_at.duration_since(times.refresh_after) / 2;
     match times.expires_at.checked_sub(rest) {

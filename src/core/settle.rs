@@ -60,7 +60,7 @@ pub fn settle(
         return None;
     }
     let missing = made.fresh.len() + made.carried.len() < intent.assignments.len();
-    made.times = Some(times(&made, missing, standing_times(intent), namespace, settings, now));
+    made.times = Some(times(&made, missing, standing_times(intent, now), namespace, settings, now));
     Some(made)
 }
 
@@ -70,16 +70,22 @@ fn holds(observed: &Observed, target: &Target) -> bool {
         && observed.applied.as_ref().is_some_and(|applied| applied.registries.contains(target))
 }
 
-fn standing_times(intent: &Intent) -> Option<Times> {
-    intent.observed.as_ref()?.times
+fn standing_times(intent: &Intent, now: Timestamp) -> Option<Times> {
+    intent.observed.as_ref()?.times.filter(|times| times.is_believable(now))
 }
 
 /// Whether what stands is better than `token`: no live entry gives way to one that ends earlier, and an expired
-/// one not to another that is no newer. Entries of unknown times only give way to a live token.
+/// one not to another that is no newer. An entry of unknown end only gives way to a live token.
+///
+/// The times of a Secret are those of all its entries together. While it is due, one of several may be missing or
+/// have expired, and the common end says nothing about it.
 fn better_stands(intent: &Intent, token: &Token, now: Timestamp) -> bool {
-    let Some(times) = standing_times(intent) else { return !token.is_live(now) };
-    if times.expires_at > now && times.is_believable(now) {
-        return truncated(token.expires_at()) < times.expires_at;
+    let Some(times) = standing_times(intent, now) else { return !token.is_live(now) };
+    if intent.assignments.len() > 1 && times.refresh_after <= now && token.is_live(now) {
+        return false;
+    }
+    if times.expires_at > now {
+        return times.expires_at.duration_since(token.expires_at()) > DATE_RESOLUTION;
     }
     !token.is_live(now) && token.expires_at().duration_since(times.expires_at) <= DATE_RESOLUTION
 }

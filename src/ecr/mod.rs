@@ -3,6 +3,9 @@
 pub mod aws;
 pub mod cache;
 
+#[cfg(test)]
+mod tests;
+
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use zeroize::Zeroizing;

@@ -28,19 +28,20 @@ pub struct Health(Arc<State>);
 
 struct State {
     ready: AtomicBool,
-    beat: Mutex<Instant>,
+    /// None before the loop began: waiting for an API server is no reason to be restarted.
+    beat: Mutex<Option<Instant>>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(State { ready: AtomicBool::new(false), beat: Mutex::new(Instant::now()) }))
+        Self(Arc::new(State { ready: AtomicBool::new(false), beat: Mutex::new(None) }))
     }
 }
 
 impl Health {
     /// The loop turned.
     pub fn beat(&self) {
-        *self.0.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.beat_at(Instant::now());
     }
 
     /// The first lists are there.
@@ -48,8 +49,13 @@ impl Health {
         self.0.ready.store(true, Ordering::Relaxed);
     }
 
+    fn beat_at(&self, time: Instant) {
+        *self.0.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+    }
+
     fn is_alive(&self) -> bool {
-        self.0.beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < STUCK
+        let beat = *self.0.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        beat.is_none_or(|beat| beat.elapsed() < STUCK)
     }
 
     fn is_ready(&self) -> bool {
@@ -120,4 +126,21 @@ fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_loop_that_began_and_stands_still_is_dead() {
+        let health = Health::default();
+        assert!(health.is_alive() && !health.is_ready(), "before it began");
+        health.beat();
+        assert!(health.is_alive());
+        if let Some(long_ago) = Instant::now().checked_sub(STUCK) {
+            health.beat_at(long_ago);
+            assert!(!health.is_alive());
+        }
+    }
 }
