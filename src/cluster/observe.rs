@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use crate::core::annotations::{Reading, Settings, read};
+use crate::core::annotations::{Reading, read};
 use crate::core::facts::{Observed, Owner, Times};
 use crate::core::render::{APPLIED, EXPIRES_AT, REFRESH_AFTER};
 use crate::core::request::Applied;
+use crate::core::settings::Settings;
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY};
 
 /// What is kept of a Namespace that opted in.

@@ -18,9 +18,9 @@ use tracing::{debug, info, warn};
 
 use super::observe::{self, NamespaceRecord};
 use super::write::message;
-use crate::core::annotations::Settings;
 use crate::core::backoff::Backoff;
 use crate::core::facts::Observed;
+use crate::core::settings::Settings;
 
 /// Objects of one page of a list: small, since a page is the largest thing that is ever in memory.
 const PAGE: u32 = 100;

@@ -11,9 +11,9 @@ use kube::{Api, Client};
 use zeroize::Zeroize as _;
 
 use super::observe;
-use crate::core::annotations::Settings;
 use crate::core::facts::Observed;
 use crate::core::render::{DockerConfig, Manifest};
+use crate::core::settings::Settings;
 use crate::core::{MANAGER, SECRET_KEY};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);

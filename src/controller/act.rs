@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use crate::cluster::observe::{self, NamespaceRecord};
 use crate::cluster::write::{Cluster, WriteError};
-use crate::core::annotations::Settings;
 use crate::core::facts::Observed;
 use crate::core::plan::{DeleteCause, Intent};
 use crate::core::render::{Credential, DockerConfig, manifest, own_host};
 use crate::core::request::Target;
+use crate::core::settings::Settings;
 use crate::core::settle::Composition;
 
 /// A step that was carried out, or failed.

@@ -11,8 +11,9 @@ use super::act::{Act, End};
 use crate::cluster::events::Reason;
 use crate::cluster::index::Entry;
 use crate::cluster::write::WriteError;
+use crate::core::facts::WriteCause;
 use crate::core::facts::{Observed, Owner};
-use crate::core::plan::{DeleteCause, Intent, WriteCause};
+use crate::core::plan::{DeleteCause, Intent};
 use crate::ecr::cache::Outcome;
 use crate::telemetry::metrics::Census;
 

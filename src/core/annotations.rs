@@ -2,24 +2,12 @@
 //! the cost of reading is linear in its length, and what is said about it is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use super::identity::Grants;
-use super::registry::{AccountId, Endpoint, Region, Registry};
+use super::problem::{Problem, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME, SERVICE_ACCOUNTS};
+use super::registry::{AccountId, Endpoint, Registry};
 use super::request::{Applied, LONGEST_APPLIED, Request, Target};
-use super::token::RefreshPolicy;
+use super::settings::Settings;
 use super::{PREFIX, quote};
-
-/// Key, without the prefix: which registries; its presence opts in.
-pub const REGISTRIES: &str = "registries";
-/// Key, without the prefix: the Secret's name.
-pub const SECRET_NAME: &str = "secret-name";
-/// Key, without the prefix: the identities to choose among.
-pub const ROLE: &str = "role";
-/// Key, without the prefix: repository patterns.
-pub const REPOSITORIES: &str = "repositories";
-/// Key, without the prefix: service accounts.
-pub const SERVICE_ACCOUNTS: &str = "service-accounts";
 
 /// The most registries in one Secret; a Secret holds 1 MiB, and 180 entries did not fit.
 pub const MOST_REGISTRIES: usize = 64;
@@ -27,51 +15,6 @@ pub const MOST_REGISTRIES: usize = 64;
 pub const MOST_REGIONS: usize = 8;
 const MOST_ITEMS: usize = 32;
 const MOST_NAMED: usize = 3;
-
-/// What the configuration says of requests, in the form that the decisions take.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// This installation, as the label and the applied request name it.
-    pub instance: String,
-    /// The names that a Secret may have; at least one, the first being the default.
-    pub secret_names: Vec<Arc<str>>,
-    /// What `default` stands for; empty: [`Target::Own`].
-    pub default_registries: Vec<Registry>,
-    /// The controller's region, for account IDs and [`Target::Own`].
-    pub region: Option<Region>,
-    /// Who may use which identity.
-    pub grants: Grants,
-    /// When tokens are replaced.
-    pub refresh: RefreshPolicy,
-}
-
-/// Something about a request that is wrong or not granted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Problem {
-    /// Whether a grant is missing, rather than a value wrong.
-    pub ungranted: bool,
-    /// The annotation, the value and what would be right.
-    pub message: String,
-}
-
-impl Problem {
-    /// A value that is wrong.
-    pub fn invalid(key: &str, message: &str) -> Self {
-        Self { ungranted: false, message: format!("{PREFIX}{key}: {message}") }
-    }
-
-    /// A value that is not granted.
-    pub fn ungranted(key: &str, message: &str) -> Self {
-        Self { ungranted: true, message: format!("{PREFIX}{key}: {message}") }
-    }
-
-    /// An item that needs the controller's region where it has none.
-    pub fn no_region(item: &str) -> Self {
-        let item = quote(item);
-        let message = format!("{item} needs the controller's region, and it has none: set AWS_REGION");
-        Self::invalid(REGISTRIES, &message)
-    }
-}
 
 /// What a namespace wishes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -247,7 +190,9 @@ fn read_list(key: &str, value: Option<&str>, problems: &mut Vec<Problem>) -> Vec
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::core::identity::{CONTROLLER, IdentityName};
+    use crate::core::identity::{CONTROLLER, Grants, IdentityName};
+    use crate::core::registry::Region;
+    use crate::core::token::RefreshPolicy;
     use proptest::prelude::*;
 
     pub(crate) const HOST: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";

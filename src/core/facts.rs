@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::annotations::Reading;
 use super::backoff::Backoff;
-use super::plan::WriteCause;
 use super::request::Request;
 
 /// The 12 hours of a token, and room for clocks that differ.
@@ -63,6 +62,19 @@ pub struct Observed {
     pub times: Option<Times>,
     /// What was applied, if it can be read and names this instance.
     pub applied: Option<Arc<Request>>,
+}
+
+/// Why a Secret is written. The order is the order of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WriteCause {
+    /// There is none.
+    Create,
+    /// Another request is in force.
+    Change,
+    /// Somebody edited it.
+    Repair,
+    /// Its token is due.
+    Refresh,
 }
 
 /// What this process remembers of its own doings in a namespace. Empty after a start.

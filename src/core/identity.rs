@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::annotations::{Problem, REPOSITORIES, ROLE, SERVICE_ACCOUNTS};
+use super::problem::{Problem, REPOSITORIES, ROLE, SERVICE_ACCOUNTS};
 use super::quote;
 use super::registry::{Endpoint, Region};
 use super::request::{Request, Target};

@@ -11,9 +11,11 @@ pub mod backoff;
 pub mod facts;
 pub mod identity;
 pub mod plan;
+pub mod problem;
 pub mod registry;
 pub mod render;
 pub mod request;
+pub mod settings;
 pub mod settle;
 pub mod token;
 

@@ -7,24 +7,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::annotations::{Problem, Settings, Wish};
-use super::facts::{Facts, Observed, Owner};
+use super::annotations::Wish;
+use super::facts::{Facts, Observed, Owner, WriteCause};
 use super::identity::Assignment;
+use super::problem::Problem;
 use super::request::Request;
+use super::settings::Settings;
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER};
-
-/// Why a Secret is written. The order is the order of urgency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WriteCause {
-    /// There is none.
-    Create,
-    /// Another request is in force.
-    Change,
-    /// Somebody edited it.
-    Repair,
-    /// Its token is due.
-    Refresh,
-}
 
 /// Why a Secret is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

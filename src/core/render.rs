@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::annotations::Settings;
 use super::facts::Times;
 use super::registry::Registry;
 use super::request::{Applied, Request};
+use super::settings::Settings;
 use super::token::Token;
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY, SECRET_TYPE};
 

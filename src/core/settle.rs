@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::annotations::Settings;
+use super::facts::WriteCause;
 use super::facts::{History, Observed, Times};
-use super::plan::{Intent, WriteCause};
+use super::plan::Intent;
 use super::request::{Request, Target};
+use super::settings::Settings;
 use super::token::Token;
 
 /// The `Date` that a token's times are reckoned from has whole seconds, so that equal times come out as unequal.

@@ -9,9 +9,11 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::annotations::tests::{HOST, settings};
-use super::annotations::{Problem, Reading, SECRET_NAME, Wish};
+use super::annotations::{Reading, Wish};
+use super::facts::WriteCause;
 use super::facts::{Facts, History, Observed, Owner, Times};
-use super::plan::{DeleteCause, Intent, Plan, Report, Step, WriteCause, plan};
+use super::plan::{DeleteCause, Intent, Plan, Report, Step, plan};
+use super::problem::{Problem, SECRET_NAME};
 use super::request::{Request, Target};
 use super::settle::{Composition, settle};
 use super::token::Token;

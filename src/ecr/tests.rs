@@ -13,9 +13,10 @@ use super::cache::{Lookup, Outcome, State, Tokens};
 use super::{Mint, MintError, MintErrorKind, Minted};
 use crate::core::annotations::tests::{HOST, settings};
 use crate::core::annotations::{Reading, Wish};
+use crate::core::facts::WriteCause;
 use crate::core::facts::{Facts, History, Observed, Owner};
 use crate::core::identity::TokenKey;
-use crate::core::plan::{Step, WriteCause, plan};
+use crate::core::plan::{Step, plan};
 use crate::core::request::Request;
 use crate::core::settle::settle;
 

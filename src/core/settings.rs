@@ -1,0 +1,24 @@
+//! What the configuration says, in the form that the decisions take.
+
+use std::sync::Arc;
+
+use super::identity::Grants;
+use super::registry::{Region, Registry};
+use super::token::RefreshPolicy;
+
+/// What the configuration says of requests, in the form that the decisions take.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This installation, as the label and the applied request name it.
+    pub instance: String,
+    /// The names that a Secret may have; at least one, the first being the default.
+    pub secret_names: Vec<Arc<str>>,
+    /// What `default` stands for; empty: [`Target::Own`].
+    pub default_registries: Vec<Registry>,
+    /// The controller's region, for account IDs and [`Target::Own`].
+    pub region: Option<Region>,
+    /// Who may use which identity.
+    pub grants: Grants,
+    /// When tokens are replaced.
+    pub refresh: RefreshPolicy,
+}
