@@ -11,6 +11,7 @@ use super::act::{Act, End};
 use crate::cluster::events::Reason;
 use crate::cluster::index::Entry;
 use crate::cluster::write::WriteError;
+use crate::core::annotations::Wish;
 use crate::core::facts::WriteCause;
 use crate::core::facts::{Observed, Owner};
 use crate::core::plan::{DeleteCause, Intent};
@@ -135,13 +136,15 @@ fn count(entry: &Entry, now: Timestamp, census: &mut Census) {
     if let Some(expiry) = expiry.map(Timestamp::as_second) {
         census.earliest_expiry = Some(census.earliest_expiry.map_or(expiry, |earliest| earliest.min(expiry)));
     }
-    if entry.namespace.is_none() {
+    let wish = entry.namespace.as_ref().map(|record| &record.reading.wish);
+    if matches!(wish, None | Some(Wish::OptedOut)) {
         return;
     }
     match expiry {
         Some(expiry) if expiry > now => census.ready += 1,
         Some(_) => census.expired += 1,
-        None if entry.secrets.is_empty() && entry.history.failures == 0 => census.pending += 1,
-        None => census.refused += 1,
+        None if !entry.secrets.is_empty() || entry.history.failures > 0 => census.refused += 1,
+        None if wish == Some(&Wish::Unusable) => census.refused += 1,
+        None => census.pending += 1,
     }
 }

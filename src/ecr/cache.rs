@@ -25,6 +25,8 @@ const MOST_KEYS: usize = 16_384;
 const MOST_ENDPOINTS: usize = 64;
 /// No key asks again within this time of a success, however short its tokens live.
 const FLOOR: SignedDuration = SignedDuration::from_secs(5);
+/// A key that failed and was not asked for again within this time has no one who needs it.
+const ABANDONED: SignedDuration = SignedDuration::from_mins(5);
 /// How long a write waits for one slow endpoint before it goes on without it.
 pub const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 
@@ -175,6 +177,8 @@ impl Tokens {
         if self.slots.len() >= MOST_KEYS {
             self.slots.retain(|_, slot| slot.since.is_some() || is_live(slot));
         }
+        // Who still needs a token asks again as soon as it may; what nobody asked for since is not needed.
+        self.slots.retain(|_, slot| is_live(slot) || !slot.is_abandoned(now));
         let dead = self.slots.iter().filter(|(_, slot)| !is_live(slot));
         let endpoints: HashSet<_> = dead.map(|(key, _)| &key.endpoint).collect();
         if endpoints.len() < MOST_ENDPOINTS || endpoints.contains(&key.endpoint) {
@@ -182,7 +186,7 @@ impl Tokens {
         }
         let message = format!(
             "this cluster asks for tokens of more than {MOST_ENDPOINTS} regions that give none: correct the annotations \
-             that name them, or restart the controller once they are correct"
+             that name them; five minutes later there is room for others"
         );
         let retry_at = now.checked_add(Backoff::CALLS.cap).unwrap_or(now);
         Some(State::Failing { error: MintError::new(MintErrorKind::Other, message), retry_at })
@@ -190,6 +194,11 @@ impl Tokens {
 }
 
 impl Slot {
+    fn is_abandoned(&self, now: Timestamp) -> bool {
+        let failed = self.failed.as_ref().and_then(|(_, retry_at)| retry_at.checked_add(ABANDONED).ok());
+        self.since.is_none() && failed.is_some_and(|until| until < now)
+    }
+
     fn state(&self, policy: RefreshPolicy, now: Timestamp) -> State {
         if let Some(token) = self.token.as_ref().filter(|token| token.is_live(now))
             && self.failed.is_none()
