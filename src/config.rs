@@ -5,10 +5,10 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::core::annotations::MOST_REGISTRIES;
 use crate::core::identity::{CONTROLLER, Grants, IdentityName};
 use crate::core::quote;
 use crate::core::registry::{Region, Registry};
+use crate::core::request::MOST_REGISTRIES;
 use crate::core::settings::Settings;
 use crate::core::token::RefreshPolicy;
 

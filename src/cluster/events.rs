@@ -12,6 +12,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
@@ -94,12 +95,11 @@ pub struct Notice {
 pub struct Recorder(mpsc::Sender<Notice>);
 
 impl Recorder {
-    /// A recorder, and the task that writes what it takes.
-    pub fn start(client: Client, instance: &str) -> Self {
+    /// A recorder, and the task that writes what it takes; it ends when every recorder is gone and all is written.
+    pub fn start(client: Client, instance: &str) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let writer = Writer { client, instance: instance.to_owned(), known: HashMap::new() };
-        tokio::spawn(writer.run(receiver));
-        Self(sender)
+        (Self(sender), tokio::spawn(writer.run(receiver)))
     }
 
     /// Hands a notice over.

@@ -17,7 +17,7 @@ pub(super) async fn run(args: ControllerArgs) -> Result<(), CommandError> {
     info!(address, "serving /livez, /readyz and /metrics");
     let mut server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone()));
     let starting = start(&args.cluster, Mode::Forever, metrics, health, ProgressBar::hidden());
-    let Started { controller, changes, mut watches } = tokio::select! {
+    let Started { controller, changes, mut watches, .. } = tokio::select! {
         started = starting => started?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };

@@ -10,7 +10,7 @@ use clap::Parser as _;
 use indicatif::ProgressBar;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::cli::{Cli, ClusterArgs, Command};
@@ -84,6 +84,8 @@ struct Started {
     controller: Controller,
     changes: mpsc::Receiver<watches::Change>,
     watches: JoinSet<()>,
+    /// Ends once the controller is gone and its last Event is written.
+    events: JoinHandle<()>,
 }
 
 async fn start(
@@ -114,7 +116,7 @@ async fn start(
     for source in sources.clone() {
         running.spawn(watches::run(client.clone(), source, settings.clone(), streaming, sender.clone()));
     }
-    let recorder = Recorder::start(client.clone(), &settings.instance);
+    let (recorder, events) = Recorder::start(client.clone(), &settings.instance);
     let parts = Parts {
         writes_per_second: config.refresh.writes_per_second,
         cluster: Cluster::new(client, settings.clone()),
@@ -128,7 +130,7 @@ async fn start(
         mode,
         confirm_removals: args.confirm_removals,
     };
-    Ok(Started { controller: Controller::new(parts), changes, watches: running })
+    Ok(Started { controller: Controller::new(parts), changes, watches: running, events })
 }
 
 /// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.

@@ -11,18 +11,22 @@ use crate::controller::{Mode, Summary};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
+/// How long the last Events are waited for.
+const EVENTS: Duration = Duration::from_secs(10);
+
 pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let mode = Mode::Once { prune: args.prune };
     let started = start(&args.cluster, mode, Metrics::default(), Health::default(), progress());
     let mut stopped = stop.clone();
-    let Started { controller, changes, watches } = tokio::select! {
+    let Started { controller, changes, watches, events } = tokio::select! {
         started = started => started?,
         _ = stopped.wait_for(|stop| *stop) => return Err(CommandError::Failed("interrupted".into())),
     };
     let summary =
         controller.run(changes, stop).await.map_err(|error| CommandError::Failed(error.to_string()))?;
     drop(watches);
+    let _ = tokio::time::timeout(EVENTS, events).await;
     if *stopped.borrow() {
         return Err(CommandError::Failed("interrupted before every namespace was looked after".into()));
     }

@@ -11,7 +11,7 @@ use super::{Controller, Mode};
 use crate::cluster::index::Entry;
 use crate::cluster::observe::NamespaceRecord;
 use crate::core::facts::Facts;
-use crate::core::plan::{Intent, Step, plan};
+use crate::core::plan::{DeleteCause, Intent, Step, plan};
 use crate::core::settings::Settings;
 use crate::core::settle::settle;
 use crate::core::token::Token;
@@ -39,6 +39,9 @@ impl Controller {
             // The facts may be others by now.
             match self.plan(&namespace).map(|plan| plan.step) {
                 Some(Step::Write(intent)) => self.write(&namespace, intent),
+                Some(Step::Delete { cause: DeleteCause::NotGranted, .. }) if self.held => {
+                    self.look(&namespace);
+                }
                 Some(Step::Delete { name, uid, resource_version, cause }) => {
                     self.delete(&namespace, Deletion { name, uid, resource_version, cause });
                 }

@@ -5,14 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Problem, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME, SERVICE_ACCOUNTS};
 use super::registry::{AccountId, Endpoint, Registry};
-use super::request::{Applied, LONGEST_APPLIED, Request, Target};
+use super::request::{Applied, LONGEST_APPLIED, MOST_REGIONS, MOST_REGISTRIES, Request, Target};
 use super::settings::Settings;
 use super::{PREFIX, quote};
 
-/// The most registries in one Secret; a Secret holds 1 MiB, and 180 entries did not fit.
-pub const MOST_REGISTRIES: usize = 64;
-/// The most regions in one Secret.
-pub const MOST_REGIONS: usize = 8;
 const MOST_ITEMS: usize = 32;
 const MOST_NAMED: usize = 3;
 

@@ -1,13 +1,19 @@
 //! What a namespace asked for, once it was read and found right, and its form in the `applied` annotation.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::{Registry, RegistryError};
+use super::registry::{Endpoint, Registry, RegistryError};
 
 /// The longest canonical form that is accepted.
 pub const LONGEST_APPLIED: usize = 8 * 1024;
+
+/// The most registries in one Secret; a Secret holds 1 MiB, and 180 entries did not fit.
+pub const MOST_REGISTRIES: usize = 64;
+/// The most regions in one Secret.
+pub const MOST_REGIONS: usize = 8;
 
 /// One entry that the Secret shall have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +22,16 @@ pub enum Target {
     Host(Registry),
     /// The registry that the identity's own token names (`proxyEndpoint`).
     Own,
+}
+
+impl Target {
+    /// The endpoint whose tokens it takes, where the host alone says that.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Host(registry) => Some(registry.endpoint()),
+            Self::Own => None,
+        }
+    }
 }
 
 impl fmt::Display for Target {
@@ -92,7 +108,7 @@ impl Applied {
         serde_json::to_string(&applied).expect("strings and lists of strings serialise")
     }
 
-    /// Reads the annotation as untrusted input: too long, or not of this form, is `None`. The order and
+    /// Reads the annotation as untrusted input: too long, beyond a bound, or not of this form, is `None`. The order and
     /// folding of the lists is restored, and the caller checks the grants again.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > LONGEST_APPLIED {
@@ -105,7 +121,10 @@ impl Applied {
         }
         applied.request.registries.sort_unstable();
         applied.request.registries.dedup();
-        (!applied.request.registries.is_empty()).then_some(applied)
+        let registries = &applied.request.registries;
+        let endpoints: BTreeSet<_> = registries.iter().filter_map(Target::endpoint).collect();
+        let bounded = registries.len() <= MOST_REGISTRIES && endpoints.len() <= MOST_REGIONS;
+        (bounded && !registries.is_empty()).then_some(applied)
     }
 }
 
@@ -144,6 +163,20 @@ mod tests {
             Applied::canonical("one", &request()).replace("amazonaws.com", "amazonaws.com.evil.example");
         assert_eq!(Applied::parse(&forged), None);
         assert_eq!(Applied::parse(&"x".repeat(LONGEST_APPLIED + 1)), None);
+    }
+
+    #[test]
+    fn a_forged_request_beyond_the_bounds_is_not_read() {
+        let hosts = |hosts: Vec<String>| {
+            let registries = hosts.iter().map(|host| Target::Host(host.parse().expect(host))).collect();
+            Applied::parse(&Applied::canonical("one", &Request { registries, ..request() }))
+        };
+        let accounts =
+            |n: u64| (0..n).map(|n| format!("{n:012}.dkr.ecr.eu-central-1.amazonaws.com")).collect();
+        let regions =
+            |n: u64| (0..n).map(|n| format!("123456789012.dkr.ecr.us-east-{n}.amazonaws.com")).collect();
+        assert!(hosts(accounts(64)).is_some() && hosts(accounts(65)).is_none());
+        assert!(hosts(regions(8)).is_some() && hosts(regions(9)).is_none());
     }
 
     proptest! {

@@ -79,6 +79,13 @@ async fn what_failed_is_listed_and_the_exit_code_is_1() {
     ] {
         assert!(said.contains(line), "{line} is not in {said}");
     }
+    for (namespace, reason) in
+        [("bad", "InvalidAnnotation"), ("taken", "SecretNotOwned"), ("good", "SecretCreated")]
+    {
+        let events = world.events(namespace).await;
+        let told = events.iter().any(|event| event.reason.as_deref() == Some(reason));
+        assert!(told, "{namespace}: it exits before its Events are written: {events:?}");
+    }
     let good = world.wait_for_secret("good").await;
     assert_eq!(auths(&good).into_keys().collect::<Vec<_>>(), [HOST]);
     let down = testing::aws::Behaviour::failing(testing::aws::Fault::AccessDenied);
