@@ -13,9 +13,9 @@ pub struct Settings {
     pub instance: String,
     /// The names that a Secret may have; at least one, the first being the default.
     pub secret_names: Vec<Arc<str>>,
-    /// What `default` stands for; empty: [`Target::Own`].
+    /// What `default` stands for; empty: [`Target::Own`](super::request::Target::Own).
     pub default_registries: Vec<Registry>,
-    /// The controller's region, for account IDs and [`Target::Own`].
+    /// The controller's region, for account IDs and [`Target::Own`](super::request::Target::Own).
     pub region: Option<Region>,
     /// Who may use which identity.
     pub grants: Grants,
