@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 use super::write::message;
-use crate::core::MANAGER;
+use crate::core::{MANAGER, whole_seconds};
 
 const WAITING: usize = 1024;
 const REMEMBERED: usize = 8192;
@@ -204,7 +204,7 @@ impl Writer {
     /// An Event in the namespace that it is about. Without `involvedObject.namespace` the API server refuses
     /// it there, for a Namespace has none.
     fn event(&self, notice: &Notice, name: &str) -> Event {
-        let now = seconds();
+        let now = whole_seconds(Timestamp::now()).to_string();
         let kind = if notice.reason.is_warning() { "Warning" } else { "Normal" };
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
@@ -228,17 +228,12 @@ async fn count(
     count: Option<i32>,
     notice: &Notice,
 ) -> Result<i32, kube::Error> {
-    let mut patch = json!({ "lastTimestamp": seconds(), "message": shortened(&notice.message) });
+    let mut patch = json!({ "lastTimestamp": whole_seconds(Timestamp::now()).to_string(), "message": shortened(&notice.message) });
     if let Some(count) = count {
         patch["count"] = count.into();
     }
     let event = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(event.count.unwrap_or(1))
-}
-
-fn seconds() -> String {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 fn shortened(message: &str) -> String {

@@ -14,7 +14,7 @@ use super::observe;
 use crate::core::facts::Observed;
 use crate::core::render::{DockerConfig, Manifest};
 use crate::core::settings::Settings;
-use crate::core::{MANAGER, SECRET_KEY};
+use crate::core::{MANAGER, SECRET_KEY, one_line};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -150,7 +150,7 @@ fn classify(error: &kube::Error) -> WriteError {
 
 /// What a refusal means. The 422s are told apart by the field that they name (seen on API server 1.36).
 fn refused(status: &Status) -> WriteError {
-    let text = bounded_text(&status.message);
+    let text = one_line(&status.message);
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
     let names = |field: &str| causes.iter().any(|cause| cause.field == field);
     match status.code {
@@ -173,7 +173,7 @@ fn refused(status: &Status) -> WriteError {
 /// A sentence for an error of the client. Never its `Debug`, and never a body.
 pub fn message(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
-        return bounded_text(&status.message);
+        return one_line(&status.message);
     }
     let mut text = match error {
         kube::Error::SerdeError(_) => "the API server's answer could not be read".to_owned(),
@@ -187,11 +187,7 @@ pub fn message(error: &kube::Error) -> String {
         }
         source = inner.source();
     }
-    bounded_text(&text)
-}
-
-fn bounded_text(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
+    one_line(&text)
 }
 
 #[cfg(test)]

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, info};
 
-use super::Controller;
-use super::Mode;
 use super::act::{Act, End};
+use super::{Controller, Mode};
 use crate::cluster::events::Reason;
 use crate::cluster::index::Entry;
 use crate::cluster::write::WriteError;
 use crate::core::annotations::Wish;
-use crate::core::facts::WriteCause;
-use crate::core::facts::{Observed, Owner};
+use crate::core::facts::{Observed, Owner, WriteCause};
 use crate::core::plan::{DeleteCause, Intent};
 use crate::ecr::cache::Outcome;
 use crate::telemetry::metrics::Census;

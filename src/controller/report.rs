@@ -14,6 +14,7 @@ use crate::cluster::write::WriteError;
 use crate::core::identity::{Assignment, TokenKey};
 use crate::core::plan::{DeleteCause, Report};
 use crate::core::token::Token;
+use crate::core::whole_seconds;
 use crate::ecr::{MintError, MintErrorKind};
 
 /// What a pass came to.
@@ -108,7 +109,7 @@ impl Reporter {
             "no new token for {} ({subject}, identity {:?}): {error}; what stands is kept, next try at {}",
             assignment.target,
             identity.as_str(),
-            seconds(retry_at)
+            whole_seconds(retry_at)
         );
         self.trouble(namespace, uid, Reason::TokenFailed, message, &subject);
     }
@@ -142,7 +143,7 @@ impl Reporter {
             }
         };
         self.troubled.insert(namespace.clone());
-        let next = retry_at.map(|at| format!("; next try at {}", seconds(at))).unwrap_or_default();
+        let next = retry_at.map(|at| format!("; next try at {}", whole_seconds(at))).unwrap_or_default();
         let message = format!("{operation} of secret {name:?} failed: {error}{hint}{next}");
         self.trouble(namespace, uid, reason, message, operation);
     }
@@ -186,7 +187,9 @@ impl Reporter {
     pub fn minted(&mut self, key: &TokenKey, result: &Result<Arc<Token>, MintError>, skew: Option<Duration>) {
         let (identity, region) = (key.identity.as_str(), key.endpoint.to_string());
         match result {
-            Ok(token) => info!(identity, region, expires_at = %seconds(token.expires_at()), "token minted"),
+            Ok(token) => {
+                info!(identity, region, expires_at = %whole_seconds(token.expires_at()), "token minted");
+            }
             Err(e) if e.kind == MintErrorKind::ShorterLived => {
                 debug!(identity, region, reason = %e, "token not used");
             }
@@ -240,8 +243,4 @@ impl Reporter {
         let (namespace, subject) = (namespace.clone(), subject.to_owned());
         self.recorder.record(Notice { namespace, uid: uid.into(), reason, message, subject });
     }
-}
-
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

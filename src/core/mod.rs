@@ -22,6 +22,8 @@ pub mod token;
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
+
 /// Prefix of every annotation that the controller reads or writes.
 pub const PREFIX: &str = "ecr-pull-secrets.dev/";
 
@@ -40,6 +42,16 @@ pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 
 /// The one data key of a Secret of [`SECRET_TYPE`].
 pub const SECRET_KEY: &str = ".dockerconfigjson";
+
+/// A text from elsewhere as part of a message: one line of at most 400 characters, and no control characters.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
+}
+
+/// The time without its fraction of a second, as people and annotations have it.
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
 
 /// Quotes a value that a stranger wrote, for a message: escaped, and cut to a bounded length.
 pub fn quote(value: &str) -> String {

@@ -12,6 +12,7 @@ use super::plan::Intent;
 use super::request::{Request, Target};
 use super::settings::Settings;
 use super::token::Token;
+use super::whole_seconds;
 
 /// The `Date` that a token's times are reckoned from has whole seconds, so that equal times come out as unequal.
 const DATE_RESOLUTION: SignedDuration = SignedDuration::from_secs(2);
@@ -105,7 +106,8 @@ fn times(
         .fresh
         .iter()
         .map(|(_, token)| Times {
-            expires_at: truncated(token.expires_at()),
+            // Whole seconds, earlier: the safe side for an end.
+            expires_at: whole_seconds(token.expires_at()),
             refresh_after: rounded_up(token.rewrite_after(settings.refresh, &namespace)),
         })
         .collect();
@@ -118,14 +120,9 @@ fn times(
     Times { expires_at: ends.unwrap_or(now), refresh_after: due.unwrap_or(now) }
 }
 
-/// The annotations have whole seconds: an end is put earlier, which is the safe side.
-fn truncated(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
 /// A due time is put later, for one before the token may be renewed would find nothing to do.
 fn rounded_up(time: Timestamp) -> Timestamp {
-    let whole = truncated(time);
+    let whole = whole_seconds(time);
     if whole == time { time } else { whole.checked_add(SignedDuration::from_secs(1)).unwrap_or(time) }
 }
 

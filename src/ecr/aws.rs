@@ -27,12 +27,11 @@ use zeroize::Zeroizing;
 
 use super::{Mint, MintError, MintErrorKind, Minted};
 use crate::core::identity::TokenKey;
+use crate::core::one_line;
 use crate::core::registry::{Endpoint, PUBLIC_REGION, Region};
 
 /// One call, with the credentials' own calls, ends within this.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-const LONGEST_MESSAGE: usize = 400;
 
 /// ECR through the SDK.
 pub struct AwsEcr {
@@ -197,7 +196,7 @@ where
             (MintErrorKind::Malformed, "AWS answered with something that is no answer of this API".to_owned())
         }
     };
-    MintError::new(kind, bounded(&message))
+    MintError::new(kind, one_line(&message))
 }
 
 fn refused(error: &impl ProvideErrorMetadata) -> (MintErrorKind, String) {
@@ -238,8 +237,4 @@ fn chain(error: &dyn Error) -> String {
         source = inner.source();
     }
     text
-}
-
-fn bounded(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_MESSAGE).collect()
 }

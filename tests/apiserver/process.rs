@@ -78,11 +78,7 @@ async fn sigterm_in_the_middle_of_two_hundred_creations_loses_no_write() {
         return;
     }
     let mut world = World::start().await;
-    for n in 0..200 {
-        world.opt_in(&format!("team-{n}")).await;
-    }
-    world.spawn_controller(&[]);
-    world.wait_until("the first secrets", async |world: &World| !world.all_secrets().await.is_empty()).await;
+    world.run_into_two_hundred_creations().await;
     world.controller().terminate();
     assert_eq!(world.controller().wait(Duration::from_secs(10)).await, Some(0));
     let (secrets, log) = (world.all_secrets().await.len(), world.log());

@@ -37,11 +37,7 @@ async fn killed_in_the_middle_of_two_hundred_creations_it_ends_up_with_all() {
         return;
     }
     let mut world = World::start().await;
-    for n in 0..200 {
-        world.opt_in(&format!("team-{n}")).await;
-    }
-    world.spawn_controller(&[]);
-    world.wait_until("the first secrets", async |world: &World| !world.all_secrets().await.is_empty()).await;
+    world.run_into_two_hundred_creations().await;
     world.kill_controller();
     let before = world.all_secrets().await;
     assert!(before.len() < 200, "it was killed too late to show anything");

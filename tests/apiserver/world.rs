@@ -99,6 +99,16 @@ impl World {
         self.controller = Some(Process::spawn(&name, &command, self.folder.path()));
     }
 
+    /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations.
+    pub async fn run_into_two_hundred_creations(&mut self) {
+        for n in 0..200 {
+            self.opt_in(&format!("team-{n}")).await;
+        }
+        self.spawn_controller(&[]);
+        self.wait_until("the first secrets", async |world: &Self| !world.all_secrets().await.is_empty())
+            .await;
+    }
+
     /// The running controller.
     pub fn controller(&mut self) -> &mut Process {
         self.controller.as_mut().expect("a controller is running")
