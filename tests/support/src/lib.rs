@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`control_plane`] | a real etcd and kube-apiserver, on request with kube-controller-manager |
 //! | [`aws`] | an ECR and STS that checks signatures, fails on request and remembers every call |
+//! | [`credentials`] | the places from which a pod or a machine gets credentials of that AWS |
+//! | [`proxy`] | a proxy behind which that AWS goes by the names of the real one |
 //! | [`moto`] | an ECR and STS that no one here wrote, to check the above against |
 //! | [`registry`] | a real container registry that wants a password |
 //! | [`process`] | children that never outlive the test process |
@@ -14,11 +16,17 @@
 pub mod aws;
 mod certificates;
 pub mod control_plane;
+pub mod credentials;
 mod folder;
 pub mod moto;
 mod ports;
 pub mod process;
+pub mod proxy;
+mod random;
 pub mod registry;
+#[cfg(test)]
+mod sdk;
+mod server;
 mod tools;
 
 use std::io::Write as _;

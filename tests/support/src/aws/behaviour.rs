@@ -11,8 +11,8 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Behaviour {
-    /// How long what is issued lives; default 12 hours. For STS it counts only when set for that operation:
-    /// otherwise the request's own `DurationSeconds` does (default 1 hour).
+    /// How long what is issued lives; default 12 hours. For STS it counts only when set for that operation
+    /// or role: otherwise the request's own `DurationSeconds` does (default 1 hour).
     pub lifetime: Duration,
     /// What the reply says about the expiry; default [`ExpiresAt::FromLifetime`].
     pub expires_at: ExpiresAt,
@@ -89,10 +89,17 @@ pub enum Fault {
     Reset,
     /// 200 with 64 MiB of JSON white space.
     HugeBody,
+    /// 400 `PackedPolicyTooLarge` when a role is assumed; nothing is wrong with other operations.
+    PackedPolicyTooLarge,
+    /// 403 `RegionDisabledException` when a role is assumed; nothing is wrong with other operations.
+    RegionDisabled,
+    /// 400 `ExpiredTokenException` when a role is assumed with a web identity; nothing is wrong with other
+    /// operations.
+    ExpiredWebIdentity,
 }
 
 impl Fault {
-    /// Every fault, for tests that go through all of them.
+    /// Every fault that can happen to every operation, for tests that go through all of them.
     pub const ALL: [Fault; 10] = [
         Fault::Throttle,
         Fault::ServerError,
@@ -105,6 +112,19 @@ impl Fault {
         Fault::Reset,
         Fault::HugeBody,
     ];
+
+    /// The faults that can happen only where a role is assumed.
+    pub const OF_ROLES: [Fault; 3] =
+        [Fault::PackedPolicyTooLarge, Fault::RegionDisabled, Fault::ExpiredWebIdentity];
+
+    /// Whether it can happen to this operation at all.
+    pub(super) fn concerns(self, operation: Operation) -> bool {
+        match self {
+            Self::PackedPolicyTooLarge | Self::RegionDisabled => operation.assumes_role(),
+            Self::ExpiredWebIdentity => operation == Operation::AssumeRoleWithWebIdentity,
+            _ => true,
+        }
+    }
 }
 
 impl FromStr for Fault {
@@ -113,8 +133,9 @@ impl FromStr for Fault {
     /// Reads the name of a fault as it is written here, in any case and with or without dashes.
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = text.replace('-', "");
-        let found = Self::ALL.into_iter().find(|fault| format!("{fault:?}").eq_ignore_ascii_case(&wanted));
-        found.ok_or_else(|| format!("no fault is called {text:?}; there are {:?}", Self::ALL))
+        let known: Vec<Self> = Self::ALL.into_iter().chain(Self::OF_ROLES).collect();
+        let found = known.iter().find(|fault| format!("{fault:?}").eq_ignore_ascii_case(&wanted));
+        found.copied().ok_or_else(|| format!("no fault is called {text:?}; there are {known:?}"))
     }
 }
 
@@ -143,6 +164,11 @@ impl Operation {
             Self::AssumeRole => "AssumeRole",
             Self::AssumeRoleWithWebIdentity => "AssumeRoleWithWebIdentity",
         }
+    }
+
+    /// Whether its reply is credentials of a role.
+    pub(super) fn assumes_role(self) -> bool {
+        matches!(self, Self::AssumeRole | Self::AssumeRoleWithWebIdentity)
     }
 
     /// The IAM action, as messages name it.

@@ -11,12 +11,16 @@
 //! # }
 //! ```
 //!
-//! Requests must be signed, with the fixed key pair or one that its STS issued, and every signature is
-//! checked. Only a request whose signature is right meets the [`Behaviour`] that was asked for.
+//! Requests must be signed, with the fixed key pair or one that it issued, and every signature is checked.
+//! Only a request whose signature (or web identity token) is right meets the [`Behaviour`] that was asked for.
+//! What is asked for shows in the request itself: the stub answers under every host name.
 
 mod behaviour;
+mod form;
+mod issue;
 mod operations;
 mod replies;
+mod roles;
 mod server;
 mod signature;
 mod state;
@@ -25,12 +29,16 @@ mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 pub use behaviour::{Behaviour, ExpiresAt, Fault, Operation};
-use server::Server;
-use state::State;
+pub use issue::IssuedCredentials;
+pub(crate) use issue::Issuer;
+use state::{Scope, State};
+
+use crate::server::Server;
 
 /// A request that was answered, or that was left without an answer on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +59,12 @@ pub struct Call {
     pub policy: Option<String>,
     /// The external ID for the role.
     pub external_id: Option<String>,
+    /// The name of the role's session.
+    pub session_name: Option<String>,
+    /// `DurationSeconds` for the role's session, as sent.
+    pub duration: Option<u64>,
+    /// Keys and values of the session's tags, in the order sent.
+    pub tags: Vec<(String, String)>,
 }
 
 /// What became of a request.
@@ -73,6 +87,12 @@ pub struct Minted {
     pub expires_at: Option<Timestamp>,
     /// The access key that asked for it.
     pub access_key: String,
+    /// The ARN of who asked for it: a user's, or that of a role's session.
+    pub principal: String,
+    /// The ARN of the role whose session asked for it; none if that was no session of a role.
+    pub role: Option<String>,
+    /// The policy of that session, as sent to STS; none if there was none.
+    pub policy: Option<String>,
     /// Whether it is ECR Public's.
     pub public: bool,
 }
@@ -103,13 +123,13 @@ impl Stub {
     /// Starts it on this address, from any thread: it needs no runtime of the caller's.
     pub fn listen(address: SocketAddr) -> Self {
         let state = Arc::new(Mutex::new(State::new()));
-        let server = Server::start(address, Arc::clone(&state));
+        let server = server::start(address, Arc::clone(&state));
         Self { state, server }
     }
 
     /// Its URL, for `AWS_ENDPOINT_URL`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.server.address)
+        self.server.url()
     }
 
     /// The environment that makes an AWS SDK use it, with the fixed key pair, and nobody's own settings.
@@ -119,17 +139,37 @@ impl Stub {
 
     /// Sets how every operation behaves from now on, but those that have a behaviour of their own.
     pub fn set(&self, behaviour: Behaviour) {
-        self.state().set(None, None, behaviour);
+        self.state().set(Scope::Everything, behaviour);
     }
 
     /// Sets how one operation behaves from now on.
     pub fn set_for(&self, operation: Operation, behaviour: Behaviour) {
-        self.state().set(Some(operation), None, behaviour);
+        self.state().set(Scope::Operation(operation), behaviour);
     }
 
     /// Sets how `GetAuthorizationToken` of (private) ECR behaves in one region from now on.
     pub fn set_for_region(&self, region: &str, behaviour: Behaviour) {
-        self.state().set(Some(Operation::GetAuthorizationToken), Some(region), behaviour);
+        self.state().set(Scope::Region(region.to_owned()), behaviour);
+    }
+
+    /// Sets how `AssumeRole` and `AssumeRoleWithWebIdentity` behave for one role from now on.
+    pub fn set_for_role(&self, role_arn: &str, behaviour: Behaviour) {
+        self.state().set(Scope::Role(role_arn.to_owned()), behaviour);
+    }
+
+    /// From now on accepts this web identity token only; without a call to this, it accepts every one.
+    ///
+    /// Others, those accepted before among them, are refused with `InvalidIdentityToken`.
+    pub fn accept_web_identity(&self, token: &str) {
+        self.state().accept_web_identity(token);
+    }
+
+    /// Issues temporary credentials of the fixed key pair's principal, which are accepted for `lifetime`.
+    ///
+    /// After that ECR refuses them with `ExpiredTokenException`, and STS with `ExpiredToken`. Their expiry is by
+    /// our clock, whatever [`Behaviour::date_skew`] says of the service's.
+    pub fn issue(&self, lifetime: Duration) -> IssuedCredentials {
+        self.issuer().issue(lifetime)
     }
 
     /// Forgets every behaviour that was set; calls and tokens stay.
@@ -153,9 +193,20 @@ impl Stub {
     }
 
     /// Everything that must show up in no output: each password, base64 token, secret key and session token
-    /// that was issued, and the fixed secret key.
+    /// that was issued, the fixed secret key, each web identity token that was accepted or arrived, and each
+    /// token of [`crate::credentials`].
     pub fn secrets(&self) -> Vec<String> {
         self.state().secrets()
+    }
+
+    /// For the servers that bring its credentials to a program.
+    pub(crate) fn issuer(&self) -> Issuer {
+        Issuer(Arc::clone(&self.state))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,17 +214,23 @@ impl Stub {
     }
 }
 
-/// The environment that points an AWS SDK at `url`, away from instance metadata and files in `HOME`.
+/// The environment that points an AWS SDK at `url`, with this key pair.
 pub(crate) fn sdk_env(url: &str, access_key: &str, secret_key: &str) -> Vec<(String, String)> {
-    [
+    environment(&[
         ("AWS_ENDPOINT_URL", url),
         ("AWS_ACCESS_KEY_ID", access_key),
         ("AWS_SECRET_ACCESS_KEY", secret_key),
-        ("AWS_REGION", Stub::REGION),
         ("AWS_EC2_METADATA_DISABLED", "true"),
+    ])
+}
+
+/// These variables, and those that give an AWS SDK a region and keep it from files in `HOME`.
+pub(crate) fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    let common = [
+        ("AWS_REGION", Stub::REGION),
         ("AWS_CONFIG_FILE", "/dev/null"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
+    ];
+    let all = variables.iter().chain(&common);
+    all.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -1,6 +1,5 @@
 //! From a request to its answer: who asks, what for, and what is said. No I/O happens here.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use hyper::HeaderMap;
@@ -8,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::behaviour::{Behaviour, ExpiresAt, Fault, Operation};
+use super::form::Form;
 use super::replies::{self, Failure, Reply};
 use super::signature::{Claim, Request, header};
 use super::state::{Credentials, State, later};
-use super::{Call, Minted, Outcome};
+use super::{Call, Minted, Outcome, roles};
 
 /// What the server does about a request.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Decision {
 
 /// Decides on a request and records it. The whole answer is made on arrival, also if it is sent later.
 pub(super) fn decide(state: &mut State, request: &Request<'_>, now: Timestamp) -> Decision {
-    let form = form(request.body);
+    let form = Form::read(request.body);
     let Some(operation) = operation(request.headers, &form) else {
         let failure = Failure::new(400, "UnknownOperationException", "The stub knows no such operation.");
         return Decision {
@@ -43,7 +43,10 @@ pub(super) fn decide(state: &mut State, request: &Request<'_>, now: Timestamp) -
     };
     let claim = header(request.headers, "authorization").and_then(Claim::parse);
     let region = claim.as_ref().map(|claim| claim.region.clone());
-    let behaviour = state.behaviour(operation, region.as_deref());
+    let mut behaviour = state.behaviour(operation, region.as_deref(), form.get("RoleArn"));
+    behaviour.fault = behaviour.fault.filter(|fault| fault.concerns(operation));
+    // Whether it is accepted or not: nobody may print it.
+    state.keep_secret(form.get("WebIdentityToken").unwrap_or_default());
     let date = now.saturating_add(SignedDuration::from_secs(behaviour.date_skew)).unwrap_or(Timestamp::MAX);
     let asked =
         Asked { operation, form: &form, region: region.as_deref().unwrap_or("us-east-1"), date, behaviour };
@@ -57,20 +60,23 @@ pub(super) fn decide(state: &mut State, request: &Request<'_>, now: Timestamp) -
         outcome: asked.outcome(&answer),
         region: region.clone(),
         at: now,
-        role: form.get("RoleArn").cloned(),
-        policy: form.get("Policy").cloned(),
-        external_id: form.get("ExternalId").cloned(),
+        role: form.get("RoleArn").map(str::to_owned),
+        policy: form.get("Policy").map(str::to_owned),
+        external_id: form.get("ExternalId").map(str::to_owned),
+        session_name: form.get("RoleSessionName").map(str::to_owned),
+        duration: form.get("DurationSeconds").and_then(|seconds| seconds.parse().ok()),
+        tags: form.tags(),
     });
     Decision { answer, delay: asked.behaviour.delay, date }
 }
 
 /// A request as understood.
-struct Asked<'a> {
-    operation: Operation,
-    form: &'a HashMap<String, String>,
+pub(super) struct Asked<'a> {
+    pub(super) operation: Operation,
+    pub(super) form: &'a Form,
     region: &'a str,
-    date: Timestamp,
-    behaviour: Behaviour,
+    pub(super) date: Timestamp,
+    pub(super) behaviour: Behaviour,
 }
 
 impl Asked<'_> {
@@ -96,7 +102,7 @@ impl Asked<'_> {
     }
 
     /// The expiry as the reply tells it.
-    fn told(&self, expires: Timestamp) -> Option<Timestamp> {
+    pub(super) fn told(&self, expires: Timestamp) -> Option<Timestamp> {
         match self.behaviour.expires_at {
             ExpiresAt::FromLifetime => Some(expires),
             ExpiresAt::At(seconds) => Timestamp::from_second(seconds).ok(),
@@ -105,8 +111,8 @@ impl Asked<'_> {
     }
 }
 
-fn operation(headers: &HeaderMap, form: &HashMap<String, String>) -> Option<Operation> {
-    match (header(headers, "x-amz-target"), form.get("Action").map(String::as_str)) {
+fn operation(headers: &HeaderMap, form: &Form) -> Option<Operation> {
+    match (header(headers, "x-amz-target"), form.get("Action")) {
         (Some("AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"), _) => {
             Some(Operation::GetAuthorizationToken)
         }
@@ -128,7 +134,7 @@ fn authenticate(
     request: &Request<'_>,
 ) -> Result<Option<Credentials>, Failure> {
     if asked.operation == Operation::AssumeRoleWithWebIdentity {
-        return Ok(None);
+        return roles::check_web_identity(state, asked.form).map(|()| None);
     }
     let service = asked.operation.service();
     // The same refusals have other names, and another status, in the older protocol of STS.
@@ -173,7 +179,7 @@ fn answer(state: &mut State, asked: &Asked<'_>, caller: Option<&Credentials>) ->
         return answer;
     }
     let result = match (asked.operation, caller) {
-        (Operation::AssumeRole | Operation::AssumeRoleWithWebIdentity, _) => assume(state, asked),
+        (Operation::AssumeRole | Operation::AssumeRoleWithWebIdentity, _) => roles::assume(state, asked),
         (Operation::GetCallerIdentity, Some(caller)) => {
             Ok(replies::xml_reply(asked.operation.name(), &replies::caller(caller)))
         }
@@ -195,8 +201,8 @@ fn faulty(asked: &Asked<'_>, caller: Option<&Credentials>, fault: Fault) -> Opti
         Fault::Unavailable => fail(503, "ServiceUnavailable", "Service Unavailable"),
         Fault::AccessDenied => {
             let (status, code) = if sts { (403, "AccessDenied") } else { (400, "AccessDeniedException") };
-            let principal = caller.map_or("anonymous", |caller| &caller.principal);
-            let resource = asked.form.get("RoleArn").map_or("*", String::as_str);
+            let principal = caller.map_or("anonymous", |caller| &caller.principal.arn);
+            let resource = asked.form.get("RoleArn").unwrap_or("*");
             let action = asked.operation.action();
             let message = format!(
                 "User: {principal} is not authorized to perform: {action} on resource: {resource} because no \
@@ -211,6 +217,10 @@ fn faulty(asked: &Asked<'_>, caller: Option<&Credentials>, fault: Fault) -> Opti
             let body = "\u{1}<html>not what was asked for".to_owned();
             Answer::Reply(Reply { status: 200, content_type: "text/html", body })
         }
+        Fault::PackedPolicyTooLarge | Fault::RegionDisabled | Fault::ExpiredWebIdentity => {
+            let account = asked.form.get("RoleArn").and_then(|role| role.split(':').nth(4));
+            asked.failure(&roles::failure(fault, account.unwrap_or_default())?)
+        }
         Fault::BadToken | Fault::EmptyData => return None,
     })
 }
@@ -224,7 +234,7 @@ fn token(state: &mut State, asked: &Asked<'_>, caller: &Credentials) -> Value {
     let expires = asked.told(later(asked.date, asked.behaviour.lifetime));
     let endpoint = (!public).then(|| {
         let suffix = replies::dns_suffix(asked.region);
-        format!("https://{}.dkr.ecr.{}.{suffix}", caller.account(), asked.region)
+        format!("https://{}.dkr.ecr.{}.{suffix}", caller.principal.account(), asked.region)
     });
     let token = if asked.behaviour.fault == Some(Fault::BadToken) {
         "%%% this is no base64 %%%".to_owned()
@@ -234,75 +244,12 @@ fn token(state: &mut State, asked: &Asked<'_>, caller: &Credentials) -> Value {
             region: asked.region.to_owned(),
             expires_at: expires,
             access_key: caller.access_key.clone(),
+            principal: caller.principal.arn.clone(),
+            role: caller.principal.role.clone(),
+            policy: caller.principal.policy.clone(),
             public,
         })
     };
     let data = replies::authorization_data(&token, expires, asked.behaviour.expires_at, endpoint.as_deref());
     if public { json!({"authorizationData": data}) } else { json!({"authorizationData": [data]}) }
-}
-
-/// The reply to both operations that assume a role.
-fn assume(state: &mut State, asked: &Asked<'_>) -> Result<Reply, Failure> {
-    let invalid = |message: &str| Failure::new(400, "ValidationError", message);
-    let field = |name: &str| asked.form.get(name).filter(|value| !value.is_empty());
-    if asked.operation == Operation::AssumeRoleWithWebIdentity && field("WebIdentityToken").is_none() {
-        return Err(invalid("1 validation error detected: Value at 'webIdentityToken' failed"));
-    }
-    let role =
-        field("RoleArn").ok_or_else(|| invalid("Value null at 'roleArn' failed to satisfy constraint"))?;
-    let session =
-        field("RoleSessionName").ok_or_else(|| invalid("Value null at 'roleSessionName' failed"))?;
-    let ["arn", partition, "iam", "", account, path] = role.splitn(6, ':').collect::<Vec<_>>()[..] else {
-        return Err(invalid(&format!("{role} is invalid")));
-    };
-    let Some(("role", name)) = path.split_once('/') else {
-        return Err(invalid(&format!("{role} is invalid")));
-    };
-    let name = name.rsplit('/').next().unwrap_or(name);
-    if let Some(policy) = field("Policy") {
-        if policy.len() > 2048 {
-            return Err(invalid(
-                "Value at 'policy' failed to satisfy constraint: Member must have length <= 2048",
-            ));
-        }
-        if serde_json::from_str::<Value>(policy).is_err() {
-            return Err(Failure::new(400, "MalformedPolicyDocument", "This policy contains invalid Json"));
-        }
-    }
-    let seconds = field("DurationSeconds").map_or(Ok(3600), |text| text.parse());
-    let seconds = seconds.ok().filter(|seconds| (900..=43_200).contains(seconds));
-    let seconds =
-        seconds.ok_or_else(|| invalid("Value at 'durationSeconds' failed to satisfy constraint"))?;
-    let lifetime = state.own_lifetime(asked.operation).unwrap_or(Duration::from_secs(seconds));
-    let expires = later(asked.date, lifetime);
-    let principal = format!("arn:{partition}:sts::{account}:assumed-role/{name}/{session}");
-    let credentials = state.issue(principal, expires);
-    let result = replies::assumed(&credentials, asked.behaviour.expires_at, asked.told(expires));
-    Ok(replies::xml_reply(asked.operation.name(), &result))
-}
-
-/// The fields of an `application/x-www-form-urlencoded` body; JSON gives fields that nobody asks for.
-fn form(body: &[u8]) -> HashMap<String, String> {
-    let text = String::from_utf8_lossy(body);
-    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.to_owned(), decode(value))).collect()
-}
-
-fn decode(value: &str) -> String {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (first, code.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &tail[2..];
-                continue;
-            }
-            (b'+', _) => bytes.push(b' '),
-            _ => bytes.push(*first),
-        }
-        rest = tail;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -107,17 +107,17 @@ pub(super) fn assumed(credentials: &Credentials, as_told: ExpiresAt, expires: Op
         credentials.access_key,
         credentials.secret_key,
         credentials.session_token.as_deref().unwrap_or_default(),
-        escape(&credentials.principal),
-        role_id(&credentials.principal),
+        escape(&credentials.principal.arn),
+        role_id(&credentials.principal.arn),
     )
 }
 
 pub(super) fn caller(credentials: &Credentials) -> String {
     format!(
         "<Arn>{}</Arn><UserId>{}</UserId><Account>{}</Account>",
-        escape(&credentials.principal),
-        role_id(&credentials.principal),
-        credentials.account(),
+        escape(&credentials.principal.arn),
+        role_id(&credentials.principal.arn),
+        credentials.principal.account(),
     )
 }
 

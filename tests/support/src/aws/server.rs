@@ -1,84 +1,35 @@
-//! The stub's HTTP side, on a thread of its own.
+//! The stub's HTTP side.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use super::operations::{self, Answer};
 use super::replies::Reply;
 use super::signature;
 use super::state::State;
+use crate::server::Server;
 
-/// The running server; dropping it closes every connection and ends the thread.
-///
-/// It has a runtime of its own, so that it also answers while the test blocks its thread, and so that a
-/// paused clock in the test does not reach it.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    stop: Option<oneshot::Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    pub(super) fn start(listen: SocketAddr, state: Arc<Mutex<State>>) -> Self {
-        let listener = std::net::TcpListener::bind(listen);
-        let listener = listener.unwrap_or_else(|error| panic!("the stub cannot listen on {listen}: {error}"));
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a listener has an address");
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("aws-stub".to_owned()).spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let listener = TcpListener::from_std(listener).expect("a listening socket");
-                tokio::select! {
-                    () = accept(listener, state) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        Self { address, stop: Some(stop), thread: Some(thread.expect("a thread for the stub")) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // Its panic, if it had one, has been printed; a second one here would abort.
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
-    loop {
-        // A failed accept is about that connection, or about too many of them: the next one may work.
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
+/// Starts the server that answers from, and into, this state.
+pub(super) fn start(listen: SocketAddr, state: Arc<Mutex<State>>) -> Server {
+    Server::start("aws-stub", listen, move |stream| {
         let state = Arc::clone(&state);
-        tokio::spawn(async move {
+        async move {
             let service = hyper::service::service_fn(|request| handle(request, Arc::clone(&state)));
             // A connection may end however it wants, and `Fault::Reset` ends it with an error.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
-        });
-    }
+        }
+    })
 }
 
 async fn handle(

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Behaviour, Call, Minted, Operation, Stub};
+use crate::random;
 
 /// A key pair that requests may be signed with.
 #[derive(Clone, Debug)]
@@ -17,22 +18,47 @@ pub(super) struct Credentials {
     /// Temporary credentials have one, and requests must carry it.
     pub(super) session_token: Option<String>,
     pub(super) expires: Option<Timestamp>,
-    /// The principal's ARN.
-    pub(super) principal: String,
+    pub(super) principal: Principal,
 }
 
-impl Credentials {
-    /// The account of the principal.
-    pub(super) fn account(&self) -> &str {
-        self.principal.split(':').nth(4).unwrap_or_default()
+/// Whom credentials stand for.
+#[derive(Clone, Debug)]
+pub(super) struct Principal {
+    pub(super) arn: String,
+    /// The role, if this is a session of one.
+    pub(super) role: Option<String>,
+    /// The policy that came with the session.
+    pub(super) policy: Option<String>,
+}
+
+impl Principal {
+    /// The one whose key pair is known from the start.
+    pub(super) fn fixed() -> Self {
+        Self { arn: format!("arn:aws:iam::{}:user/controller", Stub::ACCOUNT), role: None, policy: None }
     }
+
+    pub(super) fn account(&self) -> &str {
+        self.arn.split(':').nth(4).unwrap_or_default()
+    }
+}
+
+/// What a behaviour was set for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    Everything,
+    Operation(Operation),
+    /// `GetAuthorizationToken` of (private) ECR in one region.
+    Region(String),
+    /// Both operations that assume a role, for one role.
+    Role(String),
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     credentials: HashMap<String, Credentials>,
-    /// The most specific one counts: operation and region, region, operation, everything.
-    behaviours: HashMap<(Option<Operation>, Option<String>), Behaviour>,
+    behaviours: HashMap<Scope, Behaviour>,
+    /// The only one that is accepted, once there is one.
+    web_identity: Option<String>,
     pub(super) calls: Vec<Call>,
     pub(super) minted: Vec<Minted>,
     secrets: Vec<String>,
@@ -45,37 +71,72 @@ impl State {
             secret_key: Stub::SECRET_KEY.to_owned(),
             session_token: None,
             expires: None,
-            principal: format!("arn:aws:iam::{}:user/controller", Stub::ACCOUNT),
+            principal: Principal::fixed(),
         };
         Self {
             credentials: HashMap::from([(fixed.access_key.clone(), fixed)]),
             behaviours: HashMap::new(),
+            web_identity: None,
             calls: Vec::new(),
             minted: Vec::new(),
             secrets: Vec::new(),
         }
     }
 
-    pub(super) fn set(&mut self, operation: Option<Operation>, region: Option<&str>, behaviour: Behaviour) {
-        self.behaviours.insert((operation, region.map(str::to_owned)), behaviour);
+    pub(super) fn set(&mut self, scope: Scope, behaviour: Behaviour) {
+        self.behaviours.insert(scope, behaviour);
     }
 
     pub(super) fn reset(&mut self) {
         self.behaviours.clear();
     }
 
-    pub(super) fn behaviour(&self, operation: Operation, region: Option<&str>) -> Behaviour {
-        let region = region.map(str::to_owned);
-        [(Some(operation), region), (Some(operation), None), (None, None)]
-            .iter()
-            .find_map(|key| self.behaviours.get(key))
-            .cloned()
-            .unwrap_or_default()
+    /// How to answer a request: the most specific of the behaviours that were set counts.
+    pub(super) fn behaviour(
+        &self,
+        operation: Operation,
+        region: Option<&str>,
+        role: Option<&str>,
+    ) -> Behaviour {
+        let own = self.own_behaviour(operation, region, role);
+        own.or_else(|| self.behaviours.get(&Scope::Everything)).cloned().unwrap_or_default()
     }
 
-    /// The lifetime that was set for exactly this operation, if one was.
-    pub(super) fn own_lifetime(&self, operation: Operation) -> Option<Duration> {
-        self.behaviours.get(&(Some(operation), None)).map(|behaviour| behaviour.lifetime)
+    /// The lifetime that was set for exactly this operation or role, if one was.
+    pub(super) fn own_lifetime(&self, operation: Operation, role: &str) -> Option<Duration> {
+        self.own_behaviour(operation, None, Some(role)).map(|behaviour| behaviour.lifetime)
+    }
+
+    fn own_behaviour(
+        &self,
+        operation: Operation,
+        region: Option<&str>,
+        role: Option<&str>,
+    ) -> Option<&Behaviour> {
+        let special = match operation {
+            Operation::GetAuthorizationToken => region.map(|region| Scope::Region(region.to_owned())),
+            operation if operation.assumes_role() => role.map(|role| Scope::Role(role.to_owned())),
+            _ => None,
+        };
+        let special = special.and_then(|scope| self.behaviours.get(&scope));
+        special.or_else(|| self.behaviours.get(&Scope::Operation(operation)))
+    }
+
+    /// From now on this web identity token is accepted and no other one.
+    pub(super) fn accept_web_identity(&mut self, token: &str) {
+        self.keep_secret(token);
+        self.web_identity = Some(token.to_owned());
+    }
+
+    pub(super) fn accepts_web_identity(&self, token: &str) -> bool {
+        self.web_identity.as_ref().is_none_or(|accepted| accepted == token)
+    }
+
+    /// Takes a text among the [`State::secrets`], but not the empty one, which every output contains.
+    pub(super) fn keep_secret(&mut self, secret: &str) {
+        if !secret.is_empty() {
+            self.secrets.push(secret.to_owned());
+        }
     }
 
     pub(super) fn credentials(&self, access_key: &str) -> Option<&Credentials> {
@@ -83,12 +144,12 @@ impl State {
     }
 
     /// Makes temporary credentials for `principal`, with which requests may be signed until `expires`.
-    pub(super) fn issue(&mut self, principal: String, expires: Timestamp) -> Credentials {
-        let access_key = format!("ASIA{:X}", u64::from_be_bytes(random()));
-        let session_token = format!("IQoJb3JpZ2lu{}", URL_SAFE_NO_PAD.encode(random::<300>()));
+    pub(super) fn issue(&mut self, principal: Principal, expires: Timestamp) -> Credentials {
+        let access_key = format!("ASIA{:X}", u64::from_be_bytes(random::bytes()));
+        let session_token = format!("IQoJb3JpZ2lu{}", random::url_safe::<300>());
         let credentials = Credentials {
             access_key: access_key.clone(),
-            secret_key: STANDARD.encode(random::<30>()),
+            secret_key: random::base64::<30>(),
             session_token: Some(session_token.clone()),
             expires: Some(expires),
             principal,
@@ -119,13 +180,7 @@ impl State {
 /// As long as AWS's, and beginning as those do. It differs within the first 72 bytes, since bcrypt, and so a
 /// registry with htpasswd, looks at no more.
 fn new_password() -> String {
-    format!("eyJwYXlsb2FkIjoi{}", URL_SAFE_NO_PAD.encode(random::<1340>()))
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    bytes
+    format!("eyJwYXlsb2FkIjoi{}", random::url_safe::<1340>())
 }
 
 /// A time some way from another, or the last one there is.

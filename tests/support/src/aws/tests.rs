@@ -1,53 +1,16 @@
 //! The stub against the real AWS SDK, which signs what it sends.
 
+mod sessions;
+
 use std::time::{Duration, Instant};
 
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_ecr::config::{Credentials, Region};
-use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata as _};
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::moto::Moto;
-
-async fn sdk_with(url: &str, region: &str, credentials: Credentials) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .region(Region::new(region.to_owned()))
-        .endpoint_url(url)
-        .credentials_provider(credentials)
-        .retry_config(aws_config::retry::RetryConfig::disabled())
-        .timeout_config(
-            aws_config::timeout::TimeoutConfig::builder().operation_timeout(Duration::from_secs(5)).build(),
-        )
-        .load()
-        .await
-}
-
-fn keys(access_key: &str, secret_key: &str, session_token: Option<&str>) -> Credentials {
-    Credentials::new(access_key, secret_key, session_token.map(str::to_owned), None, "test")
-}
-
-async fn sdk(stub: &Stub, region: &str) -> SdkConfig {
-    sdk_with(&stub.url(), region, keys(Stub::ACCESS_KEY, Stub::SECRET_KEY, None)).await
-}
-
-type TokenResult = Result<(String, Option<i64>, String), (Option<String>, String)>;
-
-/// Password, expiry and endpoint; or the error's code and its whole text.
-async fn token(config: &SdkConfig) -> TokenResult {
-    let output = aws_sdk_ecr::Client::new(config).get_authorization_token().send().await;
-    let output =
-        output.map_err(|error| (error.code().map(str::to_owned), DisplayErrorContext(error).to_string()))?;
-    let data = output.authorization_data().first().ok_or_else(|| (None, "no data".to_owned()))?;
-    let decoded = STANDARD.decode(data.authorization_token().expect("a token"));
-    let decoded = decoded.map_err(|error| (None, error.to_string()))?;
-    let decoded = String::from_utf8(decoded).expect("text");
-    let password = decoded.strip_prefix("AWS:").expect("user AWS").to_owned();
-    let endpoint = data.proxy_endpoint().expect("an endpoint").to_owned();
-    Ok((password, data.expires_at().map(aws_sdk_ecr::primitives::DateTime::secs), endpoint))
-}
+use crate::sdk::{keys, sdk, sdk_with, token};
 
 #[tokio::test]
 async fn a_signed_request_gets_a_token_of_its_own() {
