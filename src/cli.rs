@@ -69,6 +69,10 @@ pub struct ClusterArgs {
     /// Context of the kubeconfig; without one its current context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
     pub context: Option<String>,
+    /// The controller's own namespace, for the secrets of static registries; without one that of its service account,
+    /// or of the context.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE")]
+    pub namespace: Option<String>,
     /// Confirm that the configuration may take secrets away from many namespaces at once. Without it, a start whose
     /// configuration no longer grants more than 10 secrets and more than a tenth of all deletes none of those.
     #[arg(long, env = "ECR_PULL_SECRETS_CONFIRM_REMOVALS")]
@@ -78,7 +82,8 @@ pub struct ClusterArgs {
 impl ClusterArgs {
     /// The connection that they name.
     pub fn connection(&self) -> Connection {
-        Connection { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+        let (kubeconfig, context) = (self.kubeconfig.clone(), self.context.clone());
+        Connection { kubeconfig, context, namespace: self.namespace.clone() }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Connection {
     pub kubeconfig: Option<PathBuf>,
     /// A context of it; none: its current one.
     pub context: Option<String>,
+    /// The controller's own namespace; none: that of the service account or of the context.
+    pub namespace: Option<String>,
 }
 
 /// Why there is no connection.
@@ -53,9 +55,25 @@ impl Connection {
             None if self.is_in_cluster() => Config::incluster()?,
             None => Config::from_kubeconfig(&options).await?,
         };
+        if let Some(url) = config.proxy_url.as_ref().filter(|url| is_of_environment(url)) {
+            tracing::debug!(host = url.host(), "the proxy of the environment is not used for Kubernetes");
+            config.proxy_url = None;
+        }
+        if let Some(namespace) = &self.namespace {
+            config.default_namespace.clone_from(namespace);
+        }
         config.default_retry = false;
         Ok(ClientBuilder::try_from(config)?.with_layer(&Count(metrics)).build())
     }
+}
+
+/// Whether a proxy comes from the variables that are meant for AWS, and not from the kubeconfig: kube takes them
+/// outside a cluster, without a look at `NO_PROXY`.
+fn is_of_environment(proxy: &http::Uri) -> bool {
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok()?.parse::<http::Uri>().ok())
+        .any(|named| named == *proxy)
 }
 
 /// Counts every request by verb, resource and code.

@@ -1,15 +1,18 @@
 //! The compact index: for each namespace that opted in or holds a Secret of an allowed name, what the
 //! decisions need, and nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use super::observe::NamespaceRecord;
 use super::watch::{Change, Sight, Source};
+use crate::core::accounts::Account;
 use crate::core::annotations::Reading;
 use crate::core::facts::{Facts, History, Observed, Owner};
-use crate::core::request::Request;
+use crate::core::render::Credential;
+use crate::core::request::Accepted;
+use crate::core::statics::{Available, Sources};
 
 /// Everything that is known of one namespace.
 #[derive(Debug, Default)]
@@ -18,15 +21,24 @@ pub struct Entry {
     pub namespace: Option<NamespaceRecord>,
     /// Its Secrets of allowed names.
     pub secrets: Vec<(Arc<str>, Observed)>,
+    /// Its service accounts, if they are watched.
+    pub accounts: Vec<(Arc<str>, Account)>,
     /// What this process did in it.
     pub history: History,
 }
 
 impl Entry {
     /// What a decision takes.
-    pub fn facts<'a>(&'a self, namespace: &'a str) -> Facts<'a> {
+    pub fn facts<'a>(&'a self, namespace: &'a str, sources: &'a Sources) -> Facts<'a> {
         let reading = self.namespace.as_ref().map(|record| &*record.reading);
-        Facts { namespace, reading, secrets: &self.secrets, history: &self.history }
+        Facts {
+            namespace,
+            reading,
+            secrets: &self.secrets,
+            accounts: &self.accounts,
+            sources,
+            history: &self.history,
+        }
     }
 
     /// Whether it holds a Secret of ours.
@@ -35,7 +47,7 @@ impl Entry {
     }
 
     fn is_empty(&self) -> bool {
-        self.namespace.is_none() && self.secrets.is_empty()
+        self.namespace.is_none() && self.secrets.is_empty() && self.accounts.is_empty()
     }
 }
 
@@ -43,9 +55,13 @@ impl Entry {
 pub struct Index {
     entries: HashMap<Arc<str>, Entry>,
     relists: HashMap<Source, HashSet<Arc<str>>>,
+    /// The service accounts that a list under way has not named yet.
+    unseen_accounts: Option<HashSet<(Arc<str>, Arc<str>)>>,
     unsynced: HashSet<Source>,
+    sources: Sources,
+    statics: HashMap<Arc<str>, BTreeMap<String, Credential>>,
     readings: Interner<Reading>,
-    requests: Interner<Request>,
+    accepted: Interner<Accepted>,
 }
 
 impl Index {
@@ -54,9 +70,12 @@ impl Index {
         Self {
             entries: HashMap::new(),
             relists: HashMap::new(),
+            unseen_accounts: None,
             unsynced: sources.into_iter().collect(),
+            sources: Sources::new(),
+            statics: HashMap::new(),
             readings: Interner::default(),
-            requests: Interner::default(),
+            accepted: Interner::default(),
         }
     }
 
@@ -88,6 +107,13 @@ impl Index {
     /// Takes a change in, and names the namespaces whose facts changed by it.
     pub fn take(&mut self, change: Change) -> Vec<Arc<str>> {
         match change {
+            Change::Begin(Source::Accounts) => {
+                let all = self.entries.iter().flat_map(|(namespace, entry)| {
+                    entry.accounts.iter().map(|(name, _)| (namespace.clone(), name.clone()))
+                });
+                self.unseen_accounts = Some(all.collect());
+                vec![]
+            }
             Change::Begin(source) => {
                 let known = self.known(&source);
                 self.relists.insert(source, known);
@@ -105,13 +131,28 @@ impl Index {
                 };
                 changed.then_some(namespace).into_iter().collect()
             }
+            Change::Account { namespace, name, sight } => {
+                if let Some(unseen) = &mut self.unseen_accounts {
+                    unseen.remove(&(namespace.clone(), name.clone()));
+                }
+                let changed = match sight {
+                    Sight::There(account) => self.set_account(&namespace, &name, account),
+                    Sight::Gone(version) => self.remove_account(&namespace, &name, version),
+                };
+                changed.then_some(namespace).into_iter().collect()
+            }
+            Change::Static { name, version, entries } => self.set_static(&name, version, entries),
+            Change::Unavailable(source) => {
+                self.unsynced.remove(&source);
+                vec![]
+            }
             Change::Done(source) => self.listed(&source),
         }
     }
 
     /// Takes in what a write of ours left, unless the watch has brought something newer.
     pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
-        observed.applied = observed.applied.map(|request| self.requests.intern(request));
+        observed.applied = observed.applied.map(|accepted| self.accepted.intern(accepted));
         let secrets = &mut self.entries.entry(namespace.clone()).or_default().secrets;
         match secrets.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) if known.resource_version >= observed.resource_version => return false,
@@ -143,6 +184,73 @@ impl Index {
         }
     }
 
+    /// The sources of other registries' entries.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// An entry of one of them.
+    pub fn static_entry(&self, source: &str, host: &str) -> Option<Credential> {
+        self.statics.get(source)?.get(host).cloned()
+    }
+
+    /// Takes in a source, and names the namespaces to look at. The version is that at which its entries were first
+    /// seen, so that no other change of it leads to writes.
+    fn set_static(
+        &mut self,
+        name: &Arc<str>,
+        version: u64,
+        entries: Option<BTreeMap<String, Credential>>,
+    ) -> Vec<Arc<str>> {
+        let Some(entries) = entries else {
+            self.statics.remove(name);
+            self.sources.remove(name);
+            return vec![];
+        };
+        if self.statics.get(name) == Some(&entries) {
+            return vec![];
+        }
+        let hosts = entries.keys().cloned().collect();
+        self.sources.insert(name.clone(), Available { version: version.to_string(), hosts });
+        self.statics.insert(name.clone(), entries);
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.namespace.is_some())
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Takes in how a service account stands, unless something newer was seen.
+    pub fn set_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, account: Account) -> bool {
+        let accounts = &mut self.entries.entry(namespace.clone()).or_default().accounts;
+        match accounts.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) if known.resource_version >= account.resource_version => false,
+            Some((_, known)) => {
+                let changed =
+                    (&known.references, &known.attached) != (&account.references, &account.attached);
+                *known = account;
+                changed
+            }
+            None => {
+                accounts.push((name.clone(), account));
+                true
+            }
+        }
+    }
+
+    /// Takes note that a service account is gone since `version`.
+    pub fn remove_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(namespace) else { return false };
+        let before = entry.accounts.len();
+        entry.accounts.retain(|(known, account)| known != name || account.resource_version > version);
+        let changed = entry.accounts.len() < before;
+        if changed {
+            entry.history.accounts.remove(name);
+        }
+        self.drop_empty(namespace);
+        changed
+    }
+
     fn set_namespace(&mut self, namespace: &Arc<str>, record: Option<NamespaceRecord>) -> bool {
         let Some(mut record) = record else {
             let gone = self.entries.get_mut(namespace).is_some_and(|entry| entry.namespace.take().is_some());
@@ -171,6 +279,7 @@ impl Index {
         let holds = |entry: &Entry| match source {
             Source::Namespaces => entry.namespace.is_some(),
             Source::Secrets(name) => entry.secrets.iter().any(|(known, _)| known == name),
+            Source::Accounts | Source::Static(_) => false,
         };
         self.entries.iter().filter(|(_, entry)| holds(entry)).map(|(name, _)| name.clone()).collect()
     }
@@ -188,7 +297,15 @@ impl Index {
         changed.retain(|namespace| match source {
             Source::Namespaces => self.set_namespace(namespace, None),
             Source::Secrets(name) => self.remove_secret(namespace, name, u64::MAX),
+            Source::Accounts | Source::Static(_) => false,
         });
+        if *source == Source::Accounts {
+            for (namespace, name) in self.unseen_accounts.take().unwrap_or_default() {
+                if self.remove_account(&namespace, &name, u64::MAX) {
+                    changed.push(namespace);
+                }
+            }
+        }
         changed
     }
 }
@@ -237,7 +354,7 @@ mod tests {
         }
     }
 
-    fn secret(namespace: &str, sight: Sight) -> Change {
+    fn secret(namespace: &str, sight: Sight<Observed>) -> Change {
         Change::Secret { namespace: namespace.into(), name: "ecr-pull".into(), sight }
     }
 

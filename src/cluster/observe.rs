@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
+use crate::core::accounts::{ATTACHED, Account, recorded};
 use crate::core::annotations::{Reading, read};
 use crate::core::facts::{Observed, Owner, Times};
 use crate::core::render::{APPLIED, EXPIRES_AT, REFRESH_AFTER};
-use crate::core::request::Applied;
+use crate::core::request::{Accepted, Applied};
 use crate::core::settings::Settings;
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY};
 
@@ -52,7 +54,29 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
         data_intact: owned.data,
         immutable: owned.immutable,
         times: times.map(|(expires_at, refresh_after)| Times { expires_at, refresh_after }),
-        applied: ours.map(|applied| Arc::new(applied.request)),
+        applied: ours.map(|applied| Arc::new(believed(applied.accepted, owned.applied))),
+    }
+}
+
+/// Ends that somebody else wrote are not believed.
+fn believed(mut accepted: Accepted, intact: bool) -> Accepted {
+    for entry in accepted.entries.iter_mut().flatten().filter(|_| !intact) {
+        entry.expires_at = None;
+    }
+    accepted
+}
+
+/// The record of a service account.
+pub fn account(account: &ServiceAccount, settings: &Settings) -> Account {
+    let meta = &account.metadata;
+    let attached = meta.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}{ATTACHED}")));
+    let referred = |name: &&Arc<str>| {
+        account.image_pull_secrets.iter().flatten().any(|reference| *reference.name == ***name)
+    };
+    Account {
+        resource_version: version(meta),
+        references: settings.secret_names.iter().filter(referred).cloned().collect(),
+        attached: recorded(attached.map(String::as_str), settings),
     }
 }
 
@@ -85,6 +109,7 @@ struct Owned {
     all: bool,
     data: bool,
     times: bool,
+    applied: bool,
     immutable: bool,
 }
 
@@ -104,7 +129,8 @@ impl Owned {
             |key: &str| owns(&fields, &["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]);
         let labels = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
         let times = annotation(EXPIRES_AT) && annotation(REFRESH_AFTER);
-        Self { any: true, all: data && labels && times && annotation(APPLIED), data, times, immutable }
+        let applied = annotation(APPLIED);
+        Self { any: true, all: data && labels && times && applied, data, times, applied, immutable }
     }
 }
 

@@ -1,25 +1,29 @@
 //! The metadata watches: one of all Namespaces, one of the Secrets of each allowed name. What comes in is made
 //! into small records at the door; nothing else is kept.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::api::PartialObjectMeta;
 use kube::runtime::utils::{self, StreamBackoff};
 use kube::runtime::watcher as watch;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::observe::{self, NamespaceRecord};
 use super::write::message;
+use crate::core::SECRET_KEY;
+use crate::core::accounts::Account;
 use crate::core::backoff::Backoff;
 use crate::core::facts::Observed;
+use crate::core::render::{Credential, DockerConfig};
 use crate::core::settings::Settings;
 
 /// Objects of one page of a list: small, since a page is the largest thing that is ever in memory.
@@ -32,6 +36,18 @@ pub enum Source {
     Namespaces,
     /// The Secrets of this name, in all namespaces.
     Secrets(Arc<str>),
+    /// All service accounts, where the configuration wants them looked after.
+    Accounts,
+    /// One Secret of other registries' entries, in the controller's own namespace. It is the only one whose data are
+    /// watched.
+    Static(Arc<str>),
+}
+
+impl Source {
+    /// Whether the secrets wait for its first list.
+    fn is_needed(&self) -> bool {
+        matches!(self, Self::Namespaces | Self::Secrets(_))
+    }
 }
 
 /// How soon an interrupted watch begins again. kube's default grows to 30 s, and is slow to shrink: for one client
@@ -77,17 +93,37 @@ pub enum Change {
         /// Its name.
         name: Arc<str>,
         /// How.
-        sight: Sight,
+        sight: Sight<Observed>,
+    },
+    /// A service account was seen.
+    Account {
+        /// Where it is.
+        namespace: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+        /// How.
+        sight: Sight<Account>,
+    },
+    /// A source of other registries' entries was seen.
+    Static {
+        /// Its name.
+        name: Arc<str>,
+        /// Its resource version.
+        version: u64,
+        /// Its entries; `None`: it is gone.
+        entries: Option<BTreeMap<String, Credential>>,
     },
     /// The list is whole.
     Done(Source),
+    /// The list cannot be had, and is not waited for.
+    Unavailable(Source),
 }
 
-/// How a Secret was seen.
+/// How an object was seen.
 #[derive(Debug)]
-pub enum Sight {
+pub enum Sight<T> {
     /// It is there.
-    There(Observed),
+    There(T),
     /// It was deleted, at this resource version.
     Gone(u64),
 }
@@ -95,7 +131,10 @@ pub enum Sight {
 /// All watches of a configuration.
 pub fn sources(settings: &Settings) -> Vec<Source> {
     let secrets = settings.secret_names.iter().cloned().map(Source::Secrets);
-    [Source::Namespaces].into_iter().chain(secrets).collect()
+    let accounts = settings.grants.service_accounts.then_some(Source::Accounts);
+    let statics: BTreeSet<_> = settings.statics.iter().map(|grant| grant.secret.clone()).collect();
+    let statics = statics.into_iter().map(Source::Static);
+    [Source::Namespaces].into_iter().chain(secrets).chain(accounts).chain(statics).collect()
 }
 
 /// Runs one watch for ever: it lists, follows, and starts again, with backoff, whenever it must. Ends only
@@ -109,16 +148,18 @@ pub async fn run(
 ) {
     match source.clone() {
         Source::Namespaces => {
-            let record = move |meta: &ObjectMeta, gone: bool| {
+            let record = move |object: &PartialObjectMeta<Namespace>, gone: bool| {
+                let meta = &object.metadata;
                 let namespace = meta.name.as_deref()?.into();
                 let record = if gone { None } else { observe::namespace(meta, &settings) };
                 Some(Change::Namespace { namespace, record })
             };
-            follow::<Namespace>(client, source, watcher::Config::default(), streaming, out, record).await;
+            follow(Api::all(client), source, watcher::Config::default(), streaming, out, record).await;
         }
         Source::Secrets(name) => {
             let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-            let record = move |meta: &ObjectMeta, gone: bool| {
+            let record = move |object: &PartialObjectMeta<Secret>, gone: bool| {
+                let meta = &object.metadata;
                 let namespace = meta.namespace.as_deref()?.into();
                 let sight = if gone {
                     Sight::Gone(observe::version(meta))
@@ -127,7 +168,42 @@ pub async fn run(
                 };
                 Some(Change::Secret { namespace, name: name.clone(), sight })
             };
-            follow::<Secret>(client, source, config, streaming, out, record).await;
+            follow(Api::all(client), source, config, streaming, out, record).await;
+        }
+        Source::Static(name) => {
+            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let record = move |secret: &Secret, gone: bool| {
+                let data = secret.data.as_ref().and_then(|data| data.get(SECRET_KEY));
+                let entries = data.map(|data| DockerConfig::foreign(&data.0)).unwrap_or_default();
+                if gone {
+                    warn!(
+                        secret = &*name,
+                        "the secret of static registries is gone: what was copied from it stays"
+                    );
+                } else if entries.is_empty() {
+                    warn!(
+                        secret = &*name,
+                        "the secret of static registries has no usable entry under {SECRET_KEY}"
+                    );
+                }
+                let (name, version) = (name.clone(), observe::version(&secret.metadata));
+                Some(Change::Static { name, version, entries: (!gone).then_some(entries) })
+            };
+            let api = Api::default_namespaced(client);
+            follow(api, source, config, streaming, out, record).await;
+        }
+        Source::Accounts => {
+            let record = move |account: &ServiceAccount, gone: bool| {
+                let meta = &account.metadata;
+                let sight = if gone {
+                    Sight::Gone(observe::version(meta))
+                } else {
+                    Sight::There(observe::account(account, &settings))
+                };
+                let (namespace, name) = (meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into());
+                Some(Change::Account { namespace, name, sight })
+            };
+            follow(Api::all(client), source, watcher::Config::default(), streaming, out, record).await;
         }
     }
 }
@@ -144,25 +220,24 @@ pub async fn streams_lists(client: &Client) -> Result<bool, kube::Error> {
 }
 
 async fn follow<K>(
-    client: Client,
+    api: Api<K>,
     source: Source,
     config: watcher::Config,
     mut streaming: bool,
     out: mpsc::Sender<Change>,
-    record: impl Fn(&ObjectMeta, bool) -> Option<Change>,
+    record: impl Fn(&K, bool) -> Option<Change>,
 ) where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + 'static,
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     loop {
-        let api = Api::<PartialObjectMeta<K>>::all(client.clone());
         let config =
             if streaming { config.clone().streaming_lists() } else { config.clone().page_size(PAGE) };
-        let mut events = StreamBackoff::new(watch(api, config), Retries::default()).boxed();
+        let mut events = StreamBackoff::new(watch(api.clone(), config), Retries::default()).boxed();
         while let Some(event) = events.next().await {
             let change = match event {
                 Ok(Event::Init) => Some(Change::Begin(source.clone())),
-                Ok(Event::InitApply(object) | Event::Apply(object)) => record(&object.metadata, false),
-                Ok(Event::Delete(object)) => record(&object.metadata, true),
+                Ok(Event::InitApply(object) | Event::Apply(object)) => record(&object, false),
+                Ok(Event::Delete(object)) => record(&object, true),
                 Ok(Event::InitDone) => Some(Change::Done(source.clone())),
                 Err(error) => {
                     warn!(?source, reason = explain(&error), "watch interrupted, starting again");
@@ -170,7 +245,8 @@ async fn follow<K>(
                         streaming = false;
                         break;
                     }
-                    None
+                    // The secrets do not wait for what only the service accounts need.
+                    (!source.is_needed()).then(|| Change::Unavailable(source.clone()))
                 }
             };
             if let Some(change) = change {

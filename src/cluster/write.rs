@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, Client};
+use serde_json::{Value, json};
 use zeroize::Zeroize as _;
 
 use super::observe;
+use crate::core::accounts::{ATTACHED, Account, edit};
+use crate::core::backoff::fraction;
 use crate::core::facts::Observed;
 use crate::core::render::{DockerConfig, Manifest};
 use crate::core::settings::Settings;
-use crate::core::{MANAGER, SECRET_KEY, one_line};
+use crate::core::{MANAGER, PREFIX, SECRET_KEY, one_line};
 
+/// How often one write meets another writer before it waits for its next turn.
+const CONFLICTS: u32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a write did not happen.
@@ -127,6 +132,50 @@ impl Cluster {
         let entries = DockerConfig::parse(&data.0);
         data.0.zeroize();
         Ok(entries)
+    }
+
+    /// Has a service account refer to the Secret `wanted`, or to none of ours, and says how it stands then; `None`: it
+    /// is gone. Its list is atomic, so it is read, and written with the version that was read; another writer in between
+    /// is met a few times, and then left to a later try.
+    pub async fn attach(
+        &self,
+        namespace: &str,
+        account: &str,
+        wanted: Option<&str>,
+    ) -> Result<Option<(Account, bool)>, WriteError> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let mut tries = 0;
+        loop {
+            let Some(found) = bounded(api.get_opt(account)).await? else { return Ok(None) };
+            let Some(body) = self.reference(&found, wanted) else {
+                return Ok(Some((observe::account(&found, &self.settings), false)));
+            };
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            match bounded(api.patch(account, &params, &Patch::Merge(body))).await {
+                Ok(left) => return Ok(Some((observe::account(&left, &self.settings), true))),
+                Err(WriteError::NamespaceGone) => return Ok(None),
+                Err(WriteError::Stale(_)) if tries < CONFLICTS => tries += 1,
+                Err(error) => return Err(error),
+            }
+            let pause = fraction(&(namespace, account, tries, found.metadata.resource_version));
+            tokio::time::sleep(Duration::from_millis(20 << tries).mul_f64(0.5 + pause)).await;
+        }
+    }
+
+    /// The merge patch that does it: nothing but the list, our annotation, and the version that they are based on.
+    fn reference(&self, account: &ServiceAccount, wanted: Option<&str>) -> Option<Value> {
+        let key = format!("{PREFIX}{ATTACHED}");
+        let attached = account.metadata.annotations.as_ref().and_then(|all| all.get(&key));
+        let references = account.image_pull_secrets.iter().flatten();
+        let references: Vec<Value> = references.map(|reference| json!({ "name": reference.name })).collect();
+        let edit = edit(&references, attached.map(String::as_str), wanted, &self.settings)?;
+        Some(json!({
+            "metadata": {
+                "resourceVersion": account.metadata.resource_version,
+                "annotations": { key: edit.attached },
+            },
+            "imagePullSecrets": edit.references,
+        }))
     }
 
     fn secrets(&self, namespace: &str) -> Api<Secret> {

@@ -100,6 +100,8 @@ async fn start(
     // Wrong values are told before anyone is asked for a region or credentials.
     let aws = AwsEcr::load().await;
     let settings = Arc::new(config.settings(aws.region()).map_err(|error| usage(&error))?);
+    let endpoints = config.endpoints().map_err(|error| usage(&error))?;
+    let aws = aws.with(settings.grants.identities.clone(), endpoints);
     let client = args.connection().connect(metrics.clone()).await.map_err(|error| usage(&error))?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -120,7 +122,7 @@ async fn start(
     let parts = Parts {
         writes_per_second: config.refresh.writes_per_second,
         cluster: Cluster::new(client, settings.clone()),
-        tokens: Tokens::new(Arc::new(aws), settings.refresh),
+        tokens: Tokens::new(Arc::new(aws), settings.refresh, config.refresh.mints_per_second),
         index: Index::new(sources),
         reporter: Reporter::new(recorder, progress, mode != Mode::Forever),
         clock: Clock::Wall,

@@ -1,16 +1,26 @@
 //! The configuration file: its types, its checks, and what the decisions take of it.
 
-use std::path::Path;
+mod endpoints;
+mod identities;
+mod statics;
+
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::core::identity::{CONTROLLER, Grants, IdentityName};
+use crate::core::grants::Grants;
+use crate::core::identity::Identity;
 use crate::core::quote;
 use crate::core::registry::{Region, Registry};
 use crate::core::request::MOST_REGISTRIES;
 use crate::core::settings::Settings;
 use crate::core::token::RefreshPolicy;
+use crate::ecr::aws::Endpoints;
+
+pub use self::endpoints::EndpointConfig;
+pub use self::identities::IdentityConfig;
+pub use self::statics::StaticRegistryConfig;
 
 /// Configuration of ecr-pull-secrets. Every field may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,8 +34,24 @@ pub struct Config {
     pub secret_names: Vec<String>,
     /// What a namespace gets that asks for `default`, and by which identity.
     pub defaults: Defaults,
+    /// Roles and their grants, in the order of choice.
+    pub identities: Vec<IdentityConfig>,
+    /// Endpoints of AWS APIs in place of the documented ones; they come before the `AWS_ENDPOINT_URL` variables.
+    pub endpoints: Vec<EndpointConfig>,
+    /// Entries of other registries that go beside those of ECR.
+    pub static_registries: Vec<StaticRegistryConfig>,
+    /// The annotation `service-accounts`.
+    pub service_accounts: ServiceAccounts,
     /// When secrets are rewritten.
     pub refresh: Refresh,
+}
+
+/// What namespaces may ask for with the annotation `service-accounts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServiceAccounts {
+    /// Whether the secret is added to the imagePullSecrets of service accounts. RBAC has to allow it too.
+    pub enabled: bool,
 }
 
 /// Defaults for all namespaces.
@@ -61,6 +87,9 @@ pub struct Refresh {
     /// The most refreshes in a second; creations and repairs do not wait for them. 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub writes_per_second: u32,
+    /// The most tokens that are asked for in a second. 1 to 1000.
+    #[schemars(range(min = 1, max = 1000))]
+    pub mints_per_second: u32,
 }
 
 impl Default for Config {
@@ -69,6 +98,10 @@ impl Default for Config {
             instance: "ecr-pull-secrets".into(),
             secret_names: vec!["ecr-pull".into()],
             defaults: Defaults::default(),
+            identities: vec![],
+            endpoints: vec![],
+            static_registries: vec![],
+            service_accounts: ServiceAccounts::default(),
             refresh: Refresh::default(),
         }
     }
@@ -82,7 +115,7 @@ impl Default for Defaults {
 
 impl Default for Refresh {
     fn default() -> Self {
-        Self { at: 0.5, jitter: 0.1, writes_per_second: 50 }
+        Self { at: 0.5, jitter: 0.1, writes_per_second: 50, mints_per_second: 50 }
     }
 }
 
@@ -141,7 +174,7 @@ impl Config {
         self.check_names()?;
         self.check_refresh()?;
         let default_identity = match self.defaults.identity {
-            DefaultIdentity::Controller => Some(IdentityName::new(CONTROLLER)),
+            DefaultIdentity::Controller => Some(Identity::controller()),
             DefaultIdentity::None => None,
         };
         let Refresh { at, jitter, .. } = self.refresh;
@@ -149,10 +182,26 @@ impl Config {
             instance: self.instance.clone(),
             secret_names: self.secret_names.iter().map(|name| name.as_str().into()).collect(),
             default_registries: self.default_registries(region.as_ref())?,
-            grants: Grants { default_identity, home: region.clone() },
+            grants: Grants {
+                identities: self.identities()?,
+                default_identity,
+                home: region.clone(),
+                service_accounts: self.service_accounts.enabled,
+            },
             region,
+            statics: statics::check(self)?,
             refresh: RefreshPolicy { at, jitter },
         })
+    }
+
+    fn identities(&self) -> Result<Vec<Identity>, ConfigError> {
+        let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").map(PathBuf::from);
+        identities::check(&self.identities, token_file.as_deref())
+    }
+
+    /// Checks the endpoints.
+    pub fn endpoints(&self) -> Result<Endpoints, ConfigError> {
+        endpoints::check(&self.endpoints)
     }
 
     fn check_names(&self) -> Result<(), ConfigError> {
@@ -178,16 +227,17 @@ impl Config {
     }
 
     fn check_refresh(&self) -> Result<(), ConfigError> {
-        let Refresh { at, jitter, writes_per_second } = self.refresh;
+        let Refresh { at, jitter, writes_per_second, mints_per_second } = self.refresh;
         if !(0.1..=0.8).contains(&at) {
             return Err(invalid("refresh.at", format!("{at}: expected 0.1 to 0.8")));
         }
         if !(0.0..=0.15).contains(&jitter) {
             return Err(invalid("refresh.jitter", format!("{jitter}: expected 0 to 0.15")));
         }
-        if !(1..=1000).contains(&writes_per_second) {
-            let problem = format!("{writes_per_second}: expected 1 to 1000");
-            return Err(invalid("refresh.writesPerSecond", problem));
+        for (field, rate) in [("writesPerSecond", writes_per_second), ("mintsPerSecond", mints_per_second)] {
+            if !(1..=1000).contains(&rate) {
+                return Err(invalid(format!("refresh.{field}"), format!("{rate}: expected 1 to 1000")));
+            }
         }
         Ok(())
     }

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 
 use crate::cluster::observe::{self, NamespaceRecord};
 use crate::cluster::write::{Cluster, WriteError};
+use crate::core::accounts::Account;
 use crate::core::facts::Observed;
 use crate::core::plan::{DeleteCause, Intent};
 use crate::core::render::{Credential, DockerConfig, manifest, own_host};
-use crate::core::request::Target;
+use crate::core::request::{Accepted, Request, Target};
 use crate::core::settings::Settings;
 use crate::core::settle::Composition;
+use crate::core::statics::tags;
 
 /// A step that was carried out, or failed.
 pub struct Act {
@@ -37,6 +39,15 @@ pub enum End {
         /// What stands there now.
         result: Result<Observed, WriteError>,
     },
+    /// A service account.
+    Attached {
+        /// Which.
+        account: Arc<str>,
+        /// What it was to refer to.
+        wanted: Option<Arc<str>>,
+        /// How it stands, and whether it was changed; `None`: it is gone, or the Namespace as it is now speaks against it.
+        result: Result<Option<(Account, bool)>, WriteError>,
+    },
     /// A deletion.
     Deleted {
         /// What.
@@ -48,18 +59,22 @@ pub enum End {
     },
 }
 
+/// Whether the Namespace as it is now, or that it does not ask for anything, leads to the same removal.
+pub type Agreement = Box<dyn FnOnce(Option<&NamespaceRecord>) -> bool + Send>;
+
 /// Writes what was settled.
 pub async fn write(
     cluster: Cluster,
     settings: Arc<Settings>,
     namespace: Arc<str>,
     intent: Box<Intent>,
+    statics: Vec<(String, Credential)>,
     made: Composition,
     whole: bool,
 ) -> Act {
     let start = Instant::now();
     let fingerprint = made.fingerprint;
-    let result = apply(&cluster, &settings, &namespace, &intent, made).await;
+    let result = apply(&cluster, &settings, &namespace, &intent, statics, made).await;
     Act { namespace, took: start.elapsed(), end: End::Wrote { intent, fingerprint, whole, result } }
 }
 
@@ -68,12 +83,14 @@ async fn apply(
     settings: &Settings,
     namespace: &str,
     intent: &Intent,
+    statics: Vec<(String, Credential)>,
     made: Composition,
 ) -> Result<Observed, WriteError> {
-    let name = &*intent.request.secret_name;
+    let name = &*intent.granted.request.secret_name;
     let uid = intent.observed.as_ref().map(|observed| &*observed.uid);
     let mut config = DockerConfig::default();
-    if let Some(uid) = uid.filter(|_| !made.carried.is_empty()) {
+    let kept = intent.statics.values().any(|entry| !entry.available);
+    if let Some(uid) = uid.filter(|_| kept || !made.carried.is_empty()) {
         carry(&made.carried, cluster.entries(namespace, name, uid).await?, intent, &mut config);
     }
     for (target, token) in &made.fresh {
@@ -91,7 +108,15 @@ async fn apply(
                        ecr-pull-secrets.dev/registries";
         return Err(WriteError::Refused(message.to_owned()));
     }
-    let body = manifest(&intent.request, &config, times, uid, settings);
+    for (host, credential) in statics {
+        config.insert(host, credential);
+    }
+    let accepted = Accepted {
+        request: Request::clone(&intent.granted.request),
+        entries: made.entries,
+        statics: tags(&intent.statics),
+    };
+    let body = manifest(&accepted, &config, times, uid, settings);
     cluster.apply(namespace, name, &body, uid.is_some()).await
 }
 
@@ -100,11 +125,17 @@ async fn apply(
 fn carry(targets: &[Target], mut standing: DockerConfig, intent: &Intent, config: &mut DockerConfig) {
     let named = |host: &str| {
         intent
+            .granted
             .request
             .registries
             .iter()
             .any(|target| matches!(target, Target::Host(r) if r.to_string() == host))
     };
+    for host in intent.statics.iter().filter(|(_, entry)| !entry.available).map(|(host, _)| host) {
+        if let Some(credential) = standing.take(host) {
+            config.insert(host.clone(), credential);
+        }
+    }
     for target in targets {
         let hosts: Vec<String> = match target {
             Target::Host(registry) => vec![registry.to_string()],
@@ -116,6 +147,30 @@ fn carry(targets: &[Target], mut standing: DockerConfig, intent: &Intent, config
             }
         }
     }
+}
+
+/// Changes a service account. A reference is taken out only if a fresh look at the Namespace agrees.
+pub async fn attach(
+    cluster: Cluster,
+    settings: Arc<Settings>,
+    namespace: Arc<str>,
+    account: Arc<str>,
+    wanted: Option<Arc<str>>,
+    agrees: Agreement,
+) -> Act {
+    let start = Instant::now();
+    let result = async {
+        if wanted.is_none() {
+            let Some(meta) = cluster.namespace(&namespace).await? else { return Ok(None) };
+            let going = meta.deletion_timestamp.is_some();
+            if going || !agrees(observe::namespace(&meta, &settings).as_ref()) {
+                return Ok(None);
+            }
+        }
+        cluster.attach(&namespace, &account, wanted.as_deref()).await
+    }
+    .await;
+    Act { namespace, took: start.elapsed(), end: End::Attached { account, wanted, result } }
 }
 
 /// A Secret that is to be deleted.
@@ -137,7 +192,7 @@ pub async fn delete(
     settings: Arc<Settings>,
     namespace: Arc<str>,
     deletion: Deletion,
-    agrees: impl FnOnce(Option<&NamespaceRecord>) -> bool,
+    agrees: Agreement,
 ) -> Act {
     let start = Instant::now();
     let Deletion { name, uid, resource_version, cause } = deletion;

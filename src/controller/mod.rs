@@ -169,8 +169,11 @@ impl Controller {
     fn hold_removals(&mut self, all: &[Arc<str>]) {
         let taken = |namespace: &&Arc<str>| {
             matches!(
-                self.plan(namespace),
-                Some(Plan { step: Step::Delete { cause: DeleteCause::NotGranted, .. }, .. })
+                self.plan(namespace).map(|plan| plan.step),
+                Some(
+                    Step::Delete { cause: DeleteCause::NotGranted, .. }
+                        | Step::Account { cause: Some(DeleteCause::NotGranted), .. }
+                )
             )
         };
         let removals = all.iter().filter(taken).count();
@@ -201,6 +204,19 @@ impl Controller {
                 self.queue.schedule(namespace, wake.filter(|_| self.parts.mode == Mode::Forever));
             }
             Step::Write(intent) => self.queue.push(namespace, lane(intent.cause)),
+            Step::Account { account, wanted: None, .. }
+                if self.parts.mode == (Mode::Once { prune: false }) =>
+            {
+                let reference = format!("the reference in service account {account}");
+                self.parts.reporter.would_delete(namespace, &reference);
+                self.queue.schedule(namespace, None);
+            }
+            Step::Account { cause: Some(DeleteCause::NotGranted), .. } if self.held => {
+                self.queue.schedule(namespace, None);
+            }
+            Step::Account { wanted, .. } => {
+                self.queue.push(namespace, if wanted.is_some() { Lane::Repair } else { Lane::Delete });
+            }
             Step::Delete { name, .. } if self.parts.mode == (Mode::Once { prune: false }) => {
                 self.parts.reporter.would_delete(namespace, &name);
                 self.queue.schedule(namespace, None);
@@ -214,7 +230,7 @@ impl Controller {
     }
 
     fn plan(&self, namespace: &Arc<str>) -> Option<Plan> {
-        let facts = self.parts.index.get(namespace)?.facts(namespace);
+        let facts = self.parts.index.get(namespace)?.facts(namespace, self.parts.index.sources());
         Some(plan(&facts, &self.parts.settings, self.now()))
     }
 
@@ -261,6 +277,6 @@ fn lane(cause: WriteCause) -> Lane {
     match cause {
         WriteCause::Create | WriteCause::Change => Lane::New,
         WriteCause::Repair => Lane::Repair,
-        WriteCause::Refresh => Lane::Refresh,
+        WriteCause::Static | WriteCause::Refresh => Lane::Refresh,
     }
 }

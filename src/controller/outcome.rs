@@ -10,6 +10,7 @@ use super::{Controller, Mode};
 use crate::cluster::events::Reason;
 use crate::cluster::index::Entry;
 use crate::cluster::write::WriteError;
+use crate::core::accounts::Account;
 use crate::core::annotations::Wish;
 use crate::core::facts::{Observed, Owner, WriteCause};
 use crate::core::plan::{DeleteCause, Intent};
@@ -28,8 +29,13 @@ impl Controller {
                 self.parts.metrics.secret_write(operation, label, took);
                 match result {
                     Ok(observed) => self.wrote(&namespace, &intent, fingerprint, whole, &observed),
-                    Err(error) => self.failed(&namespace, &intent.request.secret_name, operation, &error),
+                    Err(error) => {
+                        self.failed(&namespace, &intent.granted.request.secret_name, operation, &error);
+                    }
                 }
+            }
+            End::Attached { account, wanted, result } => {
+                self.attached(&namespace, &account, wanted.as_deref(), result);
             }
             End::Deleted { name, cause, result } => {
                 let label = result.as_ref().map_or_else(WriteError::kind, |_| "ok");
@@ -55,9 +61,13 @@ impl Controller {
         observed: &Observed,
     ) {
         let now = self.now();
-        let allowed =
-            self.parts.settings.secret_names.iter().find(|name| ***name == *intent.request.secret_name);
-        let name = allowed.cloned().unwrap_or_else(|| intent.request.secret_name.as_str().into());
+        let allowed = self
+            .parts
+            .settings
+            .secret_names
+            .iter()
+            .find(|name| ***name == *intent.granted.request.secret_name);
+        let name = allowed.cloned().unwrap_or_else(|| intent.granted.request.secret_name.as_str().into());
         let expires_at = observed.times.map(|times| times.expires_at.to_string()).unwrap_or_default();
         info!(%namespace, secret = %name, cause = ?intent.cause, expires_at, "secret written");
         self.parts.index.set_secret(namespace, &name, observed.clone());
@@ -68,10 +78,44 @@ impl Controller {
         let reason = match intent.cause {
             WriteCause::Create => Some(Reason::SecretCreated),
             WriteCause::Repair => Some(Reason::SecretRepaired),
-            WriteCause::Change | WriteCause::Refresh => None,
+            WriteCause::Change | WriteCause::Static | WriteCause::Refresh => None,
         };
         self.parts.reporter.wrote(namespace, &uid, &name, reason, whole);
         self.look(namespace);
+    }
+
+    fn attached(
+        &mut self,
+        namespace: &Arc<str>,
+        account: &Arc<str>,
+        wanted: Option<&str>,
+        result: Result<Option<(Account, bool)>, WriteError>,
+    ) {
+        let now = self.now();
+        let tries =
+            self.parts.index.history(namespace).map(|h| h.accounts.entry(account.clone()).or_default());
+        match result {
+            Ok(Some((left, changed))) => {
+                if changed {
+                    info!(%namespace, %account, secret = wanted, "service account changed");
+                }
+                if let Some(tries) = tries.filter(|_| changed || left.differs(wanted)) {
+                    tries.wrote(now);
+                }
+                self.parts.index.set_account(namespace, account, left);
+                self.look(namespace);
+            }
+            Ok(None) => {
+                // Gone, going, or opted in again: the watches tell.
+                self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
+            }
+            Err(error) => {
+                let retry_at = tries.map(|tries| tries.failed(namespace, now));
+                let uid = self.uid(namespace);
+                self.parts.reporter.account_failed(namespace, &uid, account, &error, retry_at);
+                self.look(namespace);
+            }
+        }
     }
 
     fn deleted(&mut self, namespace: &Arc<str>, name: &Arc<str>, cause: DeleteCause) {
@@ -117,6 +161,7 @@ fn operation(cause: WriteCause) -> &'static str {
         WriteCause::Create => "create",
         WriteCause::Change => "change",
         WriteCause::Repair => "repair",
+        WriteCause::Static => "static",
         WriteCause::Refresh => "refresh",
     }
 }

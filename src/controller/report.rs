@@ -148,6 +148,29 @@ impl Reporter {
         self.trouble(namespace, uid, reason, message, operation);
     }
 
+    /// A service account could not be changed.
+    pub fn account_failed(
+        &mut self,
+        namespace: &Arc<str>,
+        uid: &str,
+        account: &str,
+        error: &WriteError,
+        retry_at: Option<Timestamp>,
+    ) {
+        if matches!(error, WriteError::Stale(_) | WriteError::NamespaceGone) {
+            debug!(%namespace, account, reason = %error, "service account changed by others meanwhile");
+            return;
+        }
+        let next = retry_at.map(|at| format!("; next try at {}", whole_seconds(at))).unwrap_or_default();
+        let hint = if matches!(error, WriteError::Forbidden(_)) {
+            "; the controller's ClusterRole must allow get and patch on serviceaccounts, and admission must let it"
+        } else {
+            ""
+        };
+        let message = format!("change of service account {account:?} failed: {error}{hint}{next}");
+        self.trouble(namespace, uid, Reason::WriteFailed, message, account);
+    }
+
     /// A Secret was written; `whole`: with a token of now in every entry.
     pub fn wrote(
         &mut self,

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::act::{self, Deletion};
+use super::act::{self, Agreement, Deletion};
 use super::{Controller, Mode};
 use crate::cluster::index::Entry;
-use crate::cluster::observe::NamespaceRecord;
 use crate::core::facts::Facts;
 use crate::core::plan::{DeleteCause, Intent, Step, plan};
+use crate::core::render::Credential;
 use crate::core::settings::Settings;
 use crate::core::settle::settle;
+use crate::core::statics::Sources;
 use crate::core::token::Token;
+use crate::ecr::Ask;
 use crate::ecr::cache::{Lookup, PATIENCE, State};
 
 /// Writes under way at the same time.
@@ -39,9 +41,11 @@ impl Controller {
             // The facts may be others by now.
             match self.plan(&namespace).map(|plan| plan.step) {
                 Some(Step::Write(intent)) => self.write(&namespace, intent),
-                Some(Step::Delete { cause: DeleteCause::NotGranted, .. }) if self.held => {
-                    self.look(&namespace);
-                }
+                Some(
+                    Step::Delete { cause: DeleteCause::NotGranted, .. }
+                    | Step::Account { cause: Some(DeleteCause::NotGranted), .. },
+                ) if self.held => self.look(&namespace),
+                Some(Step::Account { account, wanted, .. }) => self.attach(&namespace, account, wanted),
                 Some(Step::Delete { name, uid, resource_version, cause }) => {
                     self.delete(&namespace, Deletion { name, uid, resource_version, cause });
                 }
@@ -61,7 +65,8 @@ impl Controller {
         if let Some(made) = settle(&intent, &tokens, namespace, &entry.history, &self.parts.settings, now) {
             self.queue.begin(namespace);
             let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
-            self.acts.spawn(act::write(cluster, settings, namespace.clone(), intent, made, whole));
+            let statics = self.statics(&intent);
+            self.acts.spawn(act::write(cluster, settings, namespace.clone(), intent, statics, made, whole));
         } else {
             let renewal =
                 tokens.iter().flatten().map(|token| token.renew_after(self.parts.settings.refresh)).min();
@@ -71,12 +76,20 @@ impl Controller {
         }
     }
 
+    /// The entries of other registries, as far as their sources are there.
+    fn statics(&self, intent: &Intent) -> Vec<(String, Credential)> {
+        let index = &self.parts.index;
+        let entries = intent.statics.iter().filter(|(_, entry)| entry.available);
+        entries.filter_map(|(host, e)| Some((host.clone(), index.static_entry(&e.secret, host)?))).collect()
+    }
+
     /// The token of every entry, as far as there is one. All that are wanted are asked for at the same time.
     fn gather(&mut self, namespace: &Arc<str>, intent: &Intent, now: Timestamp) -> Gathered {
         let mut gathered = Gathered { whole: true, ..Gathered::default() };
         let sooner = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
-        for assignment in &intent.assignments {
-            let Lookup { token, state } = self.parts.tokens.lookup(&assignment.key, namespace, now);
+        for assignment in &intent.granted.assignments {
+            let ask = Ask { key: assignment.key.clone(), dual_stack: assignment.is_dual_stack() };
+            let Lookup { token, state } = self.parts.tokens.lookup(&ask, namespace, now);
             gathered.tokens.push(token);
             gathered.whole &= state == State::Fresh;
             match state {
@@ -99,27 +112,46 @@ impl Controller {
         gathered
     }
 
+    fn attach(&mut self, namespace: &Arc<str>, account: Arc<str>, wanted: Option<Arc<str>>) {
+        let Some(entry) = self.parts.index.get(namespace) else { return };
+        let which = account.clone();
+        let same = move |step: &Step| matches!(step, Step::Account { account, wanted: None, .. } if *account == which);
+        let sources = self.parts.index.sources().clone();
+        let agrees =
+            agreement(namespace.clone(), entry, sources, self.parts.settings.clone(), same, self.now());
+        self.queue.begin(namespace);
+        let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
+        self.acts.spawn(act::attach(cluster, settings, namespace.clone(), account, wanted, agrees));
+    }
+
     fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
         let Some(entry) = self.parts.index.get(namespace) else { return };
-        let agrees = agreement(namespace.clone(), entry, self.parts.settings.clone(), &deletion, self.now());
+        let uid = deletion.uid.clone();
+        let same = move |step: &Step| matches!(step, Step::Delete { uid: again, .. } if *again == uid);
+        let sources = self.parts.index.sources().clone();
+        let agrees =
+            agreement(namespace.clone(), entry, sources, self.parts.settings.clone(), same, self.now());
         self.queue.begin(namespace);
         let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
         self.acts.spawn(act::delete(cluster, settings, namespace.clone(), deletion, agrees));
     }
 }
 
-/// Plans once more, with the Namespace as it is now: only the same deletion counts as agreement.
+/// Plans once more, with the Namespace as it is now: only the same removal counts as agreement.
 fn agreement(
     namespace: Arc<str>,
     entry: &Entry,
+    sources: Sources,
     settings: Arc<Settings>,
-    deletion: &Deletion,
+    same: impl FnOnce(&Step) -> bool + Send + 'static,
     now: Timestamp,
-) -> impl FnOnce(Option<&NamespaceRecord>) -> bool + use<> {
-    let (secrets, history, uid) = (entry.secrets.clone(), entry.history.clone(), deletion.uid.clone());
-    move |record| {
+) -> Agreement {
+    let (secrets, accounts, history) = (entry.secrets.clone(), entry.accounts.clone(), entry.history.clone());
+    Box::new(move |record| {
         let reading = record.map(|record| &*record.reading);
-        let facts = Facts { namespace: &namespace, reading, secrets: &secrets, history: &history };
-        matches!(plan(&facts, &settings, now).step, Step::Delete { uid: again, .. } if again == uid)
-    }
+        let (secrets, accounts) = (&secrets[..], &accounts[..]);
+        let (sources, history) = (&sources, &history);
+        let facts = Facts { namespace: &namespace, reading, secrets, accounts, sources, history };
+        same(&plan(&facts, &settings, now).step)
+    })
 }

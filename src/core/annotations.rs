@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::problem::{Problem, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME, SERVICE_ACCOUNTS};
+use super::accounts::ALL;
+use super::problem::{Problem, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME, SERVICE_ACCOUNTS, no_region};
 use super::registry::{AccountId, Endpoint, Registry};
 use super::request::{Applied, LONGEST_APPLIED, MOST_REGIONS, MOST_REGISTRIES, Request, Target};
 use super::settings::Settings;
@@ -46,11 +47,11 @@ pub fn read(annotations: &BTreeMap<String, String>, settings: &Settings) -> Opti
         secret_name: read_secret_name(get(SECRET_NAME), settings, &mut problems),
         role: read_list(ROLE, get(ROLE), &mut problems),
         repositories: sorted(read_list(REPOSITORIES, get(REPOSITORIES), &mut problems)),
-        service_accounts: sorted(read_list(SERVICE_ACCOUNTS, get(SERVICE_ACCOUNTS), &mut problems)),
+        service_accounts: sorted(read_accounts(get(SERVICE_ACCOUNTS), &mut problems)),
         registries: registries.into_iter().collect(),
     };
     let mut usable = problems.len() == others && !request.registries.is_empty();
-    if usable && Applied::canonical(&settings.instance, &request).len() > LONGEST_APPLIED {
+    if usable && Applied::longest(&settings.instance, &request) > LONGEST_APPLIED {
         usable = false;
         let message =
             format!("all values together are longer than {LONGEST_APPLIED} bytes: shorten the lists");
@@ -112,7 +113,7 @@ fn read_item(item: &str, settings: &Settings) -> Result<Vec<Target>, String> {
     }
     if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
         let account: AccountId = host.parse().map_err(|error| format!("{error}"))?;
-        let region = settings.region.clone().ok_or_else(|| Problem::no_region(host).message)?;
+        let region = settings.region.clone().ok_or_else(|| no_region(host))?;
         return Ok(vec![Target::Host(Registry::of_account(account, region))]);
     }
     match host.parse() {
@@ -183,10 +184,23 @@ fn read_list(key: &str, value: Option<&str>, problems: &mut Vec<Problem>) -> Vec
     list
 }
 
+/// Names of service accounts, or `*` for all.
+fn read_accounts(value: Option<&str>, problems: &mut Vec<Problem>) -> Vec<String> {
+    let list = read_list(SERVICE_ACCOUNTS, value, problems);
+    let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    if let Some(item) = list.iter().find(|item| *item != ALL && !item.bytes().all(named)) {
+        let message =
+            format!("{} is no name of a service account: name them, or say \"*\" for all", quote(item));
+        problems.push(Problem::invalid(SERVICE_ACCOUNTS, &message));
+    }
+    list
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::core::identity::{CONTROLLER, Grants, IdentityName};
+    use crate::core::grants::Grants;
+    use crate::core::identity::Identity;
     use crate::core::registry::Region;
     use crate::core::token::RefreshPolicy;
     use proptest::prelude::*;
@@ -200,7 +214,13 @@ pub(crate) mod tests {
             secret_names: vec!["ecr-pull".into(), "other".into()],
             default_registries: vec![],
             region: Some(region.clone()),
-            grants: Grants { default_identity: Some(IdentityName::new(CONTROLLER)), home: Some(region) },
+            grants: Grants {
+                identities: vec![],
+                default_identity: Some(Identity::controller()),
+                home: Some(region),
+                service_accounts: false,
+            },
+            statics: vec![],
             refresh: RefreshPolicy { at: 0.5, jitter: 0.1 },
         }
     }
@@ -259,6 +279,7 @@ pub(crate) mod tests {
             (ROLE, " "),
             (REPOSITORIES, "a/${b}"),
             (SERVICE_ACCOUNTS, "a\u{1b}[31m"),
+            (SERVICE_ACCOUNTS, "team-*"),
         ] {
             let read = reading(&[(REGISTRIES, HOST), (key, value)]);
             assert_eq!((read.wish, read.problems.len()), (Wish::Unusable, 1), "{key}: {value:?}");

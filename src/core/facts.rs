@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::accounts::{Account, AllTries};
 use super::annotations::Reading;
 use super::backoff::Backoff;
-use super::request::Request;
+use super::request::Accepted;
+use super::statics::Sources;
 
 /// The 12 hours of a token, and room for clocks that differ.
 const LONGEST_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
@@ -61,7 +63,7 @@ pub struct Observed {
     /// Its times, if both are as we applied them.
     pub times: Option<Times>,
     /// What was applied, if it can be read and names this instance.
-    pub applied: Option<Arc<Request>>,
+    pub applied: Option<Arc<Accepted>>,
 }
 
 /// Why a Secret is written. The order is the order of urgency.
@@ -73,6 +75,8 @@ pub enum WriteCause {
     Change,
     /// Somebody edited it.
     Repair,
+    /// The entries of other registries changed.
+    Static,
     /// Its token is due.
     Refresh,
 }
@@ -94,6 +98,8 @@ pub struct History {
     pub repairs: u32,
     /// The last of them.
     pub repaired_at: Option<Timestamp>,
+    /// What was done with service accounts.
+    pub accounts: AllTries,
 }
 
 /// Everything that is known of a namespace.
@@ -105,6 +111,10 @@ pub struct Facts<'a> {
     pub reading: Option<&'a Reading>,
     /// The Secrets of allowed names in it.
     pub secrets: &'a [(Arc<str>, Observed)],
+    /// The service accounts in it; none, unless they are watched.
+    pub accounts: &'a [(Arc<str>, Account)],
+    /// The sources of other registries' entries.
+    pub sources: &'a Sources,
     /// What we did.
     pub history: &'a History,
 }

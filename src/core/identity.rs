@@ -1,14 +1,16 @@
-//! Grants: which identity serves which registry of a namespace, and with which restriction.
-//!
-//! Today there is one identity, the controller's own, which every namespace may use unless the configuration
-//! says `defaults.identity: none`.
+//! Identities: who asks for tokens, and how far each token of theirs reaches.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::problem::{Problem, REPOSITORIES, ROLE, SERVICE_ACCOUNTS};
-use super::quote;
-use super::registry::{Endpoint, Region};
-use super::request::{Request, Target};
+use jiff::SignedDuration;
+
+use super::arn::RoleArn;
+use super::pattern::{Pattern, RegistryPattern, Template};
+use super::registry::{Endpoint, Partition, Region, Registry};
+use super::request::Target;
 
 /// The name of the identity that the controller itself runs under.
 pub const CONTROLLER: &str = "controller";
@@ -29,13 +31,98 @@ impl IdentityName {
     }
 }
 
+/// Where a session of a role comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Assumed with the controller's own credentials.
+    Controller,
+    /// Assumed with the web identity token in this file, without a hop.
+    WebIdentity(PathBuf),
+}
+
+/// A role, and how it is assumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Which.
+    pub arn: RoleArn,
+    /// With what.
+    pub source: Source,
+    /// The external ID that its trust policy asks for.
+    pub external_id: Option<String>,
+    /// The name under which its sessions show up in `CloudTrail`.
+    pub session_name: String,
+    /// Session tags; they need `sts:TagSession`, and take from the size that is left for the policy.
+    pub tags: BTreeMap<String, String>,
+    /// How long its tokens count at most, whatever AWS says.
+    pub max_token_age: Option<SignedDuration>,
+}
+
+/// Who may get tokens of whom, for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub name: IdentityName,
+    /// The role; `None`: the controller's own credentials, whose tokens cannot be restricted.
+    pub role: Option<Role>,
+    /// The namespaces that may use it, by name.
+    pub namespaces: Vec<Pattern>,
+    /// The registries that it serves.
+    pub registries: Vec<RegistryPattern>,
+    /// The repositories that its tokens are bound to; empty: all of those registries.
+    pub repositories: Vec<Template>,
+    /// Whether its tokens may fill pull-through caches.
+    pub pull_through_cache: bool,
+}
+
+impl Identity {
+    /// The controller's own, for every namespace and registry: the default identity.
+    pub fn controller() -> Self {
+        let any = || "*".parse().expect("a pattern");
+        Self {
+            name: IdentityName::new(CONTROLLER),
+            role: None,
+            namespaces: vec![any()],
+            registries: vec![RegistryPattern::AllPrivate, RegistryPattern::Public],
+            repositories: vec![],
+            pull_through_cache: false,
+        }
+    }
+
+    /// Whether a namespace may use it. By name only: who may edit a namespace may edit its labels.
+    pub fn is_granted_to(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|pattern| pattern.matches(namespace))
+    }
+
+    /// Whether an annotation's text means it: its name, or the ARN of its role.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.name.as_str() == text || self.role.as_ref().is_some_and(|role| role.arn.as_str() == text)
+    }
+
+    /// Whether its registries include what `target` stands for. The partition is another question.
+    pub fn serves(&self, target: &Target, home: Option<&Region>) -> bool {
+        let registry = match (target, &self.role, home) {
+            (Target::Host(registry), _, _) => registry.clone(),
+            // A token of a role names the registry of the role's account.
+            (Target::Own, Some(role), Some(home)) => Registry::of_account(role.arn.account(), home.clone()),
+            (Target::Own, None, _) => return self.registries.iter().any(|p| *p != RegistryPattern::Public),
+            (Target::Own, Some(_), None) => return false,
+        };
+        self.registries.iter().any(|pattern| pattern.matches(&registry))
+    }
+
+    /// The partition of its credentials, as far as the configuration tells.
+    pub fn partition(&self) -> Option<Partition> {
+        self.role.as_ref().map(|role| role.arn.partition())
+    }
+}
+
 /// What a token may do, as the session policy bounds it. Tokens are shared only between equal restrictions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Restriction {
-    /// The identity's whole scope: no session policy.
+    /// The identity's whole scope: no session policy. Only the controller's own identity has such tokens.
     Whole,
-    /// Pulling from these repositories only; patterns, sorted.
-    Repositories(Arc<[String]>),
+    /// Pulling only, from the repositories of these patterns: sorted, none twice, at least one.
+    Pull(Arc<[Pattern]>),
 }
 
 /// What one token is minted for, and shared by.
@@ -49,6 +136,23 @@ pub struct TokenKey {
     pub restriction: Restriction,
 }
 
+/// How far a token reaches, as a fingerprint: the role and its session policy. Tokens of equal scope may do the
+/// same. It is stable, for it is kept on the Secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scope(pub u64);
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// One entry of a Secret and the token that it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -56,53 +160,13 @@ pub struct Assignment {
     pub target: Target,
     /// Its token.
     pub key: TokenKey,
+    /// How far that reaches.
+    pub scope: Scope,
 }
 
-/// Who may use which identity.
-#[derive(Clone, Debug)]
-pub struct Grants {
-    /// The identity that serves what no other one does; `None` when the configuration closes it.
-    pub default_identity: Option<IdentityName>,
-    /// The region in which [`Target::Own`] asks for its token.
-    pub home: Option<Region>,
-}
-
-impl Grants {
-    /// Finds the token of every entry of `request`, or what about it is not granted.
-    pub fn assign(&self, request: &Request) -> Result<Vec<Assignment>, Problem> {
-        let identity = self.choose(request)?;
-        let assignment = |target: &Target| {
-            let endpoint = match (target, &self.home) {
-                (Target::Host(registry), _) => registry.endpoint(),
-                (Target::Own, Some(home)) => Endpoint::Private(home.clone()),
-                (Target::Own, None) => return Err(Problem::no_region("default")),
-            };
-            let key = TokenKey { identity: identity.clone(), endpoint, restriction: Restriction::Whole };
-            Ok(Assignment { target: target.clone(), key })
-        };
-        request.registries.iter().map(assignment).collect()
-    }
-
-    fn choose(&self, request: &Request) -> Result<&IdentityName, Problem> {
-        let granted = self.default_identity.as_ref();
-        if let Some(name) = request.role.iter().find(|name| granted.is_none_or(|g| g.as_str() != **name)) {
-            let message = format!("identity {} is not granted to this namespace", quote(name));
-            return Err(Problem::ungranted(ROLE, &message));
-        }
-        if !request.repositories.is_empty() {
-            let message = "identity \"controller\" carries the controller's whole scope and cannot be narrowed: \
-                           remove the annotation";
-            return Err(Problem::invalid(REPOSITORIES, message));
-        }
-        if !request.service_accounts.is_empty() {
-            let message = "service accounts are not enabled in the controller's configuration: remove the \
-                           annotation, and name the secret in imagePullSecrets";
-            return Err(Problem::invalid(SERVICE_ACCOUNTS, message));
-        }
-        granted.ok_or_else(|| {
-            let message = "no identity is granted to this namespace: an administrator grants one in the \
-                           controller's configuration";
-            Problem::ungranted(ROLE, message)
-        })
+impl Assignment {
+    /// Whether the call for its token goes to the dual-stack name of the endpoint.
+    pub fn is_dual_stack(&self) -> bool {
+        matches!(&self.target, Target::Host(registry) if registry.is_dual_stack())
     }
 }

@@ -6,19 +6,29 @@
 //! settings ─► grants ─────┘
 //! ```
 
+pub mod accounts;
 pub mod annotations;
+pub mod arn;
 pub mod backoff;
 pub mod facts;
+pub mod grants;
 pub mod identity;
+pub mod pattern;
 pub mod plan;
+pub mod policy;
 pub mod problem;
 pub mod registry;
 pub mod render;
 pub mod request;
 pub mod settings;
 pub mod settle;
+pub mod statics;
 pub mod token;
 
+#[cfg(test)]
+mod table_tests;
+#[cfg(test)]
+mod tenancy_tests;
 #[cfg(test)]
 mod tests;
 

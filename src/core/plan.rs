@@ -3,16 +3,20 @@
 //! [`plan`] says whether something is to be done; when that is a write, [`settle`](super::settle::settle) says,
 //! once the tokens are there (or not), whether the write is worth it and which entries it has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::accounts::ALL;
 use super::annotations::Wish;
 use super::facts::{Facts, Observed, Owner, WriteCause};
+use super::grants::Granted;
 use super::identity::Assignment;
 use super::problem::Problem;
-use super::request::Request;
+use super::request::Accepted;
 use super::settings::Settings;
+use super::statics::{self, StaticEntry};
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER};
 
 /// Why a Secret is deleted.
@@ -33,10 +37,10 @@ pub enum DeleteCause {
 pub struct Intent {
     /// Why.
     pub cause: WriteCause,
-    /// What.
-    pub request: Arc<Request>,
-    /// With which tokens.
-    pub assignments: Vec<Assignment>,
+    /// What, with which tokens.
+    pub granted: Granted,
+    /// The entries of other registries.
+    pub statics: BTreeMap<String, StaticEntry>,
     /// What stands there now.
     pub observed: Option<Observed>,
 }
@@ -58,6 +62,15 @@ pub enum Step {
         resource_version: u64,
         /// Why.
         cause: DeleteCause,
+    },
+    /// Add our reference to a service account, or take it out.
+    Account {
+        /// Its name.
+        account: Arc<str>,
+        /// The Secret that it is to refer to; `None`: to none of ours.
+        wanted: Option<Arc<str>>,
+        /// Why all references go, if they do.
+        cause: Option<DeleteCause>,
     },
 }
 
@@ -84,7 +97,7 @@ pub struct Plan {
 enum Effective {
     Nothing,
     Remove(DeleteCause),
-    Keep(Arc<Request>, Vec<Assignment>),
+    Keep(Granted),
 }
 
 /// Decides on the next step. Pure: equal arguments give equal plans.
@@ -92,8 +105,11 @@ pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Timestamp) -> Plan {
     let mut reports = vec![];
     let step = match effective(facts, settings, &mut reports) {
         Effective::Nothing => Step::Idle(None),
-        Effective::Remove(cause) => remove(facts, |_| true, cause, now),
-        Effective::Keep(request, assignments) => tend(facts, request, assignments, &mut reports, now),
+        Effective::Remove(cause) => match accounts(facts, |_| None, Some(cause), now) {
+            Ok(step) => step,
+            Err(wake) => sooner(remove(facts, |_| true, cause, now), wake),
+        },
+        Effective::Keep(granted) => tend(facts, settings, granted, &mut reports, now),
     };
     Plan { step, reports }
 }
@@ -104,22 +120,29 @@ fn effective(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) 
     reports.extend(reading.problems.iter().cloned().map(Report::Problem));
     match &reading.wish {
         Wish::OptedOut => return Effective::Remove(DeleteCause::OptedOut),
-        Wish::Wants(request) => match settings.grants.assign(request) {
-            Ok(assignments) => match taken(facts, &request.secret_name) {
-                // A name that cannot be had is no reason to let the Secret of the old name expire.
-                Some(report) if ours(facts).next().is_some() => reports.push(report),
-                _ => return Effective::Keep(Arc::new(request.clone()), assignments),
-            },
-            Err(problem) => reports.push(Report::Problem(problem)),
+        Wish::Wants(request) => match settings.grants.assign(facts.namespace, request) {
+            Ok((granted, problems)) => {
+                reports.extend(problems.into_iter().map(Report::Problem));
+                match taken(facts, &request.secret_name) {
+                    // A name that cannot be had is no reason to let the Secret of the old name expire.
+                    Some(report) if ours(facts).next().is_some() => reports.push(report),
+                    _ => return Effective::Keep(granted),
+                }
+            }
+            Err(problems) => reports.extend(problems.into_iter().map(Report::Problem)),
         },
         Wish::Unusable => {}
     }
     let applied = ours(facts).find_map(|(name, observed)| Some((name, observed.applied.as_ref()?)));
     let Some((name, applied)) = applied else { return Effective::Nothing };
-    let mut request = Request::clone(applied);
+    let mut request = applied.request.clone();
     request.secret_name = name.to_string();
-    match settings.grants.assign(&request) {
-        Ok(assignments) => Effective::Keep(Arc::new(request), assignments),
+    if !settings.grants.service_accounts {
+        // An option that was turned off takes nothing away: there is no right to do so any more.
+        request.service_accounts.clear();
+    }
+    match settings.grants.assign(facts.namespace, &request) {
+        Ok((granted, _)) => Effective::Keep(granted),
         Err(_) => Effective::Remove(DeleteCause::NotGranted),
     }
 }
@@ -154,20 +177,24 @@ fn delete(name: &Arc<str>, observed: &Observed, cause: DeleteCause) -> Step {
 /// Keeps the Secret of `request` up, then removes those of other names.
 fn tend(
     facts: &Facts<'_>,
-    request: Arc<Request>,
-    assignments: Vec<Assignment>,
+    settings: &Settings,
+    granted: Granted,
     reports: &mut Vec<Report>,
     now: Timestamp,
 ) -> Step {
+    let request = granted.request.clone();
     let standing = facts.secrets.iter().find(|(name, _)| **name == *request.secret_name);
-    let write = |cause, observed: Option<&Observed>, request, assignments| match waiting(facts, now) {
+    let applied = standing.and_then(|(_, observed)| Some(&observed.applied.as_ref()?.statics));
+    let statics = statics::entries(&settings.statics, facts.namespace, facts.sources, applied);
+    let stale = applied.is_some_and(|applied| *applied != statics::tags(&statics));
+    let write = |cause, observed: Option<&Observed>, granted| match waiting(facts, now) {
         Some(later) => Step::Idle(Some(later)),
-        None => Step::Write(Box::new(Intent { cause, request, assignments, observed: observed.cloned() })),
+        None => Step::Write(Box::new(Intent { cause, granted, statics, observed: observed.cloned() })),
     };
     let Some((name, observed)) = standing else {
         return match facts.history.repair_after(facts.namespace, now) {
             Some(later) => Step::Idle(Some(later)),
-            None => write(WriteCause::Create, None, request, assignments),
+            None => write(WriteCause::Create, None, granted),
         };
     };
     if let Some(report) = taken(facts, name) {
@@ -178,22 +205,63 @@ fn tend(
         let step = immutable(name, observed, reports, now);
         return waiting(facts, now).map_or(step, |later| Step::Idle(Some(later)));
     }
-    if let Some(cause) = fault(facts, observed, &request, now) {
+    if let Some(cause) = fault(facts, observed, &granted, now) {
         let wait = facts.history.repair_after(facts.namespace, now).filter(|_| cause == WriteCause::Repair);
         return match wait {
             Some(later) => Step::Idle(Some(later)),
-            None => write(cause, Some(observed), request, assignments),
+            None => write(cause, Some(observed), granted),
         };
     }
-    match remove(facts, |name| *name != *request.secret_name, DeleteCause::Renamed, now) {
+    let wanted = |account: &str| {
+        let asked = request.service_accounts.iter().any(|asked| asked == ALL || asked == account);
+        asked.then(|| name.clone())
+    };
+    let wake = match accounts(facts, wanted, None, now) {
+        Ok(step) => return step,
+        Err(wake) => wake,
+    };
+    // Pods of a service account that still refers to the old Secret need it.
+    let referred = |name: &str| facts.accounts.iter().any(|(_, a)| a.attached.iter().any(|n| **n == *name));
+    match remove(facts, |name| *name != *request.secret_name && !referred(name), DeleteCause::Renamed, now) {
         Step::Idle(None) => {}
-        step => return step,
+        step => return sooner(step, wake),
     }
     let due = observed.times.map_or(now, |times| times.refresh_after);
-    if due > now {
-        Step::Idle(Some(due))
+    if stale {
+        write(WriteCause::Static, Some(observed), granted)
+    } else if due > now {
+        sooner(Step::Idle(Some(due)), wake)
     } else {
-        write(WriteCause::Refresh, Some(observed), request, assignments)
+        write(WriteCause::Refresh, Some(observed), granted)
+    }
+}
+
+/// The first service account that can be put right now, or when the next one may be.
+fn accounts(
+    facts: &Facts<'_>,
+    wanted: impl Fn(&str) -> Option<Arc<str>>,
+    cause: Option<DeleteCause>,
+    now: Timestamp,
+) -> Result<Step, Option<Timestamp>> {
+    let mut wake: Option<Timestamp> = None;
+    for (name, account) in facts.accounts {
+        let wanted = wanted(name);
+        if !account.differs(wanted.as_deref()) {
+            continue;
+        }
+        match facts.history.accounts.get(name).and_then(|tries| tries.waiting(facts.namespace, now)) {
+            Some(later) => wake = Some(wake.map_or(later, |wake| wake.min(later))),
+            None => return Ok(Step::Account { account: name.clone(), wanted, cause }),
+        }
+    }
+    Err(wake)
+}
+
+fn sooner(step: Step, wake: Option<Timestamp>) -> Step {
+    match (step, wake) {
+        (Step::Idle(None), wake) => Step::Idle(wake),
+        (Step::Idle(Some(until)), Some(wake)) => Step::Idle(Some(until.min(wake))),
+        (step, _) => step,
     }
 }
 
@@ -212,14 +280,23 @@ fn not_owned(name: &str, observed: &Observed) -> String {
 }
 
 /// What is wrong with a Secret of ours, beside its age.
-fn fault(facts: &Facts<'_>, observed: &Observed, request: &Request, now: Timestamp) -> Option<WriteCause> {
-    let written = facts.history.written.as_ref().filter(|(name, _)| **name == *request.secret_name);
+fn fault(facts: &Facts<'_>, observed: &Observed, granted: &Granted, now: Timestamp) -> Option<WriteCause> {
+    let name = &*granted.request.secret_name;
+    let written = facts.history.written.as_ref().filter(|(written, _)| **written == *name);
     let foreign_write = written.is_some_and(|(_, version)| *version != observed.resource_version);
     let believable = observed.times.is_some_and(|times| times.is_believable(now));
     if !observed.intact || foreign_write || !believable {
         return Some(WriteCause::Repair);
     }
-    (observed.applied.as_deref() != Some(request)).then_some(WriteCause::Change)
+    let stands = observed.applied.as_deref().is_some_and(|applied| stands(applied, granted));
+    (!stands).then_some(WriteCause::Change)
+}
+
+/// Whether what was applied is what is granted: the request, and how far each of the tokens reaches. An entry that is
+/// missing is no change: it is due.
+fn stands(applied: &Accepted, granted: &Granted) -> bool {
+    let scoped = |a: &Assignment| applied.entry(&a.target).is_none_or(|entry| entry.scope == a.scope);
+    applied.request == *granted.request && granted.assignments.iter().all(scoped)
 }
 
 /// An immutable Secret is left alone while it lives long enough, since a new one has another UID.

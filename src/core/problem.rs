@@ -32,11 +32,9 @@ impl Problem {
     pub fn ungranted(key: &str, message: &str) -> Self {
         Self { ungranted: true, message: format!("{PREFIX}{key}: {message}") }
     }
+}
 
-    /// An item that needs the controller's region where it has none.
-    pub fn no_region(item: &str) -> Self {
-        let item = quote(item);
-        let message = format!("{item} needs the controller's region, and it has none: set AWS_REGION");
-        Self::invalid(REGISTRIES, &message)
-    }
+/// What an item is told that needs the controller's region where it has none.
+pub fn no_region(item: &str) -> String {
+    format!("{} needs the controller's region, and it has none: set AWS_REGION", quote(item))
 }

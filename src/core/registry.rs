@@ -51,6 +51,10 @@ pub enum Partition {
 }
 
 impl Partition {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Aws, Self::GovCloud, Self::China, Self::Europe, Self::Iso, Self::IsoB, Self::IsoE, Self::IsoF];
+
     /// The name that stands in ARNs.
     pub fn name(self) -> &'static str {
         match self {
@@ -207,6 +211,23 @@ impl Registry {
             Self::Private { region, fips: true, .. } => Endpoint::Fips(region.clone()),
             Self::Private { region, .. } => Endpoint::Private(region.clone()),
             Self::Public(_) => Endpoint::Public,
+        }
+    }
+
+    /// Whether the host is one that also answers over IPv6. Its tokens are those of the endpoint; only the call
+    /// that asks for them goes to the endpoint's dual-stack name.
+    pub fn is_dual_stack(&self) -> bool {
+        match self {
+            Self::Private { dashed, .. } => *dashed,
+            Self::Public(host) => *host == "ecr-public.aws.com",
+        }
+    }
+
+    /// The partition that it is in; public ECR is in `aws`.
+    pub fn partition(&self) -> Partition {
+        match self {
+            Self::Private { region, .. } => region.partition(),
+            Self::Public(_) => Partition::Aws,
         }
     }
 }

@@ -9,19 +9,20 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::facts::Times;
 use super::registry::Registry;
-use super::request::{Applied, Request};
+use super::request::{Accepted, Applied};
 use super::settings::Settings;
 use super::token::Token;
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY, SECRET_TYPE};
 
 /// One entry of the Secret.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Credential {
     username: String,
     password: String,
@@ -36,6 +37,20 @@ impl Credential {
             password: token.password().to_string(),
             auth: token.authorization().to_owned(),
         }
+    }
+}
+
+impl Credential {
+    /// An entry as somebody else wrote it: with user name and password, with both in `auth`, or all three.
+    fn foreign(entry: &Value) -> Option<Self> {
+        let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        if let Some(auth) = text("auth") {
+            let token = Token::new(auth, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, None).ok()?;
+            return Some(Self::of(&token));
+        }
+        let (username, password) = (text("username")?, text("password")?);
+        let auth = STANDARD.encode(format!("{username}:{password}"));
+        Some(Self { username, password, auth })
     }
 }
 
@@ -84,6 +99,13 @@ impl DockerConfig {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
 
+    /// Reads what somebody else wrote as the value of [`SECRET_KEY`]: the entries that can be used, by their keys.
+    pub fn foreign(bytes: &[u8]) -> BTreeMap<String, Credential> {
+        let read: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let entries = read["auths"].as_object().into_iter().flatten();
+        entries.filter_map(|(host, entry)| Some((host.clone(), Credential::foreign(entry)?))).collect()
+    }
+
     fn encode(&self) -> Zeroizing<String> {
         let json = Zeroizing::new(serde_json::to_vec(self).expect("maps of strings serialise"));
         Zeroizing::new(STANDARD.encode(&*json))
@@ -112,7 +134,7 @@ impl Drop for Manifest {
 /// Every field that is applied, and no other: what the controller owns of the Secret. With `uid` the apply
 /// only ever changes that very object.
 pub fn manifest(
-    request: &Request,
+    accepted: &Accepted,
     config: &DockerConfig,
     times: Times,
     uid: Option<&str>,
@@ -123,12 +145,12 @@ pub fn manifest(
         "kind": "Secret",
         "type": SECRET_TYPE,
         "metadata": {
-            "name": request.secret_name,
+            "name": accepted.request.secret_name,
             "labels": { LABEL_MANAGED_BY: MANAGER, LABEL_INSTANCE: settings.instance },
             "annotations": {
                 format!("{PREFIX}{EXPIRES_AT}"): times.expires_at.to_string(),
                 format!("{PREFIX}{REFRESH_AFTER}"): times.refresh_after.to_string(),
-                format!("{PREFIX}{APPLIED}"): Applied::canonical(&settings.instance, request),
+                format!("{PREFIX}{APPLIED}"): Applied::canonical(&settings.instance, accepted),
             },
         },
         "data": { SECRET_KEY: config.encode().to_string() },
@@ -156,7 +178,6 @@ pub fn own_host(token: &Token) -> Option<Registry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
 
     fn config() -> DockerConfig {
         let token = Token::new(STANDARD.encode("AWS:hunter2"), Timestamp::UNIX_EPOCH, Timestamp::MAX, None);
@@ -173,6 +194,18 @@ mod tests {
         let entry = json!({"username": "AWS", "password": "hunter2", "auth": auth});
         assert_eq!(value, json!({"auths": {"public.ecr.aws": entry}}));
         assert!(DockerConfig::parse(&decoded).take("public.ecr.aws").is_some());
+    }
+
+    #[test]
+    fn entries_of_others_are_read_in_either_form() {
+        let auth = STANDARD.encode("me:hunter2");
+        let theirs = json!({"auths": {
+            "a": {"auth": auth}, "b": {"username": "me", "password": "hunter2"}, "c": {"identitytoken": "x"}, "d": 1
+        }});
+        let entries = DockerConfig::foreign(theirs.to_string().as_bytes());
+        assert_eq!(entries.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(entries["a"] == entries["b"]);
+        assert!(DockerConfig::foreign(b"\xff").is_empty());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a namespace asked for, once it was read and found right, and its form in the `applied` annotation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::identity::Scope;
 use super::registry::{Endpoint, Registry, RegistryError};
 
 /// The longest canonical form that is accepted.
@@ -91,21 +93,74 @@ pub struct Request {
     pub service_accounts: Vec<String>,
 }
 
+/// An entry of a Secret as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// How far its token reaches.
+    pub scope: Scope,
+    /// When that expires, in whole seconds; `None`: nobody knows.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A request that is in force, with what stands of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Accepted {
+    /// The request.
+    pub request: Request,
+    /// The entry of each of its registries, in their order; `None`: it has none, or nothing is known of it.
+    pub entries: Vec<Option<Entry>>,
+    /// The entries of other registries, each with the version of its source.
+    pub statics: BTreeMap<String, String>,
+}
+
+impl Accepted {
+    /// The entry that was written for `target`.
+    pub fn entry(&self, target: &Target) -> Option<Entry> {
+        let place = self.request.registries.iter().position(|known| known == target)?;
+        self.entries.get(place).copied().flatten()
+    }
+}
+
 /// The content of the annotation `ecr-pull-secrets.dev/applied`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The instance that applied it: whose the Secret is when its labels are lost.
     pub instance: String,
     /// What it applied.
+    pub accepted: Accepted,
+}
+
+/// Its form. The keys are sorted, and an entry is `SCOPE@SECOND`, without the second where it is not known, or empty.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    #[serde(default)]
+    entries: Vec<String>,
+    instance: String,
     #[serde(flatten)]
-    pub request: Request,
+    request: Request,
+    #[serde(default, rename = "static", skip_serializing_if = "BTreeMap::is_empty")]
+    statics: BTreeMap<String, String>,
 }
 
 impl Applied {
     /// The canonical JSON: keys sorted, no white space.
-    pub fn canonical(instance: &str, request: &Request) -> String {
-        let applied = Self { instance: instance.to_owned(), request: request.clone() };
-        serde_json::to_string(&applied).expect("strings and lists of strings serialise")
+    pub fn canonical(instance: &str, accepted: &Accepted) -> String {
+        let second = |end: Option<Timestamp>| end.map(|end| end.as_second().to_string()).unwrap_or_default();
+        let entry = |entry: &Option<Entry>| {
+            entry.map(|entry| format!("{}@{}", entry.scope, second(entry.expires_at))).unwrap_or_default()
+        };
+        let entries = accepted.entries.iter().map(entry).collect();
+        let Accepted { request, statics, .. } = accepted.clone();
+        let form = Form { entries, instance: instance.to_owned(), request, statics };
+        serde_json::to_string(&form).expect("strings and lists of strings serialise")
+    }
+
+    /// How long the canonical JSON is at most.
+    pub fn longest(instance: &str, request: &Request) -> usize {
+        let entry = Entry { scope: Scope(u64::MAX), expires_at: Some(Timestamp::MAX) };
+        let entries = vec![Some(entry); request.registries.len()];
+        let statics = BTreeMap::new();
+        Self::canonical(instance, &Accepted { request: request.clone(), entries, statics }).len()
     }
 
     /// Reads the annotation as untrusted input: too long, beyond a bound, or not of this form, is `None`. The order and
@@ -114,18 +169,29 @@ impl Applied {
         if text.len() > LONGEST_APPLIED {
             return None;
         }
-        let mut applied: Self = serde_json::from_str(text).ok()?;
-        for list in [&mut applied.request.repositories, &mut applied.request.service_accounts] {
+        let Form { entries, instance, mut request, statics } = serde_json::from_str(text).ok()?;
+        for list in [&mut request.repositories, &mut request.service_accounts] {
             list.sort_unstable();
             list.dedup();
         }
-        applied.request.registries.sort_unstable();
-        applied.request.registries.dedup();
-        let registries = &applied.request.registries;
-        let endpoints: BTreeSet<_> = registries.iter().filter_map(Target::endpoint).collect();
-        let bounded = registries.len() <= MOST_REGISTRIES && endpoints.len() <= MOST_REGIONS;
-        (bounded && !registries.is_empty()).then_some(applied)
+        let written = request.registries.clone();
+        request.registries.sort_unstable();
+        request.registries.dedup();
+        // The entries stand in the order of the registries, and mean nothing in another one.
+        let in_order = written == request.registries && entries.len() == written.len();
+        let entries = entries.iter().filter(|_| in_order).map(|text| parse_entry(text)).collect();
+        let endpoints: BTreeSet<_> = request.registries.iter().filter_map(Target::endpoint).collect();
+        let bounded = request.registries.len() <= MOST_REGISTRIES && endpoints.len() <= MOST_REGIONS;
+        (bounded && !request.registries.is_empty())
+            .then_some(Self { instance, accepted: Accepted { request, entries, statics } })
     }
+}
+
+fn parse_entry(text: &str) -> Option<Entry> {
+    let (scope, second) = text.split_once('@')?;
+    let scope = Scope(u64::from_str_radix(scope, 16).ok()?);
+    let expires_at = second.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
+    Some(Entry { scope, expires_at })
 }
 
 #[cfg(test)]
@@ -146,21 +212,40 @@ mod tests {
         }
     }
 
+    fn accepted(request: Request) -> Accepted {
+        let expires_at = Some(Timestamp::from_second(1_700_000_000).expect("a time"));
+        let mut entries = vec![None; request.registries.len()];
+        entries[0] = Some(Entry { scope: Scope(0xdead_beef), expires_at });
+        Accepted { request, entries, statics: BTreeMap::new() }
+    }
+
     #[test]
     fn the_canonical_form_has_sorted_keys_and_reads_back() {
-        let text = Applied::canonical("one", &request());
+        let accepted = accepted(request());
+        let text = Applied::canonical("one", &accepted);
+        assert!(text.len() <= Applied::longest("one", &request()));
         assert_eq!(
             text,
-            r#"{"instance":"one","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","default"],"repositories":[],"role":["b","a"],"secretName":"ecr-pull","serviceAccounts":[]}"#
+            r#"{"entries":["00000000deadbeef@1700000000",""],"instance":"one","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","default"],"repositories":[],"role":["b","a"],"secretName":"ecr-pull","serviceAccounts":[]}"#
         );
         let read = Applied::parse(&text).expect("it reads back");
-        assert_eq!(read, Applied { instance: "one".into(), request: request() });
+        assert_eq!(read, Applied { instance: "one".into(), accepted });
+    }
+
+    #[test]
+    fn entries_that_are_not_in_the_order_of_the_registries_say_nothing() {
+        let text = Applied::canonical("one", &accepted(request()));
+        let forged = text.replace(r#""","#, "").replace(r#","""#, "");
+        assert_eq!(Applied::parse(&forged).expect("it reads").accepted.entries, []);
+        let garbage = text.replace("@1700000000", "@soon");
+        let entry = Some(Entry { scope: Scope(0xdead_beef), expires_at: None });
+        assert_eq!(Applied::parse(&garbage).expect("it reads").accepted.entries, [entry, None]);
     }
 
     #[test]
     fn a_forged_host_is_not_read() {
-        let forged =
-            Applied::canonical("one", &request()).replace("amazonaws.com", "amazonaws.com.evil.example");
+        let forged = Applied::canonical("one", &accepted(request()))
+            .replace("amazonaws.com", "amazonaws.com.evil.example");
         assert_eq!(Applied::parse(&forged), None);
         assert_eq!(Applied::parse(&"x".repeat(LONGEST_APPLIED + 1)), None);
     }
@@ -169,7 +254,7 @@ mod tests {
     fn a_forged_request_beyond_the_bounds_is_not_read() {
         let hosts = |hosts: Vec<String>| {
             let registries = hosts.iter().map(|host| Target::Host(host.parse().expect(host))).collect();
-            Applied::parse(&Applied::canonical("one", &Request { registries, ..request() }))
+            Applied::parse(&Applied::canonical("one", &accepted(Request { registries, ..request() })))
         };
         let accounts =
             |n: u64| (0..n).map(|n| format!("{n:012}.dkr.ecr.eu-central-1.amazonaws.com")).collect();

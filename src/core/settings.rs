@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::identity::Grants;
+use super::grants::Grants;
 use super::registry::{Region, Registry};
+use super::statics::StaticGrant;
 use super::token::RefreshPolicy;
 
 /// What the configuration says of requests, in the form that the decisions take.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub region: Option<Region>,
     /// Who may use which identity.
     pub grants: Grants,
+    /// What namespaces get beside the entries of ECR.
+    pub statics: Vec<StaticGrant>,
     /// When tokens are replaced.
     pub refresh: RefreshPolicy,
 }

@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::facts::WriteCause;
 use super::facts::{History, Observed, Times};
+use super::identity::Assignment;
 use super::plan::Intent;
-use super::request::{Request, Target};
+use super::request::{Entry, Target};
 use super::settings::Settings;
 use super::token::Token;
 use super::whole_seconds;
@@ -24,6 +25,8 @@ pub struct Composition {
     pub fresh: Vec<(Target, Arc<Token>)>,
     /// Entries that are carried over from the Secret as it stands.
     pub carried: Vec<Target>,
+    /// What each registry of the request has then.
+    pub entries: Vec<Option<Entry>>,
     /// The times of the whole.
     pub times: Option<Times>,
     /// Which tokens these are, to tell whether a later write would be any different.
@@ -41,35 +44,44 @@ pub fn settle(
     now: Timestamp,
 ) -> Option<Composition> {
     let mut made = Composition::default();
-    for (assignment, token) in intent.assignments.iter().zip(tokens) {
-        let target = &assignment.target;
-        let held = intent.observed.as_ref().is_some_and(|observed| holds(observed, target));
-        match token {
-            Some(token) if !(held && better_stands(intent, token, now)) => {
-                made.fresh.push((target.clone(), token.clone()));
+    for (assignment, token) in intent.granted.assignments.iter().zip(tokens) {
+        let target = assignment.target.clone();
+        let held = held(intent.observed.as_ref(), assignment, now);
+        match (token, held) {
+            (Some(token), held) if !held.is_some_and(|held| better_stands(held, token, now)) => {
+                let expires_at = Some(whole_seconds(token.expires_at()));
+                made.entries.push(Some(Entry { scope: assignment.scope, expires_at }));
+                made.fresh.push((target, token.clone()));
             }
-            _ if held => made.carried.push(target.clone()),
-            _ => {}
+            (_, held) => {
+                made.entries.push(held);
+                made.carried.extend(held.map(|_| target));
+            }
         }
     }
-    made.fingerprint = fingerprint(&intent.request, &made.fresh);
+    made.fingerprint = fingerprint(intent, &made.fresh);
     let nothing_new = match intent.cause {
         WriteCause::Refresh => made.fresh.is_empty() || history.fingerprint == Some(made.fingerprint),
         WriteCause::Create => made.fresh.is_empty(),
-        WriteCause::Change | WriteCause::Repair => made.fresh.is_empty() && made.carried.is_empty(),
+        WriteCause::Change | WriteCause::Repair | WriteCause::Static => {
+            made.fresh.is_empty() && made.carried.is_empty()
+        }
     };
     if nothing_new {
         return None;
     }
-    let missing = made.fresh.len() + made.carried.len() < intent.assignments.len();
-    made.times = Some(times(&made, missing, standing_times(intent, now), namespace, settings, now));
+    made.times = Some(times(&made, standing_times(intent, now), namespace, settings, now));
     Some(made)
 }
 
-/// Whether a Secret has the entry that we wrote for `target`.
-fn holds(observed: &Observed, target: &Target) -> bool {
-    observed.data_intact
-        && observed.applied.as_ref().is_some_and(|applied| applied.registries.contains(target))
+/// The entry that we wrote for a registry, if it stands and reaches as far as it may now. What reaches further, or less
+/// far, is not carried.
+fn held(observed: Option<&Observed>, assignment: &Assignment, now: Timestamp) -> Option<Entry> {
+    let observed = observed.filter(|observed| observed.data_intact)?;
+    let mut entry = observed.applied.as_ref()?.entry(&assignment.target)?;
+    let believable = |end: &Timestamp| Times { expires_at: *end, refresh_after: *end }.is_believable(now);
+    entry.expires_at = entry.expires_at.filter(believable).filter(|_| observed.times.is_some());
+    (entry.scope == assignment.scope).then_some(entry)
 }
 
 fn standing_times(intent: &Intent, now: Timestamp) -> Option<Times> {
@@ -78,46 +90,31 @@ fn standing_times(intent: &Intent, now: Timestamp) -> Option<Times> {
 
 /// Whether what stands is better than `token`: no live entry gives way to one that ends earlier, and an expired
 /// one not to another that is no newer. An entry of unknown end only gives way to a live token.
-///
-/// The times of a Secret are those of all its entries together. While it is due, one of several may be missing or
-/// have expired, and the common end says nothing about it.
-fn better_stands(intent: &Intent, token: &Token, now: Timestamp) -> bool {
-    let Some(times) = standing_times(intent, now) else { return !token.is_live(now) };
-    if intent.assignments.len() > 1 && times.refresh_after <= now && token.is_live(now) {
-        return false;
+fn better_stands(held: Entry, token: &Token, now: Timestamp) -> bool {
+    let Some(expires_at) = held.expires_at else { return !token.is_live(now) };
+    if expires_at > now {
+        return expires_at.duration_since(token.expires_at()) > DATE_RESOLUTION;
     }
-    if times.expires_at > now {
-        return times.expires_at.duration_since(token.expires_at()) > DATE_RESOLUTION;
-    }
-    !token.is_live(now) && token.expires_at().duration_since(times.expires_at) <= DATE_RESOLUTION
+    !token.is_live(now) && token.expires_at().duration_since(expires_at) <= DATE_RESOLUTION
 }
 
 /// The earliest end of the live entries, and the earliest due time of all; an expired entry no longer counts
 /// for the first. What is missing is due at once.
 fn times(
     made: &Composition,
-    missing: bool,
     standing: Option<Times>,
     namespace: &str,
     settings: &Settings,
     now: Timestamp,
 ) -> Times {
-    let mut all: Vec<Times> = made
-        .fresh
-        .iter()
-        .map(|(_, token)| Times {
-            // Whole seconds, earlier: the safe side for an end.
-            expires_at: whole_seconds(token.expires_at()),
-            refresh_after: rounded_up(token.rewrite_after(settings.refresh, &namespace)),
-        })
-        .collect();
-    if !made.carried.is_empty() {
-        all.push(standing.unwrap_or(Times { expires_at: now, refresh_after: now }));
-    }
-    let any_live = all.iter().any(|times| times.expires_at > now);
-    let ends = all.iter().map(|times| times.expires_at).filter(|end| !any_live || *end > now).min();
-    let due = all.iter().map(|times| times.refresh_after).chain(missing.then_some(now)).min();
-    Times { expires_at: ends.unwrap_or(now), refresh_after: due.unwrap_or(now) }
+    let ends = || made.entries.iter().flatten().filter_map(|entry| entry.expires_at);
+    let expires_at = ends().filter(|end| *end > now).min().or_else(|| ends().min());
+    let missing = made.entries.iter().any(Option::is_none);
+    let fresh =
+        made.fresh.iter().map(|(_, token)| rounded_up(token.rewrite_after(settings.refresh, &namespace)));
+    let carried = (!made.carried.is_empty()).then(|| standing.map_or(now, |standing| standing.refresh_after));
+    let due = fresh.chain(carried).chain(missing.then_some(now)).min();
+    Times { expires_at: expires_at.unwrap_or(now), refresh_after: due.unwrap_or(now) }
 }
 
 /// A due time is put later, for one before the token may be renewed would find nothing to do.
@@ -126,9 +123,9 @@ fn rounded_up(time: Timestamp) -> Timestamp {
     if whole == time { time } else { whole.checked_add(SignedDuration::from_secs(1)).unwrap_or(time) }
 }
 
-fn fingerprint(request: &Request, fresh: &[(Target, Arc<Token>)]) -> u64 {
+fn fingerprint(intent: &Intent, fresh: &[(Target, Arc<Token>)]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    request.hash(&mut hasher);
+    (&intent.granted.request, &intent.statics).hash(&mut hasher);
     for (target, token) in fresh {
         (target, token.issued_at(), token.expires_at()).hash(&mut hasher);
     }

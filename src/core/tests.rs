@@ -1,5 +1,6 @@
 //! The contract of the decisions: what [`plan`] and [`settle`] do in each situation, and what they never do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,10 +13,12 @@ use super::annotations::tests::{HOST, settings};
 use super::annotations::{Reading, Wish};
 use super::facts::WriteCause;
 use super::facts::{Facts, History, Observed, Owner, Times};
+use super::identity::Scope;
 use super::plan::{DeleteCause, Intent, Plan, Report, Step, plan};
 use super::problem::{Problem, SECRET_NAME};
-use super::request::{Request, Target};
+use super::request::{Accepted, Entry, Request, Target};
 use super::settle::{Composition, settle};
+use super::statics::Sources;
 use super::token::Token;
 
 const PUBLIC: &str = "public.ecr.aws";
@@ -60,19 +63,45 @@ fn ours(request: &Request) -> Observed {
         data_intact: true,
         immutable: false,
         times: Some(Times { expires_at: at(12 * HOUR), refresh_after: at(6 * HOUR) }),
-        applied: Some(Arc::new(request.clone())),
+        applied: Some(Arc::new(accepted(request, &[12 * HOUR]))),
     }
 }
 
+/// What was applied for `request`, with entries that end at these times (the last one standing for the rest).
+fn accepted(request: &Request, ends: &[i64]) -> Accepted {
+    let scopes: Vec<_> = match settings().grants.assign("team-a", request) {
+        Ok((granted, _)) => granted.assignments.iter().map(|assignment| assignment.scope).collect(),
+        Err(_) => vec![],
+    };
+    let end = |place: usize| at(*ends.get(place).or(ends.last()).expect("an end"));
+    let entry = |(place, scope)| Some(Entry { scope, expires_at: Some(end(place)) });
+    Accepted {
+        request: request.clone(),
+        entries: scopes.into_iter().enumerate().map(entry).collect(),
+        statics: BTreeMap::new(),
+    }
+}
+
+/// The same Secret after a write that settled on `made`.
+fn rewritten(observed: Observed, request: &Request, made: &Composition) -> Observed {
+    let applied =
+        Accepted { request: request.clone(), entries: made.entries.clone(), statics: BTreeMap::new() };
+    Observed { times: made.times, applied: Some(Arc::new(applied)), ..observed }
+}
+
 fn standing(observed: &Observed) -> Vec<(Arc<str>, Observed)> {
-    let name = observed.applied.as_ref().map_or("ecr-pull", |request| &*request.secret_name);
+    let name = observed.applied.as_ref().map_or("ecr-pull", |applied| &*applied.request.secret_name);
     vec![(name.into(), observed.clone())]
 }
 
 type Standing<'a> = &'a [(Arc<str>, Observed)];
 
 fn decide(reading: Option<&Reading>, secrets: Standing<'_>, history: &History, now: Timestamp) -> Plan {
-    plan(&Facts { namespace: "team-a", reading, secrets, history }, &settings(), now)
+    plan(
+        &Facts { namespace: "team-a", reading, secrets, accounts: &[], sources: &Sources::new(), history },
+        &settings(),
+        now,
+    )
 }
 
 /// The step for a namespace that wants the one registry and in which `observed` stands.
@@ -82,7 +111,7 @@ fn tend(observed: &Observed, history: &History, now: Timestamp) -> Step {
 
 fn written(step: &Step) -> Option<(WriteCause, &str)> {
     let Step::Write(intent) = step else { return None };
-    Some((intent.cause, &intent.request.secret_name))
+    Some((intent.cause, &intent.granted.request.secret_name))
 }
 
 fn deleted(step: &Step) -> Option<(DeleteCause, &str, &str, u64)> {
@@ -124,7 +153,7 @@ fn a_bad_value_is_reported_and_what_was_applied_keeps_being_refreshed() {
     for (reading, ungranted) in [(bad, false), (wants(granted_to("team-b")), true)] {
         let made = decide(Some(&reading), &standing(&ours(&applied)), &History::default(), at(6 * HOUR));
         let Step::Write(intent) = &made.step else { panic!("{made:?}") };
-        assert_eq!((intent.cause, &*intent.request), (WriteCause::Refresh, &applied));
+        assert_eq!((intent.cause, &*intent.granted.request), (WriteCause::Refresh, &applied));
         assert!(matches!(&made.reports[..], [Report::Problem(problem)] if problem.ungranted == ungranted));
         assert_eq!(decide(Some(&reading), &[], &History::default(), at(0)).step, Step::Idle(None));
     }
@@ -136,7 +165,14 @@ fn what_the_configuration_no_longer_grants_is_taken_away() {
     closed.grants.default_identity = None;
     let (reading, history) = (wants(request(&[HOST])), History::default());
     let secrets = standing(&ours(&request(&[HOST])));
-    let facts = Facts { namespace: "team-a", reading: Some(&reading), secrets: &secrets, history: &history };
+    let facts = Facts {
+        namespace: "team-a",
+        reading: Some(&reading),
+        secrets: &secrets,
+        accounts: &[],
+        sources: &Sources::new(),
+        history: &history,
+    };
     let made = plan(&facts, &closed, at(0));
     assert_eq!(deleted(&made.step), Some((DeleteCause::NotGranted, "ecr-pull", "uid-1", 7)));
     assert!(matches!(&made.reports[..], [Report::Problem(problem)] if problem.ungranted));
@@ -250,8 +286,9 @@ prop_compose! {
         applied in of(prop_oneof![Just(named("ecr-pull")), Just(named("other")), Just(granted_to("b"))]),
     ) -> Observed {
         let times = times.map(|(expires_at, refresh_after)| Times { expires_at, refresh_after });
-        let applied = applied.map(Arc::new);
-        Observed { uid: uid.into(), resource_version, owner, intact, data_intact, immutable, times, applied }
+        let applied = applied.map(|request| Arc::new(accepted(&request, &[HOUR])));
+        let uid = uid.into();
+        Observed { uid, resource_version, owner, intact, data_intact, immutable, times, applied }
     }
 }
 
@@ -261,7 +298,7 @@ prop_compose! {
         (due, retry_at, repaired_at) in (of(any_time()), of(any_time()), of(any_time())),
         (failures, repairs) in any::<(u32, u32)>(),
     ) -> History {
-        History { written: written.map(|version| ("ecr-pull".into(), version)), fingerprint, due, failures, retry_at, repairs, repaired_at }
+        History { written: written.map(|version| ("ecr-pull".into(), version)), fingerprint, due, failures, retry_at, repairs, repaired_at, ..History::default() }
     }
 }
 
@@ -287,7 +324,7 @@ proptest! {
         match decide(reading.as_ref(), &secrets, &history, now).step {
             Step::Idle(until) => prop_assert!(until.is_none_or(|until| until > now)),
             Step::Write(intent) => {
-                let there = of_name(&intent.request.secret_name);
+                let there = of_name(&intent.granted.request.secret_name);
                 prop_assert_eq!(there, intent.observed.as_ref());
                 prop_assert!(there.is_none_or(|there| there.owner == Owner::Ours && !there.immutable));
             }
@@ -296,6 +333,7 @@ proptest! {
                 prop_assert_eq!(&there.owner, &Owner::Ours);
                 prop_assert_eq!((&there.uid, there.resource_version), (&uid, resource_version));
             }
+            Step::Account { .. } => prop_assert!(false, "there is no service account"),
         }
     }
 }
@@ -306,8 +344,8 @@ fn token(issued: Timestamp, life: i64) -> Arc<Token> {
 }
 
 fn intent(cause: WriteCause, request: &Request, observed: Option<Observed>) -> Intent {
-    let assignments = settings().grants.assign(request).expect("granted");
-    Intent { cause, request: Arc::new(request.clone()), assignments, observed }
+    let (granted, _) = settings().grants.assign("team-a", request).expect("granted");
+    Intent { cause, granted, statics: BTreeMap::new(), observed }
 }
 
 type Tokens<'a> = &'a [Option<Arc<Token>>];
@@ -355,13 +393,20 @@ fn an_expired_token_is_used_only_when_nothing_better_stands() {
     let create = settled(&intent(WriteCause::Create, &one, None), &tokens, now).expect("a write");
     assert_eq!(fresh(&create), one.registries);
     assert_eq!(create.times.map(|times| times.expires_at), Some(at(0)), "it says when it ended");
-    let times = |expires| Some(Times { expires_at: at(expires), refresh_after: at(0) });
-    let standing = |times| Some(Observed { times, ..ours(&one) });
+    let standing = |expires| {
+        let times = Some(Times { expires_at: at(expires), refresh_after: at(0) });
+        Some(Observed { times, applied: Some(Arc::new(accepted(&one, &[expires]))), ..ours(&one) })
+    };
     for (expires, used) in [(12 * HOUR, false), (0, false), (1, false), (-HOUR, true)] {
-        let made = settled(&intent(WriteCause::Refresh, &one, standing(times(expires))), &tokens, now);
+        let made = settled(&intent(WriteCause::Refresh, &one, standing(expires)), &tokens, now);
         assert_eq!(made.is_some(), used, "what stands ended at {expires}");
     }
-    assert!(settled(&intent(WriteCause::Refresh, &one, standing(None)), &tokens, now).is_none());
+    let mut unknown = accepted(&one, &[12 * HOUR]);
+    unknown.entries[0].as_mut().expect("an entry").expires_at = None;
+    let unknown = Observed { applied: Some(Arc::new(unknown)), ..ours(&one) };
+    for unknown in [Observed { times: None, ..ours(&one) }, unknown] {
+        assert!(settled(&intent(WriteCause::Refresh, &one, Some(unknown)), &tokens, now).is_none());
+    }
 }
 
 #[test]
@@ -415,6 +460,35 @@ fn nothing_is_carried_from_data_that_somebody_changed() {
     assert_eq!(made.expect("metadata are repaired").carried, both.registries);
 }
 
+#[test]
+fn a_token_that_reaches_further_than_is_granted_now_is_neither_kept_nor_carried() {
+    let both = request(&[HOST, PUBLIC]);
+    let mut wider = accepted(&both, &[12 * HOUR]);
+    let entry = wider.entries[0].as_mut().expect("an entry");
+    entry.scope = Scope(entry.scope.0 ^ 1);
+    let secret = Observed { applied: Some(Arc::new(wider)), ..ours(&both) };
+    let step = decide(Some(&wants(both.clone())), &standing(&secret), &History::default(), at(0)).step;
+    assert_eq!(written(&step), Some((WriteCause::Change, "ecr-pull")));
+    let change = intent(WriteCause::Change, &both, Some(secret));
+    let shorter = token(at(0), HOUR);
+    let made = settled(&change, &[Some(shorter), None], at(0)).expect("a change");
+    assert_eq!((fresh(&made), made.carried), (vec![target(HOST)], vec![target(PUBLIC)]));
+    let made = settled(&change, &[None, Some(token(at(0), 12 * HOUR))], at(0)).expect("a change");
+    assert_eq!((made.carried, made.entries[0]), (vec![], None), "the wider token is not written again");
+}
+
+#[test]
+fn entries_of_one_secret_have_ends_of_their_own_also_after_a_restart() {
+    let both = request(&[HOST, PUBLIC]);
+    let mut secret =
+        Observed { applied: Some(Arc::new(accepted(&both, &[12 * HOUR, 7 * HOUR]))), ..ours(&both) };
+    secret.times = Some(Times { expires_at: at(7 * HOUR), refresh_after: at(6 * HOUR) });
+    let refresh = intent(WriteCause::Refresh, &both, Some(secret));
+    let tokens = [Some(token(at(6 * HOUR), 3 * HOUR)), Some(token(at(6 * HOUR), 3 * HOUR))];
+    let made = settled(&refresh, &tokens, at(6 * HOUR)).expect("a refresh");
+    assert_eq!((made.carried, made.fresh.len()), (vec![target(HOST)], 1), "only the one that ends earlier");
+}
+
 // Bugs that were fixed, by what they broke.
 
 #[test]
@@ -423,7 +497,7 @@ fn a_missing_entry_is_written_also_when_its_token_ends_a_second_before_the_other
     let b = token(at(0), 12 * HOUR);
     let made = settled(&intent(WriteCause::Create, &both, None), &[Some(b.clone()), None], at(0))
         .expect("something to write");
-    let observed = Observed { times: made.times, ..ours(&both) };
+    let observed = rewritten(ours(&both), &both, &made);
     let history = History {
         fingerprint: Some(made.fingerprint),
         due: made.times.map(|t| t.refresh_after),
@@ -443,7 +517,7 @@ fn an_expired_entry_gives_way_to_a_live_token_that_ends_before_its_neighbour() {
     let now = at(12 * HOUR);
     let b = token(now, 12 * HOUR);
     let made = settled(&refresh, &[Some(b.clone()), None], now).expect("something to write");
-    let observed = Observed { times: made.times, ..ours(&both) };
+    let observed = rewritten(ours(&both), &both, &made);
     let history = History { fingerprint: Some(made.fingerprint), ..History::default() };
     let p = token(at(12 * HOUR + 60), HOUR);
     let refresh = intent(WriteCause::Refresh, &both, Some(observed));
@@ -476,7 +550,7 @@ fn repairs_do_not_spin_while_one_entry_is_missing() {
             Step::Write(intent) => {
                 if let Some(made) = settle(&intent, &tokens, "team-a", &history, &settings(), now) {
                     writes += 1;
-                    secret.times = made.times;
+                    secret = rewritten(secret, &both, &made);
                     secret.resource_version += 1;
                     history.wrote(intent.cause, &"ecr-pull".into(), &secret, made.fingerprint, now);
                 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::{Mint, MintError, MintErrorKind, Minted};
+use super::{Ask, Mint, MintError, MintErrorKind, Minted};
 use crate::core::backoff::Backoff;
 use crate::core::identity::TokenKey;
 use crate::core::token::{RefreshPolicy, Token, by_local_clock, skew};
@@ -96,18 +97,24 @@ pub struct Tokens {
     slots: HashMap<TokenKey, Slot>,
     calls: JoinSet<Finished>,
     permits: Arc<Semaphore>,
+    interval: Duration,
+    next_call: Instant,
 }
 
 impl Tokens {
-    /// An empty cache in front of `mint`.
-    pub fn new(mint: Arc<dyn Mint>, policy: RefreshPolicy) -> Self {
+    /// An empty cache in front of `mint`, which is asked at most so many times in a second: ten thousand namespaces
+    /// may each have a restriction of their own.
+    pub fn new(mint: Arc<dyn Mint>, policy: RefreshPolicy, mints_per_second: u32) -> Self {
         let permits = Arc::new(Semaphore::new(CONCURRENT_MINTS));
-        Self { mint, policy, slots: HashMap::new(), calls: JoinSet::new(), permits }
+        let interval = Duration::from_secs(1) / mints_per_second.max(1);
+        let (slots, calls, next_call) = (HashMap::new(), JoinSet::new(), Instant::now());
+        Self { mint, policy, slots, calls, permits, interval, next_call }
     }
 
-    /// The token of `key`, starting a call when one is wanted and due. `waiter` is named in the
+    /// The token that is asked for, starting a call when one is wanted and due. `waiter` is named in the
     /// [`Outcome`] of a call that is under way.
-    pub fn lookup(&mut self, key: &TokenKey, waiter: &Arc<str>, now: Timestamp) -> Lookup {
+    pub fn lookup(&mut self, ask: &Ask, waiter: &Arc<str>, now: Timestamp) -> Lookup {
+        let key = &ask.key;
         if !self.slots.contains_key(key)
             && let Some(refusal) = self.make_room(key, now)
         {
@@ -120,7 +127,9 @@ impl Tokens {
             slot.waiters.insert(waiter.clone());
             if slot.since.is_none() {
                 slot.since = Some(now);
-                self.calls.spawn(call(self.mint.clone(), self.permits.clone(), key.clone()));
+                let turn = self.next_call.max(Instant::now());
+                self.next_call = turn + self.interval;
+                self.calls.spawn(call(self.mint.clone(), self.permits.clone(), ask.clone(), turn));
             }
         }
         Lookup { token, state }
@@ -256,9 +265,10 @@ impl Slot {
     }
 }
 
-async fn call(mint: Arc<dyn Mint>, permits: Arc<Semaphore>, key: TokenKey) -> Finished {
+async fn call(mint: Arc<dyn Mint>, permits: Arc<Semaphore>, ask: Ask, turn: Instant) -> Finished {
+    tokio::time::sleep_until(turn).await;
     let _permit = permits.acquire_owned().await;
-    let start = tokio::time::Instant::now();
-    let result = mint.mint(&key).await;
-    Finished { key, result, took: start.elapsed() }
+    let start = Instant::now();
+    let result = mint.mint(&ask).await;
+    Finished { key: ask.key, result, took: start.elapsed() }
 }

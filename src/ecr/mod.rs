@@ -24,10 +24,19 @@ pub struct Minted {
     pub proxy_endpoint: Option<String>,
 }
 
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The token.
+    pub key: TokenKey,
+    /// Whether the call goes to the dual-stack name of the endpoint; the token is the same.
+    pub dual_stack: bool,
+}
+
 /// The port: one call, one new token.
 pub trait Mint: Send + Sync + 'static {
     /// Asks AWS for a token. Every call ends within a bounded time.
-    fn mint<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Minted, MintError>>;
+    fn mint<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<Minted, MintError>>;
 }
 
 /// The kinds of failure; the names are the metric's label values.
@@ -35,6 +44,10 @@ pub trait Mint: Send + Sync + 'static {
 pub enum MintErrorKind {
     /// AWS refused the principal.
     AccessDenied,
+    /// AWS refused to have the role assumed: its trust policy, or the caller's own.
+    RoleRefused,
+    /// The session policy takes more space than AWS has for it.
+    PolicyTooLarge,
     /// AWS asked to slow down.
     Throttled,
     /// AWS did not answer in time.
@@ -60,6 +73,8 @@ impl MintErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AccessDenied => "access_denied",
+            Self::RoleRefused => "role_refused",
+            Self::PolicyTooLarge => "policy_too_large",
             Self::Throttled => "throttled",
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",

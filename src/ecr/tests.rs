@@ -1,5 +1,6 @@
 //! The contract of the token cache, and a month of one namespace: cache, plan and settle together.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,15 +11,16 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cache::{Lookup, Outcome, State, Tokens};
-use super::{Mint, MintError, MintErrorKind, Minted};
+use super::{Ask, Mint, MintError, MintErrorKind, Minted};
 use crate::core::annotations::tests::{HOST, settings};
 use crate::core::annotations::{Reading, Wish};
 use crate::core::facts::WriteCause;
 use crate::core::facts::{Facts, History, Observed, Owner};
 use crate::core::identity::TokenKey;
 use crate::core::plan::{Step, plan};
-use crate::core::request::Request;
+use crate::core::request::{Accepted, Request};
 use crate::core::settle::settle;
+use crate::core::statics::Sources;
 
 const HOUR: i64 = 3_600;
 
@@ -40,7 +42,7 @@ struct FakeAws {
 }
 
 impl Mint for FakeAws {
-    fn mint<'a>(&'a self, _key: &'a TokenKey) -> BoxFuture<'a, Result<Minted, MintError>> {
+    fn mint<'a>(&'a self, _ask: &'a Ask) -> BoxFuture<'a, Result<Minted, MintError>> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::SeqCst);
             let (answer, now) = *self.script.lock().expect("not poisoned");
@@ -61,6 +63,10 @@ impl Mint for FakeAws {
     }
 }
 
+fn ask(key: &TokenKey) -> Ask {
+    Ask { key: key.clone(), dual_stack: false }
+}
+
 /// A cache in front of a scripted AWS, and the time.
 struct World {
     aws: Arc<FakeAws>,
@@ -72,7 +78,7 @@ impl World {
     fn new(answer: Answer) -> Self {
         let now = Timestamp::new(1_700_000_000, 300_000_000).expect("a time");
         let aws = Arc::new(FakeAws { script: Mutex::new((answer, now)), calls: AtomicUsize::new(0) });
-        Self { tokens: Tokens::new(aws.clone(), settings().refresh), aws, now }
+        Self { tokens: Tokens::new(aws.clone(), settings().refresh, 1_000), aws, now }
     }
 
     fn calls(&self) -> usize {
@@ -84,7 +90,7 @@ impl World {
     }
 
     fn look(&mut self) -> Lookup {
-        self.tokens.lookup(&keys(&[HOST])[0], &"team-a".into(), self.now)
+        self.tokens.lookup(&ask(&keys(&[HOST])[0]), &"team-a".into(), self.now)
     }
 
     async fn end_of_call(&mut self, answer: Answer) -> Outcome {
@@ -110,8 +116,8 @@ fn request(hosts: &[&str]) -> Request {
 }
 
 fn keys(hosts: &[&str]) -> Vec<TokenKey> {
-    let assigned = settings().grants.assign(&request(hosts)).expect("granted");
-    assigned.into_iter().map(|assignment| assignment.key).collect()
+    let (granted, _) = settings().grants.assign("team-a", &request(hosts)).expect("granted");
+    granted.assignments.into_iter().map(|assignment| assignment.key).collect()
 }
 
 fn wait(lookup: &Lookup, now: Timestamp) -> Option<SignedDuration> {
@@ -129,7 +135,7 @@ async fn many_waiters_share_one_call_and_all_are_named() {
     let mut world = World::new(Answer::Lives(12 * HOUR));
     let key = &keys(&[HOST])[0];
     for n in 0..100 {
-        let found = world.tokens.lookup(key, &format!("ns-{n}").into(), world.now);
+        let found = world.tokens.lookup(&ask(key), &format!("ns-{n}").into(), world.now);
         assert!(matches!(found.state, State::Pending { since } if since == world.now));
     }
     let outcome = world.end_of_call(Answer::Lives(12 * HOUR)).await;
@@ -224,7 +230,7 @@ async fn public_and_private_tokens_of_one_region_never_mix_and_dual_stack_shares
     assert_eq!(keys[0], keys[3]);
     let mut world = World::new(Answer::Lives(HOUR));
     for key in &keys {
-        world.tokens.lookup(key, &"team-a".into(), world.now);
+        world.tokens.lookup(&ask(key), &"team-a".into(), world.now);
     }
     for _ in 0..3 {
         world.end_of_call(Answer::Lives(HOUR)).await;
@@ -258,7 +264,19 @@ impl Namespace {
         let reading = Reading { wish: Wish::Wants(request(&[HOST])), problems: vec![] };
         let secrets: Vec<_> = self.secret.iter().map(|secret| ("ecr-pull".into(), secret.clone())).collect();
         let (reading, secrets, history) = (Some(&reading), &secrets[..], &self.history);
-        plan(&Facts { namespace: "team-a", reading, secrets, history }, &settings(), now).step
+        plan(
+            &Facts {
+                namespace: "team-a",
+                reading,
+                secrets,
+                accounts: &[],
+                sources: &Sources::new(),
+                history,
+            },
+            &settings(),
+            now,
+        )
+        .step
     }
 
     /// Writes as the API server would take it.
@@ -277,7 +295,11 @@ impl Namespace {
             data_intact: true,
             immutable: false,
             times: made.times,
-            applied: Some(intent.request.clone()),
+            applied: Some(Arc::new(Accepted {
+                request: Request::clone(&intent.granted.request),
+                entries: made.entries.clone(),
+                statics: BTreeMap::new(),
+            })),
         };
         self.history.wrote(intent.cause, &"ecr-pull".into(), &observed, made.fingerprint, world.now);
         self.secret = Some(observed);

@@ -54,7 +54,7 @@ async fn whatever_stands_in_an_annotation_the_others_are_served() {
             "InvalidAnnotation",
             "\"kube-root\" is not allowed: the configuration allows \"ecr-pull\"",
         ),
-        ("ungranted", "IdentityNotGranted", "identity \"admin\" is not granted"),
+        ("ungranted", "IdentityNotGranted", "\"admin\" is unknown or not granted to this namespace"),
     ] {
         let message = world.wait_for_event(namespace, reason).await.message.expect("a message");
         assert!(message.contains(said) && message.len() < 1_100, "{namespace}: {message}");

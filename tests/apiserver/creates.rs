@@ -32,8 +32,12 @@ async fn an_annotated_namespace_gets_a_secret_that_the_registry_accepts() {
         half > SignedDuration::from_mins(5 * 60 + 50) && half < SignedDuration::from_mins(7 * 60 + 15),
         "{half}"
     );
-    let applied = r#"{"instance":"ecr-pull-secrets","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","public.ecr.aws"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[]}"#;
-    assert_eq!(annotation(&secret, "applied"), applied);
+    let ends = time(&secret, "expires-at").as_second();
+    let rest = r#""instance":"ecr-pull-secrets","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","public.ecr.aws"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[]}"#;
+    let applied = annotation(&secret, "applied");
+    let (entries, found) = applied.split_at(applied.find(r#""instance""#).expect("an instance"));
+    assert_eq!(found, rest);
+    assert_eq!(entries.matches(&format!("@{ends}\"")).count(), 2, "{entries}: each entry with its end");
     assert_eq!(secret.metadata.annotations.as_ref().map(std::collections::BTreeMap::len), Some(3));
 
     let auths = auths(&secret);

@@ -1,0 +1,83 @@
+//! Session policies: what bounds a token. A token has the permissions of the principal that asked for it
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>), and a session those of its role
+//! and its session policy both
+//! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session>).
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::identity::{Identity, Restriction, Scope, TokenKey};
+use super::pattern::Pattern;
+use super::registry::{Endpoint, Region};
+
+/// The most characters that STS takes as a session policy
+/// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
+pub const LONGEST: usize = 2_048;
+
+/// What pulling takes
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_id-based-policy-examples.html>).
+const PULL: [&str; 3] =
+    ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"];
+
+/// What filling a pull-through cache takes beyond that
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>).
+const PULL_THROUGH: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
+
+/// What a token of public ECR takes
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
+const PUBLIC: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
+
+/// The session policy with which `identity` asks for the token of `key`; `None`: it asks as it is, and the token
+/// has its whole scope.
+///
+/// It names the one region of the endpoint, since a token is of no use in another, and there every account that
+/// the identity serves.
+pub fn session_policy(identity: &Identity, key: &TokenKey) -> Option<String> {
+    let role = identity.role.as_ref()?;
+    let Restriction::Pull(repositories) = &key.restriction else { return None };
+    let statements = match &key.endpoint {
+        Endpoint::Public => vec![allow(&json!(PUBLIC), &json!("*"))],
+        Endpoint::Private(region) | Endpoint::Fips(region) => {
+            let partition = role.arn.partition().name();
+            let resources = resources(identity, partition, region, repositories);
+            let mut actions = PULL.to_vec();
+            if identity.pull_through_cache {
+                actions.extend(PULL_THROUGH);
+            }
+            vec![
+                allow(&json!("ecr:GetAuthorizationToken"), &json!("*")),
+                allow(&json!(actions), &json!(resources)),
+            ]
+        }
+    };
+    Some(json!({ "Version": "2012-10-17", "Statement": statements }).to_string())
+}
+
+fn allow(actions: &Value, resources: &Value) -> Value {
+    json!({ "Effect": "Allow", "Action": actions, "Resource": resources })
+}
+
+fn resources(identity: &Identity, partition: &str, region: &Region, repositories: &[Pattern]) -> Vec<String> {
+    let accounts: BTreeSet<_> = identity.registries.iter().filter_map(|p| p.account_in(region)).collect();
+    // `*` stands for all the others.
+    let accounts = if accounts.contains("*") { BTreeSet::from(["*".to_owned()]) } else { accounts };
+    let of = |account: String| {
+        let arn =
+            move |pattern: &Pattern| format!("arn:{partition}:ecr:{region}:{account}:repository/{pattern}");
+        repositories.iter().map(arn)
+    };
+    accounts.into_iter().flat_map(of).collect()
+}
+
+/// The fingerprint of what a token may do.
+pub fn scope(identity: &Identity, policy: Option<&str>) -> Scope {
+    let mut hash = Sha256::new();
+    hash.update(identity.role.as_ref().map_or(identity.name.as_str(), |role| role.arn.as_str()));
+    hash.update([0]);
+    hash.update(policy.unwrap_or_default());
+    let bytes: [u8; 32] = hash.finalize().into();
+    let head = bytes.first_chunk::<8>().expect("a hash has more than 8 bytes");
+    Scope(u64::from_be_bytes(*head))
+}
