@@ -1,11 +1,12 @@
 //! `ecr-pull-secrets controller`: for ever.
 
 use indicatif::ProgressBar;
+use tokio::task::JoinError;
 use tracing::info;
 
 use super::{CommandError, Started, start, stop_on_signals, task_ended};
 use crate::cli::ControllerArgs;
-use crate::controller::Mode;
+use crate::controller::{Mode, Summary, WatchEnded};
 use crate::telemetry::http::{self, Health};
 use crate::telemetry::metrics::Metrics;
 
@@ -21,17 +22,24 @@ pub(super) async fn run(args: ControllerArgs) -> Result<(), CommandError> {
         started = starting => started?,
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     };
+    let stopped = stop.clone();
     let mut controller = tokio::spawn(controller.run(changes, stop));
-    tokio::select! {
-        ended = &mut controller => match ended {
-            Ok(Ok(_)) => {
-                info!("stopped");
-                Ok(())
-            }
-            Ok(Err(error)) => Err(CommandError::Failed(error.to_string())),
-            Err(error) => Err(task_ended("the controller's loop", &error)),
-        },
-        ended = watches.join_next() => Err(task_ended("a watch", &ended)),
-        ended = &mut server => Err(task_ended("the HTTP server", &ended)),
+    let (what, how) = tokio::select! {
+        ended = &mut controller => return finish(ended),
+        ended = watches.join_next() => ("a watch", format!("{ended:?}")),
+        ended = &mut server => ("the HTTP server", format!("{ended:?}")),
+    };
+    // A watch ends when the loop no longer listens, a moment before the loop itself is done.
+    if *stopped.borrow() { finish(controller.await) } else { Err(task_ended(what, &how)) }
+}
+
+fn finish(ended: Result<Result<Summary, WatchEnded>, JoinError>) -> Result<(), CommandError> {
+    match ended {
+        Ok(Ok(_)) => {
+            info!("stopped");
+            Ok(())
+        }
+        Ok(Err(error)) => Err(CommandError::Failed(error.to_string())),
+        Err(error) => Err(task_ended("the controller's loop", &error)),
     }
 }

@@ -13,7 +13,7 @@ use crate::core::identity::{CONTROLLER, Identity, IdentityName, Restriction, Rol
 use crate::core::pattern::{Pattern, RegistryPattern};
 use crate::core::policy::{LONGEST, session_policy};
 use crate::core::quote;
-use crate::core::registry::{Endpoint, Region};
+use crate::core::registry::{Endpoint, Partition};
 
 /// The most characters of a namespace's name.
 const LONGEST_NAMESPACE: usize = 63;
@@ -230,8 +230,16 @@ impl Place<'_> {
     /// A bound has to be one, for the longest name that a namespace can have.
     fn check_bounds(&self, identity: &Identity, role: &Role) -> Result<(), ConfigError> {
         let longest = "n".repeat(LONGEST_NAMESPACE);
-        let patterns: BTreeSet<Pattern> =
-            identity.repositories.iter().filter_map(|bound| bound.expand(&longest).ok()).collect();
+        let mut patterns: BTreeSet<Pattern> = BTreeSet::new();
+        for (place, bound) in identity.repositories.iter().enumerate() {
+            let pattern = bound.expand(&longest).map_err(|_| {
+                let template = quote(&self.config.repositories[place]);
+                let problem =
+                    format!("{template}: too long with a namespace's name of {LONGEST_NAMESPACE} characters");
+                self.invalid(&format!("repositories[{place}]"), problem)
+            })?;
+            patterns.insert(pattern);
+        }
         let patterns = if patterns.is_empty() { "*".parse().into_iter().collect() } else { patterns };
         for (place, pattern) in identity.registries.iter().enumerate() {
             let field = format!("registries[{place}]");
@@ -245,12 +253,11 @@ impl Place<'_> {
                 );
                 return Err(self.invalid(&field, problem));
             }
-            if *pattern == RegistryPattern::Public {
-                continue;
+            if *pattern == RegistryPattern::Public && partition != Partition::Aws {
+                let problem = format!("public ECR is in another partition of AWS than the role {}", role.arn);
+                return Err(self.invalid(&field, problem));
             }
-            // Long as region names are.
-            let region = region.or_else(|| "ap-southeast-10".parse().ok());
-            let Some(region): Option<Region> = region else { continue };
+            let Some(region) = pattern.longest_region() else { continue };
             let restriction = Restriction::Pull(patterns.iter().cloned().collect());
             let endpoint = Endpoint::Private(region);
             let key = TokenKey { identity: identity.name.clone(), endpoint, restriction };

@@ -1,5 +1,6 @@
 //! Carrying out one step: the only place that writes Secrets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,14 +124,19 @@ async fn apply(
 /// Takes over the entries that could not be renewed. The identity's own registry is the one that no other
 /// target names.
 fn carry(targets: &[Target], mut standing: DockerConfig, intent: &Intent, config: &mut DockerConfig) {
-    let named = |host: &str| {
-        intent
-            .granted
-            .request
-            .registries
-            .iter()
-            .any(|target| matches!(target, Target::Host(r) if r.to_string() == host))
-    };
+    // Also what was named, and is no longer granted or asked for.
+    let applied = intent.observed.as_ref().and_then(|observed| observed.applied.as_ref());
+    let before = applied.into_iter().flat_map(|applied| &applied.request.registries);
+    let hosts: BTreeSet<String> = intent
+        .granted
+        .request
+        .registries
+        .iter()
+        .chain(before)
+        .filter(|target| **target != Target::Own)
+        .map(ToString::to_string)
+        .collect();
+    let named = |host: &str| hosts.contains(host);
     for host in intent.statics.iter().filter(|(_, entry)| !entry.available).map(|(host, _)| host) {
         if let Some(credential) = standing.take(host) {
             config.insert(host.clone(), credential);
@@ -208,4 +214,54 @@ pub async fn delete(
     }
     .await;
     Act { namespace, took: start.elapsed(), end: End::Deleted { name, cause, result } }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::core::annotations::tests::{HOST, settings};
+    use crate::core::facts::{Owner, WriteCause};
+    use crate::core::token::Token;
+
+    const OWN: &str = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
+
+    fn request(registries: &[Target]) -> Request {
+        let (registries, secret_name) = (registries.to_vec(), "ecr-pull".into());
+        Request { registries, repositories: vec![], role: vec![], secret_name, service_accounts: vec![] }
+    }
+
+    #[test]
+    fn a_registry_that_is_no_longer_granted_is_not_carried_as_the_own_one() {
+        let token = Token::new(STANDARD.encode("AWS:x"), Timestamp::UNIX_EPOCH, Timestamp::MAX, None);
+        let token = token.expect("a token");
+        let mut standing = DockerConfig::default();
+        for host in [HOST, OWN] {
+            standing.insert(host.into(), Credential::of(&token));
+        }
+        let host = Target::Host(HOST.parse().expect("a host"));
+        let applied =
+            Accepted { request: request(&[host, Target::Own]), entries: vec![], statics: BTreeMap::new() };
+        let observed = Observed {
+            uid: "u".into(),
+            resource_version: 1,
+            owner: Owner::Ours,
+            intact: true,
+            data_intact: true,
+            immutable: false,
+            times: None,
+            applied: Some(Arc::new(applied)),
+        };
+        let (granted, _) = settings().grants.assign("team-a", &request(&[Target::Own])).expect("granted");
+        let (cause, statics) = (WriteCause::Change, BTreeMap::new());
+        let intent = Intent { cause, granted, statics, observed: Some(observed) };
+        let mut config = DockerConfig::default();
+        carry(&[Target::Own], standing, &intent, &mut config);
+        assert!(config.take(HOST).is_none() && config.take(OWN).is_some());
+    }
 }

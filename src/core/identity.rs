@@ -104,8 +104,11 @@ impl Identity {
             (Target::Host(registry), _, _) => registry.clone(),
             // A token of a role names the registry of the role's account.
             (Target::Own, Some(role), Some(home)) => Registry::of_account(role.arn.account(), home.clone()),
-            (Target::Own, None, _) => return self.registries.iter().any(|p| *p != RegistryPattern::Public),
-            (Target::Own, Some(_), None) => return false,
+            // That of the controller names the registry of an account that is only known then, in this region.
+            (Target::Own, None, Some(home)) => {
+                return self.registries.iter().any(|pattern| pattern.account_in(home).is_some());
+            }
+            (Target::Own, _, None) => return false,
         };
         self.registries.iter().any(|pattern| pattern.matches(&registry))
     }

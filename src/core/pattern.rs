@@ -125,6 +125,28 @@ impl RegistryPattern {
         }
     }
 
+    /// A region that it stands for, with a name as long as they get; `None`: there is none.
+    pub fn longest_region(&self) -> Option<Region> {
+        match self {
+            Self::AllPrivate => "ap-southeast-10".parse().ok(),
+            Self::Account(_, Pattern { literal, open: true }) if literal.is_empty() => {
+                "ap-southeast-10".parse().ok()
+            }
+            Self::Account(_, Pattern { literal, open: true }) => {
+                let filler = "x".repeat(12_usize.saturating_sub(literal.len()).max(1));
+                let names = [
+                    format!("{literal}{filler}-10"),
+                    format!("{literal}-{filler}-10"),
+                    format!("{literal}0"),
+                    literal.to_string(),
+                ];
+                names.iter().find_map(|name| name.parse().ok())
+            }
+            Self::Account(..) => self.region(),
+            Self::Public => None,
+        }
+    }
+
     /// The one region that it names, if it names one.
     pub fn region(&self) -> Option<Region> {
         match self {

@@ -71,12 +71,14 @@ fn resources(identity: &Identity, partition: &str, region: &Region, repositories
     accounts.into_iter().flat_map(of).collect()
 }
 
-/// The fingerprint of what a token may do.
+/// The fingerprint of what a token may do, and for how long it counts.
 pub fn scope(identity: &Identity, policy: Option<&str>) -> Scope {
     let mut hash = Sha256::new();
     hash.update(identity.role.as_ref().map_or(identity.name.as_str(), |role| role.arn.as_str()));
     hash.update([0]);
     hash.update(policy.unwrap_or_default());
+    let longest = identity.role.as_ref().and_then(|role| role.max_token_age);
+    hash.update(longest.map_or(0, |longest| longest.as_secs()).to_be_bytes());
     let bytes: [u8; 32] = hash.finalize().into();
     let head = bytes.first_chunk::<8>().expect("a hash has more than 8 bytes");
     Scope(u64::from_be_bytes(*head))

@@ -6,6 +6,7 @@
 mod aws_faults;
 mod bad_input;
 mod creates;
+mod credential_sources;
 mod outage;
 mod process;
 mod refreshes;

@@ -92,7 +92,8 @@ async fn one_failing_region_keeps_its_last_good_entry_and_delays_no_other_also_a
     world.aws.set(Behaviour::living(Duration::from_secs(20)));
     world.run_controller_with(&["--config", &config]).await;
     world.annotate("team-a", &[(REGISTRIES, Some(&all_hosts()))]).await;
-    let all_there = async |world: &World| world.secret("team-a").await.filter(|s| auths(s).len() == HOSTS.len());
+    let all_there =
+        async |world: &World| world.secret("team-a").await.filter(|s| auths(s).len() == HOSTS.len());
     let first = world.wait_for("all six entries", all_there).await;
     let good = minted(&world.aws, &first)[FAILING].clone();
     let failing = Behaviour { lifetime: Duration::from_secs(20), ..Behaviour::failing(Fault::ServerError) };

@@ -115,5 +115,5 @@ where
         _ => (kind, ""),
     };
     let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-    MintError::new(kind, one_line(&format!("role {}: {message}{hint}", role.arn)))
+    MintError::new(kind, format!("role {}: {message}{hint}", role.arn))
 }
