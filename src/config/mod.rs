@@ -276,44 +276,4 @@ fn is_name(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(yaml: &str) -> String {
-        match Config::parse(yaml) {
-            Ok(config) => config.settings(None).expect_err("it is wrong").to_string(),
-            Err(error) => error,
-        }
-    }
-
-    #[test]
-    fn an_empty_file_is_the_defaults() {
-        for text in ["", "# nothing\n\n", "{}"] {
-            assert_eq!(Config::parse(text).expect(text), Config::default());
-        }
-    }
-
-    #[test]
-    fn a_bad_field_is_named_with_its_value() {
-        for (yaml, said) in [
-            ("instance: A_b", "instance: \"A_b\": expected"),
-            ("secretNames: []", "secretNames: empty"),
-            ("secretNames: [a, -b]", "secretNames[1]: \"-b\""),
-            ("secretNames: [a, a]", "secretNames[1]: \"a\" stands there twice"),
-            ("refresh: {at: 0.95}", "refresh.at: 0.95: expected 0.1 to 0.8"),
-            ("refresh: {at: .nan}", "refresh.at"),
-            ("refresh: {jitter: 1}", "refresh.jitter: 1"),
-            ("refresh: {writesPerSecond: 0}", "refresh.writesPerSecond: 0"),
-            (
-                "defaults: {registries: [evil.example]}",
-                "defaults.registries[0]: \"evil.example\" is no Amazon ECR host",
-            ),
-            ("defaults: {registries: ['123456789012']}", "needs a region: set AWS_REGION"),
-            ("secretName: a", "secretName"),
-            ("refresh: {at: often}", "at"),
-        ] {
-            let message = error(yaml);
-            assert!(message.contains(said), "{yaml}: {message}");
-        }
-    }
-}
+mod tests;

@@ -26,10 +26,6 @@ pub mod statics;
 pub mod token;
 
 #[cfg(test)]
-mod table_tests;
-#[cfg(test)]
-mod tenancy_tests;
-#[cfg(test)]
 mod tests;
 
 use jiff::Timestamp;

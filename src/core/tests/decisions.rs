@@ -9,17 +9,17 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use super::annotations::tests::{HOST, settings};
-use super::annotations::{Reading, Wish};
-use super::facts::WriteCause;
-use super::facts::{Facts, History, Observed, Owner, Times};
-use super::identity::Scope;
-use super::plan::{DeleteCause, Intent, Plan, Report, Step, plan};
-use super::problem::{Problem, SECRET_NAME};
-use super::request::{Accepted, Entry, Request, Target};
-use super::settle::{Composition, settle};
-use super::statics::Sources;
-use super::token::Token;
+use crate::core::annotations::tests::{HOST, settings};
+use crate::core::annotations::{Reading, Wish};
+use crate::core::facts::WriteCause;
+use crate::core::facts::{Facts, History, Observed, Owner, Times};
+use crate::core::identity::Scope;
+use crate::core::plan::{DeleteCause, Intent, Plan, Report, Step, plan};
+use crate::core::problem::{Problem, SECRET_NAME};
+use crate::core::request::{Accepted, Entry, Request, Target};
+use crate::core::settle::{Composition, settle};
+use crate::core::statics::Sources;
+use crate::core::token::Token;
 
 const PUBLIC: &str = "public.ecr.aws";
 const HOUR: i64 = 3_600;

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::PREFIX;
-use super::annotations::{self, Wish};
-use super::problem::Problem;
-use super::settings::Settings;
 use crate::config::Config;
+use crate::core::PREFIX;
+use crate::core::annotations::{self, Wish};
+use crate::core::problem::Problem;
+use crate::core::settings::Settings;
 
 /// Who serves what in the table. The default identity follows after these.
 const IDENTITIES: &str = r#"

@@ -1,0 +1,279 @@
+//! Which configurations are refused, and in which words.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::core::request::{Request, Target};
+
+const HOME: &str = "eu-central-1";
+const TWO: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
+
+fn error(yaml: &str) -> String {
+    match Config::parse(yaml) {
+        Ok(config) => config.settings(None).expect_err("it is wrong").to_string(),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    for text in ["", "# nothing\n\n", "{}"] {
+        assert_eq!(Config::parse(text).expect(text), Config::default());
+    }
+}
+
+#[test]
+fn a_bad_field_is_named_with_its_value() {
+    for (yaml, said) in [
+        ("instance: A_b", "instance: \"A_b\": expected"),
+        ("secretNames: []", "secretNames: empty"),
+        ("secretNames: [a, -b]", "secretNames[1]: \"-b\""),
+        ("secretNames: [a, a]", "secretNames[1]: \"a\" stands there twice"),
+        ("refresh: {at: 0.95}", "refresh.at: 0.95: expected 0.1 to 0.8"),
+        ("refresh: {at: .nan}", "refresh.at"),
+        ("refresh: {jitter: 1}", "refresh.jitter: 1"),
+        ("refresh: {writesPerSecond: 0}", "refresh.writesPerSecond: 0"),
+        (
+            "defaults: {registries: [evil.example]}",
+            "defaults.registries[0]: \"evil.example\" is no Amazon ECR host",
+        ),
+        ("defaults: {registries: ['123456789012']}", "needs a region: set AWS_REGION"),
+        ("secretName: a", "secretName"),
+        ("refresh: {at: often}", "at"),
+    ] {
+        let message = error(yaml);
+        assert!(message.contains(said), "{yaml}: {message}");
+    }
+}
+
+/// A configuration with one identity that is right, but for `change`.
+fn one(change: &str) -> String {
+    let mut fields = BTreeMap::from([
+        ("name", "name: a".to_owned()),
+        ("roleArn", "roleArn: arn:aws:iam::222222222222:role/a".to_owned()),
+        ("namespaces", "namespaces: [dev]".to_owned()),
+        ("registries", "registries: [222222222222/*]".to_owned()),
+    ]);
+    for part in change.split("; ").filter(|part| !part.is_empty()) {
+        let (field, value) = part.split_once(':').expect("a field");
+        if value.trim() == "-" {
+            fields.remove(field)
+        } else {
+            fields.insert(field, part.to_owned())
+        };
+    }
+    format!("identities: [{{{}}}]", fields.into_values().collect::<Vec<_>>().join(", "))
+}
+
+fn refused(yaml: &str) -> Option<String> {
+    let config: Config = match serde_saphyr::from_str(yaml) {
+        Ok(config) => config,
+        Err(error) => return Some(error.to_string()),
+    };
+    let settings = config.settings(Some(HOME.parse().expect("a region"))).err();
+    settings.or_else(|| config.endpoints().err()).map(|error| error.to_string())
+}
+
+fn expect_refusals(rows: &[(String, &str)]) {
+    let mut wrong = vec![];
+    for (yaml, said) in rows {
+        match refused(yaml) {
+            Some(message) if message.contains(said) => {}
+            other => wrong.push(format!("{yaml}: {other:?} instead of {said:?}")),
+        }
+    }
+    assert_eq!(wrong, [""; 0], "{wrong:#?}");
+}
+
+#[test]
+fn a_right_configuration_is_taken() {
+    for change in [
+        "",
+        "source: webIdentity; tokenFile: /token",
+        "maxTokenAge: 12h; externalId: x-1; sessionName: me; pullThroughCache: true",
+        "repositories: ['*', '{namespace}', '{namespace}/*', 'a/{namespace}/b*']",
+        "name: controller; roleArn: -",
+        "roleArn: arn:aws-cn:iam::222222222222:role/p/a; registries: [222222222222/cn-north-1, '*']",
+        "registries: [222222222222/eu-*, public.ecr.aws]; namespaces: []",
+    ] {
+        assert_eq!(refused(&one(change)), None, "{change}");
+    }
+}
+
+#[test]
+fn each_bad_value_of_an_identity_is_named_with_its_field() {
+    let rows = [
+        (
+            "roleArn: arn:aws:iam::22222222222:role/a",
+            r#"identities[0].roleArn: "arn:aws:iam::22222222222:role/a""#,
+        ),
+        (
+            "roleArn: arn:aws:iam::222222222222:user/a",
+            r#"identities[0].roleArn: "arn:aws:iam::222222222222:user/a""#,
+        ),
+        ("roleArn: arn:aws-xx:iam::222222222222:role/a", r#"identities[0].roleArn: "arn:aws-xx:"#),
+        ("roleArn: -", "identities[0].roleArn: missing"),
+        ("name: controller", "identities[0].roleArn: \"controller\" is the controller's own identity"),
+        (
+            "name: controller; roleArn: -; repositories: ['a/*']",
+            "identities[0].repositories: identity \"controller\"",
+        ),
+        ("name: controller; roleArn: -; pullThroughCache: true", "identities[0].pullThroughCache: identity"),
+        ("name: controller; roleArn: -; source: webIdentity", "identities[0].source: identity"),
+        ("name: controller; roleArn: -; tokenFile: /x", "identities[0].tokenFile: identity"),
+        ("name: controller; roleArn: -; maxTokenAge: 1h", "identities[0].maxTokenAge: identity"),
+        ("name: A", r#"identities[0].name: "A""#),
+        ("name: ''", r#"identities[0].name: """#),
+        ("name: 'a,b'", r#"identities[0].name: "a,b""#),
+        ("name: -", r#"identities[0].name: """#),
+        ("repositories: [a, '{namespace}*']", r#"identities[0].repositories[1]: "{namespace}*""#),
+        ("repositories: ['{namespace}-x/*']", r#"identities[0].repositories[0]: "{namespace}-x/*""#),
+        ("repositories: ['a*b']", r#"identities[0].repositories[0]: "a*b""#),
+        ("repositories: ['*/{namespace}']", r#"identities[0].repositories[0]: "*/{namespace}""#),
+        ("repositories: ['a?']", r#"identities[0].repositories[0]: "a?""#),
+        ("repositories: ['${aws:username}/*']", r#"identities[0].repositories[0]: "${aws:username}/*""#),
+        ("repositories: ['{Namespace}/*']", r#"identities[0].repositories[0]: "{Namespace}/*""#),
+        ("repositories: ['']", r#"identities[0].repositories[0]: """#),
+        ("namespaces: ['']", r#"identities[0].namespaces[0]: """#),
+        ("namespaces: ['*-prod']", r#"identities[0].namespaces[0]: "*-prod""#),
+        ("namespaces: [dev, Dev]", r#"identities[0].namespaces[1]: "Dev""#),
+        ("namespaces: [a/b]", r#"identities[0].namespaces[0]: "a/b""#),
+        ("registries: []", "identities[0].registries: empty"),
+        ("registries: -", "identities[0].registries: empty"),
+        ("registries: ['2222*']", r#"identities[0].registries[0]: "2222*""#),
+        ("registries: ['2222*/eu-central-1']", r#"identities[0].registries[0]: "2222*/eu-central-1""#),
+        ("registries: ['*/eu-central-1']", r#"identities[0].registries[0]: "*/eu-central-1""#),
+        ("registries: ['222222222222/e*-1']", r#"identities[0].registries[0]: "222222222222/e*-1""#),
+        ("registries: ['222222222222']", r#"identities[0].registries[0]: "222222222222""#),
+        ("registries: [evil.example]", r#"identities[0].registries[0]: "evil.example""#),
+        (
+            "registries: ['*', 222222222222/cn-north-1]",
+            r#"identities[0].registries[1]: "222222222222/cn-north-1""#,
+        ),
+        ("maxTokenAge: 1s", r#"identities[0].maxTokenAge: "1s""#),
+        ("maxTokenAge: 13h", r#"identities[0].maxTokenAge: "13h""#),
+        ("maxTokenAge: -1h", r#"identities[0].maxTokenAge: "-1h""#),
+        ("maxTokenAge: often", r#"identities[0].maxTokenAge: "often""#),
+        (
+            "source: webIdentity; tokenFile: /t; externalId: xyz",
+            "identities[0].externalId: AssumeRoleWithWebIdentity",
+        ),
+        ("source: webIdentity; tokenFile: /t; sessionTags: {a: b}", "identities[0].sessionTags: AssumeRole"),
+        ("tokenFile: /t", "identities[0].tokenFile: has no meaning without source: webIdentity"),
+        ("externalId: 'a b'", r#"identities[0].externalId: "a b""#),
+        ("sessionName: x", r#"identities[0].sessionName: "x""#),
+        ("role: a", "role"),
+        ("source: profile", "profile"),
+    ];
+    expect_refusals(&rows.map(|(change, said)| (one(change), said)));
+}
+
+#[test]
+fn a_web_identity_needs_its_file() {
+    // The environment stands in for the field; it is not this process's to change.
+    if std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").is_none() {
+        expect_refusals(&[(one("source: webIdentity"), "identities[0].source: webIdentity needs the file")]);
+    }
+}
+
+#[test]
+fn each_bad_value_beside_the_identities_is_named_with_its_field() {
+    let twice = |first: &str, second: &str| format!("identities: [{{{first}}}, {{{second}}}]");
+    let a = "name: a, roleArn: 'arn:aws:iam::222222222222:role/a', registries: ['*']";
+    let same_arn = "name: b, roleArn: 'arn:aws:iam::222222222222:role/a', registries: [public.ecr.aws]";
+    let same_name = "name: a, roleArn: 'arn:aws:iam::222222222222:role/b', registries: ['*']";
+    let own = "name: controller, registries: ['*']";
+    let endpoint = |url: &str| format!("endpoints: [{{service: ecr, url: '{url}'}}]");
+    let rows = [
+        (twice(a, same_arn), "identities[1].roleArn: arn:aws:iam::222222222222:role/a belongs to another"),
+        (twice(a, same_name), "identities[1].name: \"a\" stands there twice"),
+        (twice(own, own), "identities[1].name: \"controller\" stands there twice"),
+        ("identity: []".to_owned(), "identity"),
+        ("defaults: {identity: team-a}".to_owned(), "team-a"),
+        (endpoint("http://ecr.example"), r#"endpoints[0].url: "http://ecr.example""#),
+        (endpoint("http://10.0.0.1:80"), r#"endpoints[0].url: "http://10.0.0.1:80""#),
+        (endpoint("http://localhost.evil.example"), "endpoints[0].url: \"http://localhost.evil"),
+        (endpoint("http://127.0.0.1@evil.example"), "endpoints[0].url: \"http://127.0.0.1@evil"),
+        (endpoint("http://127.0.0.1.evil.example"), "endpoints[0].url: \"http://127.0.0.1.evil"),
+        (endpoint("https://a:b@ecr.example"), "endpoints[0].url"),
+        (endpoint("https://ecr.example/?x=y"), "endpoints[0].url"),
+        (endpoint("ftp://ecr.example"), "endpoints[0].url: \"ftp://ecr.example\""),
+        (endpoint("ecr.example"), "endpoints[0].url: \"ecr.example\""),
+        (endpoint("https://"), "endpoints[0].url: \"https://\""),
+        (
+            "endpoints: [{service: ecr, region: eu, url: 'https://a'}]".to_owned(),
+            "endpoints[0].region: \"eu\"",
+        ),
+        (
+            "endpoints: [{service: ecr, url: 'https://a'}, {service: ecr, url: 'https://b'}]".to_owned(),
+            "endpoints[1].region: this API has an endpoint for it already",
+        ),
+        ("endpoints: [{service: s3, url: 'https://a'}]".to_owned(), "s3"),
+        ("endpoints: [{service: ecr, url: 'https://a', uri: b}]".to_owned(), "uri"),
+    ];
+    expect_refusals(&rows);
+    for url in ["http://127.0.0.1:4566", "http://[::1]:4566", "http://localhost:1", "https://vpce.example/x"]
+    {
+        assert_eq!(refused(&endpoint(url)), None, "{url}");
+    }
+}
+
+/// Twenty patterns that no session policy has room for.
+fn too_many(head: &str) -> String {
+    (10..30).map(|n| format!("'{}/{n}{head}'", "x".repeat(100))).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_grant_that_no_session_policy_holds_is_refused_at_the_start() {
+    for registries in ["'*'", "222222222222/*", "222222222222/eu-central-1"] {
+        let yaml = one(&format!("registries: [{registries}]; repositories: [{}]", too_many("/*")));
+        expect_refusals(&[(yaml, "identities[0].repositories: with so many accounts and repositories")]);
+    }
+}
+
+#[test]
+fn a_grant_for_the_regions_of_a_prefix_that_no_session_policy_holds_is_refused_at_the_start() {
+    for registries in ["222222222222/eu-*", "222222222222/us-e*", "222222222222/eu-central-*"] {
+        let yaml = one(&format!("registries: [{registries}]; repositories: [{}]", too_many("/*")));
+        expect_refusals(&[(yaml, "identities[0].repositories: with so many accounts and repositories")]);
+    }
+    let accounts: Vec<_> =
+        (10..50).map(|n| format!("2222222222{n}/{}", if n % 2 == 0 { "*" } else { "eu-*" })).collect();
+    let yaml = one(&format!("registries: [{}]", accounts.join(", ")));
+    expect_refusals(&[(yaml, "identities[0].repositories: with so many accounts and repositories")]);
+}
+
+#[test]
+fn a_bound_that_is_none_for_a_long_namespace_is_refused_at_the_start() {
+    let template = format!("'{}/{{namespace}}/*'", "x".repeat(220));
+    let longest = "n".repeat(63);
+    let yaml = one(&format!("repositories: [{template}]"));
+    if refused(&yaml).is_none() {
+        let config: Config = serde_saphyr::from_str(&yaml.replace("[dev]", "['*']")).expect("YAML");
+        let settings = config.settings(Some(HOME.parse().expect("a region"))).expect("a configuration");
+        let request = Request {
+            registries: vec![Target::Host(TWO.parse().expect("a host"))],
+            repositories: vec![],
+            role: vec![],
+            secret_name: "ecr-pull".into(),
+            service_accounts: vec![],
+        };
+        let answer = settings.grants.assign(&longest, &request);
+        let served =
+            answer.as_ref().is_ok_and(|(granted, _)| granted.assignments[0].key.identity.as_str() == "a");
+        assert!(served, "accepted at the start, and refused for a namespace: {answer:?}");
+    }
+}
+
+#[test]
+fn an_age_is_an_age() {
+    let age = |text: &str| {
+        let config: Config = serde_saphyr::from_str(&one(&format!("maxTokenAge: {text}"))).expect("YAML");
+        let settings = config.settings(None).expect("a configuration");
+        settings.grants.identities[0].role.as_ref().and_then(|role| role.max_token_age)
+    };
+    assert_eq!(age("15m"), Some(SignedDuration::from_mins(15)));
+    assert_eq!(age("12h"), Some(SignedDuration::from_hours(12)));
+}

@@ -1,0 +1,5 @@
+//! The contract of the decisions.
+
+mod decisions;
+mod table;
+mod tenancy;

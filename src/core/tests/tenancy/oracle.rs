@@ -1,0 +1,247 @@
+//! The oracle: what is granted to whom, on strings only.
+
+use super::*;
+
+/// An identity, as the configuration and the table of roles have it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Spec {
+    pub(super) name: String,
+    pub(super) arn: Option<String>,
+    pub(super) namespaces: Vec<String>,
+    pub(super) registries: Vec<String>,
+    pub(super) repositories: Vec<String>,
+    pub(super) pull_through_cache: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    pub(super) specs: Vec<Spec>,
+    pub(super) default: bool,
+}
+
+pub(super) fn strings(list: &[&str]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+pub(super) fn controller() -> Spec {
+    Spec {
+        name: "controller".into(),
+        arn: None,
+        namespaces: strings(&["*"]),
+        registries: strings(&["*", "public.ecr.aws"]),
+        repositories: vec![],
+        pull_through_cache: false,
+    }
+}
+
+pub(super) fn glob(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
+}
+
+/// Whether `bound` stands for all that `narrower` does, by what `narrower` stands for at its edges.
+pub(super) fn covers(bound: &str, narrower: &str) -> bool {
+    match narrower.strip_suffix('*') {
+        None => glob(bound, narrower),
+        Some(prefix) => ["", "-", "/", "0", "z/z"].iter().all(|rest| glob(bound, &format!("{prefix}{rest}"))),
+    }
+}
+
+pub(super) fn is_public(host: &str) -> bool {
+    host == "public.ecr.aws" || host == "ecr-public.aws.com"
+}
+
+/// Account and region of a private host.
+pub(super) fn parts(host: &str) -> (&str, &str) {
+    let labels: Vec<&str> = host.split('.').collect();
+    if labels[1] == "dkr" { (labels[0], labels[3]) } else { (labels[0], labels[2]) }
+}
+
+pub(super) fn partition(region: &str) -> &'static str {
+    let word = |n: usize| region.split('-').nth(n).unwrap_or_default();
+    match (word(0), word(1)) {
+        ("cn", _) => "aws-cn",
+        ("eusc", _) => "aws-eusc",
+        ("us", "gov") => "aws-us-gov",
+        ("us", "iso") => "aws-iso",
+        ("us", "isob") => "aws-iso-b",
+        ("eu", "isoe") => "aws-iso-e",
+        ("us", "isof") => "aws-iso-f",
+        _ => "aws",
+    }
+}
+
+pub(super) fn endpoint(target: &str) -> String {
+    if target == "default" {
+        return HOME.to_owned();
+    }
+    if is_public(target) {
+        return "public ECR".to_owned();
+    }
+    let fips = target.contains(".dkr.ecr-fips.") || target.contains(".dkr-ecr-fips.");
+    format!("{}{}", parts(target).1, if fips { " (FIPS)" } else { "" })
+}
+
+pub(super) fn target_partition(target: &str) -> &'static str {
+    match target {
+        "default" => partition(HOME),
+        public if is_public(public) => "aws",
+        host => partition(parts(host).1),
+    }
+}
+
+impl Spec {
+    pub(super) fn granted(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|pattern| glob(pattern, namespace))
+    }
+
+    pub(super) fn called(&self, text: &str) -> bool {
+        self.name == text || self.arn.as_deref() == Some(text)
+    }
+
+    pub(super) fn partition(&self) -> Option<&str> {
+        self.arn.as_deref().map(|arn| arn.split(':').nth(1).expect("a partition"))
+    }
+
+    pub(super) fn account(&self) -> Option<&str> {
+        self.arn.as_deref().map(|arn| arn.split(':').nth(4).expect("an account"))
+    }
+
+    /// The accounts that it serves in a region, as ARNs name them.
+    pub(super) fn accounts(&self, region: &str) -> BTreeSet<String> {
+        if self.registries.iter().any(|pattern| pattern == "*") {
+            return BTreeSet::from(["*".to_owned()]);
+        }
+        let private = self.registries.iter().filter_map(|pattern| pattern.split_once('/'));
+        private.filter(|(_, regions)| glob(regions, region)).map(|(account, _)| account.to_owned()).collect()
+    }
+
+    pub(super) fn serves(&self, target: &str) -> bool {
+        let of = |account: Option<&str>, region: &str| {
+            let accounts = self.accounts(region);
+            // The account of the controller itself is not known, its region is.
+            accounts.contains("*") || account.map_or(!accounts.is_empty(), |known| accounts.contains(known))
+        };
+        match target {
+            "default" => of(self.account(), HOME),
+            public if is_public(public) => self.registries.iter().any(|pattern| pattern == "public.ecr.aws"),
+            host => {
+                let (account, region) = parts(host);
+                of(Some(account), region)
+            }
+        }
+    }
+
+    /// What it grants to a namespace.
+    pub(super) fn bounds(&self, namespace: &str) -> Vec<String> {
+        let all = self.repositories.iter().map(|template| template.replace("{namespace}", namespace));
+        let all: Vec<_> = all.filter(|pattern| pattern.len() <= 256).collect();
+        if self.repositories.is_empty() { strings(&["*"]) } else { all }
+    }
+
+    /// The patterns of its token; `None`: the whole scope.
+    pub(super) fn patterns(
+        &self,
+        namespace: &str,
+        target: &str,
+        narrowed: &[String],
+    ) -> Option<BTreeSet<String>> {
+        self.arn.as_ref()?;
+        if is_public(target) {
+            return Some(BTreeSet::from(["*".to_owned()]));
+        }
+        let bounds = self.bounds(namespace);
+        if narrowed.is_empty() {
+            return Some(bounds.into_iter().collect());
+        }
+        let within = |pattern: &&String| bounds.iter().any(|bound| covers(bound, pattern));
+        Some(narrowed.iter().filter(within).cloned().collect())
+    }
+
+    pub(super) fn fits(&self, namespace: &str, target: &str, narrowed: &[String]) -> bool {
+        self.serves(target)
+            && self.partition().is_none_or(|own| own == target_partition(target))
+            && match self.patterns(namespace, target, narrowed) {
+                None => narrowed.is_empty(),
+                Some(patterns) => !patterns.is_empty(),
+            }
+    }
+}
+
+impl Model {
+    pub(super) fn config(&self) -> Config {
+        let identity = |spec: &Spec| IdentityConfig {
+            name: spec.name.clone(),
+            role_arn: spec.arn.clone(),
+            namespaces: spec.namespaces.clone(),
+            registries: spec.registries.clone(),
+            repositories: spec.repositories.clone(),
+            pull_through_cache: spec.pull_through_cache,
+            ..IdentityConfig::default()
+        };
+        let mut config = Config::default();
+        config.defaults.identity =
+            if self.default { DefaultIdentity::Controller } else { DefaultIdentity::None };
+        config.identities = self.specs.iter().map(identity).collect();
+        config
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        self.config().settings(Some(HOME.parse().expect("a region"))).expect("a configuration")
+    }
+
+    /// The identities that a namespace may choose among, in order; `None`: one of `roles` is not granted.
+    pub(super) fn candidates(&self, namespace: &str, roles: &[String]) -> Option<Vec<Spec>> {
+        let default = self.default.then(controller);
+        let granted: Vec<Spec> = self.specs.iter().filter(|spec| spec.granted(namespace)).cloned().collect();
+        let known: Vec<Spec> = granted.iter().chain(&default).cloned().collect();
+        let mut chosen = if roles.is_empty() { granted } else { vec![] };
+        for role in roles {
+            chosen.push(known.iter().find(|spec| spec.called(role))?.clone());
+        }
+        chosen.extend(default);
+        (!chosen.is_empty()).then_some(chosen)
+    }
+
+    /// Which identity serves each registry of a request; `None`: the request is not granted.
+    pub(super) fn expected(&self, namespace: &str, request: &Request) -> Option<Vec<(String, Spec)>> {
+        let candidates = self.candidates(namespace, &request.role)?;
+        for pattern in &request.repositories {
+            let bounded = |spec: &&Spec| spec.arn.is_some();
+            let within = |spec: &Spec| spec.bounds(namespace).iter().any(|bound| covers(bound, pattern));
+            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._/-".contains(c);
+            let written = pattern.strip_suffix('*').unwrap_or(pattern).chars().all(fine);
+            if !written || !candidates.iter().filter(bounded).any(within) {
+                return None;
+            }
+        }
+        let choice = |target: &Target| {
+            let target = target.to_string();
+            let fits = |spec: &&Spec| spec.fits(namespace, &target, &request.repositories);
+            Some((target.clone(), candidates.iter().find(fits)?.clone()))
+        };
+        let served: Vec<_> = request.registries.iter().filter_map(choice).collect();
+        (request.service_accounts.is_empty() && !served.is_empty()).then_some(served)
+    }
+
+    pub(super) fn spec(&self, name: &str) -> Spec {
+        let found = self.specs.iter().find(|spec| spec.name == name).cloned();
+        found.or_else(|| (self.default && name == "controller").then(controller)).expect("a known identity")
+    }
+}
+
+pub(super) fn identity<'a>(settings: &'a Settings, name: &str) -> &'a Identity {
+    let grants = &settings.grants;
+    let mut all = grants.identities.iter().chain(&grants.default_identity);
+    all.find(|identity| identity.name.as_str() == name).expect("a known identity")
+}
+
+pub(super) fn policy_of(settings: &Settings, assignment: &Assignment) -> Option<String> {
+    session_policy(identity(settings, assignment.key.identity.as_str()), &assignment.key)
+}
+
+/// What a token may do: the role, or the identity that has none, and the policy.
+pub(super) fn reach(settings: &Settings, assignment: &Assignment) -> (String, Option<String>) {
+    let identity = identity(settings, assignment.key.identity.as_str());
+    let who = identity.role.as_ref().map_or(identity.name.as_str(), |role| role.arn.as_str());
+    (who.to_owned(), policy_of(settings, assignment))
+}
