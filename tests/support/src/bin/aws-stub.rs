@@ -20,7 +20,8 @@ struct Arguments {
     #[arg(long, default_value = "0s", value_parser = duration)]
     delay: Duration,
     /// What goes wrong with each request: throttle, server-error, unavailable, access-denied, hang, garbage,
-    /// bad-token, empty-data, reset or huge-body.
+    /// bad-token, empty-data, reset or huge-body; where a role is assumed also packed-policy-too-large,
+    /// region-disabled or expired-web-identity.
     #[arg(long)]
     fault: Option<Fault>,
     /// By how many seconds its clock is ahead.

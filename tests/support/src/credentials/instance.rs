@@ -71,6 +71,9 @@ impl InstanceMetadata {
     }
 
     /// Refuses every session token given so far, so that whoever asks has to shake hands again.
+    ///
+    /// The AWS SDK for Rust (aws-config 1.13) does so only when its token is about to expire by itself, after
+    /// hours. Until then it repeats what gets 401, and goes on with the credentials that it has.
     pub fn forget_sessions(&self) {
         self.service.sessions().clear();
     }

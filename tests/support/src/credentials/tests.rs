@@ -144,16 +144,3 @@ async fn the_sdk_finds_the_metadata() {
     assert_eq!((metadata.count(), metadata.handshakes()), (1, 1));
     assert_eq!(stub.minted().len(), 2);
 }
-
-#[tokio::test]
-async fn probe_forget() {
-    let stub = Stub::start().await;
-    let metadata = InstanceMetadata::start(&stub, LONG).await;
-    let config = aws_config::provider_config::ProviderConfig::without_region()
-        .with_http_client(aws_smithy_http_client::Builder::new().build_http());
-    let client = aws_config::imds::Client::builder().configure(&config);
-    let client = client.endpoint(metadata.url()).expect("a URL").build();
-    client.get(DOCUMENT).await.expect("a role");
-    metadata.forget_sessions();
-    println!("{:?} {}", client.get(DOCUMENT).await, metadata.handshakes());
-}
