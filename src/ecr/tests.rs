@@ -16,7 +16,7 @@ use crate::core::annotations::tests::{HOST, settings};
 use crate::core::annotations::{Reading, Wish};
 use crate::core::facts::WriteCause;
 use crate::core::facts::{Facts, History, Observed, Owner};
-use crate::core::identity::TokenKey;
+use crate::core::identity::{Restriction, TokenKey};
 use crate::core::plan::{Step, plan};
 use crate::core::request::{Accepted, Request};
 use crate::core::settle::settle;
@@ -330,4 +330,23 @@ async fn a_month_takes_two_writes_in_twelve_hours_and_never_sees_an_expired_secr
     // Due between 0.5 and 0.6 of 12 hours: 100 to 120 times in 30 days, and once at the start.
     assert!((100..=121).contains(&namespace.writes), "{} writes", namespace.writes);
     assert!(world.calls() <= 121, "{} mints", world.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_with_a_restriction_each_are_asked_for_at_the_configured_pace() {
+    let mut world = World::new(Answer::Lives(12 * HOUR));
+    world.tokens = Tokens::new(world.aws.clone(), settings().refresh, 10);
+    let key = keys(&[HOST]).remove(0);
+    for n in 0..100 {
+        let pattern = format!("team-{n}/*").parse().expect("a pattern");
+        let key = TokenKey { restriction: Restriction::Pull([pattern].into()), ..key.clone() };
+        world.tokens.lookup(&ask(&key), &format!("team-{n}").into(), world.now);
+    }
+    let start = tokio::time::Instant::now();
+    for calls in 1..=100 {
+        world.end_of_call(Answer::Lives(12 * HOUR)).await;
+        let paced = start.elapsed().as_secs_f64().mul_add(10.0, 1.1);
+        assert!(f64::from(calls) <= paced, "{calls} calls after {:?}", start.elapsed());
+    }
+    assert!(start.elapsed() < Duration::from_secs(11) && world.calls() == 100);
 }
