@@ -240,7 +240,7 @@ impl Place<'_> {
             })?;
             patterns.insert(pattern);
         }
-        let patterns = if patterns.is_empty() { "*".parse().into_iter().collect() } else { patterns };
+        let patterns = if patterns.is_empty() { BTreeSet::from([Pattern::any()]) } else { patterns };
         for (place, pattern) in identity.registries.iter().enumerate() {
             let field = format!("registries[{place}]");
             let region = pattern.region();

@@ -163,11 +163,11 @@ fn narrowed(namespace: &str, request: &Request, all: &[&Identity]) -> Result<Vec
     let parse = |text: &String| {
         let pattern: Pattern =
             text.parse().map_err(|error| Problem::invalid(REPOSITORIES, &format!("{error}")))?;
-        let within = |identity: &&&Identity| within(identity, namespace, &pattern);
-        if all.iter().filter(|identity| identity.role.is_some()).any(|identity| within(&identity)) {
+        let bounded = || all.iter().filter(|identity| identity.role.is_some());
+        if bounded().any(|identity| within(identity, namespace, &pattern)) {
             return Ok(pattern);
         }
-        if all.iter().all(|identity| identity.role.is_none()) {
+        if bounded().next().is_none() {
             return Err(whole());
         }
         let message = format!(
@@ -186,9 +186,7 @@ fn whole() -> Problem {
 }
 
 fn within(identity: &Identity, namespace: &str, pattern: &Pattern) -> bool {
-    let bounds = &identity.repositories;
-    let contains = |bound: Pattern| bound.contains(pattern);
-    bounds.is_empty() || bounds.iter().filter_map(|bound| bound.expand(namespace).ok()).any(contains)
+    identity.repositories.is_empty() || identity.bounds(namespace).any(|bound| bound.contains(pattern))
 }
 
 /// How far the tokens of an identity reach for a namespace.
@@ -201,24 +199,22 @@ fn restrict(
     if identity.role.is_none() {
         return if narrowed.is_empty() { Ok(Restriction::Whole) } else { Err(Refusal::Whole) };
     }
-    let mut patterns: BTreeSet<Pattern> = if *endpoint == Endpoint::Public {
-        // Public images are everyone's: there is nothing to bound.
-        BTreeSet::new()
+    // Public images are everyone's: there is nothing to bound.
+    let open = narrowed.is_empty() && identity.repositories.is_empty();
+    let patterns: BTreeSet<Pattern> = if *endpoint == Endpoint::Public || open {
+        BTreeSet::from([Pattern::any()])
     } else if narrowed.is_empty() {
-        identity.repositories.iter().filter_map(|bound| bound.expand(namespace).ok()).collect()
+        identity.bounds(namespace).collect()
     } else {
         narrowed.iter().filter(|pattern| within(identity, namespace, pattern)).cloned().collect()
     };
     if patterns.is_empty() {
-        if *endpoint != Endpoint::Public && !(narrowed.is_empty() && identity.repositories.is_empty()) {
-            return Err(Refusal::Outside(identity.name.clone()));
-        }
-        patterns.insert("*".parse().expect("a pattern"));
+        return Err(Refusal::Outside(identity.name.clone()));
     }
     Ok(Restriction::Pull(patterns.into_iter().collect()))
 }
 
-/// One problem for all registries of a kind, so that a lasting condition is one Event.
+/// A problem for each of the first few registries, and one that counts the others.
 fn explain(refused: &[(&Target, Refusal)]) -> Vec<Problem> {
     let said = |(target, refusal): &(&Target, Refusal)| match refusal {
         Refusal::NotServed => Problem::ungranted(

@@ -77,11 +77,10 @@ pub struct Identity {
 impl Identity {
     /// The controller's own, for every namespace and registry: the default identity.
     pub fn controller() -> Self {
-        let any = || "*".parse().expect("a pattern");
         Self {
             name: IdentityName::new(CONTROLLER),
             role: None,
-            namespaces: vec![any()],
+            namespaces: vec![Pattern::any()],
             registries: vec![RegistryPattern::AllPrivate, RegistryPattern::Public],
             repositories: vec![],
             pull_through_cache: false,
@@ -111,6 +110,11 @@ impl Identity {
             (Target::Own, _, None) => return false,
         };
         self.registries.iter().any(|pattern| pattern.matches(&registry))
+    }
+
+    /// The repositories that it grants to a namespace; none: it sets no bound.
+    pub fn bounds(&self, namespace: &str) -> impl Iterator<Item = Pattern> {
+        self.repositories.iter().filter_map(|bound| bound.expand(namespace).ok())
     }
 
     /// The partition of its credentials, as far as the configuration tells.

@@ -24,6 +24,11 @@ pub struct Pattern {
 pub struct PatternError(String);
 
 impl Pattern {
+    /// The one that stands for every name.
+    pub fn any() -> Self {
+        Self { literal: "".into(), open: true }
+    }
+
     /// Whether it stands for `name`.
     pub fn matches(&self, name: &str) -> bool {
         if self.open { name.starts_with(&*self.literal) } else { *name == *self.literal }
