@@ -262,8 +262,7 @@ impl Index {
         let changed = entry.namespace.as_ref() != Some(&record);
         if changed {
             // Somebody may have mended what the last tries failed at.
-            entry.history.failures = 0;
-            entry.history.retry_at = None;
+            entry.history.tries.forgive();
         }
         entry.namespace = Some(record);
         changed

@@ -100,7 +100,8 @@ impl Controller {
                     info!(%namespace, %account, secret = wanted, "service account changed");
                 }
                 if let Some(tries) = tries.filter(|_| changed || left.differs(wanted)) {
-                    tries.wrote(now);
+                    tries.repaired(now);
+                    tries.forgive();
                 }
                 self.parts.index.set_account(namespace, account, left);
                 self.look(namespace);
@@ -136,7 +137,8 @@ impl Controller {
             self.parts.index.set_immutable(namespace, name);
             return self.look(namespace);
         }
-        let retry_at = self.parts.index.history(namespace).map(|history| history.failed(namespace, now));
+        let retry_at =
+            self.parts.index.history(namespace).map(|history| history.tries.failed(namespace, now));
         self.parts.reporter.write_failed(namespace, &uid, name, operation, error, retry_at);
         self.queue.schedule(namespace, retry_at.filter(|_| self.parts.mode == Mode::Forever));
     }
@@ -186,7 +188,7 @@ fn count(entry: &Entry, now: Timestamp, census: &mut Census) {
     match expiry {
         Some(expiry) if expiry > now => census.ready += 1,
         Some(_) => census.expired += 1,
-        None if !entry.secrets.is_empty() || entry.history.failures > 0 => census.refused += 1,
+        None if !entry.secrets.is_empty() || entry.history.tries.failures > 0 => census.refused += 1,
         None if wish == Some(&Wish::Unusable) => census.refused += 1,
         None => census.pending += 1,
     }

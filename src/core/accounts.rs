@@ -1,12 +1,9 @@
 //! Service accounts: which of their `imagePullSecrets` are ours to add and to remove. What others put there is theirs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::backoff::Backoff;
 use super::settings::Settings;
 
 /// Annotation of a service account, without the prefix: which references are ours, as `INSTANCE/NAME` with commas
@@ -15,9 +12,6 @@ pub const ATTACHED: &str = "attached";
 
 /// Stands for every service account of the namespace.
 pub const ALL: &str = "*";
-
-/// A writer that lets go for this long is met with an immediate repair again.
-const FORGOTTEN: SignedDuration = SignedDuration::from_mins(20);
 
 /// What is known of a service account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,42 +31,6 @@ impl Account {
         missing || self.attached.iter().any(|name| Some(&**name) != wanted)
     }
 }
-
-/// What this process did with a service account.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tries {
-    failures: u32,
-    retry_at: Option<Timestamp>,
-    writes: u32,
-    wrote_at: Option<Timestamp>,
-}
-
-impl Tries {
-    /// Takes note of a write.
-    pub fn wrote(&mut self, now: Timestamp) {
-        let quiet = self.wrote_at.is_none_or(|last| now.duration_since(last) > FORGOTTEN);
-        self.writes = if quiet { 1 } else { self.writes.saturating_add(1) };
-        (self.wrote_at, self.failures, self.retry_at) = (Some(now), 0, None);
-    }
-
-    /// Takes note of a failure, and says when the next try is due.
-    pub fn failed(&mut self, seed: &str, now: Timestamp) -> Timestamp {
-        self.failures = self.failures.saturating_add(1);
-        let at = now.checked_add(Backoff::CALLS.delay(self.failures, &seed)).unwrap_or(now);
-        self.retry_at = Some(at);
-        at
-    }
-
-    /// Until when the next write waits: after a failure, and against a writer that takes ours out again and again.
-    pub fn waiting(&self, seed: &str, now: Timestamp) -> Option<Timestamp> {
-        let last = self.wrote_at.filter(|last| now.duration_since(*last) <= FORGOTTEN);
-        let again = last.and_then(|last| last.checked_add(Backoff::REPAIRS.delay(self.writes, &seed)).ok());
-        self.retry_at.into_iter().chain(again).max().filter(|until| *until > now)
-    }
-}
-
-/// What this process did with the service accounts of a namespace.
-pub type AllTries = BTreeMap<Arc<str>, Tries>;
 
 /// A change of a service account.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,21 +127,5 @@ mod tests {
     #[test]
     fn a_forged_record_removes_no_other_name() {
         assert_eq!(edited(&["registry-login"], "test/registry-login", None), None);
-    }
-
-    #[test]
-    fn a_taken_out_reference_is_put_back_ever_more_slowly() {
-        let at = |second| Timestamp::from_second(second).expect("a time");
-        let (mut tries, mut now, mut writes) = (Tries::default(), at(0), 0);
-        while now < at(3_600) {
-            if let Some(later) = tries.waiting("a", now) {
-                now = later;
-            } else {
-                tries.wrote(now);
-                writes += 1;
-            }
-        }
-        assert!((10..25).contains(&writes), "{writes} writes in an hour");
-        assert!(tries.failed("a", now) > now && tries.waiting("a", now).is_some());
     }
 }

@@ -1,21 +1,19 @@
 //! What is known of a namespace when a decision is taken: what its annotations say, what stands in it, and what
 //! this process did there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::accounts::{Account, AllTries};
+use super::accounts::Account;
 use super::annotations::Reading;
-use super::backoff::Backoff;
 use super::request::Accepted;
 use super::statics::Sources;
+use super::tries::Tries;
 
 /// The 12 hours of a token, and room for clocks that differ.
 const LONGEST_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
-/// A writer that lets go for this long is met with an immediate repair again.
-const REPAIRS_FORGOTTEN: SignedDuration = SignedDuration::from_mins(20);
-
 /// Whose a Secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -90,16 +88,10 @@ pub struct History {
     pub fingerprint: Option<u64>,
     /// When what it wrote is due, whatever the annotations say by now.
     pub due: Option<Timestamp>,
-    /// Failed tries in a row.
-    pub failures: u32,
-    /// Not before then.
-    pub retry_at: Option<Timestamp>,
-    /// Repairs in a row.
-    pub repairs: u32,
-    /// The last of them.
-    pub repaired_at: Option<Timestamp>,
-    /// What was done with service accounts.
-    pub accounts: AllTries,
+    /// What was tried on the Secret.
+    pub tries: Tries,
+    /// What was tried on service accounts, by their names.
+    pub accounts: BTreeMap<Arc<str>, Tries>,
 }
 
 /// Everything that is known of a namespace.
@@ -132,15 +124,12 @@ impl History {
     ) {
         let again = cause == WriteCause::Create && self.due.is_some();
         if again || cause == WriteCause::Repair {
-            let quiet = self.repaired_at.is_none_or(|last| now.duration_since(last) > REPAIRS_FORGOTTEN);
-            self.repairs = if quiet { 1 } else { self.repairs.saturating_add(1) };
-            self.repaired_at = Some(now);
+            self.tries.repaired(now);
         }
         self.written = Some((name.clone(), observed.resource_version));
         self.fingerprint = Some(fingerprint);
         self.due = observed.times.map(|times| times.refresh_after);
-        self.failures = 0;
-        self.retry_at = None;
+        self.tries.forgive();
     }
 
     /// Takes note that we deleted what we wrote: when it is asked for again, that is no repair.
@@ -153,20 +142,8 @@ impl History {
     /// Until when a repair waits, so that a second writer cannot make us spin. A refresh that has become due since
     /// the last one, by our own reckoning, does not wait for it.
     pub fn repair_after(&self, namespace: &str, now: Timestamp) -> Option<Timestamp> {
-        let last = self.repaired_at.filter(|_| self.repairs > 0)?;
-        if now.duration_since(last) > REPAIRS_FORGOTTEN {
-            return None;
-        }
-        let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, &namespace)).ok()?;
+        let (last, later) = self.tries.repair_after(namespace, now)?;
         let later = self.due.filter(|due| *due > last).map_or(later, |due| later.min(due));
         Some(later).filter(|later| *later > now)
-    }
-
-    /// Takes note of a failure, and says when the next try is due.
-    pub fn failed(&mut self, namespace: &str, now: Timestamp) -> Timestamp {
-        self.failures = self.failures.saturating_add(1);
-        let at = now.checked_add(Backoff::CALLS.delay(self.failures, &namespace)).unwrap_or(now);
-        self.retry_at = Some(at);
-        at
     }
 }

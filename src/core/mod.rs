@@ -24,6 +24,7 @@ pub mod settings;
 pub mod settle;
 pub mod statics;
 pub mod token;
+pub mod tries;
 
 #[cfg(test)]
 mod tests;

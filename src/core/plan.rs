@@ -158,7 +158,7 @@ fn ours<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (&'a Arc<str>, &'a Observ
 }
 
 fn waiting(facts: &Facts<'_>, now: Timestamp) -> Option<Timestamp> {
-    facts.history.retry_at.filter(|at| *at > now)
+    facts.history.tries.retry_after(now)
 }
 
 fn remove(facts: &Facts<'_>, which: impl Fn(&str) -> bool, cause: DeleteCause, now: Timestamp) -> Step {

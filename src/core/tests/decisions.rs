@@ -20,6 +20,7 @@ use crate::core::request::{Accepted, Entry, Request, Target};
 use crate::core::settle::{Composition, settle};
 use crate::core::statics::Sources;
 use crate::core::token::Token;
+use crate::core::tries::Tries;
 
 const PUBLIC: &str = "public.ecr.aws";
 const HOUR: i64 = 3_600;
@@ -47,6 +48,11 @@ fn named(name: &str) -> Request {
 
 fn granted_to(role: &str) -> Request {
     Request { role: vec![role.into()], ..request(&[HOST]) }
+}
+
+/// A failure after which nothing is tried before `second`.
+fn retry(second: i64) -> Tries {
+    Tries { retry_at: Some(at(second)), ..Tries::default() }
 }
 
 fn wants(request: Request) -> Reading {
@@ -221,7 +227,7 @@ fn what_somebody_edited_is_repaired_and_another_request_is_applied() {
 
 #[test]
 fn after_a_failure_nothing_is_tried_before_its_time() {
-    let history = History { retry_at: Some(at(6 * HOUR + 30)), ..History::default() };
+    let history = History { tries: retry(6 * HOUR + 30), ..History::default() };
     let (reading, secrets) = (wants(request(&[HOST])), standing(&ours(&request(&[HOST]))));
     for (reading, secrets) in [(Some(&reading), &secrets[..]), (Some(&reading), &[]), (None, &secrets)] {
         let step = |second| decide(reading, secrets, &history, at(6 * HOUR + second)).step;
@@ -244,12 +250,13 @@ fn repairs_back_off_to_ten_minutes_and_no_further() {
     assert!(waits[0] <= SignedDuration::from_secs(1) && waits.is_sorted_by_key(|w| w.as_secs().min(400)));
     assert!(waits[13] >= SignedDuration::from_secs(450) && waits[13] <= SignedDuration::from_mins(10));
     history.wrote(WriteCause::Repair, &"ecr-pull".into(), &edited, 1, now + SignedDuration::from_mins(21));
-    assert_eq!(history.repairs, 1, "a quiet while is forgiven");
+    assert_eq!(history.tries.repairs, 1, "a quiet while is forgiven");
 }
 
 #[test]
 fn a_refresh_that_is_due_does_not_wait_for_the_backoff_of_repairs() {
-    let repairs = History { repairs: 20, repaired_at: Some(at(0)), ..History::default() };
+    let tries = Tries { repairs: 20, repaired_at: Some(at(0)), ..Tries::default() };
+    let repairs = History { tries, ..History::default() };
     let history = History { due: Some(at(100)), ..repairs.clone() };
     let edited = Observed { intact: false, ..ours(&request(&[HOST])) };
     assert_eq!(tend(&edited, &history, at(1)), Step::Idle(Some(at(100))));
@@ -298,7 +305,9 @@ prop_compose! {
         (due, retry_at, repaired_at) in (of(any_time()), of(any_time()), of(any_time())),
         (failures, repairs) in any::<(u32, u32)>(),
     ) -> History {
-        History { written: written.map(|version| ("ecr-pull".into(), version)), fingerprint, due, failures, retry_at, repairs, repaired_at, ..History::default() }
+        let written = written.map(|version| ("ecr-pull".into(), version));
+        let tries = Tries { failures, retry_at, repairs, repaired_at };
+        History { written, fingerprint, due, tries, ..History::default() }
     }
 }
 
@@ -566,7 +575,7 @@ fn repairs_do_not_spin_while_one_entry_is_missing() {
 #[test]
 fn an_immutable_secret_is_deleted_no_sooner_than_a_failure_allows() {
     let observed = Observed { immutable: true, ..ours(&request(&[HOST])) };
-    let history = History { retry_at: Some(at(10 * HOUR + 30)), ..History::default() };
+    let history = History { tries: retry(10 * HOUR + 30), ..History::default() };
     assert_eq!(tend(&observed, &history, at(10 * HOUR)), Step::Idle(Some(at(10 * HOUR + 30))));
 }
 
