@@ -2,9 +2,10 @@
 //! decisions need, and nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::Hash;
 use std::sync::Arc;
 
+use super::interner::Interner;
+use super::objects::{put, take};
 use super::observe::NamespaceRecord;
 use super::watch::{Change, Sight, Source};
 use crate::core::accounts::Account;
@@ -51,12 +52,14 @@ impl Entry {
     }
 }
 
+/// An object by its namespace and name.
+type Object = (Arc<str>, Arc<str>);
+
 /// The index, and how far the watches that fill it are.
 pub struct Index {
     entries: HashMap<Arc<str>, Entry>,
-    relists: HashMap<Source, HashSet<Arc<str>>>,
-    /// The service accounts that a list under way has not named yet.
-    unseen_accounts: Option<HashSet<(Arc<str>, Arc<str>)>>,
+    /// What a list under way has not named yet, by namespace and name.
+    relists: HashMap<Source, HashSet<Object>>,
     unsynced: HashSet<Source>,
     sources: Sources,
     statics: HashMap<Arc<str>, BTreeMap<String, Credential>>,
@@ -70,7 +73,6 @@ impl Index {
         Self {
             entries: HashMap::new(),
             relists: HashMap::new(),
-            unseen_accounts: None,
             unsynced: sources.into_iter().collect(),
             sources: Sources::new(),
             statics: HashMap::new(),
@@ -107,24 +109,17 @@ impl Index {
     /// Takes a change in, and names the namespaces whose facts changed by it.
     pub fn take(&mut self, change: Change) -> Vec<Arc<str>> {
         match change {
-            Change::Begin(Source::Accounts) => {
-                let all = self.entries.iter().flat_map(|(namespace, entry)| {
-                    entry.accounts.iter().map(|(name, _)| (namespace.clone(), name.clone()))
-                });
-                self.unseen_accounts = Some(all.collect());
-                vec![]
-            }
             Change::Begin(source) => {
                 let known = self.known(&source);
                 self.relists.insert(source, known);
                 vec![]
             }
             Change::Namespace { namespace, record } => {
-                self.seen(&Source::Namespaces, &namespace);
+                self.seen(&Source::Namespaces, &namespace, &namespace);
                 self.set_namespace(&namespace, record).then_some(namespace).into_iter().collect()
             }
             Change::Secret { namespace, name, sight } => {
-                self.seen(&Source::Secrets(name.clone()), &namespace);
+                self.seen(&Source::Secrets(name.clone()), &namespace, &name);
                 let changed = match sight {
                     Sight::There(observed) => self.set_secret(&namespace, &name, observed),
                     Sight::Gone(version) => self.remove_secret(&namespace, &name, version),
@@ -132,9 +127,7 @@ impl Index {
                 changed.then_some(namespace).into_iter().collect()
             }
             Change::Account { namespace, name, sight } => {
-                if let Some(unseen) = &mut self.unseen_accounts {
-                    unseen.remove(&(namespace.clone(), name.clone()));
-                }
+                self.seen(&Source::Accounts, &namespace, &name);
                 let changed = match sight {
                     Sight::There(account) => self.set_account(&namespace, &name, account),
                     Sight::Gone(version) => self.remove_account(&namespace, &name, version),
@@ -153,21 +146,13 @@ impl Index {
     /// Takes in what a write of ours left, unless the watch has brought something newer.
     pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
         observed.applied = observed.applied.map(|accepted| self.accepted.intern(accepted));
-        let secrets = &mut self.entries.entry(namespace.clone()).or_default().secrets;
-        match secrets.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) if known.resource_version >= observed.resource_version => return false,
-            Some((_, known)) => *known = observed,
-            None => secrets.push((name.clone(), observed)),
-        }
-        true
+        put(&mut self.entries.entry(namespace.clone()).or_default().secrets, name, observed)
     }
 
     /// Takes note that a Secret is gone since `version`, unless a newer one was seen.
     pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
         let Some(entry) = self.entries.get_mut(namespace) else { return false };
-        let before = entry.secrets.len();
-        entry.secrets.retain(|(known, observed)| known != name || observed.resource_version > version);
-        let changed = entry.secrets.len() < before;
+        let changed = take(&mut entry.secrets, name, version);
         if changed {
             entry.history.written = None;
             entry.history.fingerprint = None;
@@ -223,27 +208,16 @@ impl Index {
     /// Takes in how a service account stands, unless something newer was seen.
     pub fn set_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, account: Account) -> bool {
         let accounts = &mut self.entries.entry(namespace.clone()).or_default().accounts;
-        match accounts.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) if known.resource_version >= account.resource_version => false,
-            Some((_, known)) => {
-                let changed =
-                    (&known.references, &known.attached) != (&account.references, &account.attached);
-                *known = account;
-                changed
-            }
-            None => {
-                accounts.push((name.clone(), account));
-                true
-            }
-        }
+        let same = accounts.iter().any(|(known, old)| {
+            known == name && (&old.references, &old.attached) == (&account.references, &account.attached)
+        });
+        put(accounts, name, account) && !same
     }
 
     /// Takes note that a service account is gone since `version`.
     pub fn remove_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
         let Some(entry) = self.entries.get_mut(namespace) else { return false };
-        let before = entry.accounts.len();
-        entry.accounts.retain(|(known, account)| known != name || account.resource_version > version);
-        let changed = entry.accounts.len() < before;
+        let changed = take(&mut entry.accounts, name, version);
         if changed {
             entry.history.accounts.remove(name);
         }
@@ -274,64 +248,42 @@ impl Index {
         }
     }
 
-    fn known(&self, source: &Source) -> HashSet<Arc<str>> {
-        let holds = |entry: &Entry| match source {
-            Source::Namespaces => entry.namespace.is_some(),
-            Source::Secrets(name) => entry.secrets.iter().any(|(known, _)| known == name),
-            Source::Accounts | Source::Static(_) => false,
+    fn known(&self, source: &Source) -> HashSet<Object> {
+        let of = |(namespace, entry): (&Arc<str>, &Entry)| -> Vec<Object> {
+            let object = |name: &Arc<str>| (namespace.clone(), name.clone());
+            match source {
+                Source::Namespaces => entry.namespace.iter().map(|_| object(namespace)).collect(),
+                Source::Secrets(name) => entry
+                    .secrets
+                    .iter()
+                    .map(|(known, _)| known)
+                    .filter(|known| *known == name)
+                    .map(object)
+                    .collect(),
+                Source::Accounts => entry.accounts.iter().map(|(name, _)| object(name)).collect(),
+                Source::Static(_) => vec![],
+            }
         };
-        self.entries.iter().filter(|(_, entry)| holds(entry)).map(|(name, _)| name.clone()).collect()
+        self.entries.iter().flat_map(of).collect()
     }
 
-    fn seen(&mut self, source: &Source, namespace: &Arc<str>) {
+    fn seen(&mut self, source: &Source, namespace: &Arc<str>, name: &Arc<str>) {
         if let Some(unseen) = self.relists.get_mut(source) {
-            unseen.remove(namespace);
+            unseen.remove(&(namespace.clone(), name.clone()));
         }
     }
 
     /// Ends a list: what it did not name is gone, for a watch tells nothing of what vanished in between.
     fn listed(&mut self, source: &Source) -> Vec<Arc<str>> {
         self.unsynced.remove(source);
-        let mut changed: Vec<_> = self.relists.remove(source).unwrap_or_default().into_iter().collect();
-        changed.retain(|namespace| match source {
+        let mut unseen = self.relists.remove(source).unwrap_or_default();
+        unseen.retain(|(namespace, name)| match source {
             Source::Namespaces => self.set_namespace(namespace, None),
-            Source::Secrets(name) => self.remove_secret(namespace, name, u64::MAX),
-            Source::Accounts | Source::Static(_) => false,
+            Source::Secrets(_) => self.remove_secret(namespace, name, u64::MAX),
+            Source::Accounts => self.remove_account(namespace, name, u64::MAX),
+            Source::Static(_) => false,
         });
-        if *source == Source::Accounts {
-            for (namespace, name) in self.unseen_accounts.take().unwrap_or_default() {
-                if self.remove_account(&namespace, &name, u64::MAX) {
-                    changed.push(namespace);
-                }
-            }
-        }
-        changed
-    }
-}
-
-/// Equal values once in memory: ten thousand namespaces mostly say the same.
-struct Interner<T> {
-    values: HashSet<Arc<T>>,
-    sweep_at: usize,
-}
-
-impl<T> Default for Interner<T> {
-    fn default() -> Self {
-        Self { values: HashSet::new(), sweep_at: 64 }
-    }
-}
-
-impl<T: Eq + Hash> Interner<T> {
-    fn intern(&mut self, value: Arc<T>) -> Arc<T> {
-        if let Some(known) = self.values.get(&value) {
-            return known.clone();
-        }
-        if self.values.len() >= self.sweep_at {
-            self.values.retain(|value| Arc::strong_count(value) > 1);
-            self.sweep_at = (self.values.len() * 2).max(64);
-        }
-        self.values.insert(value.clone());
-        value
+        unseen.into_iter().map(|(namespace, _)| namespace).collect()
     }
 }
 
@@ -393,6 +345,25 @@ mod tests {
         assert!(index.take(namespace("a")).is_empty());
         assert_eq!(index.take(Change::Done(Source::Namespaces)), [Arc::from("b")]);
         assert_eq!(index.names().count(), 1);
+    }
+
+    #[test]
+    fn a_relist_of_service_accounts_removes_those_that_it_does_not_name() {
+        let mut index = Index::new([Source::Accounts]);
+        let account = |name: &str| Change::Account {
+            namespace: "a".into(),
+            name: name.into(),
+            sight: Sight::There(Account { resource_version: 1, references: vec![], attached: vec![] }),
+        };
+        for name in ["default", "build"] {
+            assert_eq!(index.take(account(name)), [Arc::from("a")]);
+        }
+        index.take(Change::Begin(Source::Accounts));
+        assert!(index.take(account("build")).is_empty());
+        assert_eq!(index.take(Change::Done(Source::Accounts)), [Arc::from("a")]);
+        let left =
+            index.get("a").map(|entry| entry.accounts.iter().map(|(name, _)| &**name).collect::<Vec<_>>());
+        assert_eq!(left, Some(vec!["build"]));
     }
 
     #[test]
