@@ -60,7 +60,7 @@ pub enum End {
     },
 }
 
-/// Whether the Namespace as it is now, or that it does not ask for anything, leads to the same removal.
+/// Plans again with the Namespace as it is now (`None`: it asks for nothing): whether that leads to the same removal.
 pub type Agreement = Box<dyn FnOnce(Option<&NamespaceRecord>) -> bool + Send>;
 
 /// Writes what was settled.
@@ -155,22 +155,35 @@ fn carry(targets: &[Target], mut standing: DockerConfig, intent: &Intent, config
     }
 }
 
-/// Changes a service account. A reference is taken out only if a fresh look at the Namespace agrees.
+/// A fresh look at the Namespace, past every watch: whether it agrees. One that is gone or going is an error, for what
+/// stands in it is the garbage collector's.
+async fn look_again(
+    cluster: &Cluster,
+    settings: &Settings,
+    namespace: &str,
+    agrees: Agreement,
+) -> Result<bool, WriteError> {
+    let meta = cluster.namespace(namespace).await?.filter(|meta| meta.deletion_timestamp.is_none());
+    let meta = meta.ok_or(WriteError::NamespaceGone)?;
+    Ok(agrees(observe::namespace(&meta, settings).as_ref()))
+}
+
+/// Changes a service account; with `agrees`, only if a fresh look at the Namespace does.
 pub async fn attach(
     cluster: Cluster,
     settings: Arc<Settings>,
     namespace: Arc<str>,
     account: Arc<str>,
     wanted: Option<Arc<str>>,
-    agrees: Agreement,
+    agrees: Option<Agreement>,
 ) -> Act {
     let start = Instant::now();
     let result = async {
-        if wanted.is_none() {
-            let Some(meta) = cluster.namespace(&namespace).await? else { return Ok(None) };
-            let going = meta.deletion_timestamp.is_some();
-            if going || !agrees(observe::namespace(&meta, &settings).as_ref()) {
-                return Ok(None);
+        if let Some(agrees) = agrees {
+            match look_again(&cluster, &settings, &namespace, agrees).await {
+                Ok(true) => {}
+                Ok(false) | Err(WriteError::NamespaceGone) => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
         cluster.attach(&namespace, &account, wanted.as_deref()).await
@@ -191,8 +204,7 @@ pub struct Deletion {
     pub cause: DeleteCause,
 }
 
-/// Deletes, once a fresh look at the Namespace agrees: `agrees` plans again with it. A Namespace that is gone or
-/// going is left to the garbage collector.
+/// Deletes, once a fresh look at the Namespace agrees.
 pub async fn delete(
     cluster: Cluster,
     settings: Arc<Settings>,
@@ -203,11 +215,7 @@ pub async fn delete(
     let start = Instant::now();
     let Deletion { name, uid, resource_version, cause } = deletion;
     let result = async {
-        let Some(meta) = cluster.namespace(&namespace).await? else { return Err(WriteError::NamespaceGone) };
-        if meta.deletion_timestamp.is_some() {
-            return Err(WriteError::NamespaceGone);
-        }
-        if !agrees(observe::namespace(&meta, &settings).as_ref()) {
+        if !look_again(&cluster, &settings, &namespace, agrees).await? {
             return Ok(false);
         }
         cluster.delete(&namespace, &name, &uid, resource_version).await.map(|()| true)

@@ -8,13 +8,10 @@ use tokio::time::Instant;
 
 use super::act::{self, Agreement, Deletion};
 use super::{Controller, Mode};
-use crate::cluster::index::Entry;
 use crate::core::facts::Facts;
 use crate::core::plan::{DeleteCause, Intent, Step, plan};
 use crate::core::render::Credential;
-use crate::core::settings::Settings;
 use crate::core::settle::settle;
-use crate::core::statics::Sources;
 use crate::core::token::Token;
 use crate::ecr::Ask;
 use crate::ecr::cache::{Lookup, PATIENCE, State};
@@ -113,45 +110,42 @@ impl Controller {
     }
 
     fn attach(&mut self, namespace: &Arc<str>, account: Arc<str>, wanted: Option<Arc<str>>) {
-        let Some(entry) = self.parts.index.get(namespace) else { return };
         let which = account.clone();
         let same = move |step: &Step| matches!(step, Step::Account { account, wanted: None, .. } if *account == which);
-        let sources = self.parts.index.sources().clone();
-        let agrees =
-            agreement(namespace.clone(), entry, sources, self.parts.settings.clone(), same, self.now());
+        let agrees = wanted.is_none().then(|| self.agreement(namespace, same));
         self.queue.begin(namespace);
         let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
         self.acts.spawn(act::attach(cluster, settings, namespace.clone(), account, wanted, agrees));
     }
 
     fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
-        let Some(entry) = self.parts.index.get(namespace) else { return };
         let uid = deletion.uid.clone();
         let same = move |step: &Step| matches!(step, Step::Delete { uid: again, .. } if *again == uid);
-        let sources = self.parts.index.sources().clone();
-        let agrees =
-            agreement(namespace.clone(), entry, sources, self.parts.settings.clone(), same, self.now());
+        let agrees = self.agreement(namespace, same);
         self.queue.begin(namespace);
         let (cluster, settings) = (self.parts.cluster.clone(), self.parts.settings.clone());
         self.acts.spawn(act::delete(cluster, settings, namespace.clone(), deletion, agrees));
     }
-}
 
-/// Plans once more, with the Namespace as it is now: only the same removal counts as agreement.
-fn agreement(
-    namespace: Arc<str>,
-    entry: &Entry,
-    sources: Sources,
-    settings: Arc<Settings>,
-    same: impl FnOnce(&Step) -> bool + Send + 'static,
-    now: Timestamp,
-) -> Agreement {
-    let (secrets, accounts, history) = (entry.secrets.clone(), entry.accounts.clone(), entry.history.clone());
-    Box::new(move |record| {
-        let reading = record.map(|record| &*record.reading);
-        let (secrets, accounts) = (&secrets[..], &accounts[..]);
-        let (sources, history) = (&sources, &history);
-        let facts = Facts { namespace: &namespace, reading, secrets, accounts, sources, history };
-        same(&plan(&facts, &settings, now).step)
-    })
+    /// Has the plan made once more, with the Namespace as it is then and all else as it is now: only the same removal
+    /// counts as agreement.
+    fn agreement(
+        &self,
+        namespace: &Arc<str>,
+        same: impl FnOnce(&Step) -> bool + Send + 'static,
+    ) -> Agreement {
+        let known = self.parts.index.get(namespace);
+        let (secrets, accounts, history) = known
+            .map(|entry| (entry.secrets.clone(), entry.accounts.clone(), entry.history.clone()))
+            .unwrap_or_default();
+        let (namespace, settings, now) = (namespace.clone(), self.parts.settings.clone(), self.now());
+        let sources = self.parts.index.sources().clone();
+        Box::new(move |record| {
+            let reading = record.map(|record| &*record.reading);
+            let (secrets, accounts) = (&secrets[..], &accounts[..]);
+            let (sources, history) = (&sources, &history);
+            let facts = Facts { namespace: &namespace, reading, secrets, accounts, sources, history };
+            same(&plan(&facts, &settings, now).step)
+        })
+    }
 }
