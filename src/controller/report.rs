@@ -104,11 +104,11 @@ impl Reporter {
     ) {
         self.troubled.insert(namespace.clone());
         let TokenKey { identity, endpoint, .. } = &assignment.key;
-        let subject = endpoint.to_string();
+        // Two roles may fail in one region, each for reasons of its own.
+        let subject = format!("{endpoint}, identity {:?}", identity.as_str());
         let message = format!(
-            "no new token for {} ({subject}, identity {:?}): {error}; what stands is kept, next try at {}",
+            "no new token for {} ({subject}): {error}; what stands is kept, next try at {}",
             assignment.target,
-            identity.as_str(),
             whole_seconds(retry_at)
         );
         self.trouble(namespace, uid, Reason::TokenFailed, message, &subject);
