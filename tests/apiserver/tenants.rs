@@ -169,3 +169,31 @@ async fn each_refusal_of_aws_is_said_in_its_own_words_and_the_others_are_served(
     }
     world.finish().await;
 }
+
+#[tokio::test]
+async fn two_roles_that_fail_in_one_region_are_two_events_and_two_lines_of_the_log() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    let file = world.config(&config("[]", "['team-a']").replace("'dev'", "'team-a'"));
+    let roles = [(ROLE_A, Fault::AccessDenied), (ROLE_B, Fault::RegionDisabled)];
+    for (role, fault) in roles {
+        world.aws.set_for_role(role, Behaviour::failing(fault));
+    }
+    world.run_controller_with(&["--config", &file]).await;
+    world.annotate("team-a", &[(REGISTRIES, Some(&format!("{A} {B}")))]).await;
+    for (role, _) in roles {
+        wait_for_event(&world, "team-a", "TokenFailed", role).await;
+    }
+    let mut events = world.events("team-a").await;
+    events.retain(|event| event.reason.as_deref() == Some("TokenFailed"));
+    assert_eq!(events.len(), 2, "one for each, side by side: {events:?}");
+    let log = world.log();
+    for (role, _) in roles {
+        let warned =
+            |line: &str| line.contains("WARN") && line.contains("no new token for") && line.contains(role);
+        assert!(log.lines().any(warned), "a warning about {role}");
+    }
+    world.finish().await;
+}
