@@ -83,7 +83,7 @@ impl ClusterArgs {
     /// The connection that they name.
     pub fn connection(&self) -> Connection {
         let (kubeconfig, context) = (self.kubeconfig.clone(), self.context.clone());
-        Connection { kubeconfig, context, namespace: self.namespace.clone() }
+        Connection { kubeconfig, context, namespace: self.namespace.clone(), holder: None }
     }
 }
 
@@ -96,6 +96,20 @@ pub struct ControllerArgs {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080", env = "ECR_PULL_SECRETS_LISTEN")]
     pub listen: SocketAddr,
+    /// Whether only the holder of a Lease writes, so that more than one controller may run. The Lease is named like the
+    /// instance, and is in the controller's own namespace. Without this flag: true inside a cluster, else false.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        env = "ECR_PULL_SECRETS_LEADER_ELECTION"
+    )]
+    pub leader_election: Option<bool>,
+    /// Name of this process in the Lease; in a pod, the pod's name. A random part is added.
+    #[arg(long, value_name = "NAME", default_value = "ecr-pull-secrets", env = "POD_NAME")]
+    pub holder: String,
 }
 
 /// Flags of `sync`.
@@ -107,6 +121,9 @@ pub struct SyncArgs {
     /// Delete secrets of namespaces that no longer ask for them; without it they are only counted.
     #[arg(long)]
     pub prune: bool,
+    /// Write although a controller holds the Lease of this instance, or although nobody can tell.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[cfg(test)]

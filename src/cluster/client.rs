@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -22,6 +22,8 @@ pub struct Connection {
     pub context: Option<String>,
     /// The controller's own namespace; none: that of the service account or of the context.
     pub namespace: Option<String>,
+    /// Which process asks, as audit logs show it; none: just the program.
+    pub holder: Option<String>,
 }
 
 /// Why there is no connection.
@@ -61,6 +63,12 @@ impl Connection {
         }
         if let Some(namespace) = &self.namespace {
             config.default_namespace.clone_from(namespace);
+        }
+        let holder = self.holder.iter().map(|holder| format!(" ({holder})"));
+        let agent =
+            format!("{}/{}{}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), holder.collect::<String>());
+        if let Ok(agent) = HeaderValue::try_from(agent) {
+            config.headers.push((header::USER_AGENT, agent));
         }
         config.default_retry = false;
         Ok(ClientBuilder::try_from(config)?.with_layer(&Count(metrics)).build())

@@ -106,6 +106,11 @@ impl Index {
         self.entries.get_mut(namespace).map(|entry| &mut entry.history)
     }
 
+    /// Forgets what this process did, as if it had started now: somebody else wrote in between.
+    pub fn forget_histories(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.history = History::default());
+    }
+
     /// Takes a change in, and names the namespaces whose facts changed by it.
     pub fn take(&mut self, change: Change) -> Vec<Arc<str>> {
         match change {

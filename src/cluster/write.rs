@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use zeroize::Zeroize as _;
 
+use super::lead::Lead;
 use super::observe;
 use crate::core::accounts::{ATTACHED, Account, edit};
 use crate::core::backoff::fraction;
@@ -47,6 +48,9 @@ pub enum WriteError {
     /// The API server did not answer, or is out of order.
     #[error("{0}")]
     Unavailable(String),
+    /// Another process may write by now, so this one must not.
+    #[error("this process does not hold the Lease any more")]
+    NotLeading,
 }
 
 impl WriteError {
@@ -60,6 +64,7 @@ impl WriteError {
             Self::Forbidden(_) => "forbidden",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "unavailable",
+            Self::NotLeading => "not_leading",
         }
     }
 }
@@ -69,12 +74,13 @@ impl WriteError {
 pub struct Cluster {
     client: Client,
     settings: Arc<Settings>,
+    lead: Lead,
 }
 
 impl Cluster {
-    /// Reads and writes through `client`.
-    pub fn new(client: Client, settings: Arc<Settings>) -> Self {
-        Self { client, settings }
+    /// Reads and writes through `client`, as long as `lead` lasts.
+    pub fn new(client: Client, settings: Arc<Settings>, lead: Lead) -> Self {
+        Self { client, settings, lead }
     }
 
     /// Applies `manifest` and returns what stands there afterwards; the reply is asked for as metadata, so that
@@ -90,7 +96,7 @@ impl Cluster {
         let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
         let api = self.secrets(namespace);
         let patch = Patch::Apply(manifest);
-        let reply = bounded(api.patch_metadata(name, &params, &patch)).await?;
+        let reply = self.bounded(api.patch_metadata(name, &params, &patch)).await?;
         Ok(observe::secret(&reply.metadata, &self.settings.instance))
     }
 
@@ -106,7 +112,7 @@ impl Cluster {
             Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let api = self.secrets(namespace);
-        match bounded(api.delete(name, &params)).await {
+        match self.bounded(api.delete(name, &params)).await {
             Ok(_) | Err(WriteError::NamespaceGone) => Ok(()),
             Err(error) => Err(error),
         }
@@ -115,14 +121,14 @@ impl Cluster {
     /// The Namespace as it is now, past every cache; `None` when it is gone.
     pub async fn namespace(&self, name: &str) -> Result<Option<ObjectMeta>, WriteError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let found = bounded(api.get_metadata_opt(name)).await?;
+        let found = self.bounded(api.get_metadata_opt(name)).await?;
         Ok(found.map(|namespace| namespace.metadata))
     }
 
     /// The entries of a Secret of ours, to carry over what cannot be renewed; none if it is another object now.
     pub async fn entries(&self, namespace: &str, name: &str, uid: &str) -> Result<DockerConfig, WriteError> {
         let api = self.secrets(namespace);
-        let Some(secret) = bounded(api.get_opt(name)).await? else { return Ok(DockerConfig::default()) };
+        let Some(secret) = self.bounded(api.get_opt(name)).await? else { return Ok(DockerConfig::default()) };
         if secret.metadata.uid.as_deref() != Some(uid) {
             return Ok(DockerConfig::default());
         }
@@ -146,12 +152,12 @@ impl Cluster {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let mut tries = 0;
         loop {
-            let Some(found) = bounded(api.get_opt(account)).await? else { return Ok(None) };
+            let Some(found) = self.bounded(api.get_opt(account)).await? else { return Ok(None) };
             let Some(body) = self.reference(&found, wanted) else {
                 return Ok(Some((observe::account(&found, &self.settings), false)));
             };
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-            match bounded(api.patch(account, &params, &Patch::Merge(body))).await {
+            match self.bounded(api.patch(account, &params, &Patch::Merge(body))).await {
                 Ok(left) => return Ok(Some((observe::account(&left, &self.settings), true))),
                 Err(WriteError::NamespaceGone) => return Ok(None),
                 Err(WriteError::Stale(_)) if tries < CONFLICTS => tries += 1,
@@ -181,12 +187,15 @@ impl Cluster {
     fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
     }
-}
 
-async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Ok(result) => result.map_err(|error| classify(&error)),
-        Err(_) => Err(WriteError::Unavailable("the API server did not answer in time".to_owned())),
+    /// A call that is neither begun nor waited for once this process may no longer write.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+        let left = self.lead.left().ok_or(WriteError::NotLeading)?;
+        match tokio::time::timeout(CALL_TIMEOUT.min(left), call).await {
+            Ok(result) => result.map_err(|error| classify(&error)),
+            Err(_) if left < CALL_TIMEOUT && self.lead.left().is_none() => Err(WriteError::NotLeading),
+            Err(_) => Err(WriteError::Unavailable("the API server did not answer in time".to_owned())),
+        }
     }
 }
 

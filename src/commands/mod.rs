@@ -17,11 +17,14 @@ use crate::cli::{Cli, ClusterArgs, Command};
 use crate::clock::Clock;
 use crate::cluster::events::Recorder;
 use crate::cluster::index::Index;
+use crate::cluster::lead::Lead;
+use crate::cluster::lease::{Election, LeaseObject};
 use crate::cluster::watch as watches;
 use crate::cluster::write::Cluster;
 use crate::config::Config;
 use crate::controller::report::Reporter;
 use crate::controller::{Controller, Mode, Parts};
+use crate::core::quote;
 use crate::ecr::aws::AwsEcr;
 use crate::ecr::cache::Tokens;
 use crate::telemetry::http::Health;
@@ -86,11 +89,23 @@ struct Started {
     watches: JoinSet<()>,
     /// Ends once the controller is gone and its last Event is written.
     events: JoinHandle<()>,
+    election: Option<Election>,
+}
+
+/// With which right it writes.
+enum Writes {
+    /// As if there were nobody else.
+    Alone,
+    /// If nobody else does so now.
+    WhileNobodyElse,
+    /// While it holds the Lease, under this name.
+    Elected(String),
 }
 
 async fn start(
     args: &ClusterArgs,
     mode: Mode,
+    writes: Writes,
     metrics: Metrics,
     health: Health,
     progress: ProgressBar,
@@ -102,7 +117,11 @@ async fn start(
     let settings = Arc::new(config.settings(aws.region()).map_err(|error| usage(&error))?);
     let endpoints = config.endpoints().map_err(|error| usage(&error))?;
     let aws = aws.with(settings.grants.identities.clone(), endpoints);
-    let client = args.connection().connect(metrics.clone()).await.map_err(|error| usage(&error))?;
+    let mut connection = args.connection();
+    if let Writes::Elected(holder) = &writes {
+        connection.holder = Some(holder.clone());
+    }
+    let client = connection.connect(metrics.clone()).await.map_err(|error| usage(&error))?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         instance = settings.instance,
@@ -112,16 +131,34 @@ async fn start(
     );
     let asked = || watches::streams_lists(&client);
     let streaming = watches::insist("the API server does not answer", asked).await;
+    if let Writes::WhileNobodyElse = writes {
+        nobody_leads(&LeaseObject::new(client.clone(), &settings.instance)).await?;
+    }
     let sources = watches::sources(&settings);
     let (sender, changes) = mpsc::channel(256);
     let mut running = JoinSet::new();
     for source in sources.clone() {
         running.spawn(watches::run(client.clone(), source, settings.clone(), streaming, sender.clone()));
     }
+    let (election, lead) = match writes {
+        Writes::Elected(holder) => {
+            // A client of its own: nothing that is written here holds up a renewal.
+            let own = connection.connect(metrics.clone()).await.map_err(|error| usage(&error))?;
+            let health = health.clone();
+            let (election, lead) =
+                Election::start(LeaseObject::new(own, &settings.instance), holder, move || health.elects());
+            (Some(election), lead)
+        }
+        Writes::WhileNobodyElse | Writes::Alone => {
+            health.elects();
+            (None, Lead::endless())
+        }
+    };
     let (recorder, events) = Recorder::start(client.clone(), &settings.instance);
     let parts = Parts {
         writes_per_second: config.refresh.writes_per_second,
-        cluster: Cluster::new(client, settings.clone()),
+        cluster: Cluster::new(client, settings.clone(), lead.clone()),
+        lead,
         tokens: Tokens::new(Arc::new(aws), settings.refresh, config.refresh.mints_per_second),
         index: Index::new(sources),
         reporter: Reporter::new(recorder, progress, mode != Mode::Forever),
@@ -132,7 +169,21 @@ async fn start(
         mode,
         confirm_removals: args.confirm_removals,
     };
-    Ok(Started { controller: Controller::new(parts), changes, watches: running, events })
+    Ok(Started { controller: Controller::new(parts), changes, watches: running, events, election })
+}
+
+/// Refuses while a controller holds the Lease.
+async fn nobody_leads(lease: &LeaseObject) -> Result<(), CommandError> {
+    match lease.live_holder().await {
+        Ok(None) => Ok(()),
+        Ok(Some(holder)) => Err(CommandError::Failed(format!(
+            "a controller of this instance is running ({}) and does this work; stop it, or use --force",
+            quote(&holder)
+        ))),
+        Err(error) => Err(CommandError::Failed(format!(
+            "whether a controller of this instance is running cannot be told: {error}; or use --force"
+        ))),
+    }
 }
 
 /// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.

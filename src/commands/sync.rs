@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CommandError, Started, start, stop_on_signals};
+use super::{CommandError, Started, Writes, start, stop_on_signals};
 use crate::cli::SyncArgs;
 use crate::controller::{Mode, Summary};
 use crate::telemetry::http::Health;
@@ -17,9 +17,10 @@ const EVENTS: Duration = Duration::from_secs(10);
 pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let mode = Mode::Once { prune: args.prune };
-    let started = start(&args.cluster, mode, Metrics::default(), Health::default(), progress());
+    let writes = if args.force { Writes::Alone } else { Writes::WhileNobodyElse };
+    let started = start(&args.cluster, mode, writes, Metrics::default(), Health::default(), progress());
     let mut stopped = stop.clone();
-    let Started { controller, changes, watches, events } = tokio::select! {
+    let Started { controller, changes, watches, events, .. } = tokio::select! {
         started = started => started?,
         _ = stopped.wait_for(|stop| *stop) => return Err(CommandError::Failed("interrupted".into())),
     };

@@ -14,13 +14,14 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::act::Act;
 use self::queue::{Lane, Queue};
 use self::report::Reporter;
 use crate::clock::Clock;
 use crate::cluster::index::Index;
+use crate::cluster::lead::Lead;
 use crate::cluster::watch::Change;
 use crate::cluster::write::Cluster;
 use crate::core::facts::Owner;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub writes_per_second: u32,
     /// The cluster.
     pub cluster: Cluster,
+    /// The right to write.
+    pub lead: Lead,
     /// The tokens.
     pub tokens: Tokens,
     /// The index, empty.
@@ -87,6 +90,8 @@ pub struct Controller {
     queue: Queue,
     acts: JoinSet<Act>,
     synced: bool,
+    /// Whether this process may write. One that may not watches all the same, and says nothing.
+    leads: bool,
     /// The configuration would take away more than it may without a confirmation.
     held: bool,
 }
@@ -95,7 +100,7 @@ impl Controller {
     /// A controller that has not begun.
     pub fn new(parts: Parts) -> Self {
         let queue = Queue::new(parts.writes_per_second);
-        Self { parts, queue, acts: JoinSet::new(), synced: false, held: false }
+        Self { parts, queue, acts: JoinSet::new(), synced: false, leads: false, held: false }
     }
 
     /// Runs until `stop` turns true (or, once, until all is done), then waits for the writes in flight.
@@ -104,10 +109,11 @@ impl Controller {
         mut changes: mpsc::Receiver<Change>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<Summary, WatchEnded> {
-        self.parts.metrics.leader(true);
         let mut next_turn = Instant::now();
         loop {
-            let pause = self.queue.pause(self.now(), Instant::now(), TURN);
+            self.follow_lead();
+            let lead = self.parts.lead.left().map_or(TURN, |left| left.min(TURN) + Duration::from_millis(1));
+            let pause = self.queue.pause(self.now(), Instant::now(), lead);
             tokio::select! {
                 // A sender that is gone wants no stop either; the flag decides.
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -117,8 +123,10 @@ impl Controller {
                     let outcome = self.parts.tokens.finish(finished, self.parts.clock.now());
                     self.minted(outcome);
                 }
+                () = self.parts.lead.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            self.follow_lead();
             for namespace in self.queue.due(self.now()) {
                 self.look(&namespace);
             }
@@ -154,18 +162,43 @@ impl Controller {
         } else if self.parts.index.is_synced() {
             self.synced = true;
             self.parts.health.ready();
-            let all: Vec<_> = self.parts.index.names().cloned().collect();
-            info!(namespaces = all.len(), "first lists are there");
-            self.parts.reporter.total(all.len());
-            self.hold_removals(&all);
-            for namespace in all {
-                self.look(&namespace);
-            }
+            info!(namespaces = self.parts.index.names().count(), "first lists are there");
+            self.begin();
+        }
+    }
+
+    /// Notices that the right to write came or went.
+    fn follow_lead(&mut self) {
+        let leads = self.parts.lead.left().is_some();
+        if leads == self.leads {
+            return;
+        }
+        self.leads = leads;
+        self.parts.metrics.leader(leads);
+        if leads {
+            self.begin();
+        } else {
+            warn!("this process does not hold the Lease any more: it writes nothing, and stands by");
+            self.queue.clear();
+            self.parts.index.forget_histories();
+        }
+    }
+
+    /// Looks after everything, once the facts and the right are there.
+    fn begin(&mut self) {
+        if !(self.synced && self.leads) {
+            return;
+        }
+        let all: Vec<_> = self.parts.index.names().cloned().collect();
+        self.parts.reporter.total(all.len());
+        self.hold_removals(&all);
+        for namespace in all {
+            self.look(&namespace);
         }
     }
 
     /// A mistake in the configuration must not empty a cluster: what it alone would take away is counted at the
-    /// start, since it does not change after that.
+    /// start, for it does not change after that.
     fn hold_removals(&mut self, all: &[Arc<str>]) {
         let taken = |namespace: &&Arc<str>| {
             matches!(
@@ -191,7 +224,7 @@ impl Controller {
 
     /// Plans, and puts the namespace where the plan says.
     fn look(&mut self, namespace: &Arc<str>) {
-        if self.queue.is_running(namespace) {
+        if !self.leads || self.queue.is_running(namespace) {
             return;
         }
         let Some(plan) = self.plan(namespace) else { return self.queue.schedule(namespace, None) };

@@ -110,6 +110,9 @@ impl Controller {
                 // Gone, going, or opted in again: the watches tell.
                 self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
             }
+            Err(WriteError::NotLeading) => {
+                self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
+            }
             Err(error) => {
                 let retry_at = tries.map(|tries| tries.failed(namespace, now));
                 let uid = self.uid(namespace);
@@ -132,6 +135,9 @@ impl Controller {
 
     fn failed(&mut self, namespace: &Arc<str>, name: &str, operation: &str, error: &WriteError) {
         let now = self.now();
+        if *error == WriteError::NotLeading {
+            return self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
+        }
         let uid = self.uid(namespace);
         if matches!(error, WriteError::Immutable(_)) {
             self.parts.index.set_immutable(namespace, name);
@@ -151,7 +157,9 @@ impl Controller {
         if let Ok(token) = &result {
             self.parts.metrics.token(&key, token.expires_at().as_second());
         }
-        self.parts.reporter.minted(&key, &result, skew);
+        if self.leads {
+            self.parts.reporter.minted(&key, &result, skew);
+        }
         for namespace in waiters {
             self.look(&namespace);
         }

@@ -142,6 +142,16 @@ impl Queue {
             .fold(longest, Duration::min)
     }
 
+    /// Forgets all that waits; what is running is still waited for.
+    pub fn clear(&mut self) {
+        self.lanes.iter_mut().for_each(VecDeque::clear);
+        self.delayed.clear();
+        self.items.retain(|_, item| item.running);
+        for item in self.items.values_mut() {
+            (item.lane, item.wake) = (None, None);
+        }
+    }
+
     /// How many wait for their turn.
     pub fn waiting(&self) -> usize {
         self.items.values().filter(|item| item.lane.is_some()).count()
@@ -200,6 +210,22 @@ mod tests {
         assert_eq!(queue.due(at(7)), std::slice::from_ref(&a));
         queue.schedule(&a, None);
         assert!(queue.items.is_empty(), "what nobody waits for is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_can_be_forgotten_and_what_runs_cannot() {
+        let mut queue = Queue::new(10);
+        let [a, b, c]: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
+        queue.push(&a, Lane::New);
+        queue.schedule(&b, Some(at(5)));
+        queue.begin(&c);
+        queue.schedule(&c, Some(at(6)));
+        queue.clear();
+        assert_eq!((queue.waiting(), queue.pop(Instant::now())), (0, None));
+        assert_eq!(queue.due(at(9)), Vec::<Arc<str>>::new());
+        assert!(queue.is_running(&c));
+        queue.end(&c);
+        assert!(queue.items.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -126,7 +126,7 @@ impl Reporter {
     ) {
         let (reason, hint) = match error {
             // Watches lag behind writes; the next look at it tells.
-            WriteError::Stale(_) | WriteError::NamespaceGone => {
+            WriteError::Stale(_) | WriteError::NamespaceGone | WriteError::NotLeading => {
                 debug!(%namespace, secret = name, reason = %error, "{operation} of the secret was overtaken");
                 return;
             }
@@ -138,9 +138,10 @@ impl Reporter {
                 Reason::WriteFailed,
                 "; the controller's ClusterRole must name the secret, and admission must let it",
             ),
-            WriteError::Immutable(_) | WriteError::Refused(_) | WriteError::Unavailable(_) => {
-                (Reason::WriteFailed, "")
-            }
+            WriteError::Immutable(_)
+            | WriteError::Refused(_)
+            | WriteError::Unavailable(_)
+            | WriteError::NotLeading => (Reason::WriteFailed, ""),
         };
         self.troubled.insert(namespace.clone());
         let next = retry_at.map(|at| format!("; next try at {}", whole_seconds(at))).unwrap_or_default();

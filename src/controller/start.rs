@@ -33,7 +33,7 @@ struct Gathered {
 impl Controller {
     /// Starts what may be started.
     pub(super) fn start(&mut self) {
-        while self.synced && self.acts.len() < CONCURRENT_WRITES {
+        while self.synced && self.leads && self.acts.len() < CONCURRENT_WRITES {
             let Some(namespace) = self.queue.pop(Instant::now()) else { return };
             // The facts may be others by now.
             match self.plan(&namespace).map(|plan| plan.step) {

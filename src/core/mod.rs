@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod facts;
 pub mod grants;
 pub mod identity;
+pub mod lease;
 pub mod pattern;
 pub mod plan;
 pub mod policy;

@@ -27,14 +27,20 @@ const CONNECTIONS: usize = 64;
 pub struct Health(Arc<State>);
 
 struct State {
-    ready: AtomicBool,
+    listed: AtomicBool,
+    /// A Lease that nobody can reach would leave everything undone behind a green probe.
+    elects: AtomicBool,
     /// None before the loop began: waiting for an API server is no reason to be restarted.
     beat: Mutex<Option<Instant>>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(State { ready: AtomicBool::new(false), beat: Mutex::new(None) }))
+        Self(Arc::new(State {
+            listed: AtomicBool::new(false),
+            elects: AtomicBool::new(false),
+            beat: Mutex::new(None),
+        }))
     }
 }
 
@@ -46,7 +52,12 @@ impl Health {
 
     /// The first lists are there.
     pub fn ready(&self) {
-        self.0.ready.store(true, Ordering::Relaxed);
+        self.0.listed.store(true, Ordering::Relaxed);
+    }
+
+    /// The Lease was reached, or there is none to reach.
+    pub fn elects(&self) {
+        self.0.elects.store(true, Ordering::Relaxed);
     }
 
     fn beat_at(&self, time: Instant) {
@@ -59,7 +70,7 @@ impl Health {
     }
 
     fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Relaxed)
+        self.0.listed.load(Ordering::Relaxed) && self.0.elects.load(Ordering::Relaxed)
     }
 }
 
@@ -108,7 +119,7 @@ fn answer(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Re
         "/livez" => reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "the controller's loop is stuck".into()),
         "/readyz" if health.is_ready() => reply(StatusCode::OK, PLAIN, "ok".into()),
         "/readyz" => {
-            let waiting = "the first lists of namespaces and secrets are not there yet; the log says why";
+            let waiting = "the first lists of namespaces and secrets, or the Lease, are not there yet; the log says why";
             reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, waiting.into())
         }
         "/metrics" => match metrics.encode() {

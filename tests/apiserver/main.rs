@@ -7,6 +7,7 @@ mod aws_faults;
 mod bad_input;
 mod creates;
 mod credential_sources;
+mod leader;
 mod outage;
 mod process;
 mod refreshes;

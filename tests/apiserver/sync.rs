@@ -9,7 +9,7 @@ use testing::process::Process;
 
 use crate::world::{HOST, NAME, REGISTRIES, World, assert_untouched, auths};
 
-async fn sync(world: &World, args: &[&str]) -> (Option<i32>, String) {
+pub async fn sync(world: &World, args: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().expect("a temporary folder");
     let all: Vec<_> = ["sync", "--log-level", "trace"].iter().chain(args).copied().collect();
     let mut process = Process::spawn("sync", &world.command(&all), folder.path());

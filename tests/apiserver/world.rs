@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -99,6 +100,19 @@ impl World {
         self.controller = Some(Process::spawn(&name, &command, self.folder.path()));
     }
 
+    /// Starts one more controller, that stands for the Lease of the instance.
+    pub fn spawn_candidate(&mut self, name: &str) -> Candidate {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a free port").port();
+        let listen = format!("127.0.0.1:{port}");
+        let args = ["controller", "--listen", &listen, "--log-level", "debug", "--leader-election"];
+        let mut command = self.command(&args);
+        command.env("POD_NAME", name);
+        self.starts += 1;
+        let process = Process::spawn(&format!("{name}-{}", self.starts), &command, self.folder.path());
+        Candidate { process, port, name: name.to_owned() }
+    }
+
     /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations.
     pub async fn run_into_two_hundred_creations(&mut self) {
         for n in 0..200 {
@@ -134,16 +148,7 @@ impl World {
 
     /// Status and body of one of the controller's own pages.
     pub async fn probe(&self, path: &str) -> (u16, String) {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else {
-            return (0, String::new());
-        };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("a request is sent");
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).await.expect("a reply");
-        let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        let body = reply.split_once("\r\n\r\n").expect("a body").1;
-        (status, body.to_owned())
+        probe(self.port, path).await
     }
 
     /// Creates or changes a namespace's annotations; `None` removes one.
@@ -254,21 +259,45 @@ impl World {
         self.wait_for(what, async |world: &Self| look(world).await.then_some(())).await;
     }
 
+    /// Ends controllers with SIGTERM, after which nobody holds the Lease, and searches what they said.
+    pub async fn finish_candidates(self, candidates: impl IntoIterator<Item = Candidate>) {
+        let mut metrics = String::new();
+        for mut candidate in candidates {
+            metrics.push_str(&candidate.probe("/metrics").await.1);
+            candidate.process.terminate();
+            let code = candidate.process.wait(Duration::from_secs(10)).await;
+            assert_eq!(code, Some(0), "exit code after SIGTERM; {}", candidate.process.log_tail());
+        }
+        assert!(metrics.contains("ecr_pull_secrets_build_info"), "the metrics were searched too");
+        let leases: Api<Lease> = Api::namespaced(self.admin.clone(), ACCOUNT);
+        let lease = leases.get(ACCOUNT).await.expect("the Lease stays");
+        assert_eq!(
+            lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default(),
+            "",
+            "it is given back"
+        );
+        self.search(metrics).await;
+    }
+
     /// Searches all that the controller said, at trace level, for every token and key that there was; then stops it.
     pub async fn finish(mut self) {
-        let mut said = self.probe("/metrics").await.1;
+        let said = self.probe("/metrics").await.1;
+        assert!(said.contains("ecr_pull_secrets_build_info"), "the metrics were searched too");
+        if self.controller.is_some() {
+            self.stop_controller().await;
+        }
+        self.search(said).await;
+    }
+
+    async fn search(&self, mut said: String) {
         let all: Api<Event> = Api::all(self.admin.clone());
         for event in all.list(&ListParams::default()).await.expect("the admin lists events") {
             said.push_str(&serde_json::to_string(&event).expect("an Event serialises"));
-        }
-        if self.controller.is_some() {
-            self.stop_controller().await;
         }
         for file in std::fs::read_dir(self.folder.path()).expect("the folder of logs") {
             let file = std::fs::read(file.expect("a file").path()).expect("a log");
             said.push_str(&String::from_utf8_lossy(&file));
         }
-        assert!(said.contains("ecr_pull_secrets_build_info"), "the metrics were searched too");
         self.assert_tells_nothing(&said);
     }
 
@@ -276,6 +305,43 @@ impl World {
     pub fn assert_tells_nothing(&self, said: &str) {
         let leak = leak(said, &self.aws.secrets());
         assert_eq!(leak, None, "a token or key is in the output, behind what is shown here");
+    }
+}
+
+/// Status and body of a controller's own page; status 0: nobody answers.
+async fn probe(port: u16, path: &str) -> (u16, String) {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return (0, String::new());
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return (0, String::new());
+    }
+    let mut reply = String::new();
+    if stream.read_to_string(&mut reply).await.is_err() {
+        return (0, String::new());
+    }
+    let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+    let body = reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    (status, body.unwrap_or_default())
+}
+
+/// A controller that stands for the Lease.
+pub struct Candidate {
+    pub process: Process,
+    pub name: String,
+    port: u16,
+}
+
+impl Candidate {
+    /// Status and body of one of its pages.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        probe(self.port, path).await
+    }
+
+    /// Whether it says that it writes.
+    pub async fn leads(&self) -> bool {
+        self.probe("/metrics").await.1.contains("ecr_pull_secrets_leader 1")
     }
 }
 

@@ -1,0 +1,233 @@
+//! Several controllers: one writes, and another one follows it at once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{Candidate, World};
+
+const OWN: &str = "ecr-pull-secrets";
+
+async fn lease(world: &World) -> Option<Lease> {
+    let api: Api<Lease> = Api::namespaced(world.admin.clone(), OWN);
+    api.get_opt(OWN).await.expect("the admin reads leases")
+}
+
+async fn holder(world: &World) -> Option<String> {
+    lease(world).await?.spec?.holder_identity.filter(|holder| !holder.is_empty())
+}
+
+async fn ready(world: &World, candidate: &Candidate) {
+    let ready = async |_: &World| candidate.probe("/readyz").await.0 == 200;
+    world.wait_until(&format!("{} is ready", candidate.name), ready).await;
+}
+
+async fn leads(world: &World, candidate: &Candidate) {
+    world.wait_until(&format!("{} leads", candidate.name), async |_: &World| candidate.leads().await).await;
+}
+
+/// Two that are ready, of which the first leads.
+async fn two(world: &mut World) -> (Candidate, Candidate) {
+    let first = world.spawn_candidate("first");
+    leads(world, &first).await;
+    let second = world.spawn_candidate("second");
+    ready(world, &first).await;
+    ready(world, &second).await;
+    assert!(!second.leads().await, "one is enough");
+    (first, second)
+}
+
+/// Who wrote Secrets, in the order of the answers, and how often in a row.
+fn writers(world: &World) -> Vec<(String, usize)> {
+    let mut writes = world.requests("patch");
+    writes.retain(|entry| entry.code < 300);
+    writes.sort_by_key(|entry| entry.stage_timestamp);
+    let mut blocks: Vec<(String, usize)> = vec![];
+    for write in writes {
+        match blocks.last_mut() {
+            Some((agent, count)) if *agent == write.user_agent => *count += 1,
+            _ => blocks.push((write.user_agent, 1)),
+        }
+    }
+    blocks
+}
+
+/// Nobody wrote again once another one had.
+fn assert_one_writer_at_a_time(world: &World, least: usize) {
+    let blocks = writers(world);
+    let mut agents: Vec<_> = blocks.iter().map(|(agent, _)| agent.as_str()).collect();
+    agents.sort_unstable();
+    agents.dedup();
+    assert_eq!(agents.len(), blocks.len(), "two wrote in turns: {blocks:?}");
+    assert!(agents.len() >= least, "the writers are told apart: {blocks:?}");
+}
+
+/// How long it takes until a namespace that opts in at once has its Secret, twenty times.
+async fn twenty_failovers(end: impl Fn(&mut Candidate), limit: Duration) {
+    let mut world = World::start().await;
+    let (mut leader, mut standby) = two(&mut world).await;
+    let mut took = vec![];
+    for n in 0..20 {
+        let before = format!("before-{n}");
+        world.opt_in(&before).await;
+        end(&mut leader);
+        let start = Instant::now();
+        let namespace = format!("after-{n}");
+        world.opt_in(&namespace).await;
+        world.wait_for_secret(&namespace).await;
+        took.push(start.elapsed());
+        world.wait_for_secret(&before).await;
+        leader.process.wait(Duration::from_secs(10)).await.expect("the old leader is gone");
+        leader = std::mem::replace(&mut standby, world.spawn_candidate(&format!("standby-{n}")));
+        assert!(leader.leads().await);
+        ready(&world, &standby).await;
+    }
+    took.sort();
+    println!("failover, 20 times: shortest {:?}, median {:?}, longest {:?}", took[0], took[10], took[19]);
+    assert_one_writer_at_a_time(&world, 20);
+    assert!(took[19] < limit, "{took:?}");
+    world.finish_candidates([leader, standby]).await;
+}
+
+#[tokio::test]
+async fn within_five_seconds_of_a_crash_another_one_writes_twenty_times() {
+    if !testing::real_cluster() {
+        return;
+    }
+    twenty_failovers(|leader| leader.process.kill9(), Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn at_once_after_a_clean_end_another_one_writes_twenty_times() {
+    if !testing::real_cluster() {
+        return;
+    }
+    twenty_failovers(|leader| leader.process.terminate(), Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_was_frozen_writes_nothing_when_it_wakes() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    let (mut first, second) = two(&mut world).await;
+    for n in 0..20 {
+        world.opt_in(&format!("team-{n}")).await;
+    }
+    world.wait_for_secret("team-19").await;
+    for n in 20..60 {
+        world.opt_in(&format!("team-{n}")).await;
+        if n == 40 {
+            first.process.signal("STOP");
+        }
+    }
+    world.wait_for_secret("team-59").await;
+    assert!(second.leads().await);
+    first.process.signal("CONT");
+    world.opt_in("later").await;
+    world.wait_for_secret("later").await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(!first.leads().await && second.leads().await);
+    assert_eq!(world.all_secrets().await.len(), 61);
+    assert_one_writer_at_a_time(&world, 2);
+    world.finish_candidates([first, second]).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_cannot_renew_stops_before_the_lease_can_be_taken_and_leads_again() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    let first = world.spawn_candidate("first");
+    leads(&world, &first).await;
+    world.opt_in("team-a").await;
+    world.wait_for_secret("team-a").await;
+    world.cluster.stop_apiserver().await;
+    let renewed = lease_time(&first).await;
+    let stopped = async |_: &World| !first.leads().await;
+    world.wait_until("it stops", stopped).await;
+    assert!(renewed.elapsed() < Duration::from_secs(4), "{:?}", renewed.elapsed());
+    assert_eq!(first.probe("/livez").await.0, 200, "it stands by, and does not end");
+    world.cluster.start_apiserver().await;
+    leads(&world, &first).await;
+    world.opt_in("team-b").await;
+    world.wait_for_secret("team-b").await;
+    world.finish_candidates([first]).await;
+}
+
+/// The API server is gone by now, so the last renewal was before.
+async fn lease_time(candidate: &Candidate) -> Instant {
+    assert!(candidate.leads().await, "for a moment it still may");
+    Instant::now()
+}
+
+#[tokio::test]
+async fn without_rights_on_the_lease_it_is_not_ready_and_says_what_is_missing() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    let roles: Api<k8s_openapi::api::rbac::v1::RoleBinding> = Api::namespaced(world.admin.clone(), OWN);
+    roles.delete(OWN, &kube::api::DeleteParams::default()).await.expect("the role is taken away");
+    let first = world.spawn_candidate("first");
+    let said = async |_: &World| first.process.log().contains("allow get, create and update on leases");
+    world.wait_until("a word in the log", said).await;
+    assert_eq!(first.probe("/readyz").await.0, 503);
+    assert!(!first.leads().await);
+    world.cluster.apply(crate::world::RBAC).await;
+    leads(&world, &first).await;
+    ready(&world, &first).await;
+    world.finish_candidates([first]).await;
+}
+
+#[tokio::test]
+async fn its_credential_writes_no_lease_of_another_name_and_creates_its_own_by_name_only() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let world = World::start().await;
+    let kubeconfig = world.cluster.kubeconfig_for(OWN, OWN).await;
+    let client = world.cluster.client_for(&kubeconfig).await;
+    let put = async |namespace: &str, name: &str| {
+        let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+        let lease = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a Lease");
+        match api.replace(name, &PostParams::default(), &lease).await {
+            Ok(_) => 200,
+            Err(kube::Error::Api(status)) => status.code,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(put(OWN, "another").await, 403);
+    assert_eq!(put("default", OWN).await, 403);
+    assert_eq!(put(OWN, OWN).await, 200, "a PUT creates it");
+    assert!(lease(&world).await.is_some());
+    assert_eq!(put(OWN, OWN).await, 422, "and never writes over it without its version");
+}
+
+#[tokio::test]
+async fn sync_refuses_while_a_controller_leads_unless_it_is_forced() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let mut world = World::start().await;
+    let (mut first, second) = two(&mut world).await;
+    let (code, said) = crate::sync::sync(&world, &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a controller of this instance is running") && said.contains("--force"), "{said}");
+    let (code, said) = crate::sync::sync(&world, &["--force"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    drop(second);
+    first.process.kill9();
+    assert!(holder(&world).await.is_some(), "nobody gave it back");
+    let start = Timestamp::now();
+    let (code, said) = crate::sync::sync(&world, &[]).await;
+    assert_eq!(code, Some(0), "one that does not renew is gone: {said}");
+    assert!(Timestamp::now().duration_since(start).as_secs() >= 3, "which takes a moment to tell");
+}
