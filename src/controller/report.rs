@@ -138,10 +138,9 @@ impl Reporter {
                 Reason::WriteFailed,
                 "; the controller's ClusterRole must name the secret, and admission must let it",
             ),
-            WriteError::Immutable(_)
-            | WriteError::Refused(_)
-            | WriteError::Unavailable(_)
-            | WriteError::NotLeading => (Reason::WriteFailed, ""),
+            WriteError::Immutable(_) | WriteError::Refused(_) | WriteError::Unavailable(_) => {
+                (Reason::WriteFailed, "")
+            }
         };
         self.troubled.insert(namespace.clone());
         let next = retry_at.map(|at| format!("; next try at {}", whole_seconds(at))).unwrap_or_default();

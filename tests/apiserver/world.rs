@@ -341,7 +341,7 @@ impl Candidate {
 
     /// Whether it says that it writes.
     pub async fn leads(&self) -> bool {
-        self.probe("/metrics").await.1.contains("ecr_pull_secrets_leader 1")
+        self.probe("/metrics").await.1.lines().any(|line| line == "ecr_pull_secrets_leader 1")
     }
 }
 
