@@ -31,7 +31,10 @@ pub fn namespace(meta: &ObjectMeta, settings: &Settings) -> Option<NamespaceReco
     if meta.deletion_timestamp.is_some() {
         return None;
     }
-    let reading = read(meta.annotations.as_ref()?, settings)?;
+    let none = BTreeMap::new();
+    let labels = meta.labels.as_ref().unwrap_or(&none);
+    let included = settings.opt_in.covers(meta.name.as_deref().unwrap_or_default(), labels);
+    let reading = read(meta.annotations.as_ref().unwrap_or(&none), included, settings)?;
     let uid = meta.uid.as_deref().unwrap_or_default().into();
     Some(NamespaceRecord { uid, reading: Arc::new(reading) })
 }
@@ -75,7 +78,7 @@ pub fn account(account: &ServiceAccount, settings: &Settings) -> Account {
     };
     Account {
         resource_version: version(meta),
-        references: settings.secret_names.iter().filter(referred).cloned().collect(),
+        references: settings.all_names().filter(referred).cloned().collect(),
         attached: recorded(attached.map(String::as_str), settings),
     }
 }

@@ -130,7 +130,7 @@ pub enum Sight<T> {
 
 /// All watches of a configuration.
 pub fn sources(settings: &Settings) -> Vec<Source> {
-    let secrets = settings.secret_names.iter().cloned().map(Source::Secrets);
+    let secrets = settings.all_names().cloned().map(Source::Secrets);
     let accounts = settings.grants.service_accounts.then_some(Source::Accounts);
     let statics: BTreeSet<_> = settings.statics.iter().map(|grant| grant.secret.clone()).collect();
     let statics = statics.into_iter().map(Source::Static);

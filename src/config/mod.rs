@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod identities;
+mod namespaces;
 mod statics;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::ecr::aws::Endpoints;
 
 pub use self::endpoints::EndpointConfig;
 pub use self::identities::IdentityConfig;
+pub use self::namespaces::{LabelSelector, NamespacesConfig, Operator, Requirement};
 pub use self::statics::StaticRegistryConfig;
 
 /// Configuration of ecr-pull-secrets. Every field may be left out.
@@ -32,6 +34,11 @@ pub struct Config {
     /// The only names that a secret can have; the first one is used where a namespace names none. RBAC has to
     /// name them too.
     pub secret_names: Vec<String>,
+    /// Names that secrets had before: no longer written, and removed once the namespace has its secret under another
+    /// name, or wants none. RBAC has to name them too.
+    pub retired_secret_names: Vec<String>,
+    /// Which namespaces opt in without an annotation.
+    pub namespaces: NamespacesConfig,
     /// What a namespace gets that asks for `default`, and by which identity.
     pub defaults: Defaults,
     /// Roles and their grants, in the order of choice.
@@ -97,6 +104,8 @@ impl Default for Config {
         Self {
             instance: "ecr-pull-secrets".into(),
             secret_names: vec!["ecr-pull".into()],
+            retired_secret_names: vec![],
+            namespaces: NamespacesConfig::default(),
             defaults: Defaults::default(),
             identities: vec![],
             endpoints: vec![],
@@ -181,6 +190,8 @@ impl Config {
         Ok(Settings {
             instance: self.instance.clone(),
             secret_names: self.secret_names.iter().map(|name| name.as_str().into()).collect(),
+            retired_names: self.retired_secret_names.iter().map(|name| name.as_str().into()).collect(),
+            opt_in: namespaces::check(&self.namespaces)?,
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {
                 identities: self.identities()?,
@@ -213,17 +224,23 @@ impl Config {
         if self.secret_names.is_empty() {
             return Err(invalid("secretNames", "empty: name at least one"));
         }
-        for (place, name) in self.secret_names.iter().enumerate() {
-            let field = format!("secretNames[{place}]");
+        let wanted = self.secret_names.iter().enumerate().map(|(place, _)| format!("secretNames[{place}]"));
+        let retired = self.retired_secret_names.iter().enumerate();
+        let fields = wanted.chain(retired.map(|(place, _)| format!("retiredSecretNames[{place}]")));
+        for (place, (name, field)) in self.all_names().zip(fields).enumerate() {
             if name.len() > 253 || !is_name(name) {
                 let problem = format!("{}: expected a name of a Secret: a-z, 0-9, - and .", quote(name));
                 return Err(invalid(field, problem));
             }
-            if self.secret_names[..place].contains(name) {
-                return Err(invalid(field, format!("{} stands there twice", quote(name))));
+            if self.all_names().take(place).any(|before| before == name) {
+                return Err(invalid(field, format!("{} stands there twice, or in both lists", quote(name))));
             }
         }
         Ok(())
+    }
+
+    fn all_names(&self) -> impl Iterator<Item = &String> {
+        self.secret_names.iter().chain(&self.retired_secret_names)
     }
 
     fn check_refresh(&self) -> Result<(), ConfigError> {

@@ -35,9 +35,14 @@ pub(super) fn check(config: &Config) -> Result<Vec<StaticGrant>, ConfigError> {
 
 fn grant(config: &Config, place: usize, entry: &StaticRegistryConfig) -> Result<StaticGrant, ConfigError> {
     let field = |name: &str| format!("staticRegistries[{place}].{name}");
-    if entry.secret.len() > 253 || !is_name(&entry.secret) || config.secret_names.contains(&entry.secret) {
-        let problem =
-            format!("{}: expected the name of a Secret that is none of secretNames", quote(&entry.secret));
+    if entry.secret.len() > 253
+        || !is_name(&entry.secret)
+        || config.all_names().any(|name| *name == entry.secret)
+    {
+        let problem = format!(
+            "{}: expected the name of a Secret that is none of secretNames and retiredSecretNames",
+            quote(&entry.secret)
+        );
         return Err(invalid(field("secret"), problem));
     }
     if entry.registries.is_empty() {

@@ -31,6 +31,26 @@ fn a_bad_field_is_named_with_its_value() {
         ("secretNames: []", "secretNames: empty"),
         ("secretNames: [a, -b]", "secretNames[1]: \"-b\""),
         ("secretNames: [a, a]", "secretNames[1]: \"a\" stands there twice"),
+        (
+            "secretNames: [a]\nretiredSecretNames: [b, a]",
+            "retiredSecretNames[1]: \"a\" stands there twice, or in both",
+        ),
+        ("retiredSecretNames: [A]", "retiredSecretNames[0]: \"A\": expected a name"),
+        ("namespaces: {include: ['a*b']}", "namespaces.include[0]: \"a*b\": expected"),
+        ("namespaces: {exclude: ['']}", "namespaces.exclude[0]"),
+        (
+            "namespaces: {selector: {matchLabels: {'-a': b}}}",
+            "namespaces.selector.matchLabels: \"-a\": expected",
+        ),
+        (
+            "namespaces: {selector: {matchExpressions: [{key: a, operator: In}]}}",
+            "matchExpressions[0].values: empty",
+        ),
+        (
+            "namespaces: {selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
+            "matchExpressions[0].values: not empty",
+        ),
+        ("namespaces: {selector: {team: a}}", "team"),
         ("refresh: {at: 0.95}", "refresh.at: 0.95: expected 0.1 to 0.8"),
         ("refresh: {at: .nan}", "refresh.at"),
         ("refresh: {jitter: 1}", "refresh.jitter: 1"),
@@ -259,6 +279,7 @@ fn a_bound_that_is_none_for_a_long_namespace_is_refused_at_the_start() {
             role: vec![],
             secret_name: "ecr-pull".into(),
             service_accounts: vec![],
+            by_default: false,
         };
         let answer = settings.grants.assign(&longest, &request);
         let served =

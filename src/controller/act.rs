@@ -241,7 +241,14 @@ mod tests {
 
     fn request(registries: &[Target]) -> Request {
         let (registries, secret_name) = (registries.to_vec(), "ecr-pull".into());
-        Request { registries, repositories: vec![], role: vec![], secret_name, service_accounts: vec![] }
+        Request {
+            registries,
+            repositories: vec![],
+            role: vec![],
+            secret_name,
+            service_accounts: vec![],
+            by_default: false,
+        }
     }
 
     #[test]

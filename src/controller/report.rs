@@ -77,7 +77,7 @@ impl Reporter {
     /// A Secret is no longer granted, and stays until that is confirmed.
     pub fn held(&mut self, namespace: &Arc<str>, uid: &str, name: &str) {
         let message = format!(
-            "secret {name:?} is no longer granted by the controller's configuration; it is neither deleted nor refreshed \
+            "secret {name:?} is no longer granted or included by the controller's configuration; it is neither deleted nor refreshed \
              until an administrator confirms that with --confirm-removals"
         );
         self.trouble(namespace, uid, Reason::IdentityNotGranted, message, "held");
@@ -200,7 +200,9 @@ impl Reporter {
         let why = match cause {
             DeleteCause::OptedOut => "the namespace no longer asks for it",
             DeleteCause::Renamed => "the namespace asks for another name",
-            DeleteCause::NotGranted => "the configuration no longer grants it",
+            DeleteCause::NotGranted => {
+                "the configuration no longer grants it or no longer includes the namespace"
+            }
             DeleteCause::Immutable => "it is immutable and about to expire; it is made anew",
         };
         self.notice(namespace, uid, Reason::SecretDeleted, format!("secret {name:?} deleted: {why}"), name);

@@ -80,7 +80,7 @@ fn items(attached: Option<&str>) -> impl Iterator<Item = &str> {
 /// The annotation is anybody's who may edit service accounts: no other name than an allowed one is ever removed.
 fn own(record: &str, settings: &Settings) -> Option<Arc<str>> {
     let (instance, name) = record.split_once('/')?;
-    let allowed = settings.secret_names.iter().find(|allowed| ***allowed == *name)?;
+    let allowed = settings.all_names().find(|allowed| ***allowed == *name)?;
     (instance == settings.instance).then(|| allowed.clone())
 }
 

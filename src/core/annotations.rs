@@ -33,10 +33,12 @@ pub struct Reading {
     pub problems: Vec<Problem>,
 }
 
-/// Reads a namespace's annotations. `None`: it did not opt in.
-pub fn read(annotations: &BTreeMap<String, String>, settings: &Settings) -> Option<Reading> {
+/// Reads a namespace's annotations. `None`: it did not opt in. One that the configuration includes opts in for the
+/// default registries, unless it says otherwise itself.
+pub fn read(annotations: &BTreeMap<String, String>, included: bool, settings: &Settings) -> Option<Reading> {
     let get = |key: &str| annotations.get(&format!("{PREFIX}{key}")).map(String::as_str);
-    let registries = get(REGISTRIES)?;
+    let asked = get(REGISTRIES);
+    let registries = asked.or(included.then_some("default"))?;
     if registries.trim() == "none" {
         return Some(Reading { wish: Wish::OptedOut, problems: vec![] });
     }
@@ -49,6 +51,7 @@ pub fn read(annotations: &BTreeMap<String, String>, settings: &Settings) -> Opti
         repositories: sorted(read_list(REPOSITORIES, get(REPOSITORIES), &mut problems)),
         service_accounts: sorted(read_accounts(get(SERVICE_ACCOUNTS), &mut problems)),
         registries: registries.into_iter().collect(),
+        by_default: asked.is_none(),
     };
     let mut usable = problems.len() == others && !request.registries.is_empty();
     if usable && Applied::longest(&settings.instance, &request) > LONGEST_APPLIED {
@@ -201,6 +204,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::core::grants::Grants;
     use crate::core::identity::Identity;
+    use crate::core::opt_in::OptIn;
     use crate::core::registry::Region;
     use crate::core::token::RefreshPolicy;
     use proptest::prelude::*;
@@ -212,6 +216,8 @@ pub(crate) mod tests {
         Settings {
             instance: "test".into(),
             secret_names: vec!["ecr-pull".into(), "other".into()],
+            retired_names: vec!["old".into()],
+            opt_in: OptIn::default(),
             default_registries: vec![],
             region: Some(region.clone()),
             grants: Grants {
@@ -227,7 +233,7 @@ pub(crate) mod tests {
 
     fn reading(pairs: &[(&str, &str)]) -> Reading {
         let annotations = pairs.iter().map(|(k, v)| (format!("{PREFIX}{k}"), (*v).to_owned())).collect();
-        read(&annotations, &settings()).expect("opted in")
+        read(&annotations, false, &settings()).expect("opted in")
     }
 
     fn hosts(reading: &Reading) -> Vec<String> {
@@ -236,8 +242,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn one_that_the_configuration_includes_gets_the_default_unless_it_says_otherwise() {
+        let key = |key: &str| format!("{PREFIX}{key}");
+        let wants = |pairs: &[(&str, &str)]| {
+            let annotations = pairs.iter().map(|(k, v)| (key(k), (*v).to_owned())).collect();
+            read(&annotations, true, &settings()).expect("opted in").wish
+        };
+        let Wish::Wants(request) = wants(&[("secret-name", "other")]) else { panic!("it is included") };
+        assert_eq!((&*request.registries, &*request.secret_name), (&[Target::Own][..], "other"));
+        assert!(request.by_default);
+        let Wish::Wants(asked) = wants(&[("registries", HOST)]) else { panic!("it asks") };
+        assert_eq!((asked.registries[0].to_string(), asked.by_default), (HOST.to_owned(), false));
+        assert_eq!(wants(&[("registries", " none ")]), Wish::OptedOut);
+        assert_eq!(wants(&[("registries", "")]), Wish::Unusable, "empty is an error and no default");
+    }
+
+    #[test]
     fn without_the_annotation_nobody_opted_in() {
-        assert_eq!(read(&BTreeMap::new(), &settings()), None);
+        assert_eq!(read(&BTreeMap::new(), false, &settings()), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod facts;
 pub mod grants;
 pub mod identity;
 pub mod lease;
+pub mod opt_in;
 pub mod pattern;
 pub mod plan;
 pub mod policy;

@@ -29,6 +29,11 @@ impl Pattern {
         Self { literal: "".into(), open: true }
     }
 
+    /// What it stands for begins with this, or is this.
+    pub fn literal(&self) -> &str {
+        &self.literal
+    }
+
     /// Whether it stands for `name`.
     pub fn matches(&self, name: &str) -> bool {
         if self.open { name.starts_with(&*self.literal) } else { *name == *self.literal }

@@ -116,7 +116,13 @@ pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Timestamp) -> Plan {
 
 /// Which request is in force: the one asked for, or, when that cannot be used, the one applied before.
 fn effective(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) -> Effective {
-    let Some(reading) = facts.reading else { return Effective::Remove(DeleteCause::OptedOut) };
+    let Some(reading) = facts.reading else {
+        // What nobody but the configuration asked for, nobody but the configuration takes away.
+        let by_default = |o: &Observed| o.applied.as_ref().is_some_and(|applied| applied.request.by_default);
+        let configured = ours(facts).any(|(_, observed)| by_default(observed));
+        let cause = if configured { DeleteCause::NotGranted } else { DeleteCause::OptedOut };
+        return Effective::Remove(cause);
+    };
     reports.extend(reading.problems.iter().cloned().map(Report::Problem));
     match &reading.wish {
         Wish::OptedOut => return Effective::Remove(DeleteCause::OptedOut),
@@ -133,10 +139,15 @@ fn effective(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) 
         },
         Wish::Unusable => {}
     }
-    let applied = ours(facts).find_map(|(name, observed)| Some((name, observed.applied.as_ref()?)));
-    let Some((name, applied)) = applied else { return Effective::Nothing };
+    let applied = |retired: bool| {
+        ours(facts)
+            .filter(|(name, _)| settings.retired_names.contains(name) == retired)
+            .find_map(|(name, observed)| Some((name, observed.applied.as_ref()?)))
+    };
+    let Some((name, applied)) = applied(false).or_else(|| applied(true)) else { return Effective::Nothing };
     let mut request = applied.request.clone();
-    request.secret_name = name.to_string();
+    let retired = settings.retired_names.contains(name);
+    request.secret_name = if retired { &settings.secret_names[0] } else { name }.to_string();
     if !settings.grants.service_accounts {
         // An option that was turned off takes nothing away: there is no right to do so any more.
         request.service_accounts.clear();

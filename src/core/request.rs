@@ -91,6 +91,9 @@ pub struct Request {
     /// Service accounts that get the Secret as a pull secret; empty: none.
     #[serde(default)]
     pub service_accounts: Vec<String>,
+    /// Nobody asked for it by an annotation: the configuration does for every namespace that it includes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_default: bool,
 }
 
 /// An entry of a Secret as it was written.
@@ -209,6 +212,7 @@ mod tests {
             role: vec!["b".into(), "a".into()],
             secret_name: "ecr-pull".into(),
             service_accounts: vec![],
+            by_default: false,
         }
     }
 

@@ -112,7 +112,14 @@ impl World {
 fn request(hosts: &[&str]) -> Request {
     let registries = hosts.iter().map(|host| (*host).to_owned().try_into().expect("a target")).collect();
     let secret_name = "ecr-pull".into();
-    Request { registries, repositories: vec![], role: vec![], secret_name, service_accounts: vec![] }
+    Request {
+        registries,
+        repositories: vec![],
+        role: vec![],
+        secret_name,
+        service_accounts: vec![],
+        by_default: false,
+    }
 }
 
 fn keys(hosts: &[&str]) -> Vec<TokenKey> {

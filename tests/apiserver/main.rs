@@ -8,6 +8,7 @@ mod bad_input;
 mod creates;
 mod credential_sources;
 mod leader;
+mod opt_in;
 mod outage;
 mod process;
 mod refreshes;

@@ -47,7 +47,7 @@ fn settings(default_identity: &str) -> Settings {
 /// What is served, as `ENDPOINT[ dual-stack] IDENTITY` in the order of the hosts, and what is said.
 fn answer(value: &str, settings: &Settings) -> (String, Vec<Problem>) {
     let annotations = BTreeMap::from([(format!("{PREFIX}registries"), value.to_owned())]);
-    let reading = annotations::read(&annotations, settings).expect("opted in");
+    let reading = annotations::read(&annotations, false, settings).expect("opted in");
     let mut problems = reading.problems;
     let request = match reading.wish {
         Wish::Wants(request) => request,

@@ -43,7 +43,14 @@ fn request(hosts: &[&str]) -> Request {
     let mut registries: Vec<_> = hosts.iter().map(|host| target(host)).collect();
     registries.sort();
     let secret_name = "ecr-pull".into();
-    Request { registries, repositories: vec![], role: vec![], secret_name, service_accounts: vec![] }
+    Request {
+        registries,
+        repositories: vec![],
+        role: vec![],
+        secret_name,
+        service_accounts: vec![],
+        by_default: false,
+    }
 }
 
 fn named(name: &str) -> Request {

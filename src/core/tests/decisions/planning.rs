@@ -75,6 +75,36 @@ fn a_renamed_secret_is_written_first_and_the_old_one_goes_once_it_stands_intact(
 }
 
 #[test]
+fn a_retired_name_is_never_written_and_goes_once_another_one_stands() {
+    let history = History::default();
+    let old = || vec![("old".into(), ours(&named("old")))];
+    let unusable = Reading { wish: Wish::Unusable, problems: vec![] };
+    for reading in [wants(request(&[HOST])), unusable] {
+        let step = |secrets: Standing<'_>| decide(Some(&reading), secrets, &history, at(0)).step;
+        assert_eq!(
+            written(&step(&old())),
+            Some((WriteCause::Create, "ecr-pull")),
+            "what was applied stays in force"
+        );
+        let mut both = old();
+        both.insert(0, ("ecr-pull".into(), ours(&request(&[HOST]))));
+        assert_eq!(deleted(&step(&both)), Some((DeleteCause::Renamed, "old", "uid-1", 7)));
+    }
+    assert_eq!(
+        deleted(&decide(None, &old(), &history, at(0)).step),
+        Some((DeleteCause::OptedOut, "old", "uid-1", 7))
+    );
+}
+
+#[test]
+fn what_only_the_configuration_asked_for_is_taken_away_by_the_configuration() {
+    let by_default = Request { by_default: true, ..request(&[HOST]) };
+    let secrets = standing(&ours(&by_default));
+    let step = decide(None, &secrets, &History::default(), at(0)).step;
+    assert_eq!(deleted(&step).map(|(cause, ..)| cause), Some(DeleteCause::NotGranted));
+}
+
+#[test]
 fn a_fresh_intact_secret_is_left_until_it_is_due_also_after_a_restart() {
     let secret = ours(&request(&[HOST]));
     let running =

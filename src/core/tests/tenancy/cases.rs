@@ -20,7 +20,14 @@ pub(super) fn request(registries: &[&str]) -> Request {
         registries.iter().map(|text| (*text).to_owned().try_into().expect("a target")).collect();
     registries.sort();
     let secret_name = "ecr-pull".into();
-    Request { registries, repositories: vec![], role: vec![], secret_name, service_accounts: vec![] }
+    Request {
+        registries,
+        repositories: vec![],
+        role: vec![],
+        secret_name,
+        service_accounts: vec![],
+        by_default: false,
+    }
 }
 
 pub(super) fn wants(request: Request) -> Reading {

@@ -83,7 +83,7 @@ pub(super) fn read(wishes: &Wishes, settings: &Settings) -> Reading {
     let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
     let annotations: BTreeMap<_, _> =
         given.map(|(key, list)| (format!("{PREFIX}{key}"), list.join(", "))).collect();
-    annotations::read(&annotations, settings).expect("opted in")
+    annotations::read(&annotations, false, settings).expect("opted in")
 }
 
 pub(super) fn wanted(reading: &Reading) -> Option<&Request> {

@@ -1,0 +1,89 @@
+//! Which namespaces opt in without an annotation.
+
+use std::collections::BTreeMap;
+
+// Types and their meaning only: no client.
+use kube::core::{Selector, SelectorExt as _};
+
+use super::pattern::Pattern;
+
+/// Namespaces of Kubernetes itself are only included by a pattern that begins like this.
+const KUBERNETES: &str = "kube-";
+
+/// What `namespaces` of the configuration says. Empty: nobody opts in without an annotation.
+#[derive(Clone, Debug, Default)]
+pub struct OptIn {
+    /// Labels that include a namespace. An empty one includes none: everything is `include: ["*"]`.
+    pub selector: Selector,
+    /// Names that are included.
+    pub include: Vec<Pattern>,
+    /// Names that are not, whatever includes them.
+    pub exclude: Vec<Pattern>,
+}
+
+impl OptIn {
+    /// Whether a namespace without the annotation `registries` gets the default registries.
+    pub fn covers(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let matches = |pattern: &Pattern| pattern.matches(namespace);
+        if self.exclude.iter().any(matches) {
+            return false;
+        }
+        if namespace.starts_with(KUBERNETES) {
+            return self.include.iter().any(|p| p.literal().starts_with(KUBERNETES) && matches(p));
+        }
+        self.include.iter().any(matches) || (!self.selector.selects_all() && self.selector.matches(labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Expression;
+
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+    }
+
+    fn covers(include: &[&str], exclude: &[&str], namespace: &str) -> bool {
+        let selector = Expression::Equal("pull".into(), "yes".into()).into();
+        let opt_in = OptIn { selector, include: patterns(include), exclude: patterns(exclude) };
+        let labels =
+            if namespace.contains("labelled") { vec![("pull".to_owned(), "yes".to_owned())] } else { vec![] };
+        opt_in.covers(namespace, &labels.into_iter().collect())
+    }
+
+    #[test]
+    fn nothing_is_included_by_nothing() {
+        assert!(!OptIn::default().covers("team-a", &BTreeMap::new()));
+    }
+
+    #[test]
+    fn labels_or_names_include_and_names_exclude() {
+        for (include, exclude, namespace, expected) in [
+            (&[][..], &[][..], "labelled", true),
+            (&[], &[], "team-a", false),
+            (&["team-*"], &[], "team-a", true),
+            (&["team-*"], &[], "labelled", true),
+            (&["*"], &["team-*"], "team-a", false),
+            (&["*"], &["labelled"], "labelled", false),
+        ] {
+            assert_eq!(covers(include, exclude, namespace), expected, "{include:?} {exclude:?} {namespace}");
+        }
+    }
+
+    #[test]
+    fn the_namespaces_of_kubernetes_are_only_included_by_name() {
+        for (include, exclude, namespace, expected) in [
+            (&["*"][..], &[][..], "kube-system", false),
+            (&["kube*"], &[], "kube-system", false),
+            (&[], &[], "kube-labelled", false),
+            (&["kube-system"], &[], "kube-system", true),
+            (&["kube-*"], &["kube-public"], "kube-system", true),
+            (&["kube-*"], &["kube-public"], "kube-public", false),
+            (&["*"], &[], "kubeflow", true),
+        ] {
+            assert_eq!(covers(include, exclude, namespace), expected, "{include:?} {exclude:?} {namespace}");
+        }
+    }
+}
