@@ -52,6 +52,9 @@ pub enum Command {
     Controller(ControllerArgs),
     /// One pass over all namespaces, then exit: 0 if everything is as it should be, 1 with a list of what is not.
     Sync(SyncArgs),
+    /// Remove all that this instance made: its secrets, its references in service accounts, its Lease. Says what it would
+    /// do; --yes does it. Stop the controller first, which would make it all again.
+    Cleanup(CleanupArgs),
     /// Print the JSON schema of the configuration file.
     #[command(hide = true)]
     ConfigSchema,
@@ -122,6 +125,23 @@ pub struct SyncArgs {
     #[arg(long)]
     pub prune: bool,
     /// Write although a controller holds the Lease of this instance, or although nobody can tell.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Flags of `cleanup`.
+#[derive(Clone, Debug, Args)]
+pub struct CleanupArgs {
+    /// Which cluster, and how.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+    /// How long a controller that is about to end is waited for, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub wait: u64,
+    /// Do it although a controller holds the Lease of this instance, or although nobody can tell.
     #[arg(long)]
     pub force: bool,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -75,6 +75,20 @@ impl LeaseObject {
         }
         info!(holder, "the Lease was not renewed, so its holder is gone");
         Ok(None)
+    }
+
+    /// Deletes it, if nobody wrote it since `version`; whether there was one.
+    pub async fn delete(&self, version: &str) -> Result<bool, LeaseError> {
+        let only = Preconditions { resource_version: Some(version.to_owned()), uid: None };
+        let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+        let call = self.api.delete(&self.instance, &params);
+        bounded(async {
+            match call.await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+                other => other.map(|_| true),
+            }
+        })
+        .await
     }
 
     /// Writes it over just `version`. A PUT creates what is missing, so that no right to POST is needed, which could not
@@ -171,13 +185,13 @@ struct Elector {
 }
 
 impl Elector {
-    async fn run(mut self, mut stop: oneshot::Receiver<()>, answered: impl FnOnce() + Send + 'static) {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>, answered: impl FnOnce() + Send + 'static) {
         let mut answered = Some(answered);
         loop {
             let step = self.candidate.next(self.origin.elapsed());
             let done = tokio::select! {
                 biased;
-                _ = &mut stop => break,
+                _ = &mut stopped => break,
                 done = self.step(step) => done,
             };
             if done && let Some(answered) = answered.take() {

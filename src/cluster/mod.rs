@@ -4,6 +4,7 @@ pub mod client;
 pub mod events;
 pub mod index;
 mod interner;
+pub mod inventory;
 pub mod lead;
 pub mod lease;
 mod objects;

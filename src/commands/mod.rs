@@ -1,5 +1,6 @@
 //! One file a subcommand, and what they share: exit codes, signals, the start of everything.
 
+mod cleanup;
 mod controller;
 mod sync;
 
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Sync(args) => runtime.block_on(sync::run(args)),
+        Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
         Command::ConfigSchema => {
             println!("{}", config_schema());
             Ok(())
@@ -132,7 +134,7 @@ async fn start(
     let asked = || watches::streams_lists(&client);
     let streaming = watches::insist("the API server does not answer", asked).await;
     if let Writes::WhileNobodyElse = writes {
-        nobody_leads(&LeaseObject::new(client.clone(), &settings.instance)).await?;
+        leading(&LeaseObject::new(client.clone(), &settings.instance)).await?;
     }
     let sources = watches::sources(&settings);
     let (sender, changes) = mpsc::channel(256);
@@ -173,11 +175,11 @@ async fn start(
 }
 
 /// Refuses while a controller holds the Lease.
-async fn nobody_leads(lease: &LeaseObject) -> Result<(), CommandError> {
+async fn leading(lease: &LeaseObject) -> Result<(), CommandError> {
     match lease.live_holder().await {
         Ok(None) => Ok(()),
         Ok(Some(holder)) => Err(CommandError::Failed(format!(
-            "a controller of this instance is running ({}) and does this work; stop it, or use --force",
+            "a controller of this instance is running ({}): stop it, or use --force",
             quote(&holder)
         ))),
         Err(error) => Err(CommandError::Failed(format!(

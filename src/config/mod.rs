@@ -205,6 +205,12 @@ impl Config {
         })
     }
 
+    /// What removing takes: names and whether service accounts were written, without a region or a grant.
+    pub fn names(&self) -> Result<Settings, ConfigError> {
+        let defaults = Defaults { registries: vec![], ..self.defaults.clone() };
+        Self { defaults, identities: vec![], static_registries: vec![], ..self.clone() }.settings(None)
+    }
+
     fn identities(&self) -> Result<Vec<Identity>, ConfigError> {
         let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").map(PathBuf::from);
         identities::check(&self.identities, token_file.as_deref())

@@ -5,6 +5,7 @@
 
 mod aws_faults;
 mod bad_input;
+mod cleanup;
 mod creates;
 mod credential_sources;
 mod leader;
