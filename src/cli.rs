@@ -55,6 +55,8 @@ pub enum Command {
     /// Remove all that this instance made: its secrets, its references in service accounts, its Lease. Says what it would
     /// do; --yes does it. Stop the controller first, which would make it all again.
     Cleanup(CleanupArgs),
+    /// Ask a page of a controller, such as <http://127.0.0.1:8080/readyz>: 0 if it says 200. For images without a shell.
+    Probe(ProbeArgs),
     /// Print the JSON schema of the configuration file.
     #[command(hide = true)]
     ConfigSchema,
@@ -127,6 +129,17 @@ pub struct SyncArgs {
     /// Write although a controller holds the Lease of this instance, or although nobody can tell.
     #[arg(long)]
     pub force: bool,
+}
+
+/// Arguments of `probe`.
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    /// The page, by `http`.
+    #[arg(value_name = "URL")]
+    pub url: http::Uri,
+    /// How long to go on asking, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub wait: u64,
 }
 
 /// Flags of `cleanup`.

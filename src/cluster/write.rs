@@ -42,6 +42,9 @@ pub enum WriteError {
     /// RBAC or admission refused.
     #[error("{0}")]
     Forbidden(String),
+    /// A ValidatingAdmissionPolicy refused; its view of the namespace may lag behind ours.
+    #[error("{0}")]
+    Denied(String),
     /// Anything else that the API server refused.
     #[error("{0}")]
     Refused(String),
@@ -62,6 +65,7 @@ impl WriteError {
             Self::Immutable(_) => "immutable",
             Self::NamespaceGone => "namespace_gone",
             Self::Forbidden(_) => "forbidden",
+            Self::Denied(_) => "denied",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "unavailable",
             Self::NotLeading => "not_leading",
@@ -215,6 +219,7 @@ fn refused(status: &Status) -> WriteError {
         404 => WriteError::NamespaceGone,
         // Only the cause tells a terminating namespace from every other refusal.
         403 if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => WriteError::NamespaceGone,
+        403 if text.contains("ValidatingAdmissionPolicy") => WriteError::Denied(text),
         401 | 403 => WriteError::Forbidden(text),
         409 if causes.iter().any(|cause| cause.reason == "FieldManagerConflict") => {
             WriteError::Conflict(text)
@@ -274,6 +279,10 @@ mod tests {
             (status(409, &json!([]), "uid mismatch"), "stale"),
             (status(403, &going, "being terminated"), "namespace_gone"),
             (status(403, &json!([]), "no"), "forbidden"),
+            (
+                status(403, &json!([]), "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with"),
+                "denied",
+            ),
             (status(404, &json!([]), "namespaces \"a\" not found"), "namespace_gone"),
             (status(503, &json!([]), "later"), "unavailable"),
             (status(400, &json!([]), "what"), "refused"),

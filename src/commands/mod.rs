@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod controller;
+mod probe;
 mod sync;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Sync(args) => runtime.block_on(sync::run(args)),
         Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
+        Command::Probe(args) => runtime.block_on(probe::run(args)),
         Command::ConfigSchema => {
             println!("{}", config_schema());
             Ok(())

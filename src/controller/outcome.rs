@@ -143,6 +143,12 @@ impl Controller {
             self.parts.index.set_immutable(namespace, name);
             return self.look(namespace);
         }
+        let lagged = matches!(error, WriteError::Denied(_)) && self.parts.mode == Mode::Forever;
+        let again = self.parts.index.history(namespace).filter(|_| lagged).and_then(|h| h.tries.lagged(now));
+        if again.is_some() {
+            debug!(%namespace, reason = %error, "refused by admission, which may not know of the namespace's opt-in yet");
+            return self.queue.schedule(namespace, again);
+        }
         let retry_at =
             self.parts.index.history(namespace).map(|history| history.tries.failed(namespace, now));
         self.parts.reporter.write_failed(namespace, &uid, name, operation, error, retry_at);

@@ -134,7 +134,7 @@ impl Reporter {
                 Reason::SecretNotOwned,
                 "; delete it, or choose another name with ecr-pull-secrets.dev/secret-name",
             ),
-            WriteError::Forbidden(_) => (
+            WriteError::Forbidden(_) | WriteError::Denied(_) => (
                 Reason::WriteFailed,
                 "; the controller's ClusterRole must name the secret, and admission must let it",
             ),

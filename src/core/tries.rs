@@ -30,6 +30,16 @@ impl Tries {
         at
     }
 
+    /// Takes note of a refusal by somebody whose view may lag, and says when it is worth trying again, without a word to
+    /// anybody; `None`: that explains it no longer.
+    pub fn lagged(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let pause = SignedDuration::from_millis(100 << self.failures.min(3));
+        let at = now.checked_add(pause).ok().filter(|_| self.failures < 3)?;
+        self.failures += 1;
+        self.retry_at = Some(at);
+        Some(at)
+    }
+
     /// Forgets the failures: a try succeeded, or somebody may have mended what the last ones failed at.
     pub fn forgive(&mut self) {
         self.failures = 0;
@@ -66,6 +76,20 @@ impl Tries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_view_that_lags_explains_less_than_a_second() {
+        let mut tries = Tries::default();
+        let (start, mut now) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        while let Some(at) = tries.lagged(now) {
+            now = at;
+        }
+        assert_eq!(now.duration_since(start), SignedDuration::from_millis(700));
+        assert!(
+            tries.failed("a", now) > now + SignedDuration::from_secs(1),
+            "what comes then is a failure like any"
+        );
+    }
 
     #[test]
     fn what_is_undone_again_and_again_is_done_ever_more_slowly() {

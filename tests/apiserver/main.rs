@@ -3,8 +3,10 @@
 //! Every test has a control plane of its own, so that they run in any order and side by side, and every test ends
 //! with a search for tokens in all that the controller said: see [`world::World::finish`].
 
+mod admission;
 mod aws_faults;
 mod bad_input;
+mod chart;
 mod cleanup;
 mod creates;
 mod credential_sources;

@@ -27,7 +27,7 @@ pub mod registry;
 #[cfg(test)]
 mod sdk;
 mod server;
-mod tools;
+pub mod tools;
 
 use std::io::Write as _;
 

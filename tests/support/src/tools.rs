@@ -10,7 +10,7 @@ use std::sync::Mutex;
 ///
 /// The first build of the control plane takes minutes; its progress goes to the real stderr. Panics with
 /// the script's own sentence where it cannot build.
-pub(crate) async fn folder(name: &'static str) -> PathBuf {
+pub async fn folder(name: &'static str) -> PathBuf {
     tokio::task::spawn_blocking(move || build_once(name)).await.unwrap_or_else(|error| {
         match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -1,6 +1,6 @@
 //! Server-side apply of YAML.
 
-use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams, ValidationDirective};
 use kube::discovery::{self, Scope};
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
@@ -30,6 +30,11 @@ async fn apply_one(client: &Client, object: &DynamicObject) {
         (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, &resource),
         (Scope::Namespaced, None) => Api::namespaced_with(client.clone(), "default", &resource),
     };
-    let applied = api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(object)).await;
+    // A field that does not exist is a mistake, and no warning.
+    let params = PatchParams {
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::apply("tests").force()
+    };
+    let applied = api.patch(&name, &params, &Patch::Apply(object)).await;
     applied.unwrap_or_else(|error| panic!("{what} is refused: {error}"));
 }

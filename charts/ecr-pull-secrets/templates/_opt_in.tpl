@@ -1,0 +1,48 @@
+{{- /* A pattern (a name, or a prefix that ends in *) as a CEL expression over a namespace's name. */}}
+{{- define "ecr-pull-secrets.celPattern" -}}
+{{- if hasSuffix "*" . }}namespaceObject.metadata.name.startsWith({{ trimSuffix "*" . | quote }})
+{{- else }}namespaceObject.metadata.name == {{ quote . }}
+{{- end }}
+{{- end }}
+
+{{- define "ecr-pull-secrets.celPatterns" -}}
+{{- $all := list "false" }}
+{{- range . }}{{- $all = append $all (printf "(%s)" (include "ecr-pull-secrets.celPattern" .)) }}{{- end }}
+{{- join " || " $all }}
+{{- end }}
+
+{{- define "ecr-pull-secrets.celStrings" -}}
+[{{- range $place, $text := . }}{{ if $place }}, {{ end }}{{ quote $text }}{{ end }}]
+{{- end }}
+
+{{- /* A label selector as a CEL expression over variables.labels; an empty one selects nothing. */}}
+{{- define "ecr-pull-secrets.celSelector" -}}
+{{- $all := list }}
+{{- range $key, $value := .matchLabels }}
+{{- $all = append $all (printf "variables.labels[?%s].orValue('') == %s && %s in variables.labels" (quote $key) (quote $value) (quote $key)) }}
+{{- end }}
+{{- range .matchExpressions }}
+{{- $key := quote .key }}
+{{- if eq .operator "In" }}
+{{- $all = append $all (printf "%s in variables.labels && variables.labels[%s] in %s" $key $key (include "ecr-pull-secrets.celStrings" .values)) }}
+{{- else if eq .operator "NotIn" }}
+{{- $all = append $all (printf "!(%s in variables.labels && variables.labels[%s] in %s)" $key $key (include "ecr-pull-secrets.celStrings" .values)) }}
+{{- else if eq .operator "Exists" }}
+{{- $all = append $all (printf "%s in variables.labels" $key) }}
+{{- else if eq .operator "DoesNotExist" }}
+{{- $all = append $all (printf "!(%s in variables.labels)" $key) }}
+{{- end }}
+{{- end }}
+{{- if $all }}({{ join ") && (" $all }}){{ else }}false{{ end }}
+{{- end }}
+
+{{- /* Whether the configuration includes a namespace: the same rule as `namespaces` of the configuration. */}}
+{{- define "ecr-pull-secrets.celIncluded" -}}
+{{- $namespaces := default (dict) .Values.config.namespaces }}
+{{- $kube := list }}
+{{- range $namespaces.include }}{{- if hasPrefix "kube-" . }}{{- $kube = append $kube . }}{{- end }}{{- end -}}
+!({{ include "ecr-pull-secrets.celPatterns" $namespaces.exclude }}) &&
+(namespaceObject.metadata.name.startsWith('kube-')
+  ? ({{ include "ecr-pull-secrets.celPatterns" $kube }})
+  : ({{ include "ecr-pull-secrets.celPatterns" $namespaces.include }} || ({{ include "ecr-pull-secrets.celSelector" (default (dict) $namespaces.selector) }})))
+{{- end }}
