@@ -7,7 +7,11 @@ DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # Most tests wait for clocks rather than for the processor.
 TEST_THREADS ?= 4
 
-.PHONY: help build test demo lint fmt generate drift tools
+CHART := charts/ecr-pull-secrets
+POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
+GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
+
+.PHONY: help build test demo lint fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -15,9 +19,11 @@ help: ## This list
 build: ## The program, for release
 	$(CARGO) build --release
 
-tools: ## What the tests run against: control plane, registry, moto
+tools: ## What the tests run against: control plane, registry, Helm, moto
 	tests/tools/build kubernetes >/dev/null
 	tests/tools/build registry >/dev/null
+	tests/tools/build helm >/dev/null
+	tests/tools/build helm-docs >/dev/null
 	tests/tools/build moto >/dev/null
 
 test: tools drift ## Every test, on a real API server
@@ -37,12 +43,26 @@ lint: $(DENY) ## Format, clippy, docs, dependencies
 fmt: ## Format
 	$(CARGO) fmt --all
 
-generate: ## Generated files: the schema of the configuration
-	$(CARGO) run --quiet --locked -- config-schema > docs/config.schema.json
+generate: ## Generated files: schemas, the chart's README, deploy/install.yaml
+	@$(MAKE) --no-print-directory generated OUT=.
 
 drift: ## Whether generated files are up to date
-	$(CARGO) run --quiet --locked -- config-schema | diff docs/config.schema.json - || \
-		{ echo 'docs/config.schema.json is out of date: run make generate' >&2; exit 1; }
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(MAKE) --no-print-directory generated OUT=$$out && \
+		for file in $(GENERATED); do \
+			diff $$file $$out/$$file || { echo "$$file is out of date: run make generate" >&2; exit 1; }; \
+		done
+
+# Each is written beside and put in place whole.
+generated:
+	mkdir -p $(addprefix $(OUT)/,$(dir $(GENERATED)))
+	$(CARGO) run --quiet --locked -- config-schema > $(OUT)/docs/config.schema.json
+	tests/tools/values-schema $(CHART)/values.schema.json $(OUT)/docs/config.schema.json > $(OUT)/.values
+	mv $(OUT)/.values $(OUT)/$(CHART)/values.schema.json
+	"$$(tests/tools/build helm-docs)/helm-docs" --log-level warning --chart-search-root $(CHART) --dry-run > $(OUT)/.readme
+	mv $(OUT)/.readme $(OUT)/$(CHART)/README.md
+	{ cat deploy/install.header.yaml && "$$(tests/tools/build helm)/helm" template ecr-pull-secrets $(CHART) \
+		--namespace ecr-pull-secrets --skip-tests --api-versions $(POLICY); } > $(OUT)/.install
+	mv $(OUT)/.install $(OUT)/deploy/install.yaml
 
 $(DENY):
 	$(CARGO) install --locked --quiet --root $(TOOLS)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)

@@ -42,7 +42,7 @@ pub enum WriteError {
     /// RBAC or admission refused.
     #[error("{0}")]
     Forbidden(String),
-    /// A ValidatingAdmissionPolicy refused; its view of the namespace may lag behind ours.
+    /// A `ValidatingAdmissionPolicy` refused; its view of the namespace may lag behind ours.
     #[error("{0}")]
     Denied(String),
     /// Anything else that the API server refused.

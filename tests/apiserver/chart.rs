@@ -229,7 +229,7 @@ async fn a_change_of_the_configuration_rolls_the_pods_and_nothing_else_does() {
         one(&objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/config"].clone()
     };
     assert_eq!(sum("replicaCount=2").await, sum("replicaCount=3").await);
-    assert_ne!(sum("replicaCount=2").await, sum("config.refresh.at=0.6").await);
+    assert_ne!(sum("replicaCount=2").await, sum("config.refresh.writesPerSecond=10").await);
 }
 
 #[tokio::test]
