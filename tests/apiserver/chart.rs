@@ -43,7 +43,8 @@ fn one(objects: &[Value], kind: &str) -> Value {
 
 fn yaml(objects: &[Value]) -> String {
     // JSON is YAML.
-    objects.iter().map(|object| format!("---\n{object}\n")).collect()
+    let documents: Vec<_> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+    documents.concat()
 }
 
 /// Applies what an installation consists of, but for what only pods run.
