@@ -86,3 +86,28 @@ async fn sigterm_in_the_middle_of_two_hundred_creations_loses_no_write() {
     assert_eq!(log.matches("\"secret written\"").count(), secrets, "every write was waited for");
     world.assert_tells_nothing(&log);
 }
+
+#[tokio::test]
+async fn probe_tells_by_its_exit_code_whether_a_page_says_200() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let probe = |url: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ecr-pull-secrets"));
+        let output = command.args(["probe", url, "--wait", "0"]).output().expect("it starts");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let mut world = World::start().await;
+    world.run_controller().await;
+    let (code, said) = probe(&world.page("/readyz"));
+    assert_eq!((code, said.contains("/readyz: ok")), (Some(0), true), "{said}");
+    let (code, said) = probe(&world.page("/nothing"));
+    assert_eq!((code, said.contains("404")), (Some(1), true), "{said}");
+    let (code, said) = probe("https://127.0.0.1/readyz");
+    assert_eq!((code, said.contains("expected http://HOST:PORT/PATH")), (Some(2), true), "{said}");
+    let gone = world.page("/readyz");
+    world.stop_controller().await;
+    let (code, said) = probe(&gone);
+    assert_eq!(code, Some(1), "nobody answers: {said}");
+}

@@ -146,6 +146,11 @@ impl World {
         self.controller.take().expect("a controller is running").kill9();
     }
 
+    /// The address of one of the controller's own pages.
+    pub fn page(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
     /// Status and body of one of the controller's own pages.
     pub async fn probe(&self, path: &str) -> (u16, String) {
         probe(self.port, path).await
