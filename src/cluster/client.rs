@@ -64,9 +64,9 @@ impl Connection {
         if let Some(namespace) = &self.namespace {
             config.default_namespace.clone_from(namespace);
         }
-        let holder = self.holder.iter().map(|holder| format!(" ({holder})"));
+        let program = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
         let agent =
-            format!("{}/{}{}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), holder.collect::<String>());
+            self.holder.as_ref().map_or_else(|| program.to_owned(), |holder| format!("{program} ({holder})"));
         if let Ok(agent) = HeaderValue::try_from(agent) {
             config.headers.push((header::USER_AGENT, agent));
         }

@@ -1,7 +1,7 @@
 //! What this instance has made in a cluster, found by one listing of each kind.
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectList};
 use kube::core::metadata::PartialObjectMeta;
 use kube::{Api, Client};
 
@@ -36,19 +36,13 @@ pub struct OwnReference {
 
 /// Every Secret of ours, metadata only, under the names of the configuration and under retired ones.
 pub async fn secrets(client: &Client, settings: &Settings) -> Result<Vec<OwnSecret>, String> {
+    let api: Api<Secret> = Api::all(client.clone());
     let mut found = vec![];
     for name in settings.all_names() {
-        let api: Api<Secret> = Api::all(client.clone());
-        let selected = ListParams::default().fields(&format!("metadata.name={name}")).limit(PAGE);
-        let mut next = Some(String::new());
-        while let Some(token) = next {
-            let list = api
-                .list_metadata(&page(&selected, &token))
-                .await
-                .map_err(|error| format!("secrets named {name:?} cannot be listed: {}", message(&error)))?;
-            next = list.metadata.continue_.filter(|token| !token.is_empty());
-            found.extend(list.items.iter().filter_map(|secret| own_secret(secret, settings)));
-        }
+        let selected = ListParams::default().fields(&format!("metadata.name={name}"));
+        let all = pages(selected, async |page| api.list_metadata(page).await).await;
+        let all = all.map_err(|error| format!("secrets named {name:?} cannot be listed: {error}"))?;
+        found.extend(all.iter().filter_map(|secret| own_secret(secret, settings)));
     }
     Ok(found)
 }
@@ -66,27 +60,33 @@ fn own_secret(secret: &PartialObjectMeta<Secret>, settings: &Settings) -> Option
 /// Every service account that refers to a Secret of ours, by our doing; none where the option is off, for then there is
 /// no right to look either.
 pub async fn references(client: &Client, settings: &Settings) -> Result<Vec<OwnReference>, String> {
-    let mut found = vec![];
     if !settings.grants.service_accounts {
-        return Ok(found);
+        return Ok(vec![]);
     }
     let api: Api<ServiceAccount> = Api::all(client.clone());
-    let all = ListParams::default().limit(PAGE);
-    let mut next = Some(String::new());
-    while let Some(token) = next {
-        let list = api.list(&page(&all, &token)).await;
-        let list = list.map_err(|error| format!("service accounts cannot be listed: {}", message(&error)))?;
-        next = list.metadata.continue_.filter(|token| !token.is_empty());
-        let ours =
-            list.items.iter().filter(|account| !observe::account(account, settings).attached.is_empty());
-        found.extend(ours.map(|account| OwnReference {
-            namespace: account.metadata.namespace.clone().unwrap_or_default(),
-            account: account.metadata.name.clone().unwrap_or_default(),
-        }));
-    }
-    Ok(found)
+    let all = pages(ListParams::default(), async |page| api.list(page).await).await;
+    let all = all.map_err(|error| format!("service accounts cannot be listed: {error}"))?;
+    let ours = all.into_iter().filter(|account| !observe::account(account, settings).attached.is_empty());
+    let reference = |account: ServiceAccount| OwnReference {
+        namespace: account.metadata.namespace.unwrap_or_default(),
+        account: account.metadata.name.unwrap_or_default(),
+    };
+    Ok(ours.map(reference).collect())
 }
 
-fn page(list: &ListParams, token: &str) -> ListParams {
-    if token.is_empty() { list.clone() } else { list.clone().continue_token(token) }
+/// All that a selection has, page by page.
+async fn pages<T: Clone>(
+    selected: ListParams,
+    list: impl AsyncFn(&ListParams) -> Result<ObjectList<T>, kube::Error>,
+) -> Result<Vec<T>, String> {
+    let mut page = selected.limit(PAGE);
+    let mut found = vec![];
+    loop {
+        let mut list = list(&page).await.map_err(|error| message(&error))?;
+        found.append(&mut list.items);
+        page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+        if page.continue_token.is_none() {
+            return Ok(found);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The right to write, as everything that writes asks for it: until when.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,12 +26,12 @@ impl Tenure {
     }
 
     /// What is left of it at a time; `None`: nothing.
-    pub fn left(self, instant: Instant, time: Timestamp) -> Option<std::time::Duration> {
+    pub fn left(self, instant: Instant, time: Timestamp) -> Option<Duration> {
         let left = match self {
             Self::None => return None,
-            Self::Endless => return Some(std::time::Duration::MAX),
+            Self::Endless => return Some(Duration::MAX),
             Self::Until(until, wall) => {
-                let wall = std::time::Duration::try_from(wall.duration_since(time)).unwrap_or_default();
+                let wall = Duration::try_from(wall.duration_since(time)).unwrap_or_default();
                 until.saturating_duration_since(instant).min(wall)
             }
         };
@@ -53,7 +55,7 @@ impl Lead {
     }
 
     /// How long it lasts from now on; `None`: this process must not write.
-    pub fn left(&self) -> Option<std::time::Duration> {
+    pub fn left(&self) -> Option<Duration> {
         self.0.borrow().left(Instant::now(), Timestamp::now())
     }
 
@@ -67,8 +69,6 @@ impl Lead {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

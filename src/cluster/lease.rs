@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::lead::{Lead, Tenure};
 use super::write::message;
 use crate::core::lease::{Candidate, DURATION, Seen, Step};
-use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER};
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, one_line};
 
 /// A call that takes longer than this is given up: the next one finds out what became of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl LeaseObject {
         const EACH: Duration = Duration::from_millis(250);
         let first = self.look().await?;
         let Some(holder) = first.holder.clone() else { return Ok(None) };
-        let lapse = Instant::now() + first.duration.min(Duration::from_mins(1));
+        let lapse = Instant::now() + first.patience();
         while Instant::now() < lapse {
             tokio::time::sleep(EACH).await;
             match self.look().await? {
@@ -122,16 +122,12 @@ async fn bounded<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Resul
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 409 | 422) => Err(LeaseError::Changed),
-        Ok(Err(error @ kube::Error::Api(_))) if is_refusal(&error) => {
-            Err(LeaseError::Forbidden(message(&error)))
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
+            Err(LeaseError::Forbidden(one_line(&status.message)))
         }
         Ok(Err(error)) => Err(LeaseError::Unavailable(message(&error))),
         Err(_) => Err(LeaseError::Unavailable("the API server did not answer within a second".to_owned())),
     }
-}
-
-fn is_refusal(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
 }
 
 /// An election that runs by itself.
@@ -141,8 +137,8 @@ pub struct Election {
 }
 
 impl Election {
-    /// Asks for the Lease from now on, under the name `holder`, which no other process has. The first right to write comes with
-    /// [`Lead::changed`]; `answered` is called once the API server let it look.
+    /// Asks for the Lease from now on, under the name `holder`, which no other process has. The first right to write
+    /// comes with [`Lead::changed`]; `answered` is called once the API server let it look.
     pub fn start(
         lease: LeaseObject,
         holder: String,

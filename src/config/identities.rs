@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid, is_name};
+use super::{ConfigError, invalid, is_name, parse_each};
 use crate::core::arn::RoleArn;
 use crate::core::identity::{CONTROLLER, Identity, IdentityName, Restriction, Role, Source, TokenKey};
 use crate::core::pattern::{Pattern, RegistryPattern};
@@ -94,7 +94,11 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn invalid(&self, field: &str, problem: impl Into<String>) -> ConfigError {
-        invalid(format!("{}.{field}", self.path), problem)
+        invalid(self.field(field), problem)
+    }
+
+    fn field(&self, field: &str) -> String {
+        format!("{}.{field}", self.path)
     }
 
     fn identity(&self, token_file: Option<&Path>) -> Result<Identity, ConfigError> {
@@ -120,9 +124,9 @@ impl Place<'_> {
         let identity = Identity {
             name: IdentityName::new(&config.name),
             role,
-            namespaces: self.list("namespaces", &config.namespaces)?,
-            registries: self.list("registries", &config.registries)?,
-            repositories: self.list("repositories", &config.repositories)?,
+            namespaces: parse_each(&self.field("namespaces"), &config.namespaces)?,
+            registries: parse_each(&self.field("registries"), &config.registries)?,
+            repositories: parse_each(&self.field("repositories"), &config.repositories)?,
             pull_through_cache: config.pull_through_cache,
         };
         if identity.registries.is_empty() {
@@ -140,17 +144,6 @@ impl Place<'_> {
             }
         }
         Ok(identity)
-    }
-
-    fn list<T>(&self, field: &str, texts: &[String]) -> Result<Vec<T>, ConfigError>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-    {
-        let parse = |(place, text): (usize, &String)| {
-            text.parse()
-                .map_err(|error: T::Err| self.invalid(&format!("{field}[{place}]"), error.to_string()))
-        };
-        texts.iter().enumerate().map(parse).collect()
     }
 
     fn role(&self, arn: &str, token_file: Option<&Path>) -> Result<Role, ConfigError> {

@@ -6,6 +6,7 @@ mod namespaces;
 mod statics;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,17 @@ pub enum ConfigError {
 
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> ConfigError {
     ConfigError::Invalid { field: field.into(), problem: problem.into() }
+}
+
+/// Parses the items of a list; an error names the place of the item.
+fn parse_each<T>(field: &str, texts: &[String]) -> Result<Vec<T>, ConfigError>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let parse = |(place, text): (usize, &String)| {
+        text.parse().map_err(|error: T::Err| invalid(format!("{field}[{place}]"), error.to_string()))
+    };
+    texts.iter().enumerate().map(parse).collect()
 }
 
 impl Config {

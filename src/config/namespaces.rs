@@ -6,9 +6,8 @@ use kube::core::{Expression, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid};
+use super::{ConfigError, invalid, parse_each};
 use crate::core::opt_in::OptIn;
-use crate::core::pattern::Pattern;
 use crate::core::quote;
 
 /// Namespaces that get the default registries without an annotation. All empty: none.
@@ -61,16 +60,10 @@ pub enum Operator {
 }
 
 pub(super) fn check(config: &NamespacesConfig) -> Result<OptIn, ConfigError> {
-    let patterns = |name: &str, texts: &[String]| -> Result<Vec<Pattern>, ConfigError> {
-        let parse = |(place, text): (usize, &String)| {
-            text.parse().map_err(|error| invalid(format!("namespaces.{name}[{place}]"), format!("{error}")))
-        };
-        texts.iter().enumerate().map(parse).collect()
-    };
     Ok(OptIn {
         selector: selector(&config.selector)?,
-        include: patterns("include", &config.include)?,
-        exclude: patterns("exclude", &config.exclude)?,
+        include: parse_each("namespaces.include", &config.include)?,
+        exclude: parse_each("namespaces.exclude", &config.exclude)?,
     })
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError, invalid, is_name};
+use super::{Config, ConfigError, invalid, is_name, parse_each};
 use crate::core::quote;
 use crate::core::registry::Registry;
 use crate::core::statics::StaticGrant;
@@ -61,12 +61,9 @@ fn grant(config: &Config, place: usize, entry: &StaticRegistryConfig) -> Result<
             return Err(invalid(field(), problem));
         }
     }
-    let parse = |(place, text): (usize, &String)| {
-        text.parse().map_err(|error| invalid(field(&format!("namespaces[{place}]")), format!("{error}")))
-    };
     Ok(StaticGrant {
         secret: entry.secret.as_str().into(),
         hosts: entry.registries.clone(),
-        namespaces: entry.namespaces.iter().enumerate().map(parse).collect::<Result<_, _>>()?,
+        namespaces: parse_each(&field("namespaces"), &entry.namespaces)?,
     })
 }

@@ -110,8 +110,8 @@ impl Controller {
         mut stop: watch::Receiver<bool>,
     ) -> Result<Summary, WatchEnded> {
         let mut next_turn = Instant::now();
+        self.follow_lead();
         loop {
-            self.follow_lead();
             let lead = self.parts.lead.left().map_or(TURN, |left| left.min(TURN) + Duration::from_millis(1));
             let pause = self.queue.pause(self.now(), Instant::now(), lead);
             tokio::select! {
@@ -197,8 +197,8 @@ impl Controller {
         }
     }
 
-    /// A mistake in the configuration must not empty a cluster: what it alone would take away is counted at the
-    /// start, for it does not change after that.
+    /// A mistake in the configuration must not empty a cluster: what it alone would take away is counted when
+    /// the writing begins, since it does not change after that.
     fn hold_removals(&mut self, all: &[Arc<str>]) {
         let taken = |namespace: &&Arc<str>| {
             matches!(

@@ -31,6 +31,13 @@ pub struct Seen {
     pub transitions: i32,
 }
 
+impl Seen {
+    /// How long to wait for its holder to renew it.
+    pub fn patience(&self) -> Duration {
+        self.duration.min(LONGEST)
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -120,7 +127,7 @@ impl Candidate {
             }
             None => write(true),
             Some(_) => {
-                let lapse = pause(Some(self.since), seen.duration.min(LONGEST));
+                let lapse = pause(Some(self.since), seen.patience());
                 match (lapse.is_zero(), look.is_zero()) {
                     (true, _) => write(true),
                     (false, true) => Step::Look,

@@ -139,14 +139,14 @@ fn effective(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) 
         },
         Wish::Unusable => {}
     }
-    let applied = |retired: bool| {
-        ours(facts)
-            .filter(|(name, _)| settings.retired_names.contains(name) == retired)
-            .find_map(|(name, observed)| Some((name, observed.applied.as_ref()?)))
+    let applied = ours(facts).filter_map(|(name, observed)| {
+        Some((settings.retired_names.contains(name), name, observed.applied.as_ref()?))
+    });
+    // What stands under a name that is still written comes first.
+    let Some((retired, name, applied)) = applied.min_by_key(|(retired, ..)| *retired) else {
+        return Effective::Nothing;
     };
-    let Some((name, applied)) = applied(false).or_else(|| applied(true)) else { return Effective::Nothing };
     let mut request = applied.request.clone();
-    let retired = settings.retired_names.contains(name);
     request.secret_name = if retired { &settings.secret_names[0] } else { name }.to_string();
     if !settings.grants.service_accounts {
         // An option that was turned off takes nothing away: there is no right to do so any more.
