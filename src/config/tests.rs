@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::core::request::{Request, Target};
+use crate::core::request::Target;
+use crate::core::request::tests::request_for;
 
 const HOME: &str = "eu-central-1";
 const TWO: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
@@ -273,14 +274,7 @@ fn a_bound_that_is_none_for_a_long_namespace_is_refused_at_the_start() {
     if refused(&yaml).is_none() {
         let config: Config = serde_saphyr::from_str(&yaml.replace("[dev]", "['*']")).expect("YAML");
         let settings = config.settings(Some(HOME.parse().expect("a region"))).expect("a configuration");
-        let request = Request {
-            registries: vec![Target::Host(TWO.parse().expect("a host"))],
-            repositories: vec![],
-            role: vec![],
-            secret_name: "ecr-pull".into(),
-            service_accounts: vec![],
-            by_default: false,
-        };
+        let request = request_for(vec![Target::Host(TWO.parse().expect("a host"))]);
         let answer = settings.grants.assign(&longest, &request);
         let served =
             answer.as_ref().is_ok_and(|(granted, _)| granted.assignments[0].key.identity.as_str() == "a");

@@ -235,21 +235,10 @@ mod tests {
     use super::*;
     use crate::core::annotations::tests::{HOST, settings};
     use crate::core::facts::{Owner, WriteCause};
+    use crate::core::request::tests::request_for;
     use crate::core::token::Token;
 
     const OWN: &str = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
-
-    fn request(registries: &[Target]) -> Request {
-        let (registries, secret_name) = (registries.to_vec(), "ecr-pull".into());
-        Request {
-            registries,
-            repositories: vec![],
-            role: vec![],
-            secret_name,
-            service_accounts: vec![],
-            by_default: false,
-        }
-    }
 
     #[test]
     fn a_registry_that_is_no_longer_granted_is_not_carried_as_the_own_one() {
@@ -260,8 +249,11 @@ mod tests {
             standing.insert(host.into(), Credential::of(&token));
         }
         let host = Target::Host(HOST.parse().expect("a host"));
-        let applied =
-            Accepted { request: request(&[host, Target::Own]), entries: vec![], statics: BTreeMap::new() };
+        let applied = Accepted {
+            request: request_for(vec![host, Target::Own]),
+            entries: vec![],
+            statics: BTreeMap::new(),
+        };
         let observed = Observed {
             uid: "u".into(),
             resource_version: 1,
@@ -272,7 +264,8 @@ mod tests {
             times: None,
             applied: Some(Arc::new(applied)),
         };
-        let (granted, _) = settings().grants.assign("team-a", &request(&[Target::Own])).expect("granted");
+        let (granted, _) =
+            settings().grants.assign("team-a", &request_for(vec![Target::Own])).expect("granted");
         let (cause, statics) = (WriteCause::Change, BTreeMap::new());
         let intent = Intent { cause, granted, statics, observed: Some(observed) };
         let mut config = DockerConfig::default();

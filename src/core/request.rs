@@ -198,22 +198,26 @@ fn parse_entry(text: &str) -> Option<Entry> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn request() -> Request {
+    /// A request for `registries`, and nothing beyond.
+    pub(crate) fn request_for(registries: Vec<Target>) -> Request {
         Request {
-            registries: vec![
-                Target::Host("123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().expect("a host")),
-                Target::Own,
-            ],
+            registries,
             repositories: vec![],
-            role: vec!["b".into(), "a".into()],
+            role: vec![],
             secret_name: "ecr-pull".into(),
             service_accounts: vec![],
             by_default: false,
         }
+    }
+
+    fn request() -> Request {
+        let host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().expect("a host");
+        let registries = vec![Target::Host(host), Target::Own];
+        Request { role: vec!["b".into(), "a".into()], ..request_for(registries) }
     }
 
     fn accepted(request: Request) -> Accepted {

@@ -18,6 +18,7 @@ use crate::core::facts::WriteCause;
 use crate::core::facts::{Facts, History, Observed, Owner};
 use crate::core::identity::{Restriction, TokenKey};
 use crate::core::plan::{Step, plan};
+use crate::core::request::tests::request_for;
 use crate::core::request::{Accepted, Request};
 use crate::core::settle::settle;
 use crate::core::statics::Sources;
@@ -111,15 +112,7 @@ impl World {
 
 fn request(hosts: &[&str]) -> Request {
     let registries = hosts.iter().map(|host| (*host).to_owned().try_into().expect("a target")).collect();
-    let secret_name = "ecr-pull".into();
-    Request {
-        registries,
-        repositories: vec![],
-        role: vec![],
-        secret_name,
-        service_accounts: vec![],
-        by_default: false,
-    }
+    request_for(registries)
 }
 
 fn keys(hosts: &[&str]) -> Vec<TokenKey> {

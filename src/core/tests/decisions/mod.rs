@@ -20,6 +20,7 @@ use crate::core::facts::{Facts, History, Observed, Owner, Times};
 use crate::core::identity::Scope;
 use crate::core::plan::{DeleteCause, Intent, Plan, Report, Step, plan};
 use crate::core::problem::{Problem, SECRET_NAME};
+use crate::core::request::tests::request_for;
 use crate::core::request::{Accepted, Entry, Request, Target};
 use crate::core::settle::{Composition, settle};
 use crate::core::statics::Sources;
@@ -42,15 +43,7 @@ fn target(host: &str) -> Target {
 fn request(hosts: &[&str]) -> Request {
     let mut registries: Vec<_> = hosts.iter().map(|host| target(host)).collect();
     registries.sort();
-    let secret_name = "ecr-pull".into();
-    Request {
-        registries,
-        repositories: vec![],
-        role: vec![],
-        secret_name,
-        service_accounts: vec![],
-        by_default: false,
-    }
+    request_for(registries)
 }
 
 fn named(name: &str) -> Request {

@@ -19,15 +19,7 @@ pub(super) fn request(registries: &[&str]) -> Request {
     let mut registries: Vec<Target> =
         registries.iter().map(|text| (*text).to_owned().try_into().expect("a target")).collect();
     registries.sort();
-    let secret_name = "ecr-pull".into();
-    Request {
-        registries,
-        repositories: vec![],
-        role: vec![],
-        secret_name,
-        service_accounts: vec![],
-        by_default: false,
-    }
+    request_for(registries)
 }
 
 pub(super) fn wants(request: Request) -> Reading {

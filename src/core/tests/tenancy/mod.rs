@@ -25,6 +25,7 @@ use crate::core::plan::{DeleteCause, Intent, Plan, Step, plan};
 use crate::core::policy::session_policy;
 use crate::core::problem::Problem;
 use crate::core::registry::Endpoint;
+use crate::core::request::tests::request_for;
 use crate::core::request::{Accepted, Applied, Entry, Request, Target};
 use crate::core::settings::Settings;
 use crate::core::settle::settle;
