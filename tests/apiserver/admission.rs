@@ -1,7 +1,7 @@
 //! What a stolen credential of the controller can do, and which layer refuses the rest: RBAC or the admission policy,
 //! both as the chart renders them.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -67,12 +67,6 @@ impl Stolen {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         outcome(api.patch(account, &PatchParams::default(), &Patch::Merge(patch)).await)
     }
-}
-
-async fn label(world: &World, namespace: &str, labels: Value) {
-    let api: Api<Namespace> = Api::all(world.admin.clone());
-    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
-    api.patch(namespace, &PatchParams::default(), &patch).await.expect("the namespace is labelled");
 }
 
 /// A cluster with the chart's rights and policies, the latter in force.
@@ -178,7 +172,7 @@ async fn the_policy_knows_the_configured_opt_in_as_the_controller_does() {
         ("kube-app", json!({"team": "blue"}), None, false),
     ] {
         world.annotate(namespace, &[]).await;
-        label(&world, namespace, labels).await;
+        world.label(namespace, labels).await;
         world.annotate(namespace, &[(REGISTRIES, annotation)]).await;
         let expected = async |_: &World| {
             let said = stolen.apply(namespace, NAME, secret(NAME, TYPE, RELEASE)).await;
@@ -189,7 +183,7 @@ async fn the_policy_knows_the_configured_opt_in_as_the_controller_does() {
         world.wait_until(&format!("{namespace}: allowed is {allowed}"), expected).await;
     }
     let config = world.config(&configuration(&VALUES).await);
-    let (code, said) = crate::sync::sync(&world, &["--config", &config, "--force"]).await;
+    let (code, said) = world.run("sync", &["--config", &config, "--force"]).await;
     assert_eq!(code, Some(1), "an empty annotation is an error: {said}");
     let served: Vec<_> = world.all_secrets().await.into_keys().collect();
     assert_eq!(served, ["app-one", "asks", "labelled", "labelled-live"], "{said}");

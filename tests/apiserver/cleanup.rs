@@ -1,29 +1,15 @@
 //! `ecr-pull-secrets cleanup`: nothing stays behind that an instance made, and nothing else is touched.
 
-use std::time::Duration;
-
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
-use tempfile::TempDir;
-use testing::process::Process;
 
 use crate::world::{NAME, RBAC, World, uid};
 
 const OWN: &str = "ecr-pull-secrets";
 const ACCOUNTS: &str = include_str!("../../deploy/rbac-service-accounts.yaml");
-
-async fn cleanup(world: &World, args: &[&str]) -> (Option<i32>, String) {
-    let folder = TempDir::new().expect("a temporary folder");
-    let all: Vec<_> = ["cleanup", "--log-level", "trace"].iter().chain(args).copied().collect();
-    let mut process = Process::spawn("cleanup", &world.command(&all), folder.path());
-    let code = process.wait(Duration::from_mins(1)).await;
-    let said = process.log();
-    world.assert_tells_nothing(&said);
-    (code, said)
-}
 
 /// The rights that cleaning up takes: its own, and to delete the Lease.
 async fn allow(world: &World) {
@@ -60,7 +46,7 @@ async fn it_says_what_it_would_do_and_does_it_with_yes() {
     let foreign = serde_json::from_value(json!({"metadata": {"name": NAME}})).expect("a secret");
     let foreign = world.secrets("foreign").create(&PostParams::default(), &foreign).await.expect("theirs");
 
-    let (code, said) = cleanup(&world, &["--config", &file]).await;
+    let (code, said) = world.run("cleanup", &["--config", &file]).await;
     assert_eq!(code, Some(0), "{said}");
     for line in
         ["would delete secret team-a/ecr-pull", "service account team-b/builder", "nothing was changed"]
@@ -68,12 +54,12 @@ async fn it_says_what_it_would_do_and_does_it_with_yes() {
         assert!(said.contains(line), "{line:?} in {said}");
     }
     assert_eq!(world.all_secrets().await.len(), 3);
-    let (code, said) = cleanup(&world, &["--config", &file, "--yes", "--wait", "1"]).await;
+    let (code, said) = world.run("cleanup", &["--config", &file, "--yes", "--wait", "1"]).await;
     assert_eq!(code, Some(1), "the controller would make it all again: {said}");
     assert!(said.contains("a controller of this instance is running"), "{said}");
     world.stop_controller().await;
 
-    let (code, said) = cleanup(&world, &["--config", &file, "--yes"]).await;
+    let (code, said) = world.run("cleanup", &["--config", &file, "--yes"]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("2 references and 2 secrets of instance \"ecr-pull-secrets\" removed, 0 failed"),
@@ -87,7 +73,7 @@ async fn it_says_what_it_would_do_and_does_it_with_yes() {
     assert_eq!(account.metadata.annotations.unwrap_or_default().len(), 0, "our record is gone too");
     let leases: Api<Lease> = Api::namespaced(world.admin.clone(), OWN);
     assert!(leases.get_opt(OWN).await.expect("a look").is_none());
-    let (code, said) = cleanup(&world, &["--config", &file, "--yes"]).await;
+    let (code, said) = world.run("cleanup", &["--config", &file, "--yes"]).await;
     assert_eq!((code, said.contains("0 references and 0 secrets")), (Some(0), true), "{said}");
 }
 
@@ -101,12 +87,12 @@ async fn it_waits_for_a_controller_that_is_about_to_end_and_says_what_it_may_not
     world.opt_in("team-a").await;
     world.wait_for_secret("team-a").await;
     leader.process.kill9();
-    let (code, said) = cleanup(&world, &["--yes"]).await;
+    let (code, said) = world.run("cleanup", &["--yes"]).await;
     assert_eq!(code, Some(1), "the right to delete the Lease is missing: {said}");
     assert!(said.contains("the Lease cannot be deleted"), "{said}");
     assert!(world.all_secrets().await.is_empty());
     allow(&world).await;
-    let (code, said) = cleanup(&world, &["--yes"]).await;
+    let (code, said) = world.run("cleanup", &["--yes"]).await;
     assert_eq!(code, Some(0), "{said}");
 }
 
@@ -118,7 +104,7 @@ async fn many_are_removed_and_another_instances_stay() {
     let mut world = World::start().await;
     world.opt_in("of-another").await;
     let another = world.config("instance: another");
-    let (code, said) = crate::sync::sync(&world, &["--config", &another, "--force"]).await;
+    let (code, said) = world.run("sync", &["--config", &another, "--force"]).await;
     assert_eq!(code, Some(0), "{said}");
     for n in 0..120 {
         world.opt_in(&format!("team-{n}")).await;
@@ -127,7 +113,7 @@ async fn many_are_removed_and_another_instances_stay() {
     world.wait_until("all secrets", async |world: &World| world.all_secrets().await.len() == 121).await;
     world.stop_controller().await;
     allow(&world).await;
-    let (code, said) = cleanup(&world, &["--yes"]).await;
+    let (code, said) = world.run("cleanup", &["--yes"]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("120 secrets of instance"), "{said}");
     assert_eq!(world.all_secrets().await.into_keys().collect::<Vec<_>>(), ["of-another"]);

@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{Candidate, World};
+use crate::world::{Controller, World};
 
 const OWN: &str = "ecr-pull-secrets";
 
@@ -22,17 +22,17 @@ async fn holder(world: &World) -> Option<String> {
     lease(world).await?.spec?.holder_identity.filter(|holder| !holder.is_empty())
 }
 
-async fn ready(world: &World, candidate: &Candidate) {
+async fn ready(world: &World, candidate: &Controller) {
     let ready = async |_: &World| candidate.probe("/readyz").await.0 == 200;
     world.wait_until(&format!("{} is ready", candidate.name), ready).await;
 }
 
-async fn leads(world: &World, candidate: &Candidate) {
+async fn leads(world: &World, candidate: &Controller) {
     world.wait_until(&format!("{} leads", candidate.name), async |_: &World| candidate.leads().await).await;
 }
 
 /// Two that are ready, of which the first leads.
-async fn two(world: &mut World) -> (Candidate, Candidate) {
+async fn two(world: &mut World) -> (Controller, Controller) {
     let first = world.spawn_candidate("first");
     leads(world, &first).await;
     let second = world.spawn_candidate("second");
@@ -68,7 +68,7 @@ fn assert_one_writer_at_a_time(world: &World, least: usize) {
 }
 
 /// How long it takes until a namespace that opts in at once has its Secret, twenty times.
-async fn twenty_failovers(end: impl Fn(&mut Candidate), limit: Duration) {
+async fn twenty_failovers(end: impl Fn(&mut Controller), limit: Duration) {
     let mut world = World::start().await;
     let (mut leader, mut standby) = two(&mut world).await;
     let mut took = vec![];
@@ -217,16 +217,16 @@ async fn sync_refuses_while_a_controller_leads_unless_it_is_forced() {
     }
     let mut world = World::start().await;
     let (mut first, second) = two(&mut world).await;
-    let (code, said) = crate::sync::sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("a controller of this instance is running") && said.contains("--force"), "{said}");
-    let (code, said) = crate::sync::sync(&world, &["--force"]).await;
+    let (code, said) = world.run("sync", &["--force"]).await;
     assert_eq!(code, Some(0), "{said}");
     drop(second);
     first.process.kill9();
     assert!(holder(&world).await.is_some(), "nobody gave it back");
     let start = Timestamp::now();
-    let (code, said) = crate::sync::sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!(code, Some(0), "one that does not renew is gone: {said}");
     assert!(Timestamp::now().duration_since(start).as_secs() >= 3, "which takes a moment to tell");
 }

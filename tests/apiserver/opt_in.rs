@@ -1,17 +1,8 @@
 //! Opting in by the configuration, and names that are no longer used.
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::world::{HOST, NAME, RBAC, REGISTRIES, World, annotation, auths, uid};
-
-async fn label(world: &World, namespace: &str, team: Option<&str>) {
-    let api: Api<Namespace> = Api::all(world.admin.clone());
-    let patch = Patch::Merge(json!({"metadata": {"labels": {"team": team}}}));
-    api.patch(namespace, &PatchParams::default(), &patch).await.expect("the namespace is labelled");
-}
 
 fn config(namespaces: &str) -> String {
     format!("defaults: {{registries: [{HOST}]}}\nnamespaces: {namespaces}\n")
@@ -26,9 +17,9 @@ async fn namespaces_are_included_by_labels_and_names_and_their_annotation_wins()
     for namespace in ["plain", "labelled", "says-none", "app-a", "app-test", "app-other"] {
         world.annotate(namespace, &[]).await;
     }
-    label(&world, "labelled", Some("blue")).await;
-    label(&world, "says-none", Some("blue")).await;
-    label(&world, "kube-public", Some("blue")).await;
+    world.label("labelled", json!({"team": "blue"})).await;
+    world.label("says-none", json!({"team": "blue"})).await;
+    world.label("kube-public", json!({"team": "blue"})).await;
     world.annotate("says-none", &[(REGISTRIES, Some("none"))]).await;
     let other = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
     world.annotate("app-other", &[(REGISTRIES, Some(other))]).await;
@@ -47,14 +38,14 @@ async fn namespaces_are_included_by_labels_and_names_and_their_annotation_wins()
         "what it asks for comes before the default"
     );
     world.annotate("comes-later", &[]).await;
-    label(&world, "comes-later", Some("blue")).await;
+    world.label("comes-later", json!({"team": "blue"})).await;
     world.wait_for_secret("comes-later").await;
     assert_eq!(
         world.all_secrets().await.into_keys().collect::<Vec<_>>(),
         ["app-a", "app-other", "comes-later", "labelled"]
     );
 
-    label(&world, "labelled", None).await;
+    world.label("labelled", json!({"team": null})).await;
     world.wait_for_no_secret("labelled").await;
     world.annotate("app-a", &[(REGISTRIES, Some("none"))]).await;
     world.wait_for_no_secret("app-a").await;

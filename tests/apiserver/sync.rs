@@ -1,23 +1,9 @@
 //! `ecr-pull-secrets sync`: one pass and exit.
 
-use std::time::Duration;
-
 use kube::api::PostParams;
 use serde_json::json;
-use tempfile::TempDir;
-use testing::process::Process;
 
 use crate::world::{HOST, NAME, REGISTRIES, World, assert_untouched, auths};
-
-pub async fn sync(world: &World, args: &[&str]) -> (Option<i32>, String) {
-    let folder = TempDir::new().expect("a temporary folder");
-    let all: Vec<_> = ["sync", "--log-level", "trace"].iter().chain(args).copied().collect();
-    let mut process = Process::spawn("sync", &world.command(&all), folder.path());
-    let code = process.wait(Duration::from_mins(1)).await;
-    let said = process.log();
-    world.assert_tells_nothing(&said);
-    (code, said)
-}
 
 #[tokio::test]
 async fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
@@ -28,12 +14,12 @@ async fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
     for n in 0..30 {
         world.opt_in(&format!("team-{n}")).await;
     }
-    let (code, said) = sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("30 in order, 30 written, 0 deleted, 0 failed"), "{said}");
     let before = world.all_secrets().await;
     assert_eq!(before.len(), 30);
-    let (code, said) = sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!((code, said.contains("30 in order, 0 written")), (Some(0), true), "{said}");
     for (namespace, secret) in world.all_secrets().await {
         assert_untouched(&before[&namespace], &secret);
@@ -48,12 +34,12 @@ async fn it_deletes_only_with_prune() {
     }
     let world = World::start().await;
     world.opt_in("team-a").await;
-    sync(&world, &[]).await;
+    world.run("sync", &[]).await;
     world.annotate("team-a", &[(REGISTRIES, None)]).await;
-    let (code, said) = sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!((code, said.contains("would delete team-a/ecr-pull")), (Some(0), true), "{said}");
     assert!(world.secret("team-a").await.is_some());
-    let (code, said) = sync(&world, &["--prune"]).await;
+    let (code, said) = world.run("sync", &["--prune"]).await;
     assert_eq!((code, said.contains("1 deleted")), (Some(0), true), "{said}");
     assert!(world.secret("team-a").await.is_none());
 }
@@ -70,7 +56,7 @@ async fn what_failed_is_listed_and_the_exit_code_is_1() {
     let body = json!({"metadata": {"name": NAME}, "data": {"key": "dmFsdWU="}});
     let body = serde_json::from_value(body).expect("a secret");
     world.secrets("taken").create(&PostParams::default(), &body).await.expect("a secret of somebody else");
-    let (code, said) = sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!(code, Some(1), "{said}");
     for line in [
         "FAILED bad: InvalidAnnotation: ecr-pull-secrets.dev/registries: \"nonsense\" is no Amazon ECR host",
@@ -91,6 +77,6 @@ async fn what_failed_is_listed_and_the_exit_code_is_1() {
     let down = testing::aws::Behaviour::failing(testing::aws::Fault::AccessDenied);
     world.aws.set(down);
     world.opt_in("late").await;
-    let (code, said) = sync(&world, &[]).await;
+    let (code, said) = world.run("sync", &[]).await;
     assert_eq!((code, said.contains("FAILED late: TokenFailed")), (Some(1), true), "{said}");
 }

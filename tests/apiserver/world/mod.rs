@@ -1,5 +1,7 @@
 //! A cluster, an AWS, and the controller between them.
 
+mod controllers;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +10,6 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -17,10 +18,10 @@ use tempfile::TempDir;
 use testing::aws::Stub;
 use testing::control_plane::{AuditEntry, ControlPlane};
 use testing::process::Process;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-pub const RBAC: &str = include_str!("../../deploy/rbac.yaml");
+pub use self::controllers::Controller;
+
+pub const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
 pub const HOST: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 pub const REGISTRIES: &str = "ecr-pull-secrets.dev/registries";
 pub const NAME: &str = "ecr-pull";
@@ -35,9 +36,8 @@ pub struct World {
     env: Vec<(String, String)>,
     kubeconfig: PathBuf,
     folder: TempDir,
-    controller: Option<Process>,
+    controller: Option<Controller>,
     starts: usize,
-    port: u16,
 }
 
 impl World {
@@ -55,7 +55,7 @@ impl World {
         let kubeconfig = cluster.kubeconfig_for(ACCOUNT, ACCOUNT).await;
         let admin = cluster.admin();
         let folder = TempDir::new().expect("a temporary folder");
-        Self { cluster, admin, aws, env, kubeconfig, folder, controller: None, starts: 0, port: 0 }
+        Self { cluster, admin, aws, env, kubeconfig, folder, controller: None, starts: 0 }
     }
 
     /// The program with the test's cluster and AWS.
@@ -72,88 +72,15 @@ impl World {
         path.display().to_string()
     }
 
-    /// Starts the controller and waits until it has its first lists.
-    pub async fn run_controller(&mut self) {
-        self.run_controller_with(&[]).await;
-    }
-
-    /// The same with more flags.
-    pub async fn run_controller_with(&mut self, flags: &[&str]) {
-        self.spawn_controller(flags);
-        self.wait_until("the controller is ready", async |world: &Self| {
-            world.probe("/readyz").await.0 == 200
-        })
-        .await;
-    }
-
-    /// Starts the controller and waits for nothing.
-    pub fn spawn_controller(&mut self, flags: &[&str]) {
-        assert!(self.controller.is_none(), "a controller is running already");
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        self.port = free.expect("a free port").port();
-        let listen = format!("127.0.0.1:{}", self.port);
-        let args = ["controller", "--listen", &listen, "--log-level", "trace", "--log-format", "json"];
-        let mut command = self.command(&args);
-        command.args(flags);
-        self.starts += 1;
-        let name = format!("controller-{}", self.starts);
-        self.controller = Some(Process::spawn(&name, &command, self.folder.path()));
-    }
-
-    /// Starts one more controller, that stands for the Lease of the instance.
-    pub fn spawn_candidate(&mut self, name: &str) -> Candidate {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.expect("a free port").port();
-        let listen = format!("127.0.0.1:{port}");
-        let args = ["controller", "--listen", &listen, "--log-level", "debug", "--leader-election"];
-        let mut command = self.command(&args);
-        command.env("POD_NAME", name);
-        self.starts += 1;
-        let process = Process::spawn(&format!("{name}-{}", self.starts), &command, self.folder.path());
-        Candidate { process, port, name: name.to_owned() }
-    }
-
-    /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations.
-    pub async fn run_into_two_hundred_creations(&mut self) {
-        for n in 0..200 {
-            self.opt_in(&format!("team-{n}")).await;
-        }
-        self.spawn_controller(&[]);
-        self.wait_until("the first secrets", async |world: &Self| !world.all_secrets().await.is_empty())
-            .await;
-    }
-
-    /// The running controller.
-    pub fn controller(&mut self) -> &mut Process {
-        self.controller.as_mut().expect("a controller is running")
-    }
-
-    /// All that it logged so far.
-    pub fn log(&self) -> String {
-        self.controller.as_ref().map(Process::log).unwrap_or_default()
-    }
-
-    /// Ends it with SIGTERM, which it obeys within seconds with exit code 0.
-    pub async fn stop_controller(&mut self) {
-        let mut controller = self.controller.take().expect("a controller is running");
-        controller.terminate();
-        let code = controller.wait(Duration::from_secs(10)).await;
-        assert_eq!(code, Some(0), "exit code after SIGTERM; {}", controller.log_tail());
-    }
-
-    /// Ends it with SIGKILL.
-    pub fn kill_controller(&mut self) {
-        self.controller.take().expect("a controller is running").kill9();
-    }
-
-    /// The address of one of the controller's own pages.
-    pub fn page(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
-    }
-
-    /// Status and body of one of the controller's own pages.
-    pub async fn probe(&self, path: &str) -> (u16, String) {
-        probe(self.port, path).await
+    /// Runs the program to its end, at trace level: its exit code, and what it said, which has no token and no key.
+    pub async fn run(&self, subcommand: &str, args: &[&str]) -> (Option<i32>, String) {
+        let folder = TempDir::new().expect("a temporary folder");
+        let all: Vec<_> = [subcommand, "--log-level", "trace"].iter().chain(args).copied().collect();
+        let mut process = Process::spawn(subcommand, &self.command(&all), folder.path());
+        let code = process.wait(Duration::from_mins(1)).await;
+        let said = process.log();
+        self.assert_tells_nothing(&said);
+        (code, said)
     }
 
     /// Creates or changes a namespace's annotations; `None` removes one.
@@ -169,6 +96,13 @@ impl World {
             }
             other => drop(other.expect("the namespace is annotated")),
         }
+    }
+
+    /// Changes labels of a namespace that is there; null removes one.
+    pub async fn label(&self, namespace: &str, labels: Value) {
+        let api: Api<Namespace> = Api::all(self.admin.clone());
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        api.patch(namespace, &PatchParams::default(), &patch).await.expect("the namespace is labelled");
     }
 
     /// Opts a namespace in for [`HOST`].
@@ -252,7 +186,11 @@ impl World {
                 return found;
             }
             if Instant::now() > deadline {
-                let log = self.controller.as_ref().map(Process::log_tail).unwrap_or_default();
+                let log = self
+                    .controller
+                    .as_ref()
+                    .map(|controller| controller.process.log_tail())
+                    .unwrap_or_default();
                 panic!("waited a minute for {what}, in vain\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -262,26 +200,6 @@ impl World {
     /// Waits up to a minute for a condition.
     pub async fn wait_until(&self, what: &str, mut look: impl AsyncFnMut(&Self) -> bool) {
         self.wait_for(what, async |world: &Self| look(world).await.then_some(())).await;
-    }
-
-    /// Ends controllers with SIGTERM, after which nobody holds the Lease, and searches what they said.
-    pub async fn finish_candidates(self, candidates: impl IntoIterator<Item = Candidate>) {
-        let mut metrics = String::new();
-        for mut candidate in candidates {
-            metrics.push_str(&candidate.probe("/metrics").await.1);
-            candidate.process.terminate();
-            let code = candidate.process.wait(Duration::from_secs(10)).await;
-            assert_eq!(code, Some(0), "exit code after SIGTERM; {}", candidate.process.log_tail());
-        }
-        assert!(metrics.contains("ecr_pull_secrets_build_info"), "the metrics were searched too");
-        let leases: Api<Lease> = Api::namespaced(self.admin.clone(), ACCOUNT);
-        let lease = leases.get(ACCOUNT).await.expect("the Lease stays");
-        assert_eq!(
-            lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default(),
-            "",
-            "it is given back"
-        );
-        self.search(metrics).await;
     }
 
     /// Searches all that the controller said, at trace level, for every token and key that there was; then stops it.
@@ -310,43 +228,6 @@ impl World {
     pub fn assert_tells_nothing(&self, said: &str) {
         let leak = leak(said, &self.aws.secrets());
         assert_eq!(leak, None, "a token or key is in the output, behind what is shown here");
-    }
-}
-
-/// Status and body of a controller's own page; status 0: nobody answers.
-async fn probe(port: u16, path: &str) -> (u16, String) {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else {
-        return (0, String::new());
-    };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    if stream.write_all(request.as_bytes()).await.is_err() {
-        return (0, String::new());
-    }
-    let mut reply = String::new();
-    if stream.read_to_string(&mut reply).await.is_err() {
-        return (0, String::new());
-    }
-    let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
-    let body = reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    (status, body.unwrap_or_default())
-}
-
-/// A controller that stands for the Lease.
-pub struct Candidate {
-    pub process: Process,
-    pub name: String,
-    port: u16,
-}
-
-impl Candidate {
-    /// Status and body of one of its pages.
-    pub async fn probe(&self, path: &str) -> (u16, String) {
-        probe(self.port, path).await
-    }
-
-    /// Whether it says that it writes.
-    pub async fn leads(&self) -> bool {
-        self.probe("/metrics").await.1.lines().any(|line| line == "ecr_pull_secrets_leader 1")
     }
 }
 
