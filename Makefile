@@ -7,20 +7,27 @@ DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # Most tests wait for clocks rather than for the processor.
 TEST_THREADS ?= 4
 
-.PHONY: help build test demo lint fmt generate drift tools
+.PHONY: help build image image-reproducible test demo lint fmt generate drift tools
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## The program, for release
 	$(CARGO) build --release
+
+image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
+	program=$$(deploy/image/build) && $(CARGO) run --quiet --locked --package ecr-pull-secrets-image -- \
+		archive --program "$$program" --folder "$${CARGO_TARGET_DIR:-target}/image"
+
+image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
+	deploy/image/reproducible
 
 tools: ## What the tests run against: control plane, registry, moto
 	tests/tools/build kubernetes >/dev/null
 	tests/tools/build registry >/dev/null
 	tests/tools/build moto >/dev/null
 
-test: tools drift ## Every test, on a real API server
+test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
 
 demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
