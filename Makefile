@@ -39,7 +39,7 @@ lint: $(DENY) ## Format, clippy, docs, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
-	$(DENY) --locked check bans licenses sources
+	$(DENY) --locked --workspace check bans licenses sources
 
 fmt: ## Format
 	$(CARGO) fmt --all
