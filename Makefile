@@ -16,7 +16,7 @@ build: ## The program, for release
 	$(CARGO) build --release
 
 image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
-	program=$$(deploy/image/build) && $(CARGO) run --quiet --locked --package ecr-pull-secrets-image -- \
+	program=$$(CARGO=$(CARGO) deploy/image/build) && $(CARGO) run --quiet --locked --package ecr-pull-secrets-image -- \
 		archive --program "$$program" --folder "$${CARGO_TARGET_DIR:-target}/image"
 
 image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds

@@ -33,7 +33,7 @@ pub struct Contents<'a> {
     pub epoch: u32,
 }
 
-/// An image as written by [`write`].
+/// An image as written by [`write()`].
 #[derive(Debug)]
 pub struct Written {
     /// The file.

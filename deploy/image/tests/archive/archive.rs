@@ -77,8 +77,8 @@ impl Archive {
 
 /// A sum of the test's own, not the writer's.
 pub fn digest(content: &[u8]) -> String {
-    let sum: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{sum}")
+    let bytes = Sha256::digest(content);
+    bytes.iter().fold("sha256:".to_owned(), |sum, byte| sum + &format!("{byte:02x}"))
 }
 
 /// The first value of the key in the program's Cargo.toml.

@@ -8,7 +8,6 @@ mod runs;
 use std::fs;
 
 use oci_spec::image::{Arch, MediaType, Os};
-use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, digest};
 
@@ -118,17 +117,14 @@ fn the_programs_own_reader_takes_every_root() {
     assert_eq!(certificates.len(), expected.len());
     assert!(expected.iter().all(|root| certificates.contains(root)));
     // The fingerprints that Amazon Trust Services publishes of its roots.
-    let fingerprints: Vec<String> = certificates
-        .iter()
-        .map(|root| Sha256::digest(root).iter().map(|byte| format!("{byte:02x}")).collect())
-        .collect();
+    let fingerprints: Vec<String> = certificates.iter().map(|root| digest(root)).collect();
     for (name, fingerprint) in [
         ("Amazon Root CA 1", "8ecde6884f3d87b1125ba31ac3fcb13d7016de7f57cc904fe1cb97c6ae98196e"),
         ("Amazon Root CA 2", "1ba5b2aa8c65401a82960118f80bec4f62304d83cec4713a19c39c011ea46db4"),
         ("Amazon Root CA 3", "18ce6cfe7bf14e60b2e347b8dfe868cb31d02ebb3ada271569f50343b46db3a4"),
         ("Amazon Root CA 4", "e35d28419ed02025cfa69038cd623962458da5c695fbdea3c22b0bfb25897092"),
     ] {
-        assert!(fingerprints.iter().any(|one| one == fingerprint), "{name} is missing");
+        assert!(fingerprints.iter().any(|one| one.ends_with(fingerprint)), "{name} is missing");
     }
 }
 
