@@ -11,13 +11,20 @@ CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build test demo lint fmt generate drift generated tools
+.PHONY: help build image image-reproducible test demo lint fmt generate drift generated tools
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## The program, for release
 	$(CARGO) build --release
+
+image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
+	program=$$(CARGO=$(CARGO) deploy/image/build) && $(CARGO) run --quiet --locked --package ecr-pull-secrets-image -- \
+		archive --program "$$program" --folder "$${CARGO_TARGET_DIR:-target}/image"
+
+image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
+	deploy/image/reproducible
 
 tools: ## What the tests run against: control plane, registry, Helm, moto
 	tests/tools/build kubernetes >/dev/null
@@ -26,7 +33,7 @@ tools: ## What the tests run against: control plane, registry, Helm, moto
 	tests/tools/build helm-docs >/dev/null
 	tests/tools/build moto >/dev/null
 
-test: tools drift ## Every test, on a real API server
+test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
 
 demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
@@ -38,7 +45,7 @@ lint: $(DENY) ## Format, clippy, docs, dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
-	$(DENY) --locked check bans licenses sources
+	$(DENY) --locked --workspace check bans licenses sources
 
 fmt: ## Format
 	$(CARGO) fmt --all
