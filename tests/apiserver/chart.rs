@@ -195,8 +195,11 @@ async fn each_conditional_renders_what_it_stands_for_and_nothing_without() {
     let spec = |objects: &[Value]| one(objects, "Deployment")["spec"]["template"]["spec"].clone();
     let (plain, full_pod) = (spec(&defaults), spec(&full));
     let container = &plain["containers"][0];
-    assert_eq!(container["image"], "ecr-pull-secrets:0.1.0");
-    assert_eq!(full_pod["containers"][0]["image"], format!("ecr-pull-secrets@sha256:{}", "0".repeat(64)));
+    assert_eq!(container["image"], "localhost/ecr-pull-secrets:0.1.0");
+    assert_eq!(
+        full_pod["containers"][0]["image"],
+        format!("localhost/ecr-pull-secrets@sha256:{}", "0".repeat(64))
+    );
     assert!(container["livenessProbe"].is_object() && container["readinessProbe"].is_object());
     let env = |pod: &Value| -> Vec<String> {
         let all = pod["containers"][0]["env"].as_array().expect("variables").clone();
