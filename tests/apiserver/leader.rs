@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
+use testing::control_plane::assert_one_at_a_time;
 use tokio::time::{Instant, sleep};
 
 use crate::world::{Controller, World};
@@ -42,29 +43,10 @@ async fn two(world: &mut World) -> (Controller, Controller) {
     (first, second)
 }
 
-/// Who wrote Secrets, in the order of the answers, and how often in a row.
-fn writers(world: &World) -> Vec<(String, usize)> {
-    let mut writes = world.requests("patch");
-    writes.retain(|entry| entry.code < 300);
-    writes.sort_by_key(|entry| entry.stage_timestamp);
-    let mut blocks: Vec<(String, usize)> = vec![];
-    for write in writes {
-        match blocks.last_mut() {
-            Some((agent, count)) if *agent == write.user_agent => *count += 1,
-            _ => blocks.push((write.user_agent, 1)),
-        }
-    }
-    blocks
-}
-
-/// Nobody wrote again once another one had.
+/// Nobody wrote a Secret again once another one had, and so many did.
 fn assert_one_writer_at_a_time(world: &World, least: usize) {
-    let blocks = writers(world);
-    let mut agents: Vec<_> = blocks.iter().map(|(agent, _)| agent.as_str()).collect();
-    agents.sort_unstable();
-    agents.dedup();
-    assert_eq!(agents.len(), blocks.len(), "two wrote in turns: {blocks:?}");
-    assert!(agents.len() >= least, "the writers are told apart: {blocks:?}");
+    let writers = assert_one_at_a_time(world.requests("patch"));
+    assert!(writers >= least, "the writers are told apart: {writers}");
 }
 
 /// How long it takes until a namespace that opts in at once has its Secret, twenty times.

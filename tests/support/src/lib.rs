@@ -7,7 +7,11 @@
 //! | [`credentials`] | the places from which a pod or a machine gets credentials of that AWS |
 //! | [`proxy`] | a proxy behind which that AWS goes by the names of the real one |
 //! | [`moto`] | an ECR and STS that no one here wrote, to check the above against |
+//! | [`isolation`] | a network, mounts and process IDs that only one test sees |
+//! | [`node`] | a real kubelet, scheduler, containerd and runc in those |
 //! | [`registry`] | a real container registry that wants a password |
+//! | [`stolen`] | what the controller's credential is refused, and by which layer |
+//! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`process`] | children that never outlive the test process |
 //!
 //! Everything here panics with a sentence that says what was wrong: a test can do nothing better with an
@@ -18,7 +22,10 @@ mod certificates;
 pub mod control_plane;
 pub mod credentials;
 mod folder;
+pub mod isolation;
+pub mod leaks;
 pub mod moto;
+pub mod node;
 mod ports;
 pub mod process;
 pub mod proxy;
@@ -27,6 +34,7 @@ pub mod registry;
 #[cfg(test)]
 mod sdk;
 mod server;
+pub mod stolen;
 pub mod tools;
 
 use std::io::Write as _;

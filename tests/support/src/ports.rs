@@ -31,6 +31,13 @@ impl Port {
             .expect("one of 16,000 loopback ports is free")
     }
 
+    /// Claims this port, in a network of the test's own.
+    pub(crate) fn exactly(number: u16) -> Self {
+        let claim = UdpSocket::bind((Ipv4Addr::LOCALHOST, number));
+        let claim = claim.unwrap_or_else(|error| panic!("port {number} is taken: {error}"));
+        Self { number, _claim: claim }
+    }
+
     pub(crate) fn number(&self) -> u16 {
         self.number
     }

@@ -52,7 +52,7 @@ impl Registry {
     pub async fn start_for(hosts: &[&str], password: &str) -> Self {
         let program = tools::folder("registry").await.join("registry");
         loop {
-            let mut registry = Self::spawn(&program, hosts, password);
+            let mut registry = Self::spawn(&program, Port::claim(), hosts, password);
             if registry.comes_up().await {
                 return registry;
             }
@@ -64,9 +64,16 @@ impl Registry {
         }
     }
 
-    fn spawn(program: &Path, hosts: &[&str], password: &str) -> Self {
+    /// The same on port 443, as those of ECR, in a network of the test's own.
+    pub async fn start_on_443(hosts: &[&str], password: &str) -> Self {
+        let program = tools::folder("registry").await.join("registry");
+        let mut registry = Self::spawn(&program, Port::exactly(443), hosts, password);
+        assert!(registry.comes_up().await, "the registry does not start:\n{}", registry.process.log_tail());
+        registry
+    }
+
+    fn spawn(program: &Path, port: Port, hosts: &[&str], password: &str) -> Self {
         let folder = Folder::new();
-        let port = Port::claim();
         let authority = Authority::new("registry of a test");
         let names = [hosts, &[Self::HOST, "localhost", "127.0.0.1"]].concat();
         let certificate = authority.issue(&names);

@@ -30,6 +30,31 @@ pub struct AuditEntry {
     pub stage_timestamp: Timestamp,
 }
 
+/// Who got these requests done, in the order of the answers, and how many in a row: by `User-Agent`, which differs
+/// between two processes of the controller.
+fn in_turns(mut requests: Vec<AuditEntry>) -> Vec<(String, usize)> {
+    requests.retain(|entry| entry.code < 300);
+    requests.sort_by_key(|entry| entry.stage_timestamp);
+    let mut turns: Vec<(String, usize)> = vec![];
+    for request in requests {
+        match turns.last_mut() {
+            Some((agent, count)) if *agent == request.user_agent => *count += 1,
+            _ => turns.push((request.user_agent, 1)),
+        }
+    }
+    turns
+}
+
+/// Asserts that nobody got one done again once another one had, and returns how many there were.
+pub fn assert_one_at_a_time(requests: Vec<AuditEntry>) -> usize {
+    let turns = in_turns(requests);
+    let mut agents: Vec<_> = turns.iter().map(|(agent, _)| agent.as_str()).collect();
+    agents.sort_unstable();
+    agents.dedup();
+    assert_eq!(agents.len(), turns.len(), "two wrote in turns: {turns:?}");
+    turns.len()
+}
+
 /// Reads the log; a line that is still being written is left out.
 pub(super) fn read(path: &Path) -> Vec<AuditEntry> {
     let bytes = std::fs::read(path).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! What the components read: certificates, keys, tokens, policies, kubeconfigs.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -14,15 +15,19 @@ pub(super) struct Files {
     pub(super) etcd: Port,
     pub(super) etcd_peer: Port,
     pub(super) apiserver: Port,
+    /// Where the API server listens.
+    pub(super) address: Ipv4Addr,
 }
 
 impl Files {
     /// Claims ports and writes everything that does not change while the control plane lives.
-    pub(super) fn write() -> Self {
+    pub(super) fn write(address: Ipv4Addr) -> Self {
         let folder = Folder::new();
-        let files = Self { folder, etcd: Port::claim(), etcd_peer: Port::claim(), apiserver: Port::claim() };
+        let (etcd, etcd_peer, apiserver) = (Port::claim(), Port::claim(), Port::claim());
+        let files = Self { folder, etcd, etcd_peer, apiserver, address };
         let authority = Authority::new("control plane of a test");
-        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
+        let names =
+            [&address.to_string(), "localhost", "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
         let certificate = authority.issue(&names);
         files.put("ca.crt", authority.pem());
         files.put("apiserver.crt", &certificate.certificate);
@@ -53,7 +58,7 @@ impl Files {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.apiserver.number())
+        format!("https://{}:{}", self.address, self.apiserver.number())
     }
 
     pub(super) fn admin_kubeconfig(&self) -> PathBuf {

@@ -24,6 +24,7 @@ mod programs;
 #[cfg(test)]
 mod tests;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ use kube::{Client, Config};
 
 use crate::process::Process;
 use crate::tools;
-pub use audit::AuditEntry;
+pub use audit::{AuditEntry, assert_one_at_a_time};
 use files::Files;
 use programs::Programs;
 
@@ -43,17 +44,25 @@ use programs::Programs;
 const START: Duration = Duration::from_mins(2);
 
 /// What a control plane consists of, before it is started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Builder {
     controller_manager: bool,
+    address: Ipv4Addr,
 }
 
 impl Builder {
     /// Whether kube-controller-manager runs too, with the controllers for service accounts, namespaces,
-    /// garbage, Deployments and replica sets.
+    /// garbage, Deployments, replica sets, jobs, disruption budgets and the taints of nodes.
     #[must_use]
     pub fn controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
+        self
+    }
+
+    /// Where the API server listens: 127.0.0.1, unless a test in a network of its own has another address.
+    #[must_use]
+    pub fn address(mut self, address: Ipv4Addr) -> Self {
+        self.address = address;
         self
     }
 
@@ -62,7 +71,7 @@ impl Builder {
         let binaries = tools::folder("kubernetes").await;
         // Only for what is in use although nobody claimed it; each try has new ports.
         for _ in 0..5 {
-            let files = Files::write();
+            let files = Files::write(self.address);
             match Programs::start(&files, &binaries, self.controller_manager).await {
                 Ok(programs) => {
                     let admin = client(&files.admin_kubeconfig()).await;
@@ -93,7 +102,7 @@ impl ControlPlane {
 
     /// For more than etcd and kube-apiserver.
     pub fn builder() -> Builder {
-        Builder::default()
+        Builder { controller_manager: false, address: Ipv4Addr::LOCALHOST }
     }
 
     /// A client that may do everything. Like every client from here it does not repeat what fails.
@@ -132,6 +141,11 @@ impl ControlPlane {
     pub async fn kubeconfig_for(&self, namespace: &str, service_account: &str) -> PathBuf {
         let token = self.token_for(namespace, service_account).await;
         self.files.kubeconfig(&format!("{namespace}-{service_account}"), namespace, &token)
+    }
+
+    /// A client of whoever has this token.
+    pub async fn client_with(&self, token: &str) -> Client {
+        client(&self.files.kubeconfig("bearer", "default", token)).await
     }
 
     /// A client that uses this kubeconfig.

@@ -14,7 +14,8 @@ use super::{Files, client, wait_for};
 use crate::process::Process;
 
 const CONTROLLERS: &str = "serviceaccount-controller,namespace-controller,garbage-collector-controller,\
-                           deployment-controller,replicaset-controller,root-ca-certificate-publisher-controller";
+                           deployment-controller,replicaset-controller,job-controller,disruption-controller,\
+                           node-lifecycle-controller,root-ca-certificate-publisher-controller";
 
 pub(super) struct Programs {
     // Dropped in this order: none loses what it depends on while it runs.
@@ -104,10 +105,10 @@ fn apiserver(files: &Files, binaries: &Path) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
         ("etcd-servers", format!("http://127.0.0.1:{}", files.etcd.number())),
-        ("bind-address", "127.0.0.1".to_owned()),
+        ("bind-address", files.address.to_string()),
         ("secure-port", files.apiserver.number().to_string()),
         // No Endpoints object for the `kubernetes` Service, which must not name a loopback address.
-        ("advertise-address", "127.0.0.1".to_owned()),
+        ("advertise-address", files.address.to_string()),
         ("endpoint-reconciler-type", "none".to_owned()),
         ("service-cluster-ip-range", "10.0.0.0/24".to_owned()),
         ("cert-dir", path("certificates")),

@@ -1,0 +1,165 @@
+//! A test in namespaces of its own: what it mounts, listens on and starts is gone when it ends, however it ends.
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::folder::Folder;
+use crate::node::Node;
+use crate::process::Process;
+
+/// Set in the inner process, to the name of the test's control group.
+const INSIDE: &str = "ECR_PULL_SECRETS_ISOLATED";
+/// What the names of control groups begin with; the rest is the process ID of the test program.
+const GROUP: &str = "ecr-pull-secrets-";
+
+/// The node's address, on a link whose other end nobody uses: a kubelet and the pods want one that is not loopback.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+/// A network with loopback and one address, without DNS: a question is refused at once, not after ten seconds; `/run` and `/var/log` empty; files of settings that a kubelet would change
+/// for the whole machine replaced by ones that have the values it wants.
+const ENTER: &str = r#"
+set -e
+ip link set lo up
+ip link add eth0 type veth peer name eth1
+ip address add "$1/24" dev eth0
+ip link set eth0 up
+ip link set eth1 up
+ip route add default via 10.99.0.254
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/log
+setting() {
+  echo "$2" > "$TMPDIR/setting.$2"
+  [ ! -e "/proc/sys/$1" ] || mount --bind "$TMPDIR/setting.$2" "/proc/sys/$1"
+}
+setting vm/overcommit_memory 1
+setting vm/panic_on_oom 0
+setting kernel/panic 10
+setting kernel/panic_on_oops 1
+setting kernel/keys/root_maxkeys 1000000
+setting kernel/keys/root_maxbytes 25000000
+{ echo "127.0.0.1 localhost"; echo "$1 $2"; } > "$TMPDIR/hosts"
+for host in $HOSTS; do echo "127.0.0.1 $host" >> "$TMPDIR/hosts"; done
+mount --bind "$TMPDIR/hosts" /etc/hosts
+echo "nameserver 127.0.0.1" > "$TMPDIR/resolv.conf"
+mount --bind "$TMPDIR/resolv.conf" /etc/resolv.conf
+shift 2
+exec "$@"
+"#;
+
+/// Runs `body` in mount, network and process namespaces of its own, where `hosts` are names of 127.0.0.1.
+///
+/// `test` is the full name of the calling test: the test program starts itself again for just that one. Of what that
+/// one prints, lines that begin with `[` are shown as they come, past the capture of the test harness, and everything
+/// if it fails. Without root, or without the tools that it takes, the test is skipped with a line on stderr.
+pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce(Cgroup)) {
+    if let Some(cgroup) = std::env::var_os(INSIDE) {
+        return body(Cgroup(cgroup.to_string_lossy().into_owned()));
+    }
+    if !crate::real_cluster() {
+        return;
+    }
+    if let Some(missing) = missing() {
+        let line = format!("SKIPPED {test}: {missing}\n");
+        std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
+        return;
+    }
+    // Outlives the inner processes, which may be killed.
+    let folder = Folder::new();
+    let cgroup = Cgroup::new();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["--propagation", "private", "sh", "-c", ENTER, "sh", &ADDRESS.to_string(), Node::NAME])
+        .arg(std::env::current_exe().expect("a test knows its executable"))
+        .args(["--exact", test, "--nocapture"])
+        .envs(std::env::vars_os())
+        .env(INSIDE, &cgroup.0)
+        .env("TMPDIR", folder.path())
+        .env("HOSTS", hosts.join(" "));
+    let mut inner = Process::spawn("inner", &command, folder.path());
+    let code = follow(&mut inner);
+    cgroup.remove();
+    assert_eq!(code, 0, "{}", inner.log());
+}
+
+/// Shows what a process says of its progress, until it has ended: its exit code.
+fn follow(process: &mut Process) -> i32 {
+    let mut shown = 0;
+    loop {
+        let code = process.exit_code();
+        let log = process.log();
+        let complete = log.rfind('\n').map_or(0, |end| end + 1);
+        for line in log[shown..complete].lines().filter(|line| line.starts_with('[')) {
+            writeln!(std::io::stdout(), "{line}").expect("stdout takes a line");
+        }
+        shown = complete;
+        if let Some(code) = code {
+            return code;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn missing() -> Option<String> {
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !root {
+        return Some("needs root, to make namespaces and run a kubelet".to_owned());
+    }
+    let found = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
+    let tool = ["unshare", "ip", "mount"].into_iter().find(|tool| !found(tool))?;
+    Some(format!("needs {tool} (Debian: apt install util-linux iproute2 mount)"))
+}
+
+/// The control group below which the test's containers run.
+#[derive(Debug)]
+pub struct Cgroup(String);
+
+impl Cgroup {
+    /// One of this process; those of processes that were killed are removed.
+    fn new() -> Self {
+        for name in hierarchies().filter_map(|root| std::fs::read_dir(root).ok()).flatten().flatten() {
+            let name = name.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix(GROUP).filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                Self(name).remove();
+            }
+        }
+        Self(format!("{GROUP}{}", std::process::id()))
+    }
+
+    /// Its path below the root of each hierarchy.
+    pub fn path(&self) -> String {
+        format!("/{}", self.0)
+    }
+
+    /// Removes it from every hierarchy, with what is below it. Processes in it have ended with their namespace.
+    fn remove(&self) {
+        for group in hierarchies().map(|root| root.join(&self.0)).filter(|group| group.exists()) {
+            remove(&group);
+        }
+    }
+}
+
+/// The roots of version 1, and that of version 2.
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let each = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    each.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")])
+}
+
+fn remove(group: &Path) {
+    for inner in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        remove(&inner.path());
+    }
+    // A moment after the kill the kernel may still count a process.
+    for _ in 0..50 {
+        if std::fs::remove_dir(group).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("the control group {} cannot be removed", group.display());
+}

@@ -1,0 +1,100 @@
+//! What containerd and the kubelet read.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{SANDBOX, SOCKET};
+use crate::isolation::Cgroup;
+use crate::registry::Registry;
+
+pub(super) fn write(folder: &Path, binaries: &Path, cgroup: &Cgroup, registry: &Registry, hosts: &[&str]) {
+    let put = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a temporary folder takes folders");
+        std::fs::write(path, text).expect("a temporary folder takes files");
+    };
+    put("containerd.toml", &containerd(folder, binaries));
+    put("network/pods.conflist", &network(folder));
+    // JSON is YAML.
+    put("kubelet.yaml", &kubelet(folder, cgroup));
+    for host in hosts {
+        let url = format!("https://{host}");
+        let trust = format!("server = {url:?}\n[host.{url:?}]\nca = \"{}\"\n", registry.ca_file().display());
+        put(&format!("registries/{host}/hosts.toml"), &trust);
+    }
+}
+
+/// For a machine whose kernel has little: no overlay file system, no `AppArmor`, control groups as they are.
+fn containerd(folder: &Path, binaries: &Path) -> String {
+    format!(
+        r#"version = 3
+root = "{root}"
+state = "/run/containerd"
+[grpc]
+address = "{SOCKET}"
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "native"
+use_local_image_pull = true
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{SANDBOX}"
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "{registries}"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
+disable_apparmor = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["{binaries}"]
+conf_dir = "{network}"
+use_internal_loopback = true
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+BinaryName = "{binaries}/runc"
+SystemdCgroup = false
+"#,
+        root = folder.join("containerd").display(),
+        registries = folder.join("registries").display(),
+        network = folder.join("network").display(),
+        binaries = binaries.display(),
+    )
+}
+
+/// Each pod has an address and a link to the node, and reaches nobody but the node.
+fn network(folder: &Path) -> String {
+    let addresses = json!({
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.98.0.0/16"}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": folder.join("addresses"),
+    });
+    json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": addresses}]})
+        .to_string()
+}
+
+fn kubelet(folder: &Path, cgroup: &Cgroup) -> String {
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": false}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
+        "podLogsDir": folder.join("logs"),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup.path(),
+        "cgroupsPerQOS": false,
+        "enforceNodeAllocatable": [],
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "localStorageCapacityIsolation": false,
+        "makeIPTablesUtilChains": false,
+        "nodeStatusUpdateFrequency": "1s",
+        // A test that kills a container twenty times does not wait for five minutes each.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
+        // A disk that is nearly full is no reason to end the tests' pods.
+        "evictionHard": {"memory.available": "1Mi", "nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+    })
+    .to_string()
+}

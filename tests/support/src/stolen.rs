@@ -1,0 +1,179 @@
+//! A credential of the controller in the wrong hands: what it is refused, and by which layer.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+/// The type that the controller writes.
+pub const TYPE: &str = "kubernetes.io/dockerconfigjson";
+/// The name that it may write, the name of its instance, and its namespace.
+pub const NAME: &str = "ecr-pull";
+const INSTANCE: &str = "ecr-pull-secrets";
+
+/// What the API server made of a request: `allowed`, `RBAC`, `policy: ` with its message, or status and message.
+pub fn outcome<T>(result: Result<T, kube::Error>) -> String {
+    match result {
+        Ok(_) => "allowed".to_owned(),
+        Err(kube::Error::Api(status)) => {
+            let text = &status.message;
+            if text.contains("ValidatingAdmissionPolicy 'ecr-pull-secrets-") {
+                format!("policy: {text}")
+            } else if text.contains("cannot ") && text.contains(" resource ") {
+                "RBAC".to_owned()
+            } else {
+                format!("{}: {text}", status.code)
+            }
+        }
+        Err(error) => panic!("no answer: {error}"),
+    }
+}
+
+/// A Secret with the labels of an instance.
+pub fn secret(name: &str, kind: &str, instance: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": kind,
+        "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/managed-by": "ecr-pull-secrets", "app.kubernetes.io/instance": instance}},
+        "data": {".dockerconfigjson": "e30=", "key": "dmFsdWU="},
+    })
+}
+
+fn typed<T: serde::de::DeserializeOwned>(body: Value) -> T {
+    serde_json::from_value(body).expect("an object of its kind")
+}
+
+/// The credential, and what somebody does with it.
+pub struct Stolen {
+    /// Whoever has it.
+    pub client: Client,
+    /// Somebody who may do everything, to set the scene.
+    pub admin: Client,
+}
+
+impl Stolen {
+    /// Its Secrets in a namespace.
+    pub fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Applies a Secret as the controller does, over whatever is there.
+    pub async fn apply(&self, namespace: &str, name: &str, body: Value) -> String {
+        let force = PatchParams { force: true, ..PatchParams::apply("ecr-pull-secrets") };
+        outcome(self.secrets(namespace).patch(name, &force, &Patch::Apply(body)).await)
+    }
+
+    /// Merges a patch into a service account.
+    pub async fn change(&self, namespace: &str, account: &str, patch: Value) -> String {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        outcome(api.patch(account, &PatchParams::default(), &Patch::Merge(patch)).await)
+    }
+
+    /// Neither reads, creates, changes nor deletes a Secret of another name: RBAC refuses it, as it does other kinds.
+    ///
+    /// Leaves a Secret `private` in the namespace.
+    pub async fn reaches_no_other_name(&self, namespace: &str) {
+        let theirs: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
+        let private = typed(secret("private", "Opaque", "x"));
+        theirs.create(&PostParams::default(), &private).await.expect("a secret of the tenant");
+        let here = self.secrets(namespace);
+        let everywhere: Api<Secret> = Api::all(self.client.clone());
+        let (nothing, all) = (DeleteParams::default(), ListParams::default());
+        let new = typed(secret("new", TYPE, INSTANCE));
+        for (what, said) in [
+            ("read", outcome(here.get("private").await)),
+            ("list", outcome(here.list(&all).await)),
+            ("list all", outcome(everywhere.list_metadata(&all).await)),
+            ("create", outcome(here.create(&PostParams::default(), &new).await)),
+            ("apply", self.apply(namespace, "private", secret("private", "Opaque", INSTANCE)).await),
+            ("delete", outcome(here.delete("private", &nothing).await)),
+            ("delete all", outcome(here.delete_collection(&nothing, &all).await.map(drop))),
+        ] {
+            assert_eq!(said, "RBAC", "{what} of another secret");
+        }
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), INSTANCE);
+        assert_eq!(outcome(maps.list(&all).await), "RBAC");
+    }
+
+    /// Under the allowed name it creates nothing of another type or without its labels, and nothing where nobody
+    /// opted in: the policy refuses it.
+    ///
+    /// `opted_in` did so, and has no Secret of that name; `tenant` did not.
+    pub async fn creates_nothing_else(&self, opted_in: &str, tenant: &str) {
+        let unlabelled = json!({"apiVersion": "v1", "kind": "Secret", "type": TYPE, "metadata": {"name": NAME}, "data": {".dockerconfigjson": "e30="}});
+        for (namespace, body, reason) in [
+            (opted_in, secret(NAME, "Opaque", INSTANCE), "of type kubernetes.io/dockerconfigjson"),
+            (opted_in, secret(NAME, TYPE, "another"), "with the labels of its instance"),
+            (opted_in, unlabelled, "with the labels of its instance"),
+            (tenant, secret(NAME, TYPE, INSTANCE), "in namespaces that opted in"),
+            ("kube-system", secret(NAME, TYPE, INSTANCE), "in namespaces that opted in"),
+        ] {
+            let said = self.apply(namespace, NAME, body).await;
+            assert!(said.starts_with("policy") && said.contains(reason), "{namespace}: {reason}: {said}");
+        }
+    }
+
+    /// A Secret of the allowed name that is not the controller's is neither changed nor deleted: the policy refuses it.
+    ///
+    /// Leaves it in the namespace, which opted in and had none.
+    pub async fn leaves_a_foreign_secret_alone(&self, namespace: &str) {
+        let theirs: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
+        let foreign = typed(json!({"metadata": {"name": NAME}, "data": {"key": "dmFsdWU="}}));
+        let before =
+            theirs.create(&PostParams::default(), &foreign).await.expect("a secret that is not ours");
+        let here = self.secrets(namespace);
+        let patch = Patch::Merge(secret(NAME, "Opaque", INSTANCE));
+        let said = outcome(here.patch(NAME, &PatchParams::default(), &patch).await);
+        assert!(said.starts_with("policy"), "{said}");
+        let said = outcome(here.delete(NAME, &DeleteParams::default()).await.map(drop));
+        assert!(said.contains("only change and delete secrets of its own instance"), "{said}");
+        let after = theirs.get(NAME).await.expect("it stays");
+        assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+    }
+
+    /// Of a service account only our annotation and the reference to our own Secret change: RBAC refuses to create
+    /// and delete one, the policy refuses the rest.
+    ///
+    /// Leaves a service account `builder` in the namespace.
+    pub async fn changes_only_references(&self, namespace: &str) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), namespace);
+        let builder: ServiceAccount = typed(
+            json!({"metadata": {"name": "builder", "annotations": {"theirs": "x"}}, "imagePullSecrets": [{"name": "theirs"}]}),
+        );
+        accounts.create(&PostParams::default(), &builder).await.expect("it is created");
+        let stolen: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        assert_eq!(outcome(stolen.create(&PostParams::default(), &builder).await), "RBAC");
+        assert_eq!(outcome(stolen.delete("builder", &DeleteParams::default()).await.map(drop)), "RBAC");
+        let role = "eks.amazonaws.com/role-arn";
+        for (patch, reason) in [
+            (json!({"metadata": {"annotations": {role: "arn:aws:iam::1:role/admin"}}}), "of the annotations"),
+            (json!({"metadata": {"annotations": {"theirs": "y"}}}), "of the annotations"),
+            (json!({"metadata": {"annotations": {"theirs": null}}}), "of the annotations"),
+            (json!({"metadata": {"labels": {"a": "b"}}}), "only change imagePullSecrets"),
+            (json!({"automountServiceAccountToken": false}), "only change imagePullSecrets"),
+            (json!({"secrets": [{"name": "x"}]}), "only change imagePullSecrets"),
+            (json!({"imagePullSecrets": [{"name": "theirs"}, {"name": "other"}]}), "secrets of its own"),
+            (json!({"imagePullSecrets": [{"name": NAME}]}), "secrets of its own"),
+        ] {
+            let said = self.change(namespace, "builder", patch.clone()).await;
+            assert!(said.starts_with("policy: ") && said.contains(reason), "{patch}: {said}");
+        }
+        let own = json!({"metadata": {"annotations": {"ecr-pull-secrets.dev/attached": "x"}}, "imagePullSecrets": [{"name": "theirs"}, {"name": NAME}]});
+        assert_eq!(self.change(namespace, "builder", own).await, "allowed");
+    }
+
+    /// Whether the policies are in force, each of which begins to be so at a time of its own.
+    ///
+    /// `namespace` did not opt in, and `account` is a service account there that would not be changed.
+    pub async fn policies_are_in_force(&self, namespace: &str, account: &str) -> bool {
+        let secrets = self.apply(namespace, NAME, secret(NAME, TYPE, INSTANCE)).await;
+        let theirs: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
+        let _ = theirs.delete(NAME, &DeleteParams::default()).await;
+        // Nothing is stored, so that the same change stays one.
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let change = Patch::Merge(json!({"automountServiceAccountToken": true}));
+        let accounts = outcome(accounts.patch(account, &dry, &change).await);
+        secrets.starts_with("policy") && accounts.starts_with("policy")
+    }
+}

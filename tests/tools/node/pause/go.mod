@@ -1,0 +1,3 @@
+module ecr-pull-secrets.dev/tests/tools/node/pause
+
+go 1.26.0
