@@ -11,10 +11,10 @@ CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test demo lint fmt generate drift generated tools
+.PHONY: help build image image-reproducible test e2e demo lint fmt generate drift generated tools
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## The program, for release
 	$(CARGO) build --release
@@ -26,8 +26,9 @@ image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
 image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
 	deploy/image/reproducible
 
-tools: ## What the tests run against: control plane, registry, Helm, moto
+tools: ## What the tests run against: control plane, node, registry, Helm, moto
 	tests/tools/build kubernetes >/dev/null
+	tests/tools/build node >/dev/null
 	tests/tools/build registry >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build helm-docs >/dev/null
@@ -35,6 +36,9 @@ tools: ## What the tests run against: control plane, registry, Helm, moto
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
+
+e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
+	$(CARGO) test --locked --test e2e -- --nocapture
 
 demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	tests/tools/build kubernetes >/dev/null

@@ -1,0 +1,80 @@
+//! The controller's own pods.
+
+use std::time::Instant;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{EvictParams, ListParams};
+use testing::control_plane::AuditEntry;
+use testing::stolen::Stolen;
+
+use super::{RELEASE, World};
+
+const USER: &str = "system:serviceaccount:ecr-pull-secrets:ecr-pull-secrets";
+
+impl World {
+    fn own_pods(&self) -> Api<Pod> {
+        Api::namespaced(self.admin.clone(), RELEASE)
+    }
+
+    /// The holder of the Lease, whose name begins with that of its pod.
+    pub async fn leader(&self) -> Option<String> {
+        let api: Api<Lease> = Api::namespaced(self.admin.clone(), RELEASE);
+        let lease = api.get_opt(RELEASE).await.expect("the admin reads leases")?;
+        lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
+    }
+
+    /// Waits until another process than `before` leads, and so many pods are ready, none of them about to end.
+    pub async fn leads_anew(&self, before: Option<&str>, pods: usize) -> String {
+        let look = async || {
+            let leader = self.leader().await.filter(|leader| Some(&**leader) != before)?;
+            let all = self.own_pods().list(&ListParams::default().labels("helm.sh/chart")).await;
+            let all = all.expect("the admin lists pods").items;
+            (all.len() == pods && all.iter().all(ready)).then_some(leader)
+        };
+        self.wait("a new leader, and all pods ready", look).await
+    }
+
+    /// The container that runs the controller in the pod of a holder of the Lease.
+    pub async fn container(&self, holder: &str) -> String {
+        let pod = holder.rsplit_once('_').expect("a name of a process").0;
+        let pod = self.own_pods().get(pod).await.expect("the leader's pod");
+        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        statuses.into_iter().find_map(|status| status.container_id).expect("a container")
+    }
+
+    /// Evicts the pod of a holder of the Lease, as a drain of its node does.
+    pub async fn evict(&self, holder: &str) {
+        let pod = holder.rsplit_once('_').expect("a name of a process").0;
+        self.own_pods().evict(pod, &EvictParams::default()).await.expect("its budget allows it");
+    }
+
+    /// Waits until a holder of the Lease no longer holds it: that moment.
+    pub async fn gives_back(&self, holder: &str) -> Instant {
+        let gone = async || (self.leader().await.as_deref() != Some(holder)).then(Instant::now);
+        self.wait("the Lease to be given back", gone).await
+    }
+
+    /// The token of the controller, taken from its pod.
+    pub async fn stolen(&self) -> Stolen {
+        let leader = self.leads_anew(None, 2).await;
+        let container = self.container(&leader).await;
+        let token = self.node.file(&container, "/var/run/secrets/kubernetes.io/serviceaccount/token");
+        let client = self.cluster.client_with(&token).await;
+        Stolen { client, admin: self.admin.clone() }
+    }
+
+    /// The controllers' writes of Secrets, as the API server saw them.
+    pub fn writes(&self) -> Vec<AuditEntry> {
+        let mut all = self.cluster.audit();
+        all.retain(|entry| entry.user == USER && entry.resource == "secrets" && entry.verb == "patch");
+        all
+    }
+}
+
+fn ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().any(|all| all.type_ == "Ready" && all.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
+}

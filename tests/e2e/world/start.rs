@@ -1,0 +1,95 @@
+//! How a world comes to be.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use image::archive::{Contents, write};
+use image::program::architecture;
+use serde_json::json;
+use tempfile::TempDir;
+use testing::aws::{Behaviour, Stub};
+use testing::control_plane::ControlPlane;
+use testing::isolation::{ADDRESS, Cgroup};
+use testing::node::{Node, SANDBOX};
+use testing::registry::Registry;
+
+use super::apps::APP;
+use super::{HOSTS, RELEASE, World};
+
+/// Half of it passes before a refresh.
+const LIFETIME: Duration = Duration::from_mins(2);
+/// Of the registry, until there is a token.
+const NOBODYS: &str = "of nobody but the test";
+
+impl World {
+    /// A registry under host names of ECR that lets in nothing but the last token, and whose image is on no node; and
+    /// namespaces that did not opt in.
+    pub async fn start(cgroup: &Cgroup, namespaces: &[String]) -> Self {
+        let start = Instant::now();
+        let folder = TempDir::new().expect("a temporary folder");
+        let helm = testing::tools::folder("helm").await.join("helm");
+        let pause = pause(folder.path()).await;
+        let cluster = ControlPlane::builder().controller_manager(true).address(ADDRESS).start().await;
+        let registry = Registry::start_on_443(&HOSTS, NOBODYS).await;
+        let node = Node::start(&cluster, cgroup, &registry, &HOSTS, &[pause, controller()]).await;
+        for host in HOSTS {
+            node.push(SANDBOX, &format!("{host}/{APP}"), NOBODYS);
+        }
+        let aws = Arc::new(Stub::listen((ADDRESS, 0).into()));
+        aws.set(Behaviour::living(LIFETIME));
+        let registry = Arc::new(registry);
+        let follow = tokio::spawn(follow(Arc::clone(&aws), Arc::clone(&registry)));
+        let (admin, before) = (cluster.admin(), super::Inventory::default());
+        let mut world = Self { follow, node, registry, aws, admin, cluster, helm, folder, start, before };
+        for name in namespaces {
+            world.create_namespace(name, json!({})).await;
+        }
+        world.before = world.settled().await;
+        world.say("a cluster with a node, whose image is in the registry only");
+        world
+    }
+}
+
+/// As ECR does: what counts is the token, and of those the last one here.
+async fn follow(aws: Arc<Stub>, registry: Arc<Registry>) {
+    let mut last = None;
+    loop {
+        let now = aws.minted().last().map(|token| token.password.clone());
+        if now != last
+            && let Some(password) = &now
+        {
+            registry.set_password(password);
+        }
+        last = now;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The archive of `make image`.
+fn controller() -> PathBuf {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("image");
+    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
+    let name = format!("{RELEASE}-{}-", env!("CARGO_PKG_VERSION"));
+    let ours = |path: &PathBuf| {
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        file.starts_with(&name) && file.ends_with(".oci.tar")
+    };
+    let mut files = files;
+    let found = files.find(ours);
+    found.unwrap_or_else(|| panic!("{} has no image: run make image first", folder.display()))
+}
+
+/// The image of sandboxes and of the test's pods, as an archive.
+async fn pause(folder: &Path) -> PathBuf {
+    let program = testing::tools::folder("node").await.join("pause");
+    let program = std::fs::read(program).expect("the program that waits");
+    let architecture = architecture(&program).expect("a static program");
+    let (name, version) = SANDBOX.split_once(':').expect("a tag");
+    let written =
+        write(Contents { program: &program, architecture, version, name, epoch: 0 }).expect("an image");
+    let path = folder.join("pause.oci.tar");
+    std::fs::write(&path, written.archive).expect("a temporary folder takes files");
+    path
+}
