@@ -32,6 +32,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto
 	tests/tools/build registry >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build helm-docs >/dev/null
+	tests/tools/build kubeconform >/dev/null
 	tests/tools/build moto >/dev/null
 
 test: tools drift image ## Every test, on a real API server

@@ -1,0 +1,86 @@
+//! Every file of values: lint, the schemas of Kubernetes, the API server, Pod Security.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::{CHART, RELEASE, all, helm, render, schemas::Schemas, yaml};
+use crate::world::World;
+
+fn value_files() -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(Path::new(CHART).join("ci")).expect("the folder of value files");
+    let files: Vec<_> = folder.map(|file| file.expect("a file").path()).collect();
+    assert!(files.len() >= 4);
+    files
+}
+
+#[tokio::test]
+async fn every_value_file_passes_lint_kubeconform_and_the_real_api_server_with_strict_fields() {
+    if !testing::real_cluster() {
+        return;
+    }
+    let world = World::start().await;
+    let namespaces: Api<Namespace> = Api::all(world.admin.clone());
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    namespaces
+        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&enforce))
+        .await
+        .expect("it is restricted");
+    let schemas = Schemas::of(world.admin.clone()).await;
+    for file in value_files() {
+        let file = file.display().to_string();
+        helm(&["lint", "--strict", CHART, "--values", &file])
+            .await
+            .unwrap_or_else(|said| panic!("{file}: {said}"));
+        let mut objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
+        let pods = pods(&objects);
+        // Not a kind of Kubernetes.
+        objects.retain(|object| object["kind"] != "ServiceMonitor");
+        schemas.check(&yaml(&objects)).await.unwrap_or_else(|said| panic!("{file}: {said}"));
+        // The pod of the chart's own test is one of `pods`.
+        objects.retain(|object| object["kind"] != "Pod");
+        world.cluster.apply(&yaml(&objects)).await;
+        assert!(!pods.is_empty(), "{file}");
+        for pod in pods {
+            let on_node = pod["spec"]["hostNetwork"] == true;
+            restricted(&world, &file, pod, on_node).await;
+        }
+    }
+}
+
+/// The pods that controllers make of the objects.
+fn pods(objects: &[Value]) -> Vec<Value> {
+    let template = |object: &Value| {
+        let mut pod = object["spec"]["template"].clone();
+        pod["metadata"]["name"] = object["metadata"]["name"].clone();
+        pod
+    };
+    let made = objects.iter().filter(|object| object["spec"]["template"].is_object()).map(template);
+    made.chain(all(objects, "Pod")).collect()
+}
+
+async fn restricted(world: &World, file: &str, mut pod: Value, on_node: bool) {
+    let api: Api<Pod> = Api::namespaced(world.admin.clone(), RELEASE);
+    // No controller makes service accounts and priority classes known to admission here.
+    pod["spec"]["serviceAccountName"] = json!(RELEASE);
+    if let Some(spec) = pod["spec"].as_object_mut() {
+        spec.remove("priorityClassName");
+    }
+    let name = pod["metadata"]["name"].to_string();
+    let pod = serde_json::from_value(pod).expect("a pod");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    match api.create(&dry, &pod).await {
+        Ok(_) => assert!(!on_node, "{file}: {name} is on the node's network"),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(on_node && error.contains("violates PodSecurity"), "{file}: {name}: {error}");
+            assert!(
+                error.contains("host namespaces") && !error.contains("capabilities"),
+                "nothing else: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The chart: what it renders, and that Kubernetes takes it.
+
+mod conformity;
+mod notes;
+mod refusals;
+mod rights;
+mod schemas;
+mod templates;
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::world::World;
+
+pub const RELEASE: &str = "ecr-pull-secrets";
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
+const POLICY: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
+
+async fn helm(args: &[&str]) -> Result<String, String> {
+    let program = testing::tools::folder("helm").await.join("helm");
+    let output = Command::new(program).args(args).output().expect("helm starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// All objects of the release `ecr-pull-secrets` in the namespace of that name, as an API server with the policy gets
+/// them. `values` are flags of Helm.
+pub async fn render(values: &[&str]) -> Result<Vec<Value>, String> {
+    let mut args = vec!["template", RELEASE, CHART, "--namespace", RELEASE, "--api-versions", POLICY];
+    args.extend(values);
+    let text = helm(&args).await?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+fn all(objects: &[Value], kind: &str) -> Vec<Value> {
+    objects.iter().filter(|object| object["kind"] == kind).cloned().collect()
+}
+
+fn one(objects: &[Value], kind: &str) -> Value {
+    let found = all(objects, kind);
+    assert_eq!(found.len(), 1, "{kind}");
+    found[0].clone()
+}
+
+fn yaml(objects: &[Value]) -> String {
+    // JSON is YAML.
+    let documents: Vec<_> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+    documents.concat()
+}
+
+/// Applies what an installation consists of, but for what only pods run.
+pub async fn install(world: &World, values: &[&str]) {
+    let mut objects = render(values).await.expect("the chart renders");
+    objects.retain(|object| !["Pod", "Job"].contains(&object["kind"].as_str().unwrap_or_default()));
+    world.cluster.apply(&yaml(&objects)).await;
+}
+
+/// The configuration file that its pods have.
+pub async fn configuration(values: &[&str]) -> String {
+    let objects = render(values).await.expect("the chart renders");
+    let map = objects.iter().find(|o| o["kind"] == "ConfigMap" && o["data"]["config.yaml"].is_string());
+    map.expect("a ConfigMap")["data"]["config.yaml"].as_str().expect("a file").to_owned()
+}

@@ -1,0 +1,162 @@
+//! What each value renders, and what is there without it.
+
+use serde_json::{Value, json};
+
+use super::{CHART, all, one, render};
+
+async fn with(values: &str) -> Vec<Value> {
+    render(&["--set-json", values]).await.unwrap_or_else(|said| panic!("{values}: {said}"))
+}
+
+#[tokio::test]
+async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
+    let files = ["least", "default", "everything"].map(|name| format!("{CHART}/ci/{name}-values.yaml"));
+    let mut rendered = vec![];
+    for file in &files {
+        rendered.push(render(&["--values", file]).await.unwrap_or_else(|said| panic!("{file}: {said}")));
+    }
+    for (kind, counts) in [
+        ("ServiceAccount", [0, 1, 2]),
+        ("ClusterRole", [0, 1, 2]),
+        ("ClusterRoleBinding", [0, 1, 2]),
+        ("Role", [0, 1, 2]),
+        ("RoleBinding", [0, 1, 2]),
+        ("ValidatingAdmissionPolicy", [0, 1, 2]),
+        ("ValidatingAdmissionPolicyBinding", [0, 1, 2]),
+        ("PodDisruptionBudget", [0, 1, 1]),
+        ("NetworkPolicy", [0, 0, 1]),
+        ("Service", [0, 1, 1]),
+        ("Pod", [0, 1, 1]),
+        ("Job", [0, 0, 1]),
+        ("ConfigMap", [1, 1, 4]),
+        ("Deployment", [1, 1, 1]),
+    ] {
+        let found: Vec<_> = rendered.iter().map(|objects| all(objects, kind).len()).collect();
+        assert_eq!(found, counts, "{kind}");
+    }
+    for (values, kind, count) in [
+        (r"serviceMonitor={}", "ServiceMonitor", 0),
+        (r#"serviceMonitor={"enabled":true}"#, "ServiceMonitor", 1),
+        (r"replicaCount=1", "PodDisruptionBudget", 0),
+        (r"admissionPolicy.enabled=false", "ValidatingAdmissionPolicy", 0),
+        (r#"config={"serviceAccounts":{"enabled":true}}"#, "ValidatingAdmissionPolicy", 2),
+        (r"metrics.service.enabled=false", "Pod", 0),
+        (r"metrics.service.enabled=false,hostNetwork=true", "Pod", 1),
+    ] {
+        assert_eq!(all(&with(values).await, kind).len(), count, "{kind} with {values}");
+    }
+}
+
+#[tokio::test]
+async fn the_policy_comes_where_the_api_server_serves_it_or_where_it_is_asked_for() {
+    let policies = async |args: &[&str]| {
+        let text = super::helm(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
+        text.matches("kind: ValidatingAdmissionPolicy\n").count()
+    };
+    assert_eq!(policies(&[]).await, 0);
+    assert_eq!(policies(&["--api-versions", super::POLICY]).await, 1);
+    assert_eq!(policies(&["--set", "admissionPolicy.enabled=true"]).await, 1);
+    assert_eq!(
+        policies(&["--set", "admissionPolicy.enabled=false", "--api-versions", super::POLICY]).await,
+        0
+    );
+}
+
+/// `fields.yaml`: what each value sets, and what stands there without it.
+#[tokio::test]
+async fn each_conditional_field_is_there_when_asked_for_and_only_then() {
+    type Row = (String, String, String, Value, Value);
+    let rows: Vec<Row> = serde_saphyr::from_str(include_str!("fields.yaml")).expect("rows of five");
+    assert!(rows.len() > 35);
+    let defaults = render(&[]).await.expect("the defaults");
+    for (values, kind, pointer, without, expected) in rows {
+        let rendered = with(&values).await;
+        let at = |objects: &[Value]| {
+            let first = all(objects, &kind).into_iter().next().unwrap_or_else(|| panic!("no {kind}"));
+            first.pointer(&pointer).cloned().unwrap_or_default()
+        };
+        assert_eq!(at(&defaults), without, "{kind} {pointer} without {values}");
+        assert_eq!(at(&rendered), expected, "{kind} {pointer} with {values}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_beside_an_object_stands_in_it() {
+    let monitor = with(r#"serviceMonitor={"enabled":true,"labels":{"release":"p"},"relabelings":[{"action":"drop"}],"metricRelabelings":[{"action":"keep"}]}"#).await;
+    let monitor = one(&monitor, "ServiceMonitor");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "p");
+    let endpoint = &monitor["spec"]["endpoints"][0];
+    assert_eq!(
+        (&endpoint["relabelings"][0]["action"], &endpoint["metricRelabelings"][0]["action"]),
+        (&json!("drop"), &json!("keep"))
+    );
+    let plain = with(r#"serviceMonitor={"enabled":true}"#).await;
+    let plain = one(&plain, "ServiceMonitor");
+    for key in ["relabelings", "metricRelabelings"] {
+        assert!(plain["spec"]["endpoints"][0][key].is_null(), "{key}");
+    }
+
+    let ingress =
+        async |values: &str| one(&with(values).await, "NetworkPolicy")["spec"]["ingress"][0]["from"].clone();
+    assert_eq!(ingress(r#"networkPolicy={"enabled":true}"#).await, json!(null));
+    let from = r#"networkPolicy={"enabled":true,"ingressFrom":[{"podSelector":{}}]}"#;
+    assert_eq!(ingress(from).await, json!([{"podSelector": {}}]));
+
+    let extra = with(r#"extraObjects=[{"kind":"A","name":"{{ .Release.Name }}"},"kind: B\nname: {{ .Release.Namespace }}"]"#).await;
+    assert_eq!(
+        (&one(&extra, "A")["name"], &one(&extra, "B")["name"]),
+        (&json!("ecr-pull-secrets"), &json!("ecr-pull-secrets"))
+    );
+
+    let other = super::helm(&["template", "rel", CHART]).await.expect("a release of another name");
+    assert!(other.contains("name: rel-ecr-pull-secrets\n"), "a release whose name has not the chart's in it");
+}
+
+#[tokio::test]
+async fn the_containers_variables_are_those_of_the_values_in_this_order() {
+    let env = async |values: &str| -> Vec<String> {
+        let deployment = one(&with(values).await, "Deployment");
+        let all = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+            .as_array()
+            .expect("variables")
+            .clone();
+        all.iter().map(|variable| variable["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(env("aws={}").await, ["POD_NAME"]);
+    assert_eq!(env(r#"aws={"region":"eu-central-1"}"#).await, ["POD_NAME", "AWS_REGION"]);
+    let keys = ["POD_NAME", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    assert_eq!(env(r#"aws={"credentialsSecret":"aws"}"#).await, keys);
+    let token = ["POD_NAME", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+    assert_eq!(env(r#"aws={"webIdentity":{"roleArn":"arn:x"}}"#).await, token);
+    assert_eq!(env(r#"extraEnv=[{"name":"HTTPS_PROXY","value":"x"}]"#).await, ["POD_NAME", "HTTPS_PROXY"]);
+}
+
+#[tokio::test]
+async fn the_cleanup_has_the_rights_that_it_needs_and_no_more() {
+    let rules = async |values: &str| {
+        let objects = with(&format!("cleanupOnUninstall=true,{values}")).await;
+        let roles = all(&objects, "ClusterRole");
+        roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role")["rules"].clone()
+    };
+    let secrets = |names: Value| json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["list", "delete"]});
+    assert_eq!(rules(r"config={}").await, json!([secrets(json!(["ecr-pull"]))]));
+    let names =
+        r#"config={"secretNames":["a"],"retiredSecretNames":["b"],"serviceAccounts":{"enabled":true}}"#;
+    let accounts =
+        json!({"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "patch"]});
+    assert_eq!(rules(names).await, json!([secrets(json!(["a", "b"])), accounts]));
+    let job = async |values: &str| one(&with(&format!("cleanupOnUninstall=true,{values}")).await, "Job");
+    let container = |job: &Value| job["spec"]["template"]["spec"]["containers"][0].clone();
+    assert_eq!(container(&job("resources=null").await)["resources"], json!(null));
+    assert_eq!(container(&job(r#"extraEnv=[{"name":"a","value":"b"}]"#).await)["env"][0]["name"], "a");
+}
+
+#[tokio::test]
+async fn a_change_of_the_configuration_rolls_the_pods_and_nothing_else_does() {
+    let sum = async |values: &str| {
+        let deployment = one(&with(values).await, "Deployment");
+        deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"].clone()
+    };
+    assert_eq!(sum("replicaCount=2").await, sum("replicaCount=3").await);
+    assert_ne!(sum("replicaCount=2").await, sum("config.refresh.writesPerSecond=10").await);
+}
