@@ -28,7 +28,7 @@ image-reproducible: ## Whether the last commit gives one digest in two folders; 
 
 tools: ## What the tests run against: control plane, node, registry, Helm, moto
 	tests/tools/build kubernetes >/dev/null
-	tests/tools/build node >/dev/null
+	tests/tools/build node >/dev/null || [ $$? = 3 ] # Without it the tests on a node are skipped.
 	tests/tools/build registry >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build helm-docs >/dev/null

@@ -8,24 +8,24 @@ mod world;
 
 use std::future::Future;
 
-use testing::isolation::{Cgroup, isolated};
+use testing::isolation::isolated;
 
 use world::{HOSTS, World};
 
 /// Runs a test in namespaces of its own, with a runtime.
-fn on_a_node<F: Future<Output = ()>>(test: &str, body: impl FnOnce(Cgroup) -> F) {
-    isolated(test, &HOSTS, |cgroup| {
+fn on_a_node<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
+    isolated(test, &HOSTS, || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(body(cgroup));
+        runtime.block_on(body());
     });
 }
 
 /// With the chart's defaults, but on the node's network, of which only one pod can have the port.
 #[test]
 fn a_pod_runs_by_the_secret_and_not_without_it() {
-    on_a_node("a_pod_runs_by_the_secret_and_not_without_it", async |cgroup| {
+    on_a_node("a_pod_runs_by_the_secret_and_not_without_it", async || {
         let namespaces = ["team-a", "team-b"].map(str::to_owned);
-        let world = World::start(&cgroup, &namespaces).await;
+        let world = World::start(&namespaces).await;
         world.installs_on_the_node().await;
         world.pulls().await;
         world.rotates().await;
@@ -36,10 +36,10 @@ fn a_pod_runs_by_the_secret_and_not_without_it() {
 /// With the chart's defaults, on the pods' own network, in a namespace that enforces Pod Security "restricted".
 #[test]
 fn two_replicas_are_upgraded_rolled_back_robbed_killed_and_drained() {
-    on_a_node("two_replicas_are_upgraded_rolled_back_robbed_killed_and_drained", async |cgroup| {
+    on_a_node("two_replicas_are_upgraded_rolled_back_robbed_killed_and_drained", async || {
         let teams = ["team-a", "team-c", "tenant", "asks"].map(str::to_owned);
         let namespaces: Vec<_> = teams.into_iter().chain(replicas::namespaces()).collect();
-        let world = World::start(&cgroup, &namespaces).await;
+        let world = World::start(&namespaces).await;
         world.installs_two_replicas().await;
         world.upgrades_and_rolls_back().await;
         world.fails_over().await;

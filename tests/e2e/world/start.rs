@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Stub};
 use testing::control_plane::ControlPlane;
-use testing::isolation::{ADDRESS, Cgroup};
+use testing::isolation::ADDRESS;
 use testing::node::{Node, SANDBOX};
 use testing::registry::Registry;
 
@@ -25,14 +25,14 @@ const NOBODYS: &str = "of nobody but the test";
 impl World {
     /// A registry under host names of ECR that lets in nothing but the last token, and whose image is on no node; and
     /// namespaces that did not opt in.
-    pub async fn start(cgroup: &Cgroup, namespaces: &[String]) -> Self {
+    pub async fn start(namespaces: &[String]) -> Self {
         let start = Instant::now();
         let folder = TempDir::new().expect("a temporary folder");
         let helm = testing::tools::folder("helm").await.join("helm");
         let pause = pause(folder.path()).await;
         let cluster = ControlPlane::builder().controller_manager(true).address(ADDRESS).start().await;
         let registry = Registry::start_on_443(&HOSTS, NOBODYS).await;
-        let node = Node::start(&cluster, cgroup, &registry, &HOSTS, &[pause, controller()]).await;
+        let node = Node::start(&cluster, &registry, &HOSTS, &[pause, controller()]).await;
         for host in HOSTS {
             node.push(SANDBOX, &format!("{host}/{APP}"), NOBODYS);
         }

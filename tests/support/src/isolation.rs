@@ -4,22 +4,40 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::folder::Folder;
 use crate::node::Node;
 use crate::process::Process;
+use crate::tools;
 
-/// Set in the inner process, to the name of the test's control group.
+/// Set in the inner process.
 const INSIDE: &str = "ECR_PULL_SECRETS_ISOLATED";
-/// What the names of control groups begin with; the rest is the process ID of the test program.
+/// What the names of control groups begin with; then come the process ID of the test program and a number.
 const GROUP: &str = "ecr-pull-secrets-";
 
 /// The node's address, on a link whose other end nobody uses: a kubelet and the pods want one that is not loopback.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 
-/// A network with loopback and one address, without DNS: a question is refused at once, not after ten seconds; `/run` and `/var/log` empty; files of settings that a kubelet would change
-/// for the whole machine replaced by ones that have the values it wants.
+/// Joins the control group of that name, new in each hierarchy, and becomes the program.
+const JOIN: &str = r#"
+set -e
+for root in /sys/fs/cgroup /sys/fs/cgroup/*; do
+  [ -e "$root/cgroup.procs" ] || continue
+  mkdir -p "$root/$1"
+  for file in cpuset.cpus cpuset.mems; do
+    [ ! -e "$root/$1/$file" ] || cat "$root/$file" > "$root/$1/$file"
+  done
+  echo $$ > "$root/$1/cgroup.procs"
+done
+shift
+exec "$@"
+"#;
+
+/// Control groups as the test's own group sees them; `/run` and `/var/log` empty; a network with loopback
+/// and one address, without DNS, so that a question is refused at once and not after ten seconds; files of settings that
+/// a kubelet would change for the whole machine replaced by ones that have the values it wants.
 const ENTER: &str = r#"
 set -e
 ip link set lo up
@@ -28,6 +46,10 @@ ip address add "$1/24" dev eth0
 ip link set eth0 up
 ip link set eth1 up
 ip route add default via 10.99.0.254
+cp /proc/mounts "$TMPDIR/mounts"
+while read -r _ root kind options _; do
+  case $kind in cgroup | cgroup2) umount "$root" && mount -t "$kind" -o "$options" "$kind" "$root" ;; esac
+done < "$TMPDIR/mounts"
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/log
 setting() {
@@ -54,9 +76,9 @@ exec "$@"
 /// `test` is the full name of the calling test: the test program starts itself again for just that one. Of what that
 /// one prints, lines that begin with `[` are shown as they come, past the capture of the test harness, and everything
 /// if it fails. Without root, or without the tools that it takes, the test is skipped with a line on stderr.
-pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce(Cgroup)) {
-    if let Some(cgroup) = std::env::var_os(INSIDE) {
-        return body(Cgroup(cgroup.to_string_lossy().into_owned()));
+pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
     }
     if !crate::real_cluster() {
         return;
@@ -69,14 +91,15 @@ pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce(Cgroup)) {
     // Outlives the inner processes, which may be killed.
     let folder = Folder::new();
     let cgroup = Cgroup::new();
-    let mut command = Command::new("unshare");
+    let mut command = Command::new("sh");
     command
-        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["-c", JOIN, "sh", &cgroup.0])
+        .args(["unshare", "--cgroup", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["--propagation", "private", "sh", "-c", ENTER, "sh", &ADDRESS.to_string(), Node::NAME])
         .arg(std::env::current_exe().expect("a test knows its executable"))
         .args(["--exact", test, "--nocapture"])
         .envs(std::env::vars_os())
-        .env(INSIDE, &cgroup.0)
+        .env(INSIDE, "1")
         .env("TMPDIR", folder.path())
         .env("HOSTS", hosts.join(" "));
     let mut inner = Process::spawn("inner", &command, folder.path());
@@ -110,30 +133,31 @@ fn missing() -> Option<String> {
         return Some("needs root, to make namespaces and run a kubelet".to_owned());
     }
     let found = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
-    let tool = ["unshare", "ip", "mount"].into_iter().find(|tool| !found(tool))?;
-    Some(format!("needs {tool} (Debian: apt install util-linux iproute2 mount)"))
+    if let Some(tool) = ["unshare", "ip", "mount"].into_iter().find(|tool| !found(tool)) {
+        return Some(format!("needs {tool} (Debian: apt install util-linux iproute2 mount)"));
+    }
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    if assets.is_some_and(|folder| !folder.join("kube-controller-manager").exists()) {
+        return Some("needs kube-controller-manager, which KUBEBUILDER_ASSETS does not have".to_owned());
+    }
+    tools::missing("node")
 }
 
-/// The control group below which the test's containers run.
-#[derive(Debug)]
-pub struct Cgroup(String);
+/// The control group that the test takes for the root of each hierarchy.
+struct Cgroup(String);
 
 impl Cgroup {
-    /// One of this process; those of processes that were killed are removed.
+    /// A new one of this process; those of processes that were killed are removed.
     fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
         for name in hierarchies().filter_map(|root| std::fs::read_dir(root).ok()).flatten().flatten() {
             let name = name.file_name().to_string_lossy().into_owned();
-            let owner = name.strip_prefix(GROUP).filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
+            let owner = name.strip_prefix(GROUP).and_then(|rest| rest.split('-').next());
             if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
                 Self(name).remove();
             }
         }
-        Self(format!("{GROUP}{}", std::process::id()))
-    }
-
-    /// Its path below the root of each hierarchy.
-    pub fn path(&self) -> String {
-        format!("/{}", self.0)
+        Self(format!("{GROUP}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Removes it from every hierarchy, with what is below it. Processes in it have ended with their namespace.
@@ -154,9 +178,9 @@ fn remove(group: &Path) {
     for inner in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         remove(&inner.path());
     }
-    // A moment after the kill the kernel may still count a process.
+    // A moment after the kill the kernel may still count a process. Another test may have removed it.
     for _ in 0..50 {
-        if std::fs::remove_dir(group).is_ok() {
+        if std::fs::remove_dir(group).is_ok() || !group.exists() {
             return;
         }
         std::thread::sleep(Duration::from_millis(100));

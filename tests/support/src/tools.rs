@@ -19,16 +19,38 @@ pub async fn folder(name: &'static str) -> PathBuf {
     })
 }
 
-fn build_once(name: &'static str) -> PathBuf {
-    static BUILT: Mutex<Option<HashMap<&'static str, Result<PathBuf, String>>>> = Mutex::new(None);
-    let result = {
-        let mut built = BUILT.lock().expect("no thread panics while it builds");
-        built.get_or_insert_default().entry(name).or_insert_with(|| build(name)).clone()
-    };
-    result.unwrap_or_else(|sentence| panic!("{sentence}"))
+/// What is missing to build `name` here, in the script's own sentence: a compiler, a library, rights to install one.
+///
+/// Builds it otherwise, and panics if that fails.
+pub fn missing(name: &'static str) -> Option<String> {
+    if let Err(Failure { code: Some(MISSING), sentence }) = built(name) {
+        return Some(sentence);
+    }
+    build_once(name);
+    None
 }
 
-fn build(name: &str) -> Result<PathBuf, String> {
+fn build_once(name: &'static str) -> PathBuf {
+    built(name).unwrap_or_else(|Failure { sentence, .. }| panic!("{sentence}"))
+}
+
+/// Why there is no folder: how the script ended, and its last line.
+#[derive(Clone)]
+struct Failure {
+    code: Option<i32>,
+    sentence: String,
+}
+
+/// The script's exit code where a tool is missing.
+const MISSING: i32 = 3;
+
+fn built(name: &'static str) -> Result<PathBuf, Failure> {
+    static BUILT: Mutex<Option<HashMap<&'static str, Result<PathBuf, Failure>>>> = Mutex::new(None);
+    let mut built = BUILT.lock().expect("no thread panics while it builds");
+    built.get_or_insert_default().entry(name).or_insert_with(|| build(name)).clone()
+}
+
+fn build(name: &str) -> Result<PathBuf, Failure> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/build");
     let mut child = Command::new(&script)
         .arg(name)
@@ -36,18 +58,18 @@ fn build(name: &str) -> Result<PathBuf, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{} does not start: {error}", script.display()))?;
+        .unwrap_or_else(|error| panic!("{} does not start: {error}", script.display()));
     let mut last = String::new();
     for line in BufReader::new(child.stderr.take().expect("stderr is piped")).lines() {
-        let line = line.map_err(|error| format!("{} printed no text: {error}", script.display()))?;
+        let line = line.unwrap_or_else(|error| panic!("{} printed no text: {error}", script.display()));
         // Straight to stderr: captured progress of a build of minutes would look like a hang.
         writeln!(std::io::stderr(), "{line}").expect("stderr takes a line");
         last = line;
     }
-    let output = child.wait_with_output().map_err(|error| format!("{}: {error}", script.display()))?;
+    let output = child.wait_with_output().expect("a child has an end");
     if output.status.success() {
         Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
     } else {
-        Err(last)
+        Err(Failure { code: output.status.code(), sentence: last })
     }
 }

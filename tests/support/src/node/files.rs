@@ -5,10 +5,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{SANDBOX, SOCKET};
-use crate::isolation::Cgroup;
 use crate::registry::Registry;
 
-pub(super) fn write(folder: &Path, binaries: &Path, cgroup: &Cgroup, registry: &Registry, hosts: &[&str]) {
+pub(super) fn write(folder: &Path, binaries: &Path, registry: &Registry, hosts: &[&str]) {
     let put = |name: &str, text: &str| {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a temporary folder takes folders");
@@ -17,7 +16,7 @@ pub(super) fn write(folder: &Path, binaries: &Path, cgroup: &Cgroup, registry: &
     put("containerd.toml", &containerd(folder, binaries));
     put("network/pods.conflist", &network(folder));
     // JSON is YAML.
-    put("kubelet.yaml", &kubelet(folder, cgroup));
+    put("kubelet.yaml", &kubelet(folder));
     for host in hosts {
         let url = format!("https://{host}");
         let trust = format!("server = {url:?}\n[host.{url:?}]\nca = \"{}\"\n", registry.ca_file().display());
@@ -72,7 +71,7 @@ fn network(folder: &Path) -> String {
         .to_string()
 }
 
-fn kubelet(folder: &Path, cgroup: &Cgroup) -> String {
+fn kubelet(folder: &Path) -> String {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -81,7 +80,6 @@ fn kubelet(folder: &Path, cgroup: &Cgroup) -> String {
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "podLogsDir": folder.join("logs"),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroup.path(),
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
         "failCgroupV1": false,

@@ -13,7 +13,6 @@ use kube::Api;
 
 use crate::control_plane::ControlPlane;
 use crate::folder::Folder;
-use crate::isolation::Cgroup;
 use crate::process::Process;
 use crate::registry::Registry;
 use crate::tools;
@@ -42,14 +41,13 @@ impl Node {
     /// scheduler; waits until the node is ready.
     pub async fn start(
         cluster: &ControlPlane,
-        cgroup: &Cgroup,
         registry: &Registry,
         hosts: &[&str],
         images: &[PathBuf],
     ) -> Self {
         let binaries = tools::folder("node").await;
         let folder = Folder::new();
-        files::write(folder.path(), &binaries, cgroup, registry, hosts);
+        files::write(folder.path(), &binaries, registry, hosts);
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
         let program = |name: &str, flags: &[String]| {
             let mut command = Command::new(binaries.join(name));
