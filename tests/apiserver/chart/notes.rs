@@ -1,6 +1,7 @@
 //! What Helm says after an installation.
 
-use super::{CHART, helm};
+use super::{CHART, RELEASE, helm, install};
+use crate::world::World;
 
 async fn notes(values: &[&str]) -> String {
     let args = ["install", "ecr-pull-secrets", CHART, "--dry-run=client"];
@@ -27,4 +28,32 @@ async fn they_say_the_next_command_and_what_is_missing() {
     }
     assert!(notes(&["--set", "admissionPolicy.enabled=false"]).await.contains(NO_POLICY));
     assert!(!notes(&["--set", "admissionPolicy.enabled=true"]).await.contains(NO_POLICY));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_drops_a_name_says_what_stays_and_how_it_goes() {
+    const STAY: &str = "are no longer looked after, and stay";
+    if !testing::real_cluster() {
+        return;
+    }
+    let world = World::start().await;
+    install(&world, &["--set", "config.secretNames={one,two}"]).await;
+    let kubeconfig = world.cluster.admin_kubeconfig().display().to_string();
+    let upgrade = async |set: &str| {
+        let args = ["upgrade", "--install", RELEASE, CHART, "--namespace", RELEASE, "--dry-run=server"];
+        // Nothing of the installation before is a release of Helm.
+        let more = ["--take-ownership", "--kubeconfig", &kubeconfig, "--set", set];
+        helm(&[&args[..], &more].concat())
+            .await
+            .expect("a dry run")
+            .split_once("NOTES:")
+            .expect("notes")
+            .1
+            .to_owned()
+    };
+    let dropped = upgrade("config.secretNames={one}").await;
+    assert!(dropped.contains("Secrets named two are") && dropped.contains(STAY), "{dropped}");
+    assert!(dropped.contains("config.retiredSecretNames={two}"), "{dropped}");
+    let retired = upgrade("config.secretNames={one},config.retiredSecretNames={two}").await;
+    assert!(!retired.contains(STAY), "{retired}");
 }
