@@ -1,7 +1,6 @@
 //! Identities: who asks for tokens, and how far each token of theirs reaches.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use jiff::SignedDuration;
 use super::arn::RoleArn;
 use super::pattern::{Pattern, RegistryPattern, Template};
 use super::registry::{Endpoint, Partition, Region, Registry};
-use super::request::Target;
+use super::request::{Scope, Target};
 
 /// The name of the identity that the controller itself runs under.
 pub const CONTROLLER: &str = "controller";
@@ -141,23 +140,6 @@ pub struct TokenKey {
     pub endpoint: Endpoint,
     /// Bounded to what.
     pub restriction: Restriction,
-}
-
-/// How far a token reaches, as a fingerprint: the role and its session policy. Tokens of equal scope may do the
-/// same. It is stable, for it is kept on the Secret.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Scope(pub u64);
-
-impl fmt::Debug for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
 }
 
 /// One entry of a Secret and the token that it takes.

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::identity::{Identity, Restriction, Scope, TokenKey};
+use super::identity::{Identity, Restriction, TokenKey};
 use super::pattern::Pattern;
 use super::registry::{Endpoint, Region};
+use super::request::Scope;
 
 /// The most characters that STS takes as a session policy
 /// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).

@@ -6,7 +6,6 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::identity::Scope;
 use super::registry::{Endpoint, Registry, RegistryError};
 
 /// The longest canonical form that is accepted.
@@ -94,6 +93,23 @@ pub struct Request {
     /// Nobody asked for it by an annotation: the configuration does for every namespace that it includes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_default: bool,
+}
+
+/// How far a token reaches, as a fingerprint: the role and its session policy. Tokens of equal scope may do the
+/// same. It is stable, for it is kept on the Secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scope(pub u64);
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// An entry of a Secret as it was written.

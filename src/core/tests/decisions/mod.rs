@@ -17,7 +17,7 @@ use crate::core::annotations::tests::{HOST, settings};
 use crate::core::annotations::{Reading, Wish};
 use crate::core::facts::WriteCause;
 use crate::core::facts::{Facts, History, Observed, Owner, Times};
-use crate::core::identity::Scope;
+use crate::core::request::Scope;
 use crate::core::plan::{DeleteCause, Intent, Plan, Report, Step, plan};
 use crate::core::problem::{Problem, SECRET_NAME};
 use crate::core::request::tests::request_for;
