@@ -1,5 +1,6 @@
 //! A reader that looks whether a namespace could pull at every moment.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,17 @@ use crate::world::{World, password};
 /// Looks every 50 ms, until it is told to stop.
 pub struct Reader {
     stop: watch::Sender<bool>,
-    task: JoinHandle<(usize, Vec<String>)>,
+    task: JoinHandle<Seen>,
+}
+
+/// What a reader saw.
+#[derive(Default)]
+pub struct Seen {
+    /// How often it looked.
+    pub looks: usize,
+    /// The Secrets that it saw, each as often as it was made anew.
+    pub secrets: BTreeSet<String>,
+    gaps: Vec<String>,
 }
 
 impl World {
@@ -25,30 +36,28 @@ impl World {
         let (stop, mut stopped) = watch::channel(false);
         let (admin, aws) = (self.admin.clone(), Arc::clone(&self.aws));
         let task = tokio::spawn(async move {
-            let (mut looks, mut gaps) = (0, vec![]);
+            let mut seen = Seen::default();
             while !*stopped.borrow() {
-                looks += 1;
-                gaps.extend(gap(&admin, &aws, namespace, host).await);
+                look(&mut seen, &admin, &aws, namespace, host).await;
                 let _ = tokio::time::timeout(Duration::from_millis(50), stopped.changed()).await;
             }
-            (looks, gaps)
+            seen
         });
         Reader { stop, task }
     }
 }
 
 impl Reader {
-    /// Ends it, and returns how often it looked; there was no gap.
-    pub async fn finish(self) -> usize {
+    /// Ends it; there was no gap.
+    pub async fn finish(self) -> Seen {
         self.stop.send_replace(true);
-        let (looks, gaps) = self.task.await.expect("it does not panic");
-        assert_eq!(gaps, Vec::<String>::new(), "of {looks} looks");
-        looks
+        let seen = self.task.await.expect("it does not panic");
+        assert_eq!(seen.gaps, Vec::<String>::new(), "of {} looks", seen.looks);
+        seen
     }
 }
 
-/// What is missing now, if anything is.
-async fn gap(admin: &Client, aws: &Stub, namespace: &str, host: &str) -> Option<String> {
+async fn look(seen: &mut Seen, admin: &Client, aws: &Stub, namespace: &str, host: &str) {
     let now = Timestamp::now();
     let api: Api<Secret> = Api::namespaced(admin.clone(), namespace);
     let secrets = api.list(&ListParams::default()).await.expect("the admin lists secrets").items;
@@ -58,7 +67,9 @@ async fn gap(admin: &Client, aws: &Stub, namespace: &str, host: &str) -> Option<
         let token = tokens.iter().find(|token| Some(&token.password) == password.as_ref());
         token.and_then(|token| token.expires_at).is_some_and(|end| end > now)
     };
-    let names: Vec<_> = secrets.iter().filter_map(|secret| secret.metadata.name.clone()).collect();
-    (!secrets.iter().any(lives))
-        .then(|| format!("{now}: {namespace} has only {names:?}, and no live token for {host}"))
+    if !secrets.iter().any(lives) {
+        seen.gaps.push(format!("{now}: of {} secrets in {namespace} none has a live token", secrets.len()));
+    }
+    seen.secrets.extend(secrets.into_iter().filter_map(|secret| secret.metadata.uid));
+    seen.looks += 1;
 }

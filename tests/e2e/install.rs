@@ -1,6 +1,7 @@
 //! In and out.
 
 use serde_json::{Value, json};
+use testing::aws::Stub;
 use testing::leaks;
 use testing::registry::Registry;
 
@@ -15,10 +16,13 @@ impl World {
     }
 
     pub async fn installs_on_the_node(&self) {
-        let one = json!({"type": "Recreate", "rollingUpdate": null});
-        self.install(
-            &json!({"hostNetwork": true, "dnsPolicy": "Default", "replicaCount": 1, "strategy": one}),
-        )
+        let keys = json!({"AWS_ACCESS_KEY_ID": Stub::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": Stub::SECRET_KEY});
+        self.install(&json!({
+            "hostNetwork": true, "dnsPolicy": "Default",
+            "replicaCount": 1, "strategy": {"type": "Recreate", "rollingUpdate": null},
+            "aws": {"region": Stub::REGION, "credentialsSecret": "aws"},
+            "extraObjects": [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "aws"}, "stringData": keys}],
+        }))
         .await;
         self.helm(&["test", RELEASE, "--timeout", "1m"], &Value::Null).await;
         self.say("helm test passed");
@@ -28,6 +32,9 @@ impl World {
         self.create_namespace(RELEASE, json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
         self.install(&first()).await;
         self.leads_anew(None, 2).await;
+        self.opt_in("team-a", "default").await;
+        self.secret("team-a", NAME).await;
+        assert!(self.aws.count("AssumeRoleWithWebIdentity") > 0, "with the token of the projected volume");
     }
 
     pub async fn pulls(&self) {

@@ -3,12 +3,14 @@
 mod gaps;
 mod install;
 mod replicas;
+mod robbery;
 mod upgrades;
 mod world;
 
 use std::future::Future;
 
 use testing::isolation::isolated;
+use testing::registry::Registry;
 
 use world::{HOSTS, World};
 
@@ -41,8 +43,17 @@ fn two_replicas_are_upgraded_rolled_back_robbed_killed_and_drained() {
         let namespaces: Vec<_> = teams.into_iter().chain(replicas::namespaces()).collect();
         let world = World::start(&namespaces).await;
         world.installs_two_replicas().await;
-        world.upgrades_and_rolls_back().await;
+        let reader = world.reads("team-a", Registry::HOST);
+        world.upgrades().await;
+        world.is_robbed().await;
+        world.rolls_back().await;
         world.fails_over().await;
+        let seen = reader.finish().await;
+        assert_eq!(seen.secrets.len(), 1, "its UID is stable");
+        let looks = seen.looks;
+        world.say(&format!(
+            "of {looks} looks at team-a during all that, each found a live token, in one and the same secret"
+        ));
         world.uninstalls(&namespaces).await;
     });
 }

@@ -47,7 +47,12 @@ impl World {
     /// Evicts the pod of a holder of the Lease, as a drain of its node does.
     pub async fn evict(&self, holder: &str) {
         let pod = holder.rsplit_once('_').expect("a name of a process").0;
-        self.own_pods().evict(pod, &EvictParams::default()).await.expect("its budget allows it");
+        let allowed = async || match self.own_pods().evict(pod, &EvictParams::default()).await {
+            // The budget has not yet heard that both pods are ready.
+            Err(kube::Error::Api(status)) if status.code == 429 => None,
+            other => Some(drop(other.expect("an eviction"))),
+        };
+        self.wait("the budget to allow an eviction", allowed).await;
     }
 
     /// Waits until a holder of the Lease no longer holds it: that moment.

@@ -86,10 +86,13 @@ impl World {
     fn needs(&self) -> Value {
         let url = self.cluster.url();
         let (host, port) = url.trim_start_matches("https://").split_once(':').expect("a host and a port");
-        let api = [("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)];
-        let api = api.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let env = api.into_iter().chain(self.aws.env());
-        let env: Vec<_> = env.map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let aws = self.aws.url();
+        let env = [
+            ("KUBERNETES_SERVICE_HOST", host),
+            ("KUBERNETES_SERVICE_PORT", port),
+            ("AWS_ENDPOINT_URL", &aws),
+        ];
+        let env = env.map(|(name, value)| json!({"name": name, "value": value}));
         json!({"cleanupOnUninstall": true, "extraEnv": env})
     }
 

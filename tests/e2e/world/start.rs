@@ -70,13 +70,12 @@ async fn follow(aws: Arc<Stub>, registry: Arc<Registry>) {
 fn controller() -> PathBuf {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("image");
-    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
+    let mut files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
     let name = format!("{RELEASE}-{}-", env!("CARGO_PKG_VERSION"));
     let ours = |path: &PathBuf| {
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         file.starts_with(&name) && file.ends_with(".oci.tar")
     };
-    let mut files = files;
     let found = files.find(ours);
     found.unwrap_or_else(|| panic!("{} has no image: run make image first", folder.display()))
 }
