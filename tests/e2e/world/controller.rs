@@ -50,7 +50,10 @@ impl World {
         let allowed = async || match self.own_pods().evict(pod, &EvictParams::default()).await {
             // The budget has not yet heard that both pods are ready.
             Err(kube::Error::Api(status)) if status.code == 429 => None,
-            other => Some(drop(other.expect("an eviction"))),
+            other => {
+                other.expect("an eviction");
+                Some(())
+            }
         };
         self.wait("the budget to allow an eviction", allowed).await;
     }
