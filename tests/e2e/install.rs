@@ -18,12 +18,15 @@ impl World {
     pub async fn installs_on_the_node(&self) {
         let keys = json!({"AWS_ACCESS_KEY_ID": Stub::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": Stub::SECRET_KEY});
         self.install(&json!({
-            "hostNetwork": true, "dnsPolicy": "Default",
-            "replicaCount": 1, "strategy": {"type": "Recreate", "rollingUpdate": null},
+            "hostNetwork": true, "replicaCount": 1, "strategy": {"type": "Recreate", "rollingUpdate": null},
             "aws": {"region": Stub::REGION, "credentialsSecret": "aws"},
             "extraObjects": [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "aws"}, "stringData": keys}],
         }))
         .await;
+        self.tests().await;
+    }
+
+    async fn tests(&self) {
         self.helm(&["test", RELEASE, "--timeout", "1m"], &Value::Null).await;
         self.say("helm test passed");
     }
@@ -31,6 +34,7 @@ impl World {
     pub async fn installs_two_replicas(&self) {
         self.create_namespace(RELEASE, json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
         self.install(&first()).await;
+        self.tests().await;
         self.leads_anew(None, 2).await;
         self.opt_in("team-a", "default").await;
         self.secret("team-a", NAME).await;

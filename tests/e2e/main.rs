@@ -1,4 +1,5 @@
-//! From `helm install` to a running pod: a real API server, scheduler, kubelet, containerd, runc and registry.
+//! From `helm install` to a running pod: a real API server, a real node with a network of pods and Services, Helm, and a
+//! registry that demands the token.
 
 mod gaps;
 mod install;

@@ -82,18 +82,10 @@ impl World {
         }
     }
 
-    /// There are no Services here, so pods are told where the API server is; and they are told where AWS is.
+    /// Where AWS is; and nothing is to be left behind.
     fn needs(&self) -> Value {
-        let url = self.cluster.url();
-        let (host, port) = url.trim_start_matches("https://").split_once(':').expect("a host and a port");
-        let aws = self.aws.url();
-        let env = [
-            ("KUBERNETES_SERVICE_HOST", host),
-            ("KUBERNETES_SERVICE_PORT", port),
-            ("AWS_ENDPOINT_URL", &aws),
-        ];
-        let env = env.map(|(name, value)| json!({"name": name, "value": value}));
-        json!({"cleanupOnUninstall": true, "extraEnv": env})
+        let aws = json!({"name": "AWS_ENDPOINT_URL", "value": self.aws.url()});
+        json!({"cleanupOnUninstall": true, "extraEnv": [aws]})
     }
 
     /// Creates a namespace.

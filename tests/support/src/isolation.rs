@@ -134,8 +134,8 @@ fn missing() -> Option<String> {
         return Some("needs root, to make namespaces and run a kubelet".to_owned());
     }
     let found = |tool: &str| Command::new(tool).arg("--version").output().is_ok();
-    if let Some(tool) = ["unshare", "ip", "mount"].into_iter().find(|tool| !found(tool)) {
-        return Some(format!("needs {tool} (Debian: apt install util-linux iproute2 mount)"));
+    if let Some(tool) = ["unshare", "mount", "ip", "nft"].into_iter().find(|tool| !found(tool)) {
+        return Some(format!("needs {tool} (Debian: apt install util-linux mount iproute2 nftables)"));
     }
     let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     if assets.is_some_and(|folder| !folder.join("kube-controller-manager").exists()) {

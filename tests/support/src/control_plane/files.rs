@@ -9,6 +9,9 @@ use crate::certificates::{Authority, key_pair};
 use crate::folder::Folder;
 use crate::ports::Port;
 
+/// The address of the Service `kubernetes`: the first of those that Services have here.
+const SERVICE: &str = "10.0.0.1";
+
 /// The folder and the ports of one control plane.
 pub(super) struct Files {
     folder: Folder,
@@ -27,7 +30,7 @@ impl Files {
         let files = Self { folder, etcd, etcd_peer, apiserver, address };
         let authority = Authority::new("control plane of a test");
         let names =
-            [&address.to_string(), "localhost", "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
+            [&address.to_string(), SERVICE, "localhost", "kubernetes.default.svc", "kubernetes.default"];
         let certificate = authority.issue(&names);
         files.put("ca.crt", authority.pem());
         files.put("apiserver.crt", &certificate.certificate);

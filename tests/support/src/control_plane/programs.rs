@@ -13,9 +13,20 @@ use tokio::net::TcpStream;
 use super::{Files, client, wait_for};
 use crate::process::Process;
 
-const CONTROLLERS: &str = "serviceaccount-controller,namespace-controller,garbage-collector-controller,\
-                           deployment-controller,replicaset-controller,job-controller,disruption-controller,\
-                           node-lifecycle-controller,root-ca-certificate-publisher-controller";
+const CONTROLLERS: [&str; 10] = [
+    "serviceaccount-controller",
+    "namespace-controller",
+    "garbage-collector-controller",
+    "deployment-controller",
+    "replicaset-controller",
+    "job-controller",
+    "disruption-controller",
+    "endpointslice-controller",
+    "node-lifecycle-controller",
+    "root-ca-certificate-publisher-controller",
+];
+/// Where Services have their addresses; the first is that of the API server, [`super::files`] certifies it.
+const SERVICES: &str = "10.0.0.0/24";
 
 pub(super) struct Programs {
     // Dropped in this order: none loses what it depends on while it runs.
@@ -107,10 +118,10 @@ fn apiserver(files: &Files, binaries: &Path) -> Command {
         ("etcd-servers", format!("http://127.0.0.1:{}", files.etcd.number())),
         ("bind-address", files.address.to_string()),
         ("secure-port", files.apiserver.number().to_string()),
-        // No Endpoints object for the `kubernetes` Service, which must not name a loopback address.
         ("advertise-address", files.address.to_string()),
-        ("endpoint-reconciler-type", "none".to_owned()),
-        ("service-cluster-ip-range", "10.0.0.0/24".to_owned()),
+        // The endpoints of the Service `kubernetes` must not name a loopback address.
+        ("endpoint-reconciler-type", if files.address.is_loopback() { "none" } else { "lease" }.to_owned()),
+        ("service-cluster-ip-range", SERVICES.to_owned()),
         ("cert-dir", path("certificates")),
         ("tls-cert-file", path("apiserver.crt")),
         ("tls-private-key-file", path("apiserver.key")),
@@ -132,7 +143,7 @@ fn controller_manager_command(files: &Files, binaries: &Path) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
         ("kubeconfig", path("controller-manager.kubeconfig")),
-        ("controllers", CONTROLLERS.to_owned()),
+        ("controllers", CONTROLLERS.join(",")),
         ("root-ca-file", path("ca.crt")),
         ("service-account-private-key-file", path("service-accounts.key")),
         ("leader-elect", "false".to_owned()),

@@ -1,13 +1,19 @@
-//! What containerd and the kubelet read.
+//! What the programs of the node read.
 
 use std::path::Path;
 
 use serde_json::json;
 
-use super::{SANDBOX, SOCKET};
+use super::{Node, SANDBOX, SOCKET};
+use crate::isolation::ADDRESS;
 use crate::registry::Registry;
 
-pub(super) fn write(folder: &Path, binaries: &Path, registry: &Registry, hosts: &[&str]) {
+/// Where pods have their addresses.
+const PODS: &str = "10.98.0.0/16";
+/// What names of Services end with.
+const DOMAIN: &str = "cluster.local";
+
+pub(super) fn write(folder: &Path, binaries: &Path, kubeconfig: &Path, registry: &Registry, hosts: &[&str]) {
     let put = |name: &str, text: &str| {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a temporary folder takes folders");
@@ -17,6 +23,8 @@ pub(super) fn write(folder: &Path, binaries: &Path, registry: &Registry, hosts: 
     put("network/pods.conflist", &network(folder));
     // JSON is YAML.
     put("kubelet.yaml", &kubelet(folder));
+    put("proxy.yaml", &proxy(kubeconfig));
+    put("Corefile", &names(kubeconfig));
     for host in hosts {
         let url = format!("https://{host}");
         let trust = format!("server = {url:?}\n[host.{url:?}]\nca = \"{}\"\n", registry.ca_file().display());
@@ -59,11 +67,11 @@ SystemdCgroup = false
     )
 }
 
-/// Each pod has an address and a link to the node, and reaches nobody but the node.
+/// Each pod has an address and a link to the node, and reaches the node and other pods.
 fn network(folder: &Path) -> String {
     let addresses = json!({
         "type": "host-local",
-        "ranges": [[{"subnet": "10.98.0.0/16"}]],
+        "ranges": [[{"subnet": PODS}]],
         "routes": [{"dst": "0.0.0.0/0"}],
         "dataDir": folder.join("addresses"),
     });
@@ -79,6 +87,8 @@ fn kubelet(folder: &Path) -> String {
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "podLogsDir": folder.join("logs"),
+        "clusterDNS": [ADDRESS],
+        "clusterDomain": DOMAIN,
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
@@ -95,4 +105,26 @@ fn kubelet(folder: &Path) -> String {
         "imageGCLowThresholdPercent": 99,
     })
     .to_string()
+}
+
+fn proxy(kubeconfig: &Path) -> String {
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": kubeconfig},
+        "hostnameOverride": Node::NAME,
+        "mode": "nftables",
+        "clusterCIDR": PODS,
+        // Limits of the whole machine stay as they are.
+        "conntrack": {"maxPerCore": 0, "min": 0},
+    })
+    .to_string()
+}
+
+/// The names of Services, and no others.
+fn names(kubeconfig: &Path) -> String {
+    format!(
+        ".:53 {{\n  bind {ADDRESS}\n  errors\n  kubernetes {DOMAIN} {{\n    kubeconfig {}\n  }}\n}}\n",
+        kubeconfig.display()
+    )
 }

@@ -1,6 +1,7 @@
-//! A real node of a [`ControlPlane`], for a test in [`crate::isolation`]: scheduler, containerd, runc, kubelet.
+//! A real node of a [`ControlPlane`], for a test in [`crate::isolation`]: scheduler, containerd, runc, kubelet,
+//! kube-proxy, `CoreDNS`.
 //!
-//! Its pods reach each other, and what listens on [`crate::isolation::ADDRESS`]. There are no Services and no DNS.
+//! Its pods reach each other, Services by name, and what listens on [`crate::isolation::ADDRESS`].
 
 mod files;
 
@@ -27,7 +28,7 @@ const START: Duration = Duration::from_mins(2);
 pub struct Node {
     // Dropped in this order.
     kubelet: Process,
-    scheduler: Process,
+    others: Vec<Process>,
     containerd: Process,
     binaries: PathBuf,
     folder: Folder,
@@ -47,42 +48,44 @@ impl Node {
     ) -> Self {
         let binaries = tools::folder("node").await;
         let folder = Folder::new();
-        files::write(folder.path(), &binaries, registry, hosts);
+        let kubeconfig = cluster.admin_kubeconfig();
+        files::write(folder.path(), &binaries, &kubeconfig, registry, hosts);
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
-        let program = |name: &str, flags: &[String]| {
+        let program = |name: &str, flags: &[(&str, &str)]| {
             let mut command = Command::new(binaries.join(name));
-            command.args(flags).env("PATH", &path);
+            command.env("PATH", &path);
+            command.args(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
             Process::spawn(name, &command, folder.path())
         };
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let kubeconfig = cluster.admin_kubeconfig().display().to_string();
-        let containerd = program("containerd", &["--config".into(), at("containerd.toml")]);
+        let kubeconfig = kubeconfig.display().to_string();
+        let containerd = program("containerd", &[("config", &at("containerd.toml"))]);
         let ready = Instant::now();
         while !Path::new(SOCKET).exists() {
             assert!(ready.elapsed() < START, "containerd does not start:\n{}", containerd.log_tail());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for image in images {
-            ctr(
-                &binaries,
-                &["images", "import", "--local", "--snapshotter", "native", &image.display().to_string()],
-            );
+            let image = image.display().to_string();
+            ctr(&binaries, &["images", "import", "--local", "--snapshotter", "native", &image]);
         }
-        let scheduler = program(
-            "kube-scheduler",
-            &[format!("--kubeconfig={kubeconfig}"), "--leader-elect=false".into(), "--secure-port=0".into()],
-        );
+        let scheduler = [("kubeconfig", &*kubeconfig), ("leader-elect", "false"), ("secure-port", "0")];
+        let others = vec![
+            program("kube-scheduler", &scheduler),
+            program("kube-proxy", &[("config", &at("proxy.yaml"))]),
+            program("coredns", &[("conf", &at("Corefile"))]),
+        ];
         let kubelet = program(
             "kubelet",
             &[
-                format!("--config={}", at("kubelet.yaml")),
-                format!("--kubeconfig={kubeconfig}"),
-                format!("--root-dir={}", at("kubelet")),
-                format!("--cert-dir={}", at("certificates")),
-                format!("--hostname-override={}", Self::NAME),
+                ("config", &at("kubelet.yaml")),
+                ("kubeconfig", &kubeconfig),
+                ("root-dir", &at("kubelet")),
+                ("cert-dir", &at("certificates")),
+                ("hostname-override", Self::NAME),
             ],
         );
-        let mut node = Self { kubelet, scheduler, containerd, binaries, folder };
+        let mut node = Self { kubelet, others, containerd, binaries: binaries.clone(), folder };
         node.gets_ready(cluster).await;
         node
     }
@@ -144,8 +147,10 @@ impl Node {
 
     /// The ends of the programs' logs, for a message.
     pub fn log_tails(&self) -> String {
-        let all = [&self.kubelet, &self.scheduler, &self.containerd];
-        all.map(|process| format!("{}:\n{}\n", process.name(), process.log_tail())).concat()
+        let all = [&self.kubelet, &self.containerd].into_iter().chain(&self.others);
+        let tails: Vec<_> =
+            all.map(|process| format!("{}:\n{}", process.name(), process.log_tail())).collect();
+        tails.join("\n")
     }
 }
 
