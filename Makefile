@@ -67,7 +67,7 @@ drift: ## Whether generated files are up to date
 # Each is written beside and put in place whole.
 generated:
 	mkdir -p $(addprefix $(OUT)/,$(dir $(GENERATED)))
-	$(CARGO) run --quiet --locked -- config-schema > $(OUT)/.config
+	$(CARGO) run --quiet --locked --example config-schema > $(OUT)/.config
 	mv $(OUT)/.config $(OUT)/docs/config.schema.json
 	tests/tools/values-schema $(CHART)/values.schema.json $(OUT)/docs/config.schema.json > $(OUT)/.values
 	mv $(OUT)/.values $(OUT)/$(CHART)/values.schema.json

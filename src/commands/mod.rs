@@ -33,6 +33,9 @@ use crate::telemetry::http::Health;
 use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 
+/// The JSON schema of the configuration file, made from its types by `make generate`.
+const SCHEMA: &str = include_str!("../../docs/config.schema.json");
+
 /// Why a command did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -65,7 +68,7 @@ pub fn main() -> ExitCode {
         Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
         Command::Probe(args) => runtime.block_on(probe::run(args)),
         Command::ConfigSchema => {
-            println!("{}", config_schema());
+            print!("{SCHEMA}");
             Ok(())
         }
     };
@@ -78,12 +81,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(if matches!(error, CommandError::Usage(_)) { 2 } else { 1 })
         }
     }
-}
-
-/// The JSON schema of the configuration file.
-pub fn config_schema() -> String {
-    let schema = schemars::schema_for!(Config);
-    serde_json::to_string_pretty(&schema).expect("a schema serialises")
 }
 
 /// A controller that is set up, with its watches running.
