@@ -62,6 +62,9 @@ impl World {
         self.wait("only the first registry in team-a", one).await;
         self.deploy("team-a", "third", Registry::HOST, &[NAME]).await;
         self.runs("team-a", "third").await;
+        // As the documentation says for a way back: one that is not there does no harm.
+        self.deploy("team-c", "both", OTHER_HOST, &[SECOND, NAME]).await;
+        self.runs("team-c", "both").await;
         let looks = reader.finish().await.looks;
         self.say(&format!(
             "team-c has the first name again, without a gap in {looks} looks; no second-pull is left"

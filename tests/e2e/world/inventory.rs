@@ -48,7 +48,7 @@ impl World {
     /// The inventory, once the cluster's own controllers have made what they make of a namespace.
     pub(super) async fn settled(&self) -> Inventory {
         let mut last = self.objects().await;
-        loop {
+        for _ in 0..60 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let now = self.objects().await;
             if now == last {
@@ -56,6 +56,7 @@ impl World {
             }
             last = now;
         }
+        panic!("the cluster's own objects do not come to rest");
     }
 
     async fn objects(&self) -> Inventory {

@@ -38,8 +38,8 @@ impl Node {
     /// The name of the node.
     pub const NAME: &'static str = "node";
 
-    /// Starts containerd, which trusts the registry as `hosts` and has `images` (OCI archives), then kubelet and
-    /// scheduler; waits until the node is ready.
+    /// Starts containerd, which trusts the registry as `hosts` and has `images` (OCI archives), then everything else;
+    /// waits until the node takes pods.
     pub async fn start(
         cluster: &ControlPlane,
         registry: &Registry,
