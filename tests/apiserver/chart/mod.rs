@@ -19,7 +19,10 @@ const POLICY: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
 
 async fn helm(args: &[&str]) -> Result<String, String> {
     let program = testing::tools::folder("helm").await.join("helm");
-    let output = Command::new(program).args(args).output().expect("helm starts");
+    // It keeps a cache of what each API server has.
+    let home = tempfile::TempDir::new().expect("a temporary folder");
+    let output = Command::new(program).args(args).env_clear().env("HOME", home.path()).output();
+    let output = output.expect("helm starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }

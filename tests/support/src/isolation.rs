@@ -17,6 +17,16 @@ const INSIDE: &str = "ECR_PULL_SECRETS_ISOLATED";
 /// What the names of control groups begin with; then come the process ID of the test program and a number.
 const GROUP: &str = "ecr-pull-secrets-";
 
+/// What the node's programs make on a machine that they have to themselves.
+const TRACES: [&str; 6] = [
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/run/containerd",
+    "/usr/libexec/kubernetes",
+    "/etc/cni",
+];
+
 /// The node's address, on a link whose other end nobody uses: a kubelet and the pods want one that is not loopback.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 
@@ -35,7 +45,7 @@ shift
 exec "$@"
 "#;
 
-/// Control groups as the test's own group sees them; `/run` and `/var/log` empty; a network with loopback
+/// Control groups as the test's own group sees them; `/run` and `/var/log` empty, `/var/lib` a copy; a network with loopback
 /// and one address, without DNS, so that a question is refused at once and not after ten seconds; files of settings that
 /// a kubelet would change for the whole machine replaced by ones that have the values it wants.
 const ENTER: &str = r#"
@@ -52,6 +62,11 @@ while read -r _ root kind options _; do
 done < "$TMPDIR/mounts"
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/log
+# A kubelet has sockets, and CNI a cache, at places in /var/lib that no setting moves.
+mkdir "$TMPDIR/lib"
+mount -t tmpfs tmpfs "$TMPDIR/lib"
+mkdir "$TMPDIR/lib/upper" "$TMPDIR/lib/work"
+mount -t overlay overlay -o "lowerdir=/var/lib,upperdir=$TMPDIR/lib/upper,workdir=$TMPDIR/lib/work" /var/lib
 setting() {
   echo "$2" > "$TMPDIR/setting.$2"
   [ ! -e "/proc/sys/$1" ] || mount --bind "$TMPDIR/setting.$2" "/proc/sys/$1"
@@ -91,6 +106,7 @@ pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce()) {
     // Outlives the inner processes, which may be killed.
     let folder = Folder::new();
     let cgroup = Cgroup::new();
+    let before = TRACES.map(|path| Path::new(path).exists());
     let mut command = Command::new("sh");
     command
         .args(["-c", JOIN, "sh", &cgroup.0])
@@ -107,6 +123,7 @@ pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce()) {
     let left = cgroup.remove();
     assert_eq!(code, 0, "{}", inner.log());
     assert_eq!(left, Vec::<PathBuf>::new(), "control groups that cannot be removed");
+    assert_eq!(before, TRACES.map(|path| Path::new(path).exists()), "left on the machine, of {TRACES:?}");
 }
 
 /// Shows what a process says of its progress, until it has ended: its exit code.

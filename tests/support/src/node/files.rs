@@ -87,6 +87,7 @@ fn kubelet(folder: &Path) -> String {
         "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "podLogsDir": folder.join("logs"),
+        "volumePluginDir": folder.join("plugins"),
         "clusterDNS": [ADDRESS],
         "clusterDomain": DOMAIN,
         "cgroupDriver": "cgroupfs",
