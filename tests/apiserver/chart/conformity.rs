@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use testing::helm;
 
-use super::{CHART, RELEASE, all, helm, render, schemas::Schemas, yaml};
+use super::{CHART, RELEASE, all, render, schemas::Schemas, yaml};
 use crate::world::World;
 
 fn value_files() -> Vec<PathBuf> {
@@ -32,7 +33,7 @@ async fn every_value_file_passes_lint_kubeconform_and_the_real_api_server_with_s
     let schemas = Schemas::of(world.admin.clone()).await;
     for file in value_files() {
         let file = file.display().to_string();
-        helm(&["lint", "--strict", CHART, "--values", &file])
+        helm::run(&["lint", "--strict", CHART, "--values", &file])
             .await
             .unwrap_or_else(|said| panic!("{file}: {said}"));
         let mut objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));

@@ -7,9 +7,8 @@ mod rights;
 mod schemas;
 mod templates;
 
-use std::process::Command;
-
 use serde_json::Value;
+use testing::helm;
 
 use crate::world::World;
 
@@ -17,22 +16,12 @@ pub const RELEASE: &str = "ecr-pull-secrets";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
 const POLICY: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
 
-async fn helm(args: &[&str]) -> Result<String, String> {
-    let program = testing::tools::folder("helm").await.join("helm");
-    // It keeps a cache of what each API server has.
-    let home = tempfile::TempDir::new().expect("a temporary folder");
-    let output = Command::new(program).args(args).env_clear().env("HOME", home.path()).output();
-    let output = output.expect("helm starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-}
-
 /// All objects of the release `ecr-pull-secrets` in the namespace of that name, as an API server with the policy gets
 /// them. `values` are flags of Helm.
 pub async fn render(values: &[&str]) -> Result<Vec<Value>, String> {
     let mut args = vec!["template", RELEASE, CHART, "--namespace", RELEASE, "--api-versions", POLICY];
     args.extend(values);
-    let text = helm(&args).await?;
+    let text = helm::run(&args).await?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }

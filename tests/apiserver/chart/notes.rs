@@ -1,11 +1,13 @@
 //! What Helm says after an installation.
 
-use super::{CHART, RELEASE, helm, install};
+use testing::helm;
+
+use super::{CHART, RELEASE, install};
 use crate::world::World;
 
 async fn notes(values: &[&str]) -> String {
     let args = ["install", "ecr-pull-secrets", CHART, "--dry-run=client"];
-    let said = helm(&[&args[..], values].concat()).await.expect("a dry run");
+    let said = helm::run(&[&args[..], values].concat()).await.expect("a dry run");
     said.split_once("NOTES:").expect("notes").1.to_owned()
 }
 
@@ -43,7 +45,7 @@ async fn an_upgrade_that_drops_a_name_says_what_stays_and_how_it_goes() {
         let args = ["upgrade", "--install", RELEASE, CHART, "--namespace", RELEASE, "--dry-run=server"];
         // Nothing of the installation before is a release of Helm.
         let more = ["--take-ownership", "--kubeconfig", &kubeconfig, "--set", set];
-        helm(&[&args[..], &more].concat())
+        helm::run(&[&args[..], &more].concat())
             .await
             .expect("a dry run")
             .split_once("NOTES:")

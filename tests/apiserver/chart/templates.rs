@@ -1,6 +1,7 @@
 //! What each value renders, and what is there without it.
 
 use serde_json::{Value, json};
+use testing::helm;
 
 use super::{CHART, all, one, render};
 
@@ -26,6 +27,7 @@ async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
         ("PodDisruptionBudget", [0, 1, 1]),
         ("NetworkPolicy", [0, 0, 1]),
         ("Service", [0, 1, 1]),
+        ("ServiceMonitor", [0, 0, 0]),
         ("Pod", [0, 1, 1]),
         ("Job", [0, 0, 1]),
         ("ConfigMap", [1, 1, 4]),
@@ -48,9 +50,40 @@ async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
 }
 
 #[tokio::test]
+async fn everything_at_once_and_as_little_as_there_can_be_are_pods_of_their_own() {
+    let pod = async |name: &str| {
+        let file = format!("{CHART}/ci/{name}-values.yaml");
+        let objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
+        one(&objects, "Deployment")["spec"]["template"]["spec"].clone()
+    };
+    let full = pod("everything").await;
+    let image = format!("localhost/ecr-pull-secrets@sha256:{}", "0".repeat(64));
+    assert_eq!(full["containers"][0]["image"], image);
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    let token = ["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "HTTPS_PROXY"];
+    assert_eq!(variables(&full), [&["POD_NAME", "AWS_REGION"][..], &keys, &token].concat());
+    assert_eq!(full["volumes"].as_array().expect("volumes").len(), 3);
+    assert_eq!(full["containers"].as_array().expect("containers").len(), 2);
+    for key in ["imagePullSecrets", "priorityClassName", "tolerations", "topologySpreadConstraints"] {
+        assert!(!full[key].is_null(), "{key}");
+    }
+    let least = pod("least").await;
+    assert_eq!(least["serviceAccountName"], "there-already");
+    for key in ["livenessProbe", "readinessProbe", "resources"] {
+        assert!(least["containers"][0][key].is_null(), "{key}");
+    }
+}
+
+/// The names of the first container's variables, in their order.
+fn variables(pod: &Value) -> Vec<String> {
+    let all = pod["containers"][0]["env"].as_array().expect("variables");
+    all.iter().map(|variable| variable["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test]
 async fn the_policy_comes_where_the_api_server_serves_it_or_where_it_is_asked_for() {
     let policies = async |args: &[&str]| {
-        let text = super::helm(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
+        let text = helm::run(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
         text.matches("kind: ValidatingAdmissionPolicy\n").count()
     };
     assert_eq!(policies(&[]).await, 0);
@@ -108,20 +141,14 @@ async fn what_is_asked_for_beside_an_object_stands_in_it() {
         (&json!("ecr-pull-secrets"), &json!("ecr-pull-secrets"))
     );
 
-    let other = super::helm(&["template", "rel", CHART]).await.expect("a release of another name");
+    let other = helm::run(&["template", "rel", CHART]).await.expect("a release of another name");
     assert!(other.contains("name: rel-ecr-pull-secrets\n"), "a release whose name has not the chart's in it");
 }
 
 #[tokio::test]
 async fn the_containers_variables_are_those_of_the_values_in_this_order() {
-    let env = async |values: &str| -> Vec<String> {
-        let deployment = one(&with(values).await, "Deployment");
-        let all = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-            .as_array()
-            .expect("variables")
-            .clone();
-        all.iter().map(|variable| variable["name"].as_str().expect("a name").to_owned()).collect()
-    };
+    let env =
+        async |values: &str| variables(&one(&with(values).await, "Deployment")["spec"]["template"]["spec"]);
     assert_eq!(env("aws={}").await, ["POD_NAME"]);
     assert_eq!(env(r#"aws={"region":"eu-central-1"}"#).await, ["POD_NAME", "AWS_REGION"]);
     let keys = ["POD_NAME", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];

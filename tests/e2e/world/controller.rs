@@ -38,16 +38,14 @@ impl World {
 
     /// The container that runs the controller in the pod of a holder of the Lease.
     pub async fn container(&self, holder: &str) -> String {
-        let pod = holder.rsplit_once('_').expect("a name of a process").0;
-        let pod = self.own_pods().get(pod).await.expect("the leader's pod");
+        let pod = self.own_pods().get(pod_of(holder)).await.expect("the leader's pod");
         let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
         statuses.into_iter().find_map(|status| status.container_id).expect("a container")
     }
 
     /// Evicts the pod of a holder of the Lease, as a drain of its node does.
     pub async fn evict(&self, holder: &str) {
-        let pod = holder.rsplit_once('_').expect("a name of a process").0;
-        let allowed = async || match self.own_pods().evict(pod, &EvictParams::default()).await {
+        let allowed = async || match self.own_pods().evict(pod_of(holder), &EvictParams::default()).await {
             // The budget has not yet heard that both pods are ready.
             Err(kube::Error::Api(status)) if status.code == 429 => None,
             other => {
@@ -79,6 +77,10 @@ impl World {
         all.retain(|entry| entry.user == USER && entry.resource == "secrets" && entry.verb == "patch");
         all
     }
+}
+
+fn pod_of(holder: &str) -> &str {
+    holder.rsplit_once('_').expect("a name of a process").0
 }
 
 fn ready(pod: &Pod) -> bool {

@@ -5,8 +5,6 @@ mod controller;
 mod inventory;
 mod start;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::aws::Stub;
 use testing::control_plane::ControlPlane;
+use testing::helm;
 use testing::node::Node;
 use testing::registry::Registry;
 
@@ -41,7 +40,6 @@ pub struct World {
     pub aws: Arc<Stub>,
     pub admin: Client,
     pub cluster: ControlPlane,
-    helm: PathBuf,
     folder: TempDir,
     start: Instant,
     before: Inventory,
@@ -61,23 +59,17 @@ impl World {
     /// Runs Helm as the admin, in the release's namespace; `values` are for an installation or an upgrade, in addition
     /// to what this cluster needs.
     pub async fn helm(&self, args: &[&str], values: &Value) {
-        let mut command = Command::new(&self.helm);
-        command.args(args).args(["--namespace", RELEASE]);
+        let kubeconfig = self.cluster.admin_kubeconfig().display().to_string();
+        let mut all = [args, &["--namespace", RELEASE, "--kubeconfig", &kubeconfig]].concat();
+        let files = [("cluster", &self.needs()), ("own", values)].map(|(name, values)| {
+            let path = self.folder.path().join(format!("{name}.yaml"));
+            std::fs::write(&path, values.to_string()).expect("a temporary folder takes files");
+            path.display().to_string()
+        });
         if matches!(args[0], "install" | "upgrade") {
-            for (name, values) in [("cluster", &self.needs()), ("own", values)] {
-                let path = self.folder.path().join(format!("{name}.yaml"));
-                std::fs::write(&path, values.to_string()).expect("a temporary folder takes files");
-                command.arg("--values").arg(path);
-            }
+            all.extend(files.iter().flat_map(|file| ["--values", file]));
         }
-        command
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .env("KUBECONFIG", self.cluster.admin_kubeconfig());
-        let run = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
-        let output = run.expect("helm starts");
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if let Err(said) = helm::run(&all).await {
             panic!("helm {args:?}: {said}\n{}", self.state().await);
         }
     }

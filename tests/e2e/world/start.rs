@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image::archive::{Contents, write};
-use image::program::architecture;
+use image::program::{Architecture, architecture};
 use serde_json::json;
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Stub};
@@ -28,11 +28,13 @@ impl World {
     pub async fn start(namespaces: &[String]) -> Self {
         let start = Instant::now();
         let folder = TempDir::new().expect("a temporary folder");
-        let helm = testing::tools::folder("helm").await.join("helm");
-        let pause = pause(folder.path()).await;
+        let program = testing::tools::folder("node").await.join("pause");
+        let program = std::fs::read(program).expect("the program that waits");
+        let architecture = architecture(&program).expect("a static program");
+        let images = [pause(folder.path(), &program, architecture), controller(architecture)];
         let cluster = ControlPlane::builder().controller_manager(true).address(ADDRESS).start().await;
         let registry = Registry::start_on_443(&HOSTS, NOBODYS).await;
-        let node = Node::start(&cluster, &registry, &HOSTS, &[pause, controller()]).await;
+        let node = Node::start(&cluster, &registry, &HOSTS, &images).await;
         for host in HOSTS {
             node.push(SANDBOX, &format!("{host}/{APP}"), NOBODYS);
         }
@@ -41,7 +43,7 @@ impl World {
         let registry = Arc::new(registry);
         let follow = tokio::spawn(follow(Arc::clone(&aws), Arc::clone(&registry)));
         let (admin, before) = (cluster.admin(), super::Inventory::default());
-        let mut world = Self { follow, node, registry, aws, admin, cluster, helm, folder, start, before };
+        let mut world = Self { follow, node, registry, aws, admin, cluster, folder, start, before };
         for name in namespaces {
             world.create_namespace(name, json!({})).await;
         }
@@ -67,27 +69,18 @@ async fn follow(aws: Arc<Stub>, registry: Arc<Registry>) {
 }
 
 /// The archive of `make image`.
-fn controller() -> PathBuf {
+fn controller(architecture: Architecture) -> PathBuf {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("image");
-    let mut files = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|file| file.path());
-    let name = format!("{RELEASE}-{}-", env!("CARGO_PKG_VERSION"));
-    let ours = |path: &PathBuf| {
-        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        file.starts_with(&name) && file.ends_with(".oci.tar")
-    };
-    let found = files.find(ours);
-    found.unwrap_or_else(|| panic!("{} has no image: run make image first", folder.display()))
+    let path = folder.join(format!("{RELEASE}-{}-{architecture}.oci.tar", env!("CARGO_PKG_VERSION")));
+    assert!(path.exists(), "there is no {}: run make image first", path.display());
+    path
 }
 
 /// The image of sandboxes and of the test's pods, as an archive.
-async fn pause(folder: &Path) -> PathBuf {
-    let program = testing::tools::folder("node").await.join("pause");
-    let program = std::fs::read(program).expect("the program that waits");
-    let architecture = architecture(&program).expect("a static program");
+fn pause(folder: &Path, program: &[u8], architecture: Architecture) -> PathBuf {
     let (name, version) = SANDBOX.split_once(':').expect("a tag");
-    let written =
-        write(Contents { program: &program, architecture, version, name, epoch: 0 }).expect("an image");
+    let written = write(Contents { program, architecture, version, name, epoch: 0 }).expect("an image");
     let path = folder.join("pause.oci.tar");
     std::fs::write(&path, written.archive).expect("a temporary folder takes files");
     path

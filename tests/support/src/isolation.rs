@@ -99,9 +99,7 @@ pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce()) {
         return;
     }
     if let Some(missing) = missing() {
-        let line = format!("SKIPPED {test}: {missing}\n");
-        std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
-        return;
+        return crate::skipped(test, &missing);
     }
     // Outlives the inner processes, which may be killed.
     let folder = Folder::new();

@@ -10,6 +10,7 @@
 //! | [`isolation`] | a network, mounts and process IDs that only one test sees |
 //! | [`node`] | a real kubelet, scheduler, containerd and runc in those |
 //! | [`registry`] | a real container registry that wants a password |
+//! | [`helm`] | Helm, which leaves nothing in anybody's home |
 //! | [`stolen`] | what the controller's credential is refused, and by which layer |
 //! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`process`] | children that never outlive the test process |
@@ -22,6 +23,7 @@ mod certificates;
 pub mod control_plane;
 pub mod credentials;
 mod folder;
+pub mod helm;
 pub mod isolation;
 pub mod leaks;
 pub mod moto;
@@ -55,7 +57,12 @@ pub fn real_cluster() -> bool {
     }
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    let line = format!("SKIPPED {test}: needs a real control plane, and {SKIP_CLUSTER_TESTS}=1 is set\n");
-    std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
+    skipped(test, &format!("needs a real control plane, and {SKIP_CLUSTER_TESTS}=1 is set"));
     false
+}
+
+/// Says on the real stderr that a test is skipped, and why.
+fn skipped(test: &str, why: &str) {
+    let line = format!("SKIPPED {test}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
 }

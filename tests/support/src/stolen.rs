@@ -12,7 +12,7 @@ pub const NAME: &str = "ecr-pull";
 const INSTANCE: &str = "ecr-pull-secrets";
 
 /// What the API server made of a request: `allowed`, `RBAC`, `policy: ` with its message, or status and message.
-pub fn outcome<T>(result: Result<T, kube::Error>) -> String {
+fn outcome<T>(result: Result<T, kube::Error>) -> String {
     match result {
         Ok(_) => "allowed".to_owned(),
         Err(kube::Error::Api(status)) => {
@@ -52,8 +52,7 @@ pub struct Stolen {
 }
 
 impl Stolen {
-    /// Its Secrets in a namespace.
-    pub fn secrets(&self, namespace: &str) -> Api<Secret> {
+    fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
@@ -63,8 +62,7 @@ impl Stolen {
         outcome(self.secrets(namespace).patch(name, &force, &Patch::Apply(body)).await)
     }
 
-    /// Merges a patch into a service account.
-    pub async fn change(&self, namespace: &str, account: &str, patch: Value) -> String {
+    async fn change(&self, namespace: &str, account: &str, patch: Value) -> String {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         outcome(api.patch(account, &PatchParams::default(), &Patch::Merge(patch)).await)
     }

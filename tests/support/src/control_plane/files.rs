@@ -29,9 +29,9 @@ impl Files {
         let (etcd, etcd_peer, apiserver) = (Port::claim(), Port::claim(), Port::claim());
         let files = Self { folder, etcd, etcd_peer, apiserver, address };
         let authority = Authority::new("control plane of a test");
-        let names =
-            [&address.to_string(), SERVICE, "localhost", "kubernetes.default.svc", "kubernetes.default"];
-        let certificate = authority.issue(&names);
+        let address = address.to_string();
+        let service = [SERVICE, "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
+        let certificate = authority.issue(&[&[&*address, "localhost"][..], &service].concat());
         files.put("ca.crt", authority.pem());
         files.put("apiserver.crt", &certificate.certificate);
         files.put("apiserver.key", &certificate.key);
