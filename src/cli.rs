@@ -1,40 +1,46 @@
 //! Flags and their environment variables.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 
-use crate::cluster::client::Connection;
 use crate::telemetry::logs::LogFormat;
+
+/// The default of `--timeout` for the Lease: enough for the Lease of a crashed process to expire, and for two more
+/// attempts.
+const LEASE_TIMEOUT: &str = "5s";
 
 /// Keeps Kubernetes image pull secrets for Amazon ECR valid.
 ///
-/// Annotate a namespace with ecr-pull-secrets.dev/registries, and a secret of type
-/// kubernetes.io/dockerconfigjson is there and stays valid. AWS is set up by the SDK's own variables and files:
-/// `AWS_REGION`, `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL`, …
+/// The controller watches the annotation ecr-pull-secrets.dev/registries of namespaces. In each namespace that has it, the
+/// controller creates a Secret of type kubernetes.io/dockerconfigjson, and renews the Secret before its token expires.
+///
+/// Region, credentials and endpoints of AWS come from the variables and files that every AWS SDK reads: `AWS_REGION`,
+/// `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL` and so on.
 #[derive(Debug, Parser)]
 #[command(
     version,
     max_term_width = 110,
-    after_help = "Exit codes: 0 done, 1 failed at work, 2 wrong usage or configuration."
+    after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration."
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// What every command takes.
     #[command(flatten)]
     pub global: GlobalArgs,
 }
 
-/// Flags of every command.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Log options")]
 pub struct GlobalArgs {
-    /// Form of the log on standard error.
+    /// Format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value = "text", env = "ECR_PULL_SECRETS_LOG_FORMAT")]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or target=level,… No level shows a token.
+    /// Log level: error, warn, info, debug or trace; or levels by module, such as info,kube=debug. No level logs a token.
     #[arg(
         long,
         global = true,
@@ -45,64 +51,106 @@ pub struct GlobalArgs {
     pub log_level: String,
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run for ever: watch annotated namespaces, and keep their secrets valid.
+    /// Run the controller: create, renew and delete pull secrets until it is stopped.
+    ///
+    /// Several replicas can run. With leader election, only one of them writes, and another one takes over when it ends.
+    #[command(
+        after_help = "Exit codes: 0 after SIGTERM or SIGINT, 1 failure, 2 invalid flags or configuration."
+    )]
     Controller(ControllerArgs),
-    /// One pass over all namespaces, then exit: 0 if everything is as it should be, 1 with a list of what is not.
+    /// Bring the pull secrets of all namespaces up to date once, then exit.
+    ///
+    /// Prints each namespace that failed, and a summary. While it runs, it holds the Lease of the instance, so that it
+    /// never writes at the same time as a controller.
+    #[command(
+        after_help = "Exit codes: 0 every namespace is up to date, 1 a namespace failed or the Lease is not available, \
+                      2 invalid flags or configuration."
+    )]
     Sync(SyncArgs),
-    /// Remove all that this instance made: its secrets, its references in service accounts, its Lease. Says what it would
-    /// do; --yes does it. Stop the controller first, which would make it all again.
+    /// Delete everything that this instance created: its secrets, its references in service accounts, and its Lease.
+    ///
+    /// Without --yes it only prints what it would delete. Stop the controller first, because it would recreate the
+    /// secrets; while a controller runs, the command fails.
+    #[command(
+        after_help = "Exit codes: 0 success, 1 something was not deleted or the Lease is not available, \
+                      2 invalid flags or configuration."
+    )]
     Cleanup(CleanupArgs),
-    /// Ask a page of a controller, such as <http://127.0.0.1:8080/readyz>: 0 if it says 200. For images without a shell.
+    /// Request a URL of the controller until the response has status 200, for probes in images without a shell.
+    ///
+    /// The controller serves /livez, /readyz and /metrics.
+    #[command(
+        after_help = "Exit codes: 0 status 200, 1 no response with status 200 in time, 2 invalid flags or URL."
+    )]
     Probe(ProbeArgs),
     /// Print the JSON schema of the configuration file.
     #[command(hide = true)]
     ConfigSchema,
 }
 
-/// Which cluster, and how.
+/// Flags of the commands that connect to a cluster. Flags with a heading come last: it applies to all after them.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster options")]
 pub struct ClusterArgs {
-    /// Configuration file (YAML); without one the defaults hold.
+    /// Path of the configuration file (YAML). If it is not set, every option has its default.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Kubeconfig file; without one the service account inside a cluster, else $KUBECONFIG or ~/.kube/config.
+    /// Path of the kubeconfig file. If it is not set: the service account of the pod, else $KUBECONFIG, else
+    /// ~/.kube/config.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig; without one its current context.
+    /// Context of the kubeconfig file. If it is not set: the current context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
     pub context: Option<String>,
-    /// The controller's own namespace, for the secrets of static registries; without one that of its service account,
-    /// or of the context.
+    /// Namespace of the controller, with the Lease and the secrets of static registries. If it is not set: the namespace
+    /// of the pod's service account, or of the context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE")]
     pub namespace: Option<String>,
-    /// Confirm that the configuration may take secrets away from many namespaces at once. Without it, a start whose
-    /// configuration no longer grants more than 10 secrets and more than a tenth of all deletes none of those.
+    /// Identity of this process in the Lease and in audit logs. A random suffix is added. If it is not set: the
+    /// environment variable `POD_NAME`, else the host name.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_LEADER_ELECTION_IDENTITY")]
+    pub leader_election_identity: Option<String>,
+}
+
+impl ClusterArgs {
+    /// The identity without its suffix; `None` if only the host name is left. `pod_name` is the variable `POD_NAME`.
+    pub fn identity(&self, pod_name: Option<OsString>) -> Option<String> {
+        let pod_name = pod_name.and_then(|name| name.into_string().ok());
+        let set = self.leader_election_identity.clone().filter(|name| !name.is_empty());
+        set.or(pod_name).filter(|name| !name.is_empty())
+    }
+}
+
+/// Flags of the commands that write because of the configuration.
+#[derive(Clone, Debug, Args)]
+pub struct RemovalArgs {
+    /// Allow the configuration to delete secrets of many namespaces at once. Otherwise, if at the start more than 10
+    /// secrets, and more than a tenth of all, are no longer granted, none of those is deleted.
     #[arg(long, env = "ECR_PULL_SECRETS_CONFIRM_REMOVALS")]
     pub confirm_removals: bool,
 }
 
-impl ClusterArgs {
-    /// The connection that they name.
-    pub fn connection(&self) -> Connection {
-        let (kubeconfig, context) = (self.kubeconfig.clone(), self.context.clone());
-        Connection { kubeconfig, context, namespace: self.namespace.clone(), holder: None }
-    }
+/// Flags of the commands that hold the Lease while they run.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Lease options")]
+pub struct LeaseArgs {
+    /// How long to wait for the Lease while another process holds it, such as 30s or 1m; without a unit, in seconds.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = LEASE_TIMEOUT)]
+    pub timeout: Duration,
+    /// Run without the Lease, even if a controller runs or if the Lease cannot be read.
+    #[arg(long)]
+    pub force: bool,
 }
 
-/// Flags of `controller`.
 #[derive(Clone, Debug, Args)]
 pub struct ControllerArgs {
-    /// Which cluster, and how.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Address of /livez, /readyz and /metrics.
+    /// Address and port of the HTTP server for /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080", env = "ECR_PULL_SECRETS_LISTEN")]
     pub listen: SocketAddr,
-    /// Whether only the holder of a Lease writes, so that more than one controller may run. The Lease is named like the
-    /// instance, and is in the controller's own namespace. Without this flag: true inside a cluster, else false.
+    /// Write only while this process holds the Lease, so that several replicas can run. The Lease has the name of the
+    /// instance, in the controller's namespace. If it is not set: true in a pod, else false.
     #[arg(
         long,
         value_name = "BOOL",
@@ -112,60 +160,138 @@ pub struct ControllerArgs {
         env = "ECR_PULL_SECRETS_LEADER_ELECTION"
     )]
     pub leader_election: Option<bool>,
-    /// Name of this process in the Lease; in a pod, the pod's name. A random part is added.
-    #[arg(long, value_name = "NAME", default_value = "ecr-pull-secrets", env = "POD_NAME")]
-    pub holder: String,
+    #[command(flatten)]
+    pub removals: RemovalArgs,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
-/// Flags of `sync`.
 #[derive(Clone, Debug, Args)]
 pub struct SyncArgs {
-    /// Which cluster, and how.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Delete secrets of namespaces that no longer ask for them; without it they are only counted.
+    /// Delete the secrets of namespaces that no longer request them. Otherwise they are only printed.
     #[arg(long)]
     pub prune: bool,
-    /// Write although a controller holds the Lease of this instance, or although nobody can tell.
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Arguments of `probe`.
-#[derive(Clone, Debug, Args)]
-pub struct ProbeArgs {
-    /// The page, by `http`.
-    #[arg(value_name = "URL")]
-    pub url: http::Uri,
-    /// How long to go on asking, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub wait: u64,
-}
-
-/// Flags of `cleanup`.
-#[derive(Clone, Debug, Args)]
-pub struct CleanupArgs {
-    /// Which cluster, and how.
+    #[command(flatten)]
+    pub removals: RemovalArgs,
+    #[command(flatten)]
+    pub lease: LeaseArgs,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// Do it.
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CleanupArgs {
+    /// Delete the objects. Otherwise they are only printed.
     #[arg(long)]
     pub yes: bool,
-    /// How long a controller that is about to end is waited for, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub wait: u64,
-    /// Do it although a controller holds the Lease of this instance, or although nobody can tell.
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    #[arg(
+        value_name = "URL",
+        help = "The URL, such as http://127.0.0.1:8080/readyz; only http is supported"
+    )]
+    pub url: http::Uri,
+    /// How long to repeat the request until it succeeds, such as 30s or 1m; without a unit, in seconds.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
+    pub timeout: Duration,
+}
+
+/// Parses `30s` or `1m30s`, and a bare number as seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let duration = text.parse::<SignedDuration>().ok().and_then(|duration| duration.try_into().ok());
+    duration.ok_or_else(|| "expected a duration, such as 30s or 1m".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::core::leader_election::{LEASE_DURATION, RETRY_PERIOD};
+
+    const CLUSTER: [(&str, &str); 5] = [
+        ("--config=a.yaml", "ECR_PULL_SECRETS_CONFIG"),
+        ("--kubeconfig=b", "ECR_PULL_SECRETS_KUBECONFIG"),
+        ("--context=c", "ECR_PULL_SECRETS_CONTEXT"),
+        ("--namespace=d", "ECR_PULL_SECRETS_NAMESPACE"),
+        ("--leader-election-identity=e", "ECR_PULL_SECRETS_LEADER_ELECTION_IDENTITY"),
+    ];
+    const GLOBAL: [(&str, &str); 2] = [
+        ("--log-format=json", "ECR_PULL_SECRETS_LOG_FORMAT"),
+        ("--log-level=debug", "ECR_PULL_SECRETS_LOG_LEVEL"),
+    ];
+    const CONFIRM: (&str, &str) = ("--confirm-removals", "ECR_PULL_SECRETS_CONFIRM_REMOVALS");
+
+    /// Parses each flag, and checks its environment variable (empty: it has none).
+    fn assert_flags(command: &str, positional: &[&str], flags: &[(&str, &str)]) {
+        let all = || flags.iter().chain(&GLOBAL);
+        let args = ["ecr-pull-secrets", command].into_iter().chain(all().map(|(flag, _)| *flag));
+        let parsed = Cli::try_parse_from(args.chain(positional.iter().copied()));
+        parsed.unwrap_or_else(|error| panic!("{command}: {error}"));
+        let mut cli = Cli::command();
+        cli.build();
+        let command = cli.find_subcommand(command).expect("the command exists");
+        for (flag, variable) in all() {
+            let name = flag.trim_start_matches("--").split('=').next();
+            let found = command.get_arguments().find(|arg| arg.get_long() == name);
+            let found = found.and_then(|arg| arg.get_env()).and_then(|env| env.to_str()).unwrap_or_default();
+            assert_eq!(found, *variable, "{flag}");
+        }
+    }
 
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_parses_its_flags_and_environment_variables() {
+        let lease = [("--timeout=30s", ""), ("--force", "")];
+        let controller = [
+            CONFIRM,
+            ("--listen=127.0.0.1:1", "ECR_PULL_SECRETS_LISTEN"),
+            ("--leader-election=false", "ECR_PULL_SECRETS_LEADER_ELECTION"),
+        ];
+        assert_flags("controller", &[], &[&CLUSTER[..], &controller].concat());
+        assert_flags("sync", &[], &[&CLUSTER[..], &lease, &[CONFIRM, ("--prune", "")]].concat());
+        assert_flags("cleanup", &[], &[&CLUSTER[..], &lease, &[("--yes", "")]].concat());
+        assert_flags("probe", &["http://127.0.0.1:8080/readyz"], &[("--timeout=1m", "")]);
+    }
+
+    #[test]
+    fn durations_have_a_unit_or_are_seconds() {
+        for (text, expected) in [("30s", 30), ("1m", 60), ("1m30s", 90), ("2h", 7200), ("120", 120), ("0", 0)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(expected)), "{text}");
+        }
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "s", "-30s", "1 fortnight", "-1"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(parse_duration(LEASE_TIMEOUT), Ok(LEASE_DURATION + 2 * RETRY_PERIOD));
+    }
+
+    #[test]
+    fn the_identity_is_the_flag_or_else_the_name_of_the_pod() {
+        let identity = |args: &[&str], pod: Option<&str>| {
+            let args = ["ecr-pull-secrets", "cleanup"].iter().chain(args);
+            let Ok(Cli { command: Command::Cleanup(args), .. }) = Cli::try_parse_from(args) else {
+                panic!("the arguments are not parsed");
+            };
+            args.cluster.identity(pod.map(OsString::from))
+        };
+        assert_eq!(identity(&["--leader-election-identity=a"], Some("b")).as_deref(), Some("a"));
+        assert_eq!(identity(&[], Some("b")).as_deref(), Some("b"));
+        assert_eq!(identity(&["--leader-election-identity="], Some("")), None);
+        assert_eq!(identity(&[], None), None);
     }
 }

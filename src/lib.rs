@@ -1,29 +1,46 @@
-//! Keeps image pull secrets for Amazon ECR valid in every namespace that asks for one.
+//! Keeps image pull secrets for Amazon ECR valid in every namespace that opts in.
+//!
+//! # Data flow
+//!
+//! ```text
+//!                kubernetes::watch ─► Change ─┐                 ┌─► Write, Delete, … ─► kubernetes ─► API server
+//! kubernetes::leader_election ─► Leadership ──┼─► controller ───┼─► FetchToken ───────► ecr ────────► AWS
+//!                   outcomes, tokens, time ───┘  (plans with    └─► Tell ─────────────► telemetry, Events
+//!                        ▲                       core, no I/O)            │
+//!                        └────────────────── runtime ◄───────────────────┘
+//! ```
+//!
+//! # Follow one namespace
+//!
+//! 1. A user annotates it. [`kubernetes::observe::namespace`] turns the watch event into a record with the parsed annotations
+//!    ([`core::request::annotations::parse`]).
+//! 2. [`controller::Controller::handle`] takes it as [`controller::Input::Changed`] and puts it into the index.
+//! 3. `Controller::reconcile` gathers the facts and calls [`core::plan::plan`]: the Secret is `Missing`, so the step is a write.
+//!    `Controller::file` queues it.
+//! 4. `Controller::dispatch` looks up the token in [`controller::tokens::TokenCache`], and [`core::plan::compose::compose`]
+//!    decides the content of the Secret.
+//! 5. [`controller::Effect::Write`] reaches [`runtime`], which applies it with `kubernetes::cluster::Cluster::apply`.
+//! 6. The outcome returns as [`controller::Input::ActionDone`]. The history and the index record it, and the next plan is
+//!    `Idle` until the renewal is due.
 //!
 //! # Layout
 //!
-//! ```text
-//! cluster::watch ─► core::annotations ─► Request ─┐
-//!                   cluster::observe ──► Observed ─┼─► core::plan ─► ecr::cache ─► core::render ─► cluster::write
-//! config ─────────► core::identity ──► grants ────┘   pure, time is an argument         all I/O is there
-//! ```
-//!
-//! | module | what it is for |
-//! |---|---|
-//! | [`core`] | every decision, as plain functions |
-//! | [`ecr`] | tokens: the mint port, AWS behind it, the shared cache |
-//! | [`cluster`] | Kubernetes: watches, the compact index, writes, Events |
-//! | [`controller`] | the loop: gather, plan, act |
-//! | [`commands`] | one file a subcommand |
-//! | [`telemetry`] | logs, metrics, probes |
-//! | [`config`], [`cli`] | the configuration file, the flags |
+//! | module | what it holds | imports |
+//! |---|---|---|
+//! | [`core`] | decisions, as plain functions | nothing else of this crate |
+//! | [`controller`] | the state machine without I/O | `core` |
+//! | [`kubernetes`], [`ecr`], [`telemetry`] | one edge each: the API server, AWS, logs and metrics | `core`, types of `controller` |
+//! | [`runtime`] | the loop that executes effects | all of the above |
+//! | [`config`], [`cli`] | the configuration file, the flags | `core` |
+//! | [`commands`] | one file for each subcommand | everything |
 
-pub mod cli;
-pub mod clock;
-pub mod cluster;
+mod cli;
+mod clock;
 pub mod commands;
 pub mod config;
-pub mod controller;
-pub mod core;
-pub mod ecr;
-pub mod telemetry;
+mod controller;
+mod core;
+mod ecr;
+mod kubernetes;
+mod runtime;
+mod telemetry;

@@ -1,147 +1,148 @@
-//! `ecr-pull-secrets cleanup`: removes all that an instance made.
+//! `ecr-pull-secrets cleanup`: deletes everything that an instance created.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use tokio::time::Instant;
-use tracing::info;
+use kube::Client;
 
-use super::{CommandError, leading, stop_on_signals};
+use super::setup::{Candidate, random};
+use super::signals::{stop_on_signals, unless_stopped};
+use super::{CommandError, print_line};
 use crate::cli::CleanupArgs;
-use crate::cluster::inventory::{self, OwnReference, OwnSecret};
-use crate::cluster::lead::Lead;
-use crate::cluster::lease::LeaseObject;
-use crate::cluster::write::{Cluster, WriteError};
 use crate::config::Config;
+use crate::controller::error::WriteError;
+use crate::core::Jitter;
+use crate::core::plan::Deletion;
+use crate::core::plan::checks::DeleteReason;
+use crate::core::request::OwnedNames;
+use crate::core::settings::Settings;
+use crate::kubernetes::cluster::Cluster;
+use crate::kubernetes::inventory::{self, InventoryError, OwnReference, OwnSecret};
+use crate::kubernetes::leader_election::WritePermit;
 use crate::telemetry::metrics::Metrics;
 
-/// Calls under way at the same time.
-const CONCURRENT: usize = 16;
-/// Rounds: what somebody changed while it was being deleted is listed and deleted again.
-const ROUNDS: usize = 3;
+const MAX_CONCURRENT_REQUESTS: usize = 16;
+/// Objects that changed while they were being removed are listed again, and removed in the next round.
+const MAX_ROUNDS: usize = 3;
 
 pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
-    let mut stop = stop_on_signals()?;
-    tokio::select! {
-        done = cleanup(&args) => done,
-        _ = stop.wait_for(|stop| *stop) => Err(CommandError::Failed("interrupted; run it again for the rest".into())),
+    let stop = stop_on_signals()?;
+    let random = random();
+    let names = Config::load(args.cluster.config.as_deref())?.owned_names()?;
+    let settings = Arc::new(Settings::without_grants(names, Jitter::new(random)));
+    let candidate = Candidate::new(&args.cluster, random, Metrics::default());
+    let client = candidate.connection.connect(candidate.metrics.clone()).await?;
+    if !args.yes {
+        return unless_stopped(&stop, print_plan(&client, &settings.names)).await?;
+    }
+    let (election, permit) =
+        Box::pin(candidate.acquire(&settings.names.instance, &args.lease, &stop)).await?;
+    let removed = tokio::select! {
+        removed = unless_stopped(&stop, remove_all(client, settings, permit.clone())) => removed.flatten(),
+        () = permit.lost() => Err(CommandError::LeaseLost),
+    };
+    match election {
+        Some(election) if removed.is_ok() => election.delete_lease().await.map_err(CommandError::DeleteLease),
+        Some(election) => {
+            election.stop().await;
+            removed
+        }
+        None => removed,
     }
 }
 
-async fn cleanup(args: &CleanupArgs) -> Result<(), CommandError> {
-    let usage = |error: &dyn std::fmt::Display| CommandError::Usage(error.to_string());
-    let config = Config::load(args.cluster.config.as_deref()).map_err(|error| usage(&error))?;
-    let settings = Arc::new(config.names().map_err(|error| usage(&error))?);
-    let client =
-        args.cluster.connection().connect(Metrics::default()).await.map_err(|error| usage(&error))?;
-    let lease = LeaseObject::new(client.clone(), &settings.instance);
-    if args.yes && !args.force {
-        nobody_leads(&lease, Duration::from_secs(args.wait)).await?;
+struct Inventory {
+    references: Vec<OwnReference>,
+    secrets: Vec<OwnSecret>,
+}
+
+async fn list(client: &Client, names: &OwnedNames) -> Result<Inventory, InventoryError> {
+    Ok(Inventory {
+        references: inventory::references(client, names).await?,
+        secrets: inventory::secrets(client, names).await?,
+    })
+}
+
+async fn print_plan(client: &Client, names: &OwnedNames) -> Result<(), CommandError> {
+    let Inventory { references, secrets } = list(client, names).await?;
+    for OwnReference { namespace, service_account } in &references {
+        print_line(format_args!(
+            "would remove the reference in service account {namespace}/{service_account}"
+        ));
     }
-    let cluster = Cluster::new(client.clone(), settings.clone(), Lead::endless());
-    let mut counts = (0, 0);
-    let mut failures = vec![];
-    for _ in 0..ROUNDS {
-        let references = inventory::references(&client, &settings).await.map_err(CommandError::Failed)?;
-        let secrets = inventory::secrets(&client, &settings).await.map_err(CommandError::Failed)?;
-        if !args.yes {
-            tell(&references, &secrets);
-            return Ok(());
-        }
-        if references.is_empty() && secrets.is_empty() {
-            failures.clear();
+    for OwnSecret { namespace, name, .. } in &secrets {
+        print_line(format_args!("would delete secret {namespace}/{name}"));
+    }
+    let (references, secrets) = (references.len(), secrets.len());
+    print_line(format_args!(
+        "would remove {references} references and {secrets} secrets; nothing was changed, run again with --yes"
+    ));
+    Ok(())
+}
+
+async fn remove_all(
+    client: Client,
+    settings: Arc<Settings>,
+    permit: WritePermit,
+) -> Result<(), CommandError> {
+    let names = &settings.names;
+    let cluster = Cluster::new(client.clone(), settings.clone(), permit);
+    let (mut references, mut secrets) = (Progress::default(), Progress::default());
+    for _ in 0..MAX_ROUNDS {
+        let found = list(&client, names).await?;
+        (references.failures, secrets.failures) = (vec![], vec![]);
+        if found.references.is_empty() && found.secrets.is_empty() {
             break;
         }
-        // References first: a pod that starts in between finds its secret, or asks for none.
-        failures = detach(&cluster, references, &mut counts.0).await;
-        failures.extend(delete(&cluster, secrets, &mut counts.1).await);
+        // References first: a pod that starts in between either finds its secret or does not refer to it.
+        references.run(found.references.into_iter().map(|found| detach(&cluster, found))).await;
+        secrets.run(found.secrets.into_iter().map(|found| delete(&cluster, found))).await;
     }
-    for failure in &failures {
-        println!("FAILED {failure}");
+    for failure in references.failures.iter().chain(&secrets.failures) {
+        print_line(format_args!("FAILED {failure}"));
     }
-    if failures.is_empty() {
-        forget_lease(&lease, args.force).await?;
-    }
-    println!(
-        "{} references and {} secrets of instance {:?} removed, {} failed",
-        counts.0,
-        counts.1,
-        settings.instance,
-        failures.len()
-    );
-    if failures.is_empty() {
-        return Ok(());
-    }
-    Err(CommandError::Failed("not all is removed; see the list above, and run it again".into()))
+    let failed = references.failures.len() + secrets.failures.len();
+    print_line(format_args!(
+        "{} references and {} secrets of instance {:?} removed, {failed} failed",
+        references.removed, secrets.removed, names.instance
+    ));
+    if failed == 0 { Ok(()) } else { Err(CommandError::NotRemoved(failed)) }
 }
 
-/// Waits for a controller that is about to end, and refuses while one goes on.
-async fn nobody_leads(lease: &LeaseObject, wait: Duration) -> Result<(), CommandError> {
-    let deadline = Instant::now() + wait;
-    loop {
-        match leading(lease).await {
-            Err(_) if Instant::now() < deadline => {
-                info!("waiting for the controller of this instance to end");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+async fn detach(cluster: &Cluster, found: OwnReference) -> (String, Result<(), WriteError>) {
+    let OwnReference { namespace, service_account } = found;
+    let result = cluster.set_pull_secret(&namespace, &service_account, None).await;
+    (format!("reference in service account {namespace}/{service_account}"), result.map(|_| ()))
+}
+
+async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), WriteError>) {
+    let OwnSecret { namespace, name, uid, resource_version } = found;
+    let label = format!("secret {namespace}/{name}");
+    let deletion = Deletion { name, uid, resource_version, reason: DeleteReason::OptedOut };
+    (label, cluster.delete(&namespace, &deletion).await)
+}
+
+/// The removals of one kind: the successful ones of all rounds, and the failed ones of the last round.
+#[derive(Default)]
+struct Progress {
+    removed: usize,
+    failures: Vec<String>,
+}
+
+impl Progress {
+    async fn run(
+        &mut self,
+        removals: impl Iterator<Item = impl Future<Output = (String, Result<(), WriteError>)>>,
+    ) {
+        let mut results = stream::iter(removals).buffer_unordered(MAX_CONCURRENT_REQUESTS);
+        while let Some((label, result)) = results.next().await {
+            match result {
+                Ok(()) => {
+                    self.removed += 1;
+                    print_line(format_args!("removed {label}"));
+                }
+                Err(error) => self.failures.push(format!("{label}: {error}")),
             }
-            result => return result,
         }
     }
-}
-
-fn tell(references: &[OwnReference], secrets: &[OwnSecret]) {
-    for OwnReference { namespace, account } in references {
-        println!("would take the reference out of service account {namespace}/{account}");
-    }
-    for OwnSecret { namespace, name, .. } in secrets {
-        println!("would delete secret {namespace}/{name}");
-    }
-    println!(
-        "{} references and {} secrets would be removed; nothing was changed, --yes does it",
-        references.len(),
-        secrets.len()
-    );
-}
-
-async fn detach(cluster: &Cluster, all: Vec<OwnReference>, removed: &mut usize) -> Vec<String> {
-    let calls = all.into_iter().map(|OwnReference { namespace, account }| async move {
-        let result = cluster.attach(&namespace, &account, None).await;
-        (format!("service account {namespace}/{account}"), result.map(|_| ()))
-    });
-    collect(calls, removed).await
-}
-
-async fn delete(cluster: &Cluster, all: Vec<OwnSecret>, removed: &mut usize) -> Vec<String> {
-    let calls = all.into_iter().map(|OwnSecret { namespace, name, uid, version }| async move {
-        let result = cluster.delete(&namespace, &name, &uid, version).await;
-        (format!("secret {namespace}/{name}"), result)
-    });
-    collect(calls, removed).await
-}
-
-async fn collect(
-    calls: impl Iterator<Item = impl Future<Output = (String, Result<(), WriteError>)>>,
-    removed: &mut usize,
-) -> Vec<String> {
-    let mut results = stream::iter(calls).buffer_unordered(CONCURRENT);
-    let mut failures = vec![];
-    while let Some((what, result)) = results.next().await {
-        match result {
-            Ok(()) => {
-                *removed += 1;
-                println!("removed: {what}");
-            }
-            Err(error) => failures.push(format!("{what}: {error}")),
-        }
-    }
-    failures
-}
-
-async fn forget_lease(lease: &LeaseObject, force: bool) -> Result<(), CommandError> {
-    let failed = |error| CommandError::Failed(format!("the Lease cannot be deleted: {error}"));
-    let seen = lease.look().await.map_err(failed)?;
-    // Whoever forces it may have a controller that goes on.
-    let Some(version) = seen.version.filter(|_| !force) else { return Ok(()) };
-    lease.delete(&version).await.map_err(failed).map(|_| ())
 }

@@ -1,46 +1,95 @@
-//! `ecr-pull-secrets controller`: for ever.
+//! `ecr-pull-secrets controller`: runs until it is stopped.
 
 use indicatif::ProgressBar;
+use tokio::sync::watch;
 use tokio::task::JoinError;
-use tracing::info;
+use tracing::{error, info};
 
-use super::{CommandError, Started, Writes, start, stop_on_signals, task_ended};
+use super::CommandError;
+use super::setup::{Candidate, Connected, RunOptions, Started, assemble, connect};
+use super::signals::{stop_on_signals, unless_stopped};
 use crate::cli::ControllerArgs;
-use crate::cluster::lease::{self, Election};
-use crate::controller::{Mode, Summary, WatchEnded};
+use crate::controller::RunPolicy;
+use crate::kubernetes::leader_election::{Election, WritePermit};
+use crate::runtime::{RunError, Summary};
 use crate::telemetry::http::{self, Health};
 use crate::telemetry::metrics::Metrics;
 
 pub(super) async fn run(args: ControllerArgs) -> Result<(), CommandError> {
-    let mut stop = stop_on_signals()?;
+    let stop = stop_on_signals()?;
     let (metrics, health) = (Metrics::default(), Health::default());
-    let listener = http::bind(args.listen).await.map_err(CommandError::Usage)?;
+    let listener = http::bind(args.listen).await?;
     let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     info!(address, "serving /livez, /readyz and /metrics");
-    let mut server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone()));
-    let elects = args.leader_election.unwrap_or_else(|| args.cluster.connection().is_in_cluster());
-    let writes = if elects { Writes::Elected(lease::holder(&args.holder)) } else { Writes::Alone };
-    let starting = start(&args.cluster, Mode::Forever, writes, metrics, health, ProgressBar::hidden());
-    let Started { controller, changes, mut watches, mut election, .. } = tokio::select! {
-        started = starting => started?,
-        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    let server = http::serve(listener, health.clone(), metrics.clone());
+    let controller = async {
+        let connected = match Box::pin(unless_stopped(&stop, connect(&args.cluster, metrics))).await {
+            Ok(connected) => connected?,
+            Err(_) => return Ok(()),
+        };
+        control(connected, &args, health, stop.clone()).await
     };
-    let stopped = stop.clone();
-    let mut controller = tokio::spawn(controller.run(changes, stop));
-    let result = tokio::select! {
-        ended = &mut controller => finish(ended),
-        ended = watches.join_next() => {
-            // A watch ends when the loop no longer listens, a moment before the loop itself is done.
-            if *stopped.borrow() { finish(controller.await) } else { Err(task_ended("a watch", &ended)) }
-        }
+    let mut server = tokio::spawn(server);
+    tokio::select! {
+        result = controller => result,
         ended = &mut server => Err(task_ended("the HTTP server", &ended)),
-        how = ended(&mut election) => Err(task_ended("the election", &how)),
+    }
+}
+
+async fn control(
+    connected: Connected,
+    args: &ControllerArgs,
+    health: Health,
+    stop: watch::Receiver<bool>,
+) -> Result<(), CommandError> {
+    let elects = args.leader_election.unwrap_or_else(|| connected.candidate.connection.is_in_cluster());
+    let (mut election, permit) = if elects {
+        let (election, permit) =
+            start_election(&connected.candidate, &connected.settings.names.instance, health.clone()).await?;
+        (Some(election), permit)
+    } else {
+        health.lease_reached();
+        (None, WritePermit::unopposed(connected.candidate.clock))
     };
-    // Only now, when nothing is written any more.
+    let options = RunOptions {
+        policy: RunPolicy { repeat: true, delete: true },
+        confirm_removals: args.removals.confirm_removals,
+        health,
+        progress: ProgressBar::hidden(),
+    };
+    let result = supervise(assemble(connected, permit, options), &mut election, stop).await;
+    // After an error, a write may still be in flight: the Lease expires.
     if let Some(election) = election.filter(|_| result.is_ok()) {
         election.stop().await;
     }
     result
+}
+
+async fn start_election(
+    candidate: &Candidate,
+    instance: &str,
+    health: Health,
+) -> Result<(Election, WritePermit), CommandError> {
+    let lease = candidate.lease(instance).await?;
+    Ok(Election::start(lease, candidate.identity.clone(), candidate.clock, move || health.lease_reached()))
+}
+
+/// Runs until a signal, or until a task ends that must not end.
+async fn supervise(
+    started: Started,
+    election: &mut Option<Election>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), CommandError> {
+    let Started { runtime, changes, mut watches, events: _ } = started;
+    let mut runtime = tokio::spawn(runtime.run(changes, stop.clone()));
+    tokio::select! {
+        ended = &mut runtime => finish(ended),
+        ended = watches.join_next() => {
+            // A watch ends when the runtime drops its receiver, shortly before the runtime itself ends.
+            if *stop.borrow() { finish(runtime.await) } else { Err(task_ended("a watch", &ended)) }
+        }
+        how = ended(election) => Err(task_ended("the leader election", &how)),
+    }
 }
 
 async fn ended(election: &mut Option<Election>) -> String {
@@ -50,13 +99,18 @@ async fn ended(election: &mut Option<Election>) -> String {
     }
 }
 
-fn finish(ended: Result<Result<Summary, WatchEnded>, JoinError>) -> Result<(), CommandError> {
+fn finish(ended: Result<Result<Summary, RunError>, JoinError>) -> Result<(), CommandError> {
     match ended {
-        Ok(Ok(_)) => {
+        Ok(result) => {
+            result?;
             info!("stopped");
             Ok(())
         }
-        Ok(Err(error)) => Err(CommandError::Failed(error.to_string())),
-        Err(error) => Err(task_ended("the controller's loop", &error)),
+        Err(error) => Err(task_ended("the controller", &error)),
     }
+}
+
+fn task_ended(task: &'static str, how: &dyn std::fmt::Debug) -> CommandError {
+    error!(task, ?how, "a task ended unexpectedly");
+    CommandError::TaskEnded(task)
 }

@@ -1,44 +1,61 @@
-//! `ecr-pull-secrets sync`: one pass, and what came of it.
+//! `ecr-pull-secrets sync`: one pass over all namespaces.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
 
-use super::{CommandError, Started, Writes, start, stop_on_signals};
+use super::setup::{Connected, RunOptions, Started, assemble, connect};
+use super::signals::{stop_on_signals, unless_stopped};
+use super::{CommandError, print_line};
 use crate::cli::SyncArgs;
-use crate::controller::{Mode, Summary};
+use crate::controller::RunPolicy;
+use crate::kubernetes::leader_election::WritePermit;
+use crate::runtime::Summary;
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// How long the last Events are waited for.
-const EVENTS: Duration = Duration::from_secs(10);
+/// How long the exit waits for the last Events.
+const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
-    let mode = Mode::Once { prune: args.prune };
-    let writes = if args.force { Writes::Alone } else { Writes::WhileNobodyElse };
-    let started = start(&args.cluster, mode, writes, Metrics::default(), Health::default(), progress());
-    let mut stopped = stop.clone();
-    let Started { controller, changes, watches, events, .. } = tokio::select! {
-        started = started => started?,
-        _ = stopped.wait_for(|stop| *stop) => return Err(CommandError::Failed("interrupted".into())),
+    let connected = Box::pin(unless_stopped(&stop, connect(&args.cluster, Metrics::default()))).await??;
+    let candidate = connected.candidate.clone();
+    let acquired = candidate.acquire(&connected.settings.names.instance, &args.lease, &stop);
+    let (election, permit) = Box::pin(acquired).await?;
+    let result = sync(connected, &args, permit, stop).await;
+    if let Some(election) = election {
+        election.stop().await;
+    }
+    result
+}
+
+async fn sync(
+    connected: Connected,
+    args: &SyncArgs,
+    permit: WritePermit,
+    stop: watch::Receiver<bool>,
+) -> Result<(), CommandError> {
+    let options = RunOptions {
+        policy: RunPolicy { repeat: false, delete: args.prune },
+        confirm_removals: args.removals.confirm_removals,
+        health: Health::default(),
+        progress: progress(),
     };
-    let summary =
-        controller.run(changes, stop).await.map_err(|error| CommandError::Failed(error.to_string()))?;
+    let Started { runtime, changes, watches, events } = assemble(connected, permit, options);
+    let summary = runtime.run(changes, stop.clone()).await?;
     drop(watches);
-    let _ = tokio::time::timeout(EVENTS, events).await;
-    if *stopped.borrow() {
-        return Err(CommandError::Failed("interrupted before every namespace was looked after".into()));
+    let _ = tokio::time::timeout(EVENT_FLUSH_TIMEOUT, events).await;
+    if *stop.borrow() {
+        return Err(CommandError::Interrupted);
     }
     print(&summary);
-    if summary.failures.is_empty() {
-        return Ok(());
+    match summary.failures.len() {
+        0 => Ok(()),
+        failed => Err(CommandError::NamespacesFailed(failed)),
     }
-    let count = summary.failures.len();
-    Err(CommandError::Failed(format!(
-        "{count} of the namespaces are not as they should be; see the list above"
-    )))
 }
 
 fn progress() -> ProgressBar {
@@ -52,14 +69,15 @@ fn progress() -> ProgressBar {
 }
 
 fn print(summary: &Summary) {
-    let Summary { settled, written, deleted, would_delete, failures } = summary;
+    let Summary { in_sync, written, deleted, would_delete, failures } = summary;
     for (namespace, problems) in failures {
         for problem in problems {
-            println!("FAILED {namespace}: {problem}");
+            print_line(format_args!("FAILED {namespace}: {problem}"));
         }
     }
     for secret in would_delete {
-        println!("would delete {secret} (--prune does)");
+        print_line(format_args!("would delete secret {secret} (with --prune)"));
     }
-    println!("{settled} in order, {written} written, {deleted} deleted, {} failed", failures.len());
+    let failed = failures.len();
+    print_line(format_args!("{in_sync} up to date, {written} written, {deleted} deleted, {failed} failed"));
 }

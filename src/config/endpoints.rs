@@ -1,71 +1,60 @@
-//! `endpoints`: private endpoints, and test servers.
+//! `endpoints`: VPC endpoints, and test servers.
+
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid};
+use super::{ConfigError, FieldPath};
+use crate::core::aws::region::Region;
 use crate::core::quote;
-use crate::core::registry::Region;
 use crate::ecr::aws::{Endpoints, Service};
 
-/// An endpoint of an AWS API in place of the one that AWS documents.
+/// A custom endpoint of an AWS API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EndpointConfig {
-    /// The API.
-    pub service: ServiceConfig,
-    /// The region that it is for; left out: every region that has none of its own here.
+    /// The API that the endpoint serves.
+    pub service: Service,
+    /// The region that the endpoint serves, such as `eu-central-1`. Default: every region that has no endpoint of its
+    /// own in this list.
     pub region: Option<String>,
-    /// Its URL: https://, or http:// to a loopback address.
+    /// URL of the endpoint: `https://`, or `http://` for a loopback address.
     pub url: String,
 }
 
-/// An API that has endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum ServiceConfig {
-    /// Private ECR.
-    Ecr,
-    /// Public ECR.
-    EcrPublic,
-    /// STS.
-    Sts,
-}
-
-/// Checks every endpoint.
-pub(super) fn check(endpoints: &[EndpointConfig]) -> Result<Endpoints, ConfigError> {
-    let mut checked = Endpoints::new();
-    for (place, endpoint) in endpoints.iter().enumerate() {
-        let field = |name: &str| format!("endpoints[{place}].{name}");
-        let service = match endpoint.service {
-            ServiceConfig::Ecr => Service::Ecr,
-            ServiceConfig::EcrPublic => Service::EcrPublic,
-            ServiceConfig::Sts => Service::Sts,
-        };
-        if let Some(region) = &endpoint.region {
-            region.parse::<Region>().map_err(|error| invalid(field("region"), error.to_string()))?;
+pub(super) fn build(configs: &[EndpointConfig]) -> Result<Endpoints, ConfigError> {
+    let mut endpoints = Endpoints::new();
+    for (index, config) in configs.iter().enumerate() {
+        let path = FieldPath::new("endpoints").index(index);
+        if let Some(region) = &config.region {
+            region.parse::<Region>().map_err(|error| path.field("region").invalid(error.to_string()))?;
         }
-        if !is_url(&endpoint.url) {
-            let problem =
-                format!("{}: expected https://HOST, or http:// to a loopback address", quote(&endpoint.url));
-            return Err(invalid(field("url"), problem));
+        if !is_safe_url(&config.url) {
+            let problem = format!(
+                "{}: expected https://HOST, or http:// with a loopback address, without user name and query",
+                quote(&config.url)
+            );
+            return Err(path.field("url").invalid(problem));
         }
-        if checked.insert((service, endpoint.region.clone()), endpoint.url.clone()).is_some() {
-            return Err(invalid(field("region"), "this API has an endpoint for it already"));
+        if endpoints.insert((config.service, config.region.clone()), config.url.clone()).is_some() {
+            let problem = "duplicate endpoint: list one endpoint for each service and region";
+            return Err(path.field("region").invalid(problem));
         }
     }
-    Ok(checked)
+    Ok(endpoints)
 }
 
-/// Tokens travel to it: never in the open, unless it is this very machine.
-fn is_url(text: &str) -> bool {
+/// Tokens and credentials are sent to it, and so only unencrypted within this machine.
+fn is_safe_url(text: &str) -> bool {
     let Ok(url) = text.parse::<http::Uri>() else { return false };
-    let Some(host) = url.host() else { return false };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let loopback =
-        host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    let open = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    !open
-        && url.query().is_none()
-        && (url.scheme_str() == Some("https") || (url.scheme_str() == Some("http") && loopback))
+    let (Some(host), Some(authority)) = (url.host(), url.authority()) else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    let is_scheme_safe = match url.scheme_str() {
+        Some("https") => true,
+        Some("http") => is_loopback,
+        _ => false,
+    };
+    is_scheme_safe && !authority.as_str().contains('@') && url.query().is_none()
 }

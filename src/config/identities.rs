@@ -1,200 +1,253 @@
-//! `identities`: roles, who may use them, and for what.
+//! `identities`: roles, the namespaces that may use them, and the registries and repositories that they reach.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid, is_name, parse_each};
-use crate::core::arn::RoleArn;
-use crate::core::identity::{CONTROLLER, Identity, IdentityName, Restriction, Role, Source, TokenKey};
-use crate::core::pattern::{Pattern, RegistryPattern};
-use crate::core::policy::{LONGEST, session_policy};
+use super::names::{LABEL_EXPECTED, is_label};
+use super::scope::check_scope;
+use super::{ConfigError, FieldPath};
+use crate::core::aws::role_arn::RoleArn;
+use crate::core::grants::identity::{CONTROLLER, CredentialSource, Identity, IdentityName, Role};
 use crate::core::quote;
-use crate::core::registry::{Endpoint, Partition};
 
-/// The most characters of a namespace's name.
-const LONGEST_NAMESPACE: usize = 63;
+/// Means "no identity" in `defaults.identity`.
+const RESERVED: &str = "none";
+const DEFAULT_SESSION_NAME: &str = "ecr-pull-secrets";
 
-/// An identity: a role that is assumed to fetch tokens, or the controller's own (`name: controller`, without a role).
+/// The limits of STS (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
+const EXTERNAL_ID_LEN: RangeInclusive<usize> = 2..=1224;
+const SESSION_NAME_LEN: RangeInclusive<usize> = 2..=64;
+const MAX_TAGS: usize = 50;
+const TAG_KEY_LEN: RangeInclusive<usize> = 1..=128;
+const MAX_TAG_VALUE_LEN: usize = 256;
+
+/// The bounds of `maxTokenAge`, in seconds.
+const TOKEN_AGE_SECONDS: RangeInclusive<i64> = 15 * 60..=12 * 3_600;
+
+/// An identity: an IAM role that the controller assumes to fetch tokens. The name `controller` denotes the controller's
+/// own identity, which has no role.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct IdentityConfig {
-    /// Its name, as annotations and Events have it: a-z, 0-9, - and .
+    /// Name of the identity in annotations and Events: at most 63 characters of a-z, 0-9, `-` and `.`. Required and
+    /// unique; `none` is reserved.
     pub name: String,
-    /// The role to assume, with a session policy that only allows to pull. Left out for `controller` only.
+    /// ARN of the IAM role. The controller assumes it with a session policy that only allows pulling. Required, except
+    /// for the identity `controller`, which cannot have one.
     pub role_arn: Option<String>,
-    /// With what the role is assumed.
+    /// The credentials that the controller assumes the role with. Default: `controller`.
     pub source: SourceConfig,
-    /// File with the web identity token, for `source: webIdentity`; without it `$AWS_WEB_IDENTITY_TOKEN_FILE`.
-    pub token_file: Option<PathBuf>,
-    /// The external ID that the role's trust policy asks for.
+    /// Path of the web identity token file. Only valid with `source: webIdentity`. Default: the value of
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`.
+    pub web_identity_token_file: Option<PathBuf>,
+    /// External ID that the role's trust policy requires: 2 to 1224 characters. Not valid with `source: webIdentity`.
+    /// Default: none.
     pub external_id: Option<String>,
-    /// The name of its sessions in `CloudTrail`; without it `ecr-pull-secrets`.
+    /// Name of the role's sessions in `CloudTrail`: 2 to 64 characters. Default: `ecr-pull-secrets`.
     pub session_name: Option<String>,
-    /// Session tags. They need sts:TagSession, and take from the size of the policy.
+    /// Session tags: at most 50, with keys of 1 to 128 and values of at most 256 characters. They require
+    /// `sts:TagSession` and reduce the space for the session policy. Not valid with `source: webIdentity`. Default:
+    /// none.
     pub session_tags: BTreeMap<String, String>,
-    /// The namespaces that may use it: names, or prefixes that end in *. Empty: none.
+    /// The namespaces that may use the identity: names, or prefixes that end in `*`. Default: none.
     pub namespaces: Vec<String>,
-    /// The registries that it serves: ACCOUNT/REGION, ACCOUNT/*, ACCOUNT/eu-*, * for every private registry, or
-    /// public.ecr.aws.
+    /// The registries that the identity serves: `ACCOUNT/REGION`, `ACCOUNT/eu-*`, `ACCOUNT/*`, `*` for every private
+    /// registry, or `public.ecr.aws`. At least one.
     pub registries: Vec<String>,
-    /// The repositories that its tokens are bound to: names, or prefixes that end in *; `{namespace}` stands for the
-    /// namespace, and is followed by / or the end. Empty: all repositories of the registries.
+    /// The repositories that the identity's tokens can pull from: names, or prefixes that end in `*`. `{namespace}`
+    /// expands to the name of the namespace, and must be followed by `/` or the end. Default: all repositories of the
+    /// registries.
     pub repositories: Vec<String>,
-    /// Whether its tokens may also fill pull-through caches (ecr:BatchImportUpstreamImage, ecr:CreateRepository).
+    /// Whether the identity's tokens may also fill pull-through caches (`ecr:BatchImportUpstreamImage` and
+    /// `ecr:CreateRepository`). Default: false.
     pub pull_through_cache: bool,
-    /// How long its tokens count at most, such as 1h: 15m to 12h. Without it, as long as AWS says.
+    /// The longest time that the controller uses a token, from `15m` to `12h`. Default: the token's lifetime, 12 hours.
     pub max_token_age: Option<String>,
 }
 
-/// With what a role is assumed.
+/// The credentials that the controller assumes a role with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceConfig {
-    /// With the controller's own credentials.
+    /// The controller's own credentials (`AssumeRole`).
     #[default]
     Controller,
-    /// With a web identity token in a file, without a hop.
+    /// A web identity token from a file (`AssumeRoleWithWebIdentity`).
     WebIdentity,
 }
 
-/// Checks every identity. `token_file` is the one that the environment names.
-pub(super) fn check(
-    identities: &[IdentityConfig],
-    token_file: Option<&Path>,
+/// `web_identity_token_file` is the default of the field of that name.
+pub(super) fn build(
+    configs: &[IdentityConfig],
+    web_identity_token_file: Option<&Path>,
 ) -> Result<Vec<Identity>, ConfigError> {
-    let (mut names, mut arns) = (BTreeSet::new(), BTreeSet::new());
-    let mut checked = vec![];
-    for (place, config) in identities.iter().enumerate() {
-        let at = Place { config, path: format!("identities[{place}]") };
-        let identity = at.identity(token_file)?;
-        if !names.insert(config.name.clone()) {
-            return Err(at.invalid("name", format!("{} stands there twice", quote(&config.name))));
+    let mut identities: Vec<Identity> = vec![];
+    for (index, config) in configs.iter().enumerate() {
+        let path = FieldPath::new("identities").index(index);
+        let identity = Builder { config, path: &path, web_identity_token_file }.identity()?;
+        if identities.iter().any(|other| other.name == identity.name) {
+            let problem = format!("duplicate name {}: choose another name", quote(&config.name));
+            return Err(path.field("name").invalid(problem));
         }
         if let Some(role) = &identity.role
-            && !arns.insert(role.arn.as_str().to_owned())
+            && let Some(other) = identities.iter().find(|other| other.is_called(role.arn.as_str()))
         {
-            let problem =
-                format!("{} belongs to another identity already: give one identity both grants", role.arn);
-            return Err(at.invalid("roleArn", problem));
+            let problem = format!(
+                "{} is already the role of identity {:?}: combine both grants in one identity",
+                role.arn,
+                other.name.as_str()
+            );
+            return Err(path.field("roleArn").invalid(problem));
         }
-        checked.push(identity);
+        identities.push(identity);
     }
-    Ok(checked)
+    Ok(identities)
 }
 
-/// One identity, and where it stands.
-struct Place<'a> {
+struct Builder<'a> {
     config: &'a IdentityConfig,
-    path: String,
+    path: &'a FieldPath,
+    web_identity_token_file: Option<&'a Path>,
 }
 
-impl Place<'_> {
+impl Builder<'_> {
     fn invalid(&self, field: &str, problem: impl Into<String>) -> ConfigError {
-        invalid(self.field(field), problem)
+        self.path.field(field).invalid(problem)
     }
 
-    fn field(&self, field: &str) -> String {
-        format!("{}.{field}", self.path)
-    }
-
-    fn identity(&self, token_file: Option<&Path>) -> Result<Identity, ConfigError> {
+    fn identity(&self) -> Result<Identity, ConfigError> {
         let config = self.config;
-        if config.name.len() > 63 || !is_name(&config.name) || config.name == "none" {
-            let problem = format!("{}: expected up to 63 of a-z, 0-9, - and .", quote(&config.name));
-            return Err(self.invalid("name", problem));
+        self.check_name()?;
+        let identity = Identity {
+            name: IdentityName::new(&config.name),
+            role: self.role()?.map(Arc::new),
+            namespaces: self.path.field("namespaces").parse_each(&config.namespaces)?,
+            registries: self.path.field("registries").parse_each(&config.registries)?,
+            repositories: self.path.field("repositories").parse_each(&config.repositories)?,
+            pull_through_cache: config.pull_through_cache,
+        };
+        if identity.registries.is_empty() {
+            let problem = "empty: list at least one, such as 222222222222/* or public.ecr.aws";
+            return Err(self.invalid("registries", problem));
         }
-        let role = match (&config.role_arn, config.name == CONTROLLER) {
+        match &identity.role {
+            Some(role) => check_scope(&identity, role, config, self.path)?,
+            None => self.check_controller()?,
+        }
+        self.check_namespaces()?;
+        Ok(identity)
+    }
+
+    fn check_name(&self) -> Result<(), ConfigError> {
+        let name = &self.config.name;
+        if name == RESERVED {
+            return Err(self.invalid("name", format!("{name:?} is reserved: choose another name")));
+        }
+        if !is_label(name) {
+            return Err(self.invalid("name", format!("{}: {LABEL_EXPECTED}", quote(name))));
+        }
+        Ok(())
+    }
+
+    /// A pattern for repositories may contain characters that no namespace has.
+    fn check_namespaces(&self) -> Result<(), ConfigError> {
+        for (index, pattern) in self.config.namespaces.iter().enumerate() {
+            if pattern.contains(['/', '_']) {
+                let problem = format!(
+                    "{} matches no valid namespace name: expected a-z, 0-9 and -, with at most one *, at the end",
+                    quote(pattern)
+                );
+                return Err(self.path.field("namespaces").index(index).invalid(problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn role(&self) -> Result<Option<Role>, ConfigError> {
+        let config = self.config;
+        let arn = match (&config.role_arn, config.name == CONTROLLER) {
+            (None, true) => return Ok(None),
             (Some(_), true) => {
                 let problem = format!(
-                    "{CONTROLLER:?} is the controller's own identity and has no role: choose another name"
+                    "{CONTROLLER:?} is the controller's own identity, which has no role: choose another name"
                 );
                 return Err(self.invalid("roleArn", problem));
             }
             (None, false) => {
-                let problem = format!("missing: only the identity {CONTROLLER:?} has no role");
+                let problem =
+                    format!("missing: set the ARN of a role; only identity {CONTROLLER:?} has none");
                 return Err(self.invalid("roleArn", problem));
             }
-            (Some(arn), false) => Some(self.role(arn, token_file)?),
-            (None, true) => None,
-        };
-        let identity = Identity {
-            name: IdentityName::new(&config.name),
-            role,
-            namespaces: parse_each(&self.field("namespaces"), &config.namespaces)?,
-            registries: parse_each(&self.field("registries"), &config.registries)?,
-            repositories: parse_each(&self.field("repositories"), &config.repositories)?,
-            pull_through_cache: config.pull_through_cache,
-        };
-        if identity.registries.is_empty() {
-            let problem = "empty: name at least one, such as 222222222222/* or public.ecr.aws";
-            return Err(self.invalid("registries", problem));
-        }
-        match &identity.role {
-            Some(role) => self.check_bounds(&identity, role)?,
-            None => self.check_own()?,
-        }
-        for (place, pattern) in config.namespaces.iter().enumerate() {
-            if pattern.contains(['/', '_']) {
-                let problem = format!("{}: no namespace has such a name", quote(pattern));
-                return Err(self.invalid(&format!("namespaces[{place}]"), problem));
+            (Some(arn), false) => {
+                arn.parse::<RoleArn>().map_err(|error| self.invalid("roleArn", format!("{error}")))?
             }
-        }
-        Ok(identity)
+        };
+        Ok(Some(Role {
+            arn,
+            source: self.source()?,
+            external_id: self.text(
+                "externalId",
+                config.external_id.as_deref(),
+                EXTERNAL_ID_LEN,
+                "_+=,.@:/-",
+            )?,
+            session_name: self
+                .text("sessionName", config.session_name.as_deref(), SESSION_NAME_LEN, "_+=,.@-")?
+                .unwrap_or_else(|| DEFAULT_SESSION_NAME.to_owned()),
+            tags: self.tags()?,
+            max_token_age: self.max_token_age()?,
+        }))
     }
 
-    fn role(&self, arn: &str, token_file: Option<&Path>) -> Result<Role, ConfigError> {
+    fn source(&self) -> Result<CredentialSource, ConfigError> {
         let config = self.config;
-        let arn: RoleArn = arn.parse().map_err(|error| self.invalid("roleArn", format!("{error}")))?;
-        let source = match (config.source, config.token_file.as_deref().or(token_file)) {
-            (SourceConfig::WebIdentity, Some(path)) => Source::WebIdentity(path.to_owned()),
-            (SourceConfig::WebIdentity, None) => {
-                let problem =
-                    "webIdentity needs the file of the token: set tokenFile, or AWS_WEB_IDENTITY_TOKEN_FILE";
-                return Err(self.invalid("source", problem));
+        if config.source == SourceConfig::Controller {
+            if config.web_identity_token_file.is_some() {
+                let problem = "only valid with source: webIdentity: set that source, or remove this field";
+                return Err(self.invalid("webIdentityTokenFile", problem));
             }
-            (SourceConfig::Controller, _) => Source::Controller,
+            return Ok(CredentialSource::Controller);
+        }
+        let Some(file) = config.web_identity_token_file.as_deref().or(self.web_identity_token_file) else {
+            let problem =
+                "webIdentity requires a token file: set webIdentityTokenFile or AWS_WEB_IDENTITY_TOKEN_FILE";
+            return Err(self.invalid("source", problem));
         };
-        let web = config.source == SourceConfig::WebIdentity;
         for (field, is_set) in
             [("externalId", config.external_id.is_some()), ("sessionTags", !config.session_tags.is_empty())]
         {
-            if web && is_set {
-                return Err(self.invalid(field, "AssumeRoleWithWebIdentity takes none: remove it, or source"));
+            if is_set {
+                let problem = "AssumeRoleWithWebIdentity does not support this field: remove it, or set source: \
+                               controller";
+                return Err(self.invalid(field, problem));
             }
         }
-        if config.token_file.is_some() && !web {
-            return Err(self.invalid("tokenFile", "has no meaning without source: webIdentity"));
-        }
-        Ok(Role {
-            arn,
-            source,
-            external_id: self.text("externalId", config.external_id.as_deref(), 2..=1224, b"_+=,.@:/-")?,
-            session_name: self
-                .text("sessionName", config.session_name.as_deref(), 2..=64, b"_+=,.@-")?
-                .unwrap_or_else(|| "ecr-pull-secrets".to_owned()),
-            tags: self.tags()?,
-            max_token_age: self.max_token_age()?,
-        })
+        Ok(CredentialSource::WebIdentity(file.to_owned()))
     }
 
-    /// A text as STS takes it: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>.
+    /// A text of letters, digits and `others`, as STS accepts it.
     fn text(
         &self,
         field: &str,
         text: Option<&str>,
-        length: std::ops::RangeInclusive<usize>,
-        others: &[u8],
+        len: RangeInclusive<usize>,
+        others: &str,
     ) -> Result<Option<String>, ConfigError> {
         let Some(text) = text else { return Ok(None) };
-        let fine = |b: u8| b.is_ascii_alphanumeric() || others.contains(&b);
-        if !length.contains(&text.len()) || !text.bytes().all(fine) {
-            let (least, most, others) = (length.start(), length.end(), String::from_utf8_lossy(others));
-            let problem =
-                format!("{}: expected {least} to {most} letters, digits or any of {others}", quote(text));
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+        if !len.contains(&text.len()) || !text.chars().all(is_valid) {
+            let problem = format!(
+                "{}: expected {} to {} characters: letters, digits or any of {others}",
+                quote(text),
+                len.start(),
+                len.end()
+            );
             return Err(self.invalid(field, problem));
         }
         Ok(Some(text.to_owned()))
@@ -202,11 +255,16 @@ impl Place<'_> {
 
     fn tags(&self) -> Result<BTreeMap<String, String>, ConfigError> {
         let tags = &self.config.session_tags;
-        let fits =
-            |(key, value): (&String, &String)| !key.is_empty() && key.len() <= 128 && value.len() <= 256;
-        if tags.len() > 50 || !tags.iter().all(fits) {
-            let problem =
-                "expected at most 50 tags, with keys of 1 to 128 and values of at most 256 characters";
+        let is_valid = |(key, value): (&String, &String)| {
+            TAG_KEY_LEN.contains(&key.len()) && value.len() <= MAX_TAG_VALUE_LEN
+        };
+        if tags.len() > MAX_TAGS || !tags.iter().all(is_valid) {
+            let problem = format!(
+                "expected at most {MAX_TAGS} tags, with keys of {} to {} and values of at most {MAX_TAG_VALUE_LEN} \
+                 characters",
+                TAG_KEY_LEN.start(),
+                TAG_KEY_LEN.end()
+            );
             return Err(self.invalid("sessionTags", problem));
         }
         Ok(tags.clone())
@@ -215,63 +273,15 @@ impl Place<'_> {
     fn max_token_age(&self) -> Result<Option<SignedDuration>, ConfigError> {
         let Some(text) = &self.config.max_token_age else { return Ok(None) };
         let age = text.parse::<SignedDuration>().ok();
-        let age = age.filter(|age| (15 * 60..=12 * 3600).contains(&age.as_secs()));
-        let problem = || format!("{}: expected a duration of 15m to 12h", quote(text));
+        let age = age.filter(|age| TOKEN_AGE_SECONDS.contains(&age.as_secs()));
+        let problem = || format!("{}: expected a duration from 15m to 12h", quote(text));
         age.map(Some).ok_or_else(|| self.invalid("maxTokenAge", problem()))
     }
 
-    /// A bound has to be one, for the longest name that a namespace can have.
-    fn check_bounds(&self, identity: &Identity, role: &Role) -> Result<(), ConfigError> {
-        let longest = "n".repeat(LONGEST_NAMESPACE);
-        let mut patterns: BTreeSet<Pattern> = BTreeSet::new();
-        for (place, bound) in identity.repositories.iter().enumerate() {
-            let pattern = bound.expand(&longest).map_err(|_| {
-                let template = quote(&self.config.repositories[place]);
-                let problem =
-                    format!("{template}: too long with a namespace's name of {LONGEST_NAMESPACE} characters");
-                self.invalid(&format!("repositories[{place}]"), problem)
-            })?;
-            patterns.insert(pattern);
-        }
-        let patterns = if patterns.is_empty() { BTreeSet::from([Pattern::any()]) } else { patterns };
-        for (place, pattern) in identity.registries.iter().enumerate() {
-            let field = format!("registries[{place}]");
-            let region = pattern.region();
-            let partition = role.arn.partition();
-            if region.as_ref().is_some_and(|region| region.partition() != partition) {
-                let problem = format!(
-                    "{} is in another partition of AWS than the role {}",
-                    quote(&self.config.registries[place]),
-                    role.arn
-                );
-                return Err(self.invalid(&field, problem));
-            }
-            if *pattern == RegistryPattern::Public && partition != Partition::Aws {
-                let problem = format!("public ECR is in another partition of AWS than the role {}", role.arn);
-                return Err(self.invalid(&field, problem));
-            }
-            let Some(region) = pattern.longest_region() else { continue };
-            let restriction = Restriction::Pull(patterns.iter().cloned().collect());
-            let endpoint = Endpoint::Private(region);
-            let key = TokenKey { identity: identity.name.clone(), endpoint, restriction };
-            let length = session_policy(identity, &key).map_or(0, |policy| policy.len());
-            if length > LONGEST {
-                let problem = format!(
-                    "with so many accounts and repositories the session policy has up to {length} of at most {LONGEST} \
-                     characters: name fewer, or shorter prefixes, or divide the identity"
-                );
-                return Err(self.invalid("repositories", problem));
-            }
-        }
-        Ok(())
-    }
-
-    /// What limits a token is the session policy, and the controller's own identity has none.
-    fn check_own(&self) -> Result<(), ConfigError> {
+    /// Only a session policy restricts a token, and the controller's own identity has no session.
+    fn check_controller(&self) -> Result<(), ConfigError> {
         let config = self.config;
-        let whole =
-            "identity \"controller\" carries the controller's whole scope and cannot be bound: use a roleArn";
-        let set = [
+        let fields = [
             ("repositories", !config.repositories.is_empty()),
             ("pullThroughCache", config.pull_through_cache),
             ("externalId", config.external_id.is_some()),
@@ -279,11 +289,13 @@ impl Place<'_> {
             ("sessionTags", !config.session_tags.is_empty()),
             ("maxTokenAge", config.max_token_age.is_some()),
             ("source", config.source != SourceConfig::Controller),
-            ("tokenFile", config.token_file.is_some()),
+            ("webIdentityTokenFile", config.web_identity_token_file.is_some()),
         ];
-        match set.into_iter().find(|(_, is_set)| *is_set) {
-            Some((field, _)) => Err(self.invalid(field, whole)),
-            None => Ok(()),
-        }
+        let Some((field, _)) = fields.into_iter().find(|(_, is_set)| *is_set) else { return Ok(()) };
+        let problem = format!(
+            "identity {CONTROLLER:?} has the controller's whole scope and no role, and does not support this field: \
+             remove it, or add an identity with a roleArn"
+        );
+        Err(self.invalid(field, problem))
     }
 }

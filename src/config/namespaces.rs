@@ -1,4 +1,4 @@
-//! `namespaces`: who opts in without an annotation.
+//! `namespaces`: namespaces that opt in without an annotation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,110 +6,117 @@ use kube::core::{Expression, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid, parse_each};
-use crate::core::opt_in::OptIn;
+use super::names::is_object_name;
+use super::{ConfigError, FieldPath};
+use crate::core::grants::namespace_selector::NamespaceSelector;
 use crate::core::quote;
 
-/// Namespaces that get the default registries without an annotation. All empty: none.
+/// The namespaces that get the default registries without an annotation. Default: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NamespacesConfig {
-    /// Labels that include a namespace. Empty: no namespace is included by its labels.
+    /// Labels that include a namespace. An empty selector includes none. Namespaces whose names begin with `kube-` are
+    /// never included by labels.
     pub selector: LabelSelector,
-    /// Namespaces that are included: names, or prefixes that end in `*`. Those that begin with `kube-` are only included
-    /// by an item that begins with `kube-`.
+    /// Names of included namespaces, or prefixes that end in `*`. A namespace whose name begins with `kube-` is only
+    /// included by an item that begins with `kube-`. Default: none.
     pub include: Vec<String>,
-    /// Namespaces that are not, whatever includes them: names, or prefixes that end in `*`.
+    /// Names of excluded namespaces, or prefixes that end in `*`. They override `selector` and `include`.
+    /// Default: none.
     pub exclude: Vec<String>,
 }
 
-/// A label selector, as Kubernetes has it.
+/// A Kubernetes label selector. A namespace must meet all of its requirements.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LabelSelector {
-    /// Labels that a namespace has to have.
+    /// Labels with the values that a namespace must have.
     pub match_labels: BTreeMap<String, String>,
-    /// What else has to hold of its labels.
+    /// Further requirements on the labels.
     pub match_expressions: Vec<Requirement>,
 }
 
-/// One requirement of a label.
+/// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Requirement {
-    /// The label's key.
+    /// Key of the label.
     pub key: String,
-    /// How its value relates to `values`.
+    /// The relation between the label and `values`.
     pub operator: Operator,
-    /// Values, for `In` and `NotIn`.
+    /// Values for `In` and `NotIn`; at least one. Must be empty for `Exists` and `DoesNotExist`.
     #[serde(default)]
     pub values: BTreeSet<String>,
 }
 
-/// How a label relates to values.
+/// The relation between a label and a set of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
-    /// It has one of them.
+    /// The label has one of the values.
     In,
-    /// It has none of them, or is missing.
+    /// The label has none of the values, or does not exist.
     NotIn,
-    /// It is there.
+    /// The label exists.
     Exists,
-    /// It is missing.
+    /// The label does not exist.
     DoesNotExist,
 }
 
-pub(super) fn check(config: &NamespacesConfig) -> Result<OptIn, ConfigError> {
-    Ok(OptIn {
-        selector: selector(&config.selector)?,
-        include: parse_each("namespaces.include", &config.include)?,
-        exclude: parse_each("namespaces.exclude", &config.exclude)?,
+pub(super) fn build(config: &NamespacesConfig) -> Result<NamespaceSelector, ConfigError> {
+    let path = FieldPath::new("namespaces");
+    Ok(NamespaceSelector {
+        selector: selector(&config.selector, &path.field("selector"))?,
+        include: path.field("include").parse_each(&config.include)?,
+        exclude: path.field("exclude").parse_each(&config.exclude)?,
     })
 }
 
-fn selector(config: &LabelSelector) -> Result<Selector, ConfigError> {
-    let mut all = vec![];
+fn selector(config: &LabelSelector, path: &FieldPath) -> Result<Selector, ConfigError> {
+    let mut expressions = vec![];
     for (key, value) in &config.match_labels {
-        check_key(key, || "namespaces.selector.matchLabels".to_owned())?;
-        all.push(Expression::Equal(key.clone(), value.clone()));
+        check_key(key, || path.field("matchLabels"))?;
+        expressions.push(Expression::Equal(key.clone(), value.clone()));
     }
-    for (place, requirement) in config.match_expressions.iter().enumerate() {
-        let field = |name: &str| format!("namespaces.selector.matchExpressions[{place}].{name}");
-        check_key(&requirement.key, || field("key"))?;
-        let Requirement { key, operator, values } = requirement.clone();
-        let listed = matches!(operator, Operator::In | Operator::NotIn);
-        if listed == values.is_empty() {
-            let problem = if listed {
-                "empty: In and NotIn take at least one"
-            } else {
-                "not empty: only In and NotIn take values"
-            };
-            return Err(invalid(field("values"), problem));
-        }
-        all.push(match operator {
-            Operator::In => Expression::In(key, values),
-            Operator::NotIn => Expression::NotIn(key, values),
-            Operator::Exists => Expression::Exists(key),
-            Operator::DoesNotExist => Expression::DoesNotExist(key),
-        });
+    let list = path.field("matchExpressions");
+    for (index, requirement) in config.match_expressions.iter().enumerate() {
+        expressions.push(expression(requirement, &list.index(index))?);
     }
-    Ok(Selector::from_iter(all))
+    Ok(Selector::from_iter(expressions))
 }
 
-/// A label's key (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>);
-/// one that cannot exist would select nothing, or everything, without a word.
-fn check_key(key: &str, field: impl Fn() -> String) -> Result<(), ConfigError> {
+fn expression(requirement: &Requirement, path: &FieldPath) -> Result<Expression, ConfigError> {
+    let Requirement { key, operator, values } = requirement.clone();
+    check_key(&key, || path.field("key"))?;
+    let takes_values = matches!(operator, Operator::In | Operator::NotIn);
+    if takes_values == values.is_empty() {
+        let problem = if takes_values {
+            "empty: In and NotIn require at least one value"
+        } else {
+            "not empty: Exists and DoesNotExist do not take values"
+        };
+        return Err(path.field("values").invalid(problem));
+    }
+    Ok(match operator {
+        Operator::In => Expression::In(key, values),
+        Operator::NotIn => Expression::NotIn(key, values),
+        Operator::Exists => Expression::Exists(key),
+        Operator::DoesNotExist => Expression::DoesNotExist(key),
+    })
+}
+
+/// Accepts valid label keys only
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>). Any other
+/// key would silently match no namespace, or all of them.
+fn check_key(key: &str, path: impl Fn() -> FieldPath) -> Result<(), ConfigError> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
-    let fine = edge(bytes.first())
-        && edge(bytes.last())
+    let is_name = name.len() <= 63
+        && is_edge(bytes.first())
+        && is_edge(bytes.last())
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
-    if fine && name.len() <= 63 && prefix.is_none_or(|prefix| prefix.len() <= 253 && super::is_name(prefix)) {
+    if is_name && prefix.is_none_or(is_object_name) {
         return Ok(());
     }
-    Err(invalid(
-        field(),
-        format!("{}: expected the key of a label, such as team or example.com/team", quote(key)),
-    ))
+    Err(path().invalid(format!("{}: expected a label key, such as team or example.com/team", quote(key))))
 }

@@ -1,20 +1,25 @@
-//! Which configurations are refused, and in which words.
+//! Which configurations are accepted, and the errors of the others.
 
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
 use super::*;
+use crate::core::grants::identity::CredentialSource;
 use crate::core::request::Target;
-use crate::core::request::tests::request_for;
+use crate::core::testing::{JITTER, request_for};
 
 const HOME: &str = "eu-central-1";
 const TWO: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
 
+fn settings(config: &Config, region: Option<&str>) -> Result<Settings, ConfigError> {
+    config.settings(region.map(|region| region.parse().expect("a region")), None, JITTER)
+}
+
 fn error(yaml: &str) -> String {
     match Config::parse(yaml) {
-        Ok(config) => config.settings(None).expect_err("it is wrong").to_string(),
-        Err(error) => error,
+        Ok(config) => settings(&config, None).expect_err("an invalid configuration").to_string(),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -27,16 +32,13 @@ fn an_empty_file_is_the_defaults() {
 
 #[test]
 fn a_bad_field_is_named_with_its_value() {
-    for (yaml, said) in [
+    for (yaml, expected) in [
         ("instance: A_b", "instance: \"A_b\": expected"),
         ("secretNames: []", "secretNames: empty"),
         ("secretNames: [a, -b]", "secretNames[1]: \"-b\""),
-        ("secretNames: [a, a]", "secretNames[1]: \"a\" stands there twice"),
-        (
-            "secretNames: [a]\nretiredSecretNames: [b, a]",
-            "retiredSecretNames[1]: \"a\" stands there twice, or in both",
-        ),
-        ("retiredSecretNames: [A]", "retiredSecretNames[0]: \"A\": expected a name"),
+        ("secretNames: [a, a]", "secretNames[1]: duplicate name \"a\""),
+        ("secretNames: [a]\nretiredSecretNames: [b, a]", "retiredSecretNames[1]: duplicate name \"a\""),
+        ("retiredSecretNames: [A]", "retiredSecretNames[0]: \"A\": expected the name"),
         ("namespaces: {include: ['a*b']}", "namespaces.include[0]: \"a*b\": expected"),
         ("namespaces: {exclude: ['']}", "namespaces.exclude[0]"),
         (
@@ -58,18 +60,18 @@ fn a_bad_field_is_named_with_its_value() {
         ("refresh: {writesPerSecond: 0}", "refresh.writesPerSecond: 0"),
         (
             "defaults: {registries: [evil.example]}",
-            "defaults.registries[0]: \"evil.example\" is no Amazon ECR host",
+            "defaults.registries[0]: \"evil.example\" is not an Amazon ECR",
         ),
         ("defaults: {registries: ['123456789012']}", "needs a region: set AWS_REGION"),
         ("secretName: a", "secretName"),
         ("refresh: {at: often}", "at"),
     ] {
         let message = error(yaml);
-        assert!(message.contains(said), "{yaml}: {message}");
+        assert!(message.contains(expected), "{yaml}: {message}");
     }
 }
 
-/// A configuration with one identity that is right, but for `change`.
+/// A valid configuration with one identity, except for `change`.
 fn one(change: &str) -> String {
     let mut fields = BTreeMap::from([
         ("name", "name: a".to_owned()),
@@ -88,38 +90,38 @@ fn one(change: &str) -> String {
     format!("identities: [{{{}}}]", fields.into_values().collect::<Vec<_>>().join(", "))
 }
 
-fn refused(yaml: &str) -> Option<String> {
+fn rejection(yaml: &str) -> Option<String> {
     let config: Config = match serde_saphyr::from_str(yaml) {
         Ok(config) => config,
         Err(error) => return Some(error.to_string()),
     };
-    let settings = config.settings(Some(HOME.parse().expect("a region"))).err();
-    settings.or_else(|| config.endpoints().err()).map(|error| error.to_string())
+    let error = settings(&config, Some(HOME)).err();
+    error.or_else(|| config.endpoints().err()).map(|error| error.to_string())
 }
 
-fn expect_refusals(rows: &[(String, &str)]) {
+fn expect_rejections(rows: &[(String, &str)]) {
     let mut wrong = vec![];
-    for (yaml, said) in rows {
-        match refused(yaml) {
-            Some(message) if message.contains(said) => {}
-            other => wrong.push(format!("{yaml}: {other:?} instead of {said:?}")),
+    for (yaml, expected) in rows {
+        match rejection(yaml) {
+            Some(message) if message.contains(expected) => {}
+            other => wrong.push(format!("{yaml}: {other:?} instead of {expected:?}")),
         }
     }
     assert_eq!(wrong, [""; 0], "{wrong:#?}");
 }
 
 #[test]
-fn a_right_configuration_is_taken() {
+fn a_valid_configuration_is_accepted() {
     for change in [
         "",
-        "source: webIdentity; tokenFile: /token",
+        "source: webIdentity; webIdentityTokenFile: /token",
         "maxTokenAge: 12h; externalId: x-1; sessionName: me; pullThroughCache: true",
         "repositories: ['*', '{namespace}', '{namespace}/*', 'a/{namespace}/b*']",
         "name: controller; roleArn: -",
         "roleArn: arn:aws-cn:iam::222222222222:role/p/a; registries: [222222222222/cn-north-1, '*']",
         "registries: [222222222222/eu-*, public.ecr.aws]; namespaces: []",
     ] {
-        assert_eq!(refused(&one(change)), None, "{change}");
+        assert_eq!(rejection(&one(change)), None, "{change}");
     }
 }
 
@@ -143,7 +145,10 @@ fn each_bad_value_of_an_identity_is_named_with_its_field() {
         ),
         ("name: controller; roleArn: -; pullThroughCache: true", "identities[0].pullThroughCache: identity"),
         ("name: controller; roleArn: -; source: webIdentity", "identities[0].source: identity"),
-        ("name: controller; roleArn: -; tokenFile: /x", "identities[0].tokenFile: identity"),
+        (
+            "name: controller; roleArn: -; webIdentityTokenFile: /x",
+            "identities[0].webIdentityTokenFile: identity",
+        ),
         ("name: controller; roleArn: -; maxTokenAge: 1h", "identities[0].maxTokenAge: identity"),
         ("name: A", r#"identities[0].name: "A""#),
         ("name: ''", r#"identities[0].name: """#),
@@ -178,25 +183,38 @@ fn each_bad_value_of_an_identity_is_named_with_its_field() {
         ("maxTokenAge: -1h", r#"identities[0].maxTokenAge: "-1h""#),
         ("maxTokenAge: often", r#"identities[0].maxTokenAge: "often""#),
         (
-            "source: webIdentity; tokenFile: /t; externalId: xyz",
+            "source: webIdentity; webIdentityTokenFile: /t; externalId: xyz",
             "identities[0].externalId: AssumeRoleWithWebIdentity",
         ),
-        ("source: webIdentity; tokenFile: /t; sessionTags: {a: b}", "identities[0].sessionTags: AssumeRole"),
-        ("tokenFile: /t", "identities[0].tokenFile: has no meaning without source: webIdentity"),
+        (
+            "source: webIdentity; webIdentityTokenFile: /t; sessionTags: {a: b}",
+            "identities[0].sessionTags: AssumeRole",
+        ),
+        (
+            "webIdentityTokenFile: /t",
+            "identities[0].webIdentityTokenFile: only valid with source: webIdentity",
+        ),
         ("externalId: 'a b'", r#"identities[0].externalId: "a b""#),
         ("sessionName: x", r#"identities[0].sessionName: "x""#),
         ("role: a", "role"),
         ("source: profile", "profile"),
     ];
-    expect_refusals(&rows.map(|(change, said)| (one(change), said)));
+    expect_rejections(&rows.map(|(change, expected)| (one(change), expected)));
 }
 
 #[test]
-fn a_web_identity_needs_its_file() {
-    // The environment stands in for the field; it is not this process's to change.
-    if std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE").is_none() {
-        expect_refusals(&[(one("source: webIdentity"), "identities[0].source: webIdentity needs the file")]);
-    }
+fn a_web_identity_requires_a_token_file_of_the_configuration_or_the_environment() {
+    let yaml = one("source: webIdentity");
+    expect_rejections(&[(yaml.clone(), "identities[0].source: webIdentity requires a token file")]);
+    let source = |yaml: &str| {
+        let config: Config = serde_saphyr::from_str(yaml).expect("YAML");
+        let settings = config.settings(None, Some(Path::new("/env")), JITTER).expect("a configuration");
+        settings.grants.identities[0].role.as_ref().map(|role| role.source.clone())
+    };
+    assert_eq!(source(&yaml), Some(CredentialSource::WebIdentity("/env".into())));
+    let both = one("source: webIdentity; webIdentityTokenFile: /field");
+    assert_eq!(source(&both), Some(CredentialSource::WebIdentity("/field".into())));
+    assert_eq!(source(&one("")), Some(CredentialSource::Controller));
 }
 
 #[test]
@@ -208,9 +226,12 @@ fn each_bad_value_beside_the_identities_is_named_with_its_field() {
     let own = "name: controller, registries: ['*']";
     let endpoint = |url: &str| format!("endpoints: [{{service: ecr, url: '{url}'}}]");
     let rows = [
-        (twice(a, same_arn), "identities[1].roleArn: arn:aws:iam::222222222222:role/a belongs to another"),
-        (twice(a, same_name), "identities[1].name: \"a\" stands there twice"),
-        (twice(own, own), "identities[1].name: \"controller\" stands there twice"),
+        (
+            twice(a, same_arn),
+            "identities[1].roleArn: arn:aws:iam::222222222222:role/a is already the role of identity \"a\"",
+        ),
+        (twice(a, same_name), "identities[1].name: duplicate name \"a\""),
+        (twice(own, own), "identities[1].name: duplicate name \"controller\""),
         ("identity: []".to_owned(), "identity"),
         ("defaults: {identity: team-a}".to_owned(), "team-a"),
         (endpoint("http://ecr.example"), r#"endpoints[0].url: "http://ecr.example""#),
@@ -229,66 +250,91 @@ fn each_bad_value_beside_the_identities_is_named_with_its_field() {
         ),
         (
             "endpoints: [{service: ecr, url: 'https://a'}, {service: ecr, url: 'https://b'}]".to_owned(),
-            "endpoints[1].region: this API has an endpoint for it already",
+            "endpoints[1].region: duplicate endpoint",
         ),
         ("endpoints: [{service: s3, url: 'https://a'}]".to_owned(), "s3"),
         ("endpoints: [{service: ecr, url: 'https://a', uri: b}]".to_owned(), "uri"),
     ];
-    expect_refusals(&rows);
+    expect_rejections(&rows);
     for url in ["http://127.0.0.1:4566", "http://[::1]:4566", "http://localhost:1", "https://vpce.example/x"]
     {
-        assert_eq!(refused(&endpoint(url)), None, "{url}");
+        assert_eq!(rejection(&endpoint(url)), None, "{url}");
     }
 }
 
-/// Twenty patterns that no session policy has room for.
+/// Twenty patterns that exceed a session policy.
 fn too_many(head: &str) -> String {
     (10..30).map(|n| format!("'{}/{n}{head}'", "x".repeat(100))).collect::<Vec<_>>().join(", ")
 }
 
 #[test]
-fn a_grant_that_no_session_policy_holds_is_refused_at_the_start() {
+fn a_grant_that_exceeds_a_session_policy_is_rejected_at_the_start() {
     for registries in ["'*'", "222222222222/*", "222222222222/eu-central-1"] {
         let yaml = one(&format!("registries: [{registries}]; repositories: [{}]", too_many("/*")));
-        expect_refusals(&[(yaml, "identities[0].repositories: with so many accounts and repositories")]);
+        expect_rejections(&[(
+            yaml,
+            "identities[0].repositories: the session policy for these registries and repositories",
+        )]);
     }
 }
 
 #[test]
-fn a_grant_for_the_regions_of_a_prefix_that_no_session_policy_holds_is_refused_at_the_start() {
+fn a_grant_for_a_prefix_of_regions_that_exceeds_a_session_policy_is_rejected_at_the_start() {
     for registries in ["222222222222/eu-*", "222222222222/us-e*", "222222222222/eu-central-*"] {
         let yaml = one(&format!("registries: [{registries}]; repositories: [{}]", too_many("/*")));
-        expect_refusals(&[(yaml, "identities[0].repositories: with so many accounts and repositories")]);
+        expect_rejections(&[(
+            yaml,
+            "identities[0].repositories: the session policy for these registries and repositories",
+        )]);
     }
     let accounts: Vec<_> =
         (10..50).map(|n| format!("2222222222{n}/{}", if n % 2 == 0 { "*" } else { "eu-*" })).collect();
     let yaml = one(&format!("registries: [{}]", accounts.join(", ")));
-    expect_refusals(&[(yaml, "identities[0].repositories: with so many accounts and repositories")]);
+    expect_rejections(&[(
+        yaml,
+        "identities[0].repositories: the session policy for these registries and repositories",
+    )]);
 }
 
 #[test]
-fn a_bound_that_is_none_for_a_long_namespace_is_refused_at_the_start() {
+fn a_repository_that_is_too_long_for_a_long_namespace_is_rejected_at_the_start() {
     let template = format!("'{}/{{namespace}}/*'", "x".repeat(220));
     let longest = "n".repeat(63);
     let yaml = one(&format!("repositories: [{template}]"));
-    if refused(&yaml).is_none() {
+    if rejection(&yaml).is_none() {
         let config: Config = serde_saphyr::from_str(&yaml.replace("[dev]", "['*']")).expect("YAML");
-        let settings = config.settings(Some(HOME.parse().expect("a region"))).expect("a configuration");
+        let settings = settings(&config, Some(HOME)).expect("a configuration");
         let request = request_for(vec![Target::Host(TWO.parse().expect("a host"))]);
         let answer = settings.grants.assign(&longest, &request);
-        let served =
-            answer.as_ref().is_ok_and(|(granted, _)| granted.assignments[0].key.identity.as_str() == "a");
-        assert!(served, "accepted at the start, and refused for a namespace: {answer:?}");
+        let served = answer
+            .as_ref()
+            .is_ok_and(|(granted, _)| granted.assignments[0].request.key.identity.as_str() == "a");
+        assert!(served, "accepted at the start, and rejected for a namespace: {answer:?}");
     }
 }
 
 #[test]
-fn an_age_is_an_age() {
+fn a_duration_is_parsed() {
     let age = |text: &str| {
         let config: Config = serde_saphyr::from_str(&one(&format!("maxTokenAge: {text}"))).expect("YAML");
-        let settings = config.settings(None).expect("a configuration");
+        let settings = settings(&config, None).expect("a configuration");
         settings.grants.identities[0].role.as_ref().and_then(|role| role.max_token_age)
     };
     assert_eq!(age("15m"), Some(SignedDuration::from_mins(15)));
     assert_eq!(age("12h"), Some(SignedDuration::from_hours(12)));
+}
+
+#[test]
+fn the_owned_names_do_not_depend_on_other_fields() {
+    let config: Config = serde_saphyr::from_str(
+        "secretNames: [a]\nretiredSecretNames: [b]\nserviceAccounts: {enabled: true}\nidentities: [{name: a}]\n\
+         defaults: {registries: ['123456789012']}",
+    )
+    .expect("YAML");
+    assert!(settings(&config, None).is_err());
+    let names = config.owned_names().expect("names");
+    let all: Vec<_> = names.all().map(|name| &**name).collect();
+    assert_eq!((&*names.instance, all, names.service_accounts), ("ecr-pull-secrets", vec!["a", "b"], true));
+    let wrong: Config = serde_saphyr::from_str("secretNames: [a, a]").expect("YAML");
+    assert!(wrong.owned_names().is_err());
 }

@@ -1,315 +1,277 @@
-//! The loop: gather the facts, plan, act. It owns all state, so that nothing is locked; only calls to AWS and to
-//! the API server run elsewhere, and come back as values.
+//! The controller: a state machine without I/O.
+//!
+//! [`Controller::handle`] takes one [`Input`] and the time, and returns [`Effect`]s. [`runtime`](crate::runtime) executes the
+//! effects and returns their outcomes as inputs; a test does the same without a cluster. The controller owns all state, so
+//! nothing is locked.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`index`] | keeps what is known of each namespace, as the watches report it ([`change`]) |
+//! | `reconcile` | plans the next step of a namespace and queues it ([`queue`]) |
+//! | `dispatch` | starts queued steps, with tokens of the cache ([`tokens`]) |
+//! | `outcome` | records what an action or a call did, and reconciles again |
+//! | `report` | decides who is told ([`tell`]) |
+//!
+//! Nothing here imports tokio, a Kubernetes client or the AWS SDK; see [`core`](crate::core).
 
-pub mod act;
+pub mod change;
+mod dispatch;
+pub mod error;
+pub mod index;
 mod outcome;
-pub mod queue;
-pub mod report;
-mod start;
+mod queue;
+mod reconcile;
+mod report;
+pub mod tell;
+pub mod tokens;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tracing::{error, info, warn};
-
-use self::act::Act;
-use self::queue::{Lane, Queue};
-use self::report::Reporter;
-use crate::clock::Clock;
-use crate::cluster::index::Index;
-use crate::cluster::lead::Lead;
-use crate::cluster::watch::Change;
-use crate::cluster::write::Cluster;
-use crate::core::facts::Owner;
-use crate::core::facts::WriteCause;
-use crate::core::plan::{DeleteCause, Plan, Step, plan};
+use self::change::Change;
+use self::dispatch::Action;
+use self::error::WriteError;
+use self::index::Index;
+use self::queue::Queue;
+use self::report::Conditions;
+use self::tell::Tell;
+use self::tokens::TokenCache;
+use crate::core::Now;
+use crate::core::grants::Granted;
+use crate::core::grants::identity::{TokenKey, TokenRequest};
+use crate::core::leader_election::Leadership;
+use crate::core::plan::Deletion;
+use crate::core::plan::compose::SecretDraft;
+use crate::core::plan::facts::{NamespaceRecord, Observed};
+use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::secret::fetch::{FetchedToken, TokenError};
 use crate::core::settings::Settings;
-use crate::ecr::cache::Tokens;
-use crate::telemetry::http::Health;
-use crate::telemetry::metrics::Metrics;
 
-pub use self::report::Summary;
+/// The longest time between two ticks, which count the namespaces and notice a clock that was set.
+const TICK: Duration = Duration::from_secs(5);
 
-/// The loop turns at least this often: to beat, to count, and to notice a clock that was set.
-const TURN: Duration = Duration::from_secs(5);
-/// How long a shutdown waits for writes in flight.
-const GRACE: Duration = Duration::from_secs(8);
+/// Identifies an action between its effect and its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActionId(u64);
 
-/// How long it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Until it is told to stop.
-    Forever,
-    /// Until every namespace was looked after once.
-    Once {
-        /// Whether to delete what nobody asks for any more.
-        prune: bool,
+/// What happened.
+pub enum Input {
+    /// A watch reported a change.
+    Changed(Change),
+    /// An action ended, after this time.
+    ActionDone { id: ActionId, outcome: Outcome, duration: Duration },
+    /// AWS replied, or failed to, after this time.
+    TokenFetched { key: TokenKey, result: Result<FetchedToken, TokenError>, duration: Duration },
+    /// The leader election granted, renewed or ended the leadership.
+    LeadershipChanged(Leadership),
+    /// Time passed.
+    Tick,
+    /// Nothing new is started from now on.
+    Stop,
+}
+
+/// How an action ended.
+pub enum Outcome {
+    /// The Secret after the write.
+    Written(Result<Observed, WriteError>),
+    /// The Namespace, past every watch: `None` if it did not opt in, [`WriteError::NamespaceGone`] if it does not exist or is
+    /// being deleted.
+    NamespaceRead(Result<Option<NamespaceRecord>, WriteError>),
+    Deleted(Result<(), WriteError>),
+    /// The service account after the change, and whether it was changed; `None` if it does not exist.
+    PullSecretSet(Result<Option<(PullSecretRefs, bool)>, WriteError>),
+}
+
+/// What has to be done outside. Each action, identified by an ID, has one [`Input::ActionDone`], and each fetch has one
+/// [`Input::TokenFetched`].
+#[derive(Debug)]
+pub enum Effect {
+    /// Apply a Secret: create it, or, with the UID of the current one, change that very object.
+    Write {
+        id: ActionId,
+        namespace: Arc<str>,
+        uid: Option<Box<str>>,
+        draft: Box<SecretDraft>,
     },
+    /// Read the Namespace past every watch, before something in it is removed.
+    ReadNamespace {
+        id: ActionId,
+        namespace: Arc<str>,
+    },
+    Delete {
+        id: ActionId,
+        namespace: Arc<str>,
+        deletion: Deletion,
+    },
+    /// Make a service account refer to `secret`, or to no Secret that we added.
+    SetPullSecret {
+        id: ActionId,
+        namespace: Arc<str>,
+        service_account: Arc<str>,
+        secret: Option<Arc<str>>,
+    },
+    FetchToken(Box<TokenRequest>),
+    Tell(Tell),
 }
 
-/// What a controller is made of.
-pub struct Parts {
-    /// What the configuration says.
-    pub settings: Arc<Settings>,
-    /// Refreshes in a second.
-    pub writes_per_second: u32,
-    /// The cluster.
-    pub cluster: Cluster,
-    /// The right to write.
-    pub lead: Lead,
-    /// The tokens.
-    pub tokens: Tokens,
-    /// The index, empty.
-    pub index: Index,
-    /// Where reports go.
-    pub reporter: Reporter,
-    /// The metrics.
-    pub metrics: Metrics,
-    /// The probes.
-    pub health: Health,
-    /// The time.
-    pub clock: Clock,
-    /// How long it runs.
-    pub mode: Mode,
-    /// Whether the configuration may take many Secrets away.
-    pub confirm_removals: bool,
+/// What the controller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunPolicy {
+    /// Whether it goes on after one pass, with retries and renewals.
+    pub repeat: bool,
+    /// Whether it deletes what is no longer requested.
+    pub delete: bool,
 }
 
-/// Why the loop ended by itself.
-#[derive(Debug, thiserror::Error)]
-#[error("a watch ended, which it never does by itself")]
-pub struct WatchEnded;
-
-/// The controller.
+// Independent facts, not a state in disguise.
+#[expect(clippy::struct_excessive_bools)]
 pub struct Controller {
-    parts: Parts,
+    settings: Arc<Settings>,
+    policy: RunPolicy,
+    confirm_removals: bool,
+    index: Index,
     queue: Queue,
-    acts: JoinSet<Act>,
-    synced: bool,
-    /// Whether this process may write. One that may not watches all the same, and says nothing.
-    leads: bool,
-    /// The configuration would take away more than it may without a confirmation.
-    held: bool,
+    tokens: TokenCache,
+    conditions: Conditions,
+    granted: index::Interner<Granted>,
+    actions: BTreeMap<ActionId, (Arc<str>, Action)>,
+    next_id: u64,
+    leadership: Leadership,
+    /// Whether this process was the leader at the last input.
+    is_leader: bool,
+    is_synced: bool,
+    is_stopping: bool,
+    /// Whether removals that follow from the configuration wait for a confirmation.
+    removals_held: bool,
+    next_tick: Duration,
+    effects: Vec<Effect>,
 }
 
 impl Controller {
-    /// A controller that has not begun.
-    pub fn new(parts: Parts) -> Self {
-        let queue = Queue::new(parts.writes_per_second);
-        Self { parts, queue, acts: JoinSet::new(), synced: false, leads: false, held: false }
-    }
-
-    /// Runs until `stop` turns true (or, once, until all is done), then waits for the writes in flight.
-    pub async fn run(
-        mut self,
-        mut changes: mpsc::Receiver<Change>,
-        mut stop: watch::Receiver<bool>,
-    ) -> Result<Summary, WatchEnded> {
-        let mut next_turn = Instant::now();
-        self.follow_lead();
-        loop {
-            let lead = self.parts.lead.left().map_or(TURN, |left| left.min(TURN) + Duration::from_millis(1));
-            let pause = self.queue.pause(self.now(), Instant::now(), lead);
-            tokio::select! {
-                // A sender that is gone wants no stop either; the flag decides.
-                _ = stop.wait_for(|stop| *stop) => break,
-                change = changes.recv() => self.change(change.ok_or(WatchEnded)?),
-                Some(act) = self.acts.join_next() => self.acted(act.expect("an action does not panic")),
-                finished = self.parts.tokens.next() => {
-                    let outcome = self.parts.tokens.finish(finished, self.parts.clock.now());
-                    self.minted(outcome);
-                }
-                () = self.parts.lead.changed() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-            self.follow_lead();
-            for namespace in self.queue.due(self.now()) {
-                self.look(&namespace);
-            }
-            self.start();
-            if Instant::now() >= next_turn {
-                self.turn();
-                next_turn = Instant::now() + TURN;
-            }
-            if self.is_finished() {
-                break;
-            }
+    /// A controller that knows nothing yet and is not the leader. `targets` are the watches that must list first;
+    /// `confirm_removals` allows the configuration to remove any number of Secrets.
+    pub fn new(
+        settings: Arc<Settings>,
+        policy: RunPolicy,
+        confirm_removals: bool,
+        index: Index,
+        queue: QueueLimits,
+    ) -> Self {
+        let tokens = TokenCache::new(settings.refresh, settings.jitter, queue.tokens_per_second);
+        Self {
+            settings,
+            policy,
+            confirm_removals,
+            index,
+            queue: Queue::new(queue.writes_per_second),
+            tokens,
+            conditions: Conditions::default(),
+            granted: index::Interner::default(),
+            actions: BTreeMap::new(),
+            next_id: 0,
+            leadership: Leadership::NotLeader,
+            is_leader: false,
+            is_synced: false,
+            is_stopping: false,
+            removals_held: false,
+            next_tick: Duration::ZERO,
+            effects: vec![],
         }
-        self.drain().await;
-        self.turn();
-        Ok(self.parts.reporter.summary())
     }
 
-    fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+    /// Takes an input in, and returns what has to be done. Equal sequences of inputs and times give equal effects.
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        match input {
+            Input::Changed(change) => self.changed(change, now),
+            Input::ActionDone { id, outcome, duration } => self.action_done(id, outcome, duration, now),
+            Input::TokenFetched { key, result, duration } => self.token_fetched(key, result, duration, now),
+            Input::LeadershipChanged(leadership) => self.leadership = leadership,
+            Input::Tick => {}
+            Input::Stop => self.is_stopping = true,
+        }
+        self.follow_leadership(now);
+        for namespace in self.queue.wake(now) {
+            self.reconcile(&namespace, now);
+        }
+        self.dispatch(now);
+        while !self.is_stopping
+            && let Some(request) = self.tokens.start_call(now)
+        {
+            self.effects.push(Effect::FetchToken(Box::new(request)));
+        }
+        if now.mono >= self.next_tick {
+            self.next_tick = now.mono + TICK;
+            self.count_namespaces(now);
+        }
+        mem::take(&mut self.effects)
     }
 
-    fn is_finished(&self) -> bool {
-        let idle = self.queue.waiting() == 0 && self.acts.is_empty() && !self.parts.tokens.is_busy();
-        self.parts.mode != Mode::Forever && self.synced && idle
+    /// How long until [`Input::Tick`] is needed, if no other input comes first.
+    pub fn time_to_next(&self, now: Now) -> Duration {
+        let tick = self.next_tick.saturating_sub(now.mono);
+        let earlier = [self.leadership.left(now), self.time_to_work(now)];
+        earlier.into_iter().flatten().fold(tick, Duration::min)
     }
 
-    fn change(&mut self, change: Change) {
-        let changed = self.parts.index.take(change);
-        if self.synced {
+    /// How long until a namespace is due, or until the pace allows a step or a call.
+    fn time_to_work(&self, now: Now) -> Option<Duration> {
+        [self.queue.time_to_next(now), self.tokens.time_to_next_call(now)].into_iter().flatten().min()
+    }
+
+    /// Whether a single pass is complete.
+    pub fn is_finished(&self) -> bool {
+        let idle = !self.queue.has_steps() && self.actions.is_empty() && !self.tokens.is_busy();
+        !self.policy.repeat && self.is_synced && self.is_leader && idle
+    }
+
+    /// Whether an action is running.
+    pub fn is_acting(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    fn changed(&mut self, change: Change, now: Now) {
+        let changed = self.index.apply(change);
+        if self.is_synced {
             for namespace in changed {
-                self.look(&namespace);
+                self.reconcile(&namespace, now);
             }
-        } else if self.parts.index.is_synced() {
-            self.synced = true;
-            self.parts.health.ready();
-            info!(namespaces = self.parts.index.names().count(), "first lists are there");
-            self.begin();
+        } else if self.index.is_synced() {
+            self.is_synced = true;
+            self.tell(Tell::Synced { namespaces: self.index.names().count() });
+            self.reconcile_all(now);
         }
     }
 
-    /// Notices that the right to write came or went.
-    fn follow_lead(&mut self) {
-        let leads = self.parts.lead.left().is_some();
-        if leads == self.leads {
+    /// Notices that the leadership was gained, or was lost or has expired.
+    fn follow_leadership(&mut self, now: Now) {
+        let leader = self.leadership.left(now).is_some();
+        if leader == self.is_leader {
             return;
         }
-        self.leads = leads;
-        self.parts.metrics.leader(leads);
-        if leads {
-            self.begin();
+        self.is_leader = leader;
+        self.tell(Tell::LeadershipChanged { leader });
+        if leader {
+            self.reconcile_all(now);
         } else {
-            warn!("this process does not hold the Lease any more: it writes nothing, and stands by");
             self.queue.clear();
-            self.parts.index.forget_histories();
+            self.index.forget_histories();
         }
     }
 
-    /// Looks after everything, once the facts and the right are there.
-    fn begin(&mut self) {
-        if !(self.synced && self.leads) {
-            return;
-        }
-        let all: Vec<_> = self.parts.index.names().cloned().collect();
-        self.parts.reporter.total(all.len());
-        self.hold_removals(&all);
-        for namespace in all {
-            self.look(&namespace);
-        }
-    }
-
-    /// A mistake in the configuration must not empty a cluster: what it alone would take away is counted when
-    /// the writing begins, since it does not change after that.
-    fn hold_removals(&mut self, all: &[Arc<str>]) {
-        let taken = |namespace: &&Arc<str>| {
-            matches!(
-                self.plan(namespace).map(|plan| plan.step),
-                Some(
-                    Step::Delete { cause: DeleteCause::NotGranted, .. }
-                        | Step::Account { cause: Some(DeleteCause::NotGranted), .. }
-                )
-            )
-        };
-        let removals = all.iter().filter(taken).count();
-        let ours = self.parts.index.entries().filter(|(_, entry)| entry.is_ours()).count();
-        self.held = !self.parts.confirm_removals && removals > (ours / 10).max(10);
-        if self.held {
-            error!(
-                removals,
-                of = ours,
-                "the configuration no longer grants these secrets; none of them is deleted or refreshed until \
-                 --confirm-removals confirms it"
-            );
-        }
-    }
-
-    /// Plans, and puts the namespace where the plan says.
-    fn look(&mut self, namespace: &Arc<str>) {
-        if !self.leads || self.queue.is_running(namespace) {
-            return;
-        }
-        let Some(plan) = self.plan(namespace) else { return self.queue.schedule(namespace, None) };
-        self.report(namespace, &plan);
-        match plan.step {
-            Step::Idle(wake) => {
-                if self.is_settled(namespace) {
-                    self.parts.reporter.settled(namespace);
-                }
-                self.queue.schedule(namespace, wake.filter(|_| self.parts.mode == Mode::Forever));
-            }
-            Step::Write(intent) => self.queue.push(namespace, lane(intent.cause)),
-            Step::Account { account, wanted: None, .. }
-                if self.parts.mode == (Mode::Once { prune: false }) =>
-            {
-                let reference = format!("the reference in service account {account}");
-                self.parts.reporter.would_delete(namespace, &reference);
-                self.queue.schedule(namespace, None);
-            }
-            Step::Account { cause: Some(DeleteCause::NotGranted), .. } if self.held => {
-                self.queue.schedule(namespace, None);
-            }
-            Step::Account { wanted, .. } => {
-                self.queue.push(namespace, if wanted.is_some() { Lane::Repair } else { Lane::Delete });
-            }
-            Step::Delete { name, .. } if self.parts.mode == (Mode::Once { prune: false }) => {
-                self.parts.reporter.would_delete(namespace, &name);
-                self.queue.schedule(namespace, None);
-            }
-            Step::Delete { name, cause: DeleteCause::NotGranted, .. } if self.held => {
-                self.parts.reporter.held(namespace, &self.uid(namespace), &name);
-                self.queue.schedule(namespace, None);
-            }
-            Step::Delete { .. } => self.queue.push(namespace, Lane::Delete),
-        }
-    }
-
-    fn plan(&self, namespace: &Arc<str>) -> Option<Plan> {
-        let facts = self.parts.index.get(namespace)?.facts(namespace, self.parts.index.sources());
-        Some(plan(&facts, &self.parts.settings, self.now()))
-    }
-
-    fn report(&mut self, namespace: &Arc<str>, plan: &Plan) {
-        let uid = self.uid(namespace);
-        for report in &plan.reports {
-            self.parts.reporter.condition(namespace, &uid, report);
-        }
-    }
-
-    fn uid(&self, namespace: &str) -> Box<str> {
-        let record = self.parts.index.get(namespace).and_then(|entry| entry.namespace.as_ref());
-        record.map(|record| record.uid.clone()).unwrap_or_default()
-    }
-
-    fn is_settled(&self, namespace: &str) -> bool {
-        self.parts
-            .index
-            .get(namespace)
-            .is_some_and(|entry| entry.secrets.iter().any(|(_, o)| o.owner == Owner::Ours && o.intact))
-    }
-
-    /// What is done every few seconds.
-    fn turn(&mut self) {
-        self.parts.health.beat();
-        if !self.synced {
-            return;
-        }
-        let now = self.now();
-        let census = outcome::census(self.parts.index.entries().map(|(_, entry)| entry), now);
-        let settled = census.pending == 0 && census.expired == 0 && self.acts.is_empty();
-        self.parts.metrics.census(&census, settled.then(|| now.as_second()));
-    }
-
-    async fn drain(&mut self) {
-        let deadline = Instant::now() + GRACE;
-        while let Ok(Some(act)) = tokio::time::timeout_at(deadline, self.acts.join_next()).await {
-            self.acted(act.expect("an action does not panic"));
-        }
+    fn tell(&mut self, tell: Tell) {
+        self.effects.push(Effect::Tell(tell));
     }
 }
 
-fn lane(cause: WriteCause) -> Lane {
-    match cause {
-        WriteCause::Create | WriteCause::Change => Lane::New,
-        WriteCause::Repair => Lane::Repair,
-        WriteCause::Static | WriteCause::Refresh => Lane::Refresh,
-    }
+/// How fast the controller works.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Renewals in a second; creations and repairs are not limited.
+    pub writes_per_second: u32,
+    pub tokens_per_second: u32,
 }

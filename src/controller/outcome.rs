@@ -1,209 +1,260 @@
-//! Taking in what came of an action or of a call to AWS.
+//! Recording what an action or a call to AWS did.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tracing::{debug, info};
 
-use super::act::{Act, End};
-use super::{Controller, Mode};
-use crate::cluster::events::Reason;
-use crate::cluster::index::Entry;
-use crate::cluster::write::WriteError;
-use crate::core::accounts::Account;
-use crate::core::annotations::Wish;
-use crate::core::facts::{Observed, Owner, WriteCause};
-use crate::core::plan::{DeleteCause, Intent};
-use crate::ecr::cache::Outcome;
-use crate::telemetry::metrics::Census;
+use super::dispatch::{Action, RunningWrite};
+use super::error::WriteError;
+use super::index::NamespaceState;
+use super::tell::{NamespaceCounts, Operation, Tell};
+use super::tokens::FetchOutcome;
+use super::{ActionId, Controller, Outcome};
+use crate::core::Now;
+use crate::core::grants::identity::TokenKey;
+use crate::core::plan::facts::{NamespaceRecord, Observed};
+use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::plan::{Deletion, PullSecretChange, Step, plan};
+use crate::core::request::annotations::OptIn;
+use crate::core::secret::fetch::{FetchedToken, TokenError};
+
+/// When a namespace is reconciled again whose state changed during the action.
+const RECHECK: SignedDuration = SignedDuration::from_secs(1);
 
 impl Controller {
-    /// Takes in what came of an action.
-    pub(super) fn acted(&mut self, act: Act) {
-        let Act { namespace, took, end } = act;
-        self.queue.end(&namespace);
-        match end {
-            End::Wrote { intent, fingerprint, whole, result } => {
-                let operation = operation(intent.cause);
-                let label = result.as_ref().map_or_else(WriteError::kind, |_| "ok");
-                self.parts.metrics.secret_write(operation, label, took);
+    pub(super) fn action_done(&mut self, id: ActionId, outcome: Outcome, duration: Duration, now: Now) {
+        let Some((namespace, action)) = self.actions.remove(&id) else { return };
+        self.queue.mark_done(&namespace);
+        match (action, outcome) {
+            (Action::Write(write), Outcome::Written(result)) => {
+                let operation = if write.creates { Operation::Create } else { Operation::Update };
+                self.tell_request(operation, write.reason.as_str(), &result, duration);
                 match result {
-                    Ok(observed) => self.wrote(&namespace, &intent, fingerprint, whole, &observed),
-                    Err(error) => {
-                        self.failed(&namespace, &intent.granted.request.secret_name, operation, &error);
-                    }
+                    Ok(observed) => self.record_write(&namespace, &write, &observed, now),
+                    Err(error) => self.record_failure(&namespace, &write.secret, operation, &error, now),
                 }
             }
-            End::Attached { account, wanted, result } => {
-                self.attached(&namespace, &account, wanted.as_deref(), result);
+            (Action::ConfirmDeletion(deletion), Outcome::NamespaceRead(result)) => {
+                self.confirm_deletion(&namespace, &deletion, result, duration, now);
             }
-            End::Deleted { name, cause, result } => {
-                let label = result.as_ref().map_or_else(WriteError::kind, |_| "ok");
-                self.parts.metrics.secret_write("delete", label, took);
+            (Action::Delete(deletion), Outcome::Deleted(result)) => {
+                self.tell_request(Operation::Delete, deletion.reason.as_str(), &result, duration);
                 match result {
-                    Ok(true) => self.deleted(&namespace, &name, cause),
-                    Ok(false) => {
-                        debug!(%namespace, "not deleted: the namespace itself speaks against it");
-                        self.queue.schedule(&namespace, Some(self.now() + SignedDuration::from_secs(1)));
-                    }
-                    Err(error) => self.failed(&namespace, &name, "delete", &error),
+                    Ok(()) => self.record_deletion(&namespace, &deletion, now),
+                    Err(e) => self.record_failure(&namespace, &deletion.name, Operation::Delete, &e, now),
                 }
+            }
+            (Action::ConfirmPullSecretChange(change), Outcome::NamespaceRead(result)) => {
+                self.confirm_pull_secret_change(&namespace, &change, result, now);
+            }
+            (Action::SetPullSecret(change), Outcome::PullSecretSet(result)) => {
+                self.record_pull_secret(&namespace, &change, result, now);
+            }
+            // An outcome of another action than the one that was started: reconcile from what the watches report.
+            _ => self.reconcile(&namespace, now),
+        }
+    }
+
+    fn tell_request<T>(
+        &mut self,
+        operation: Operation,
+        reason: &'static str,
+        result: &Result<T, WriteError>,
+        duration: Duration,
+    ) {
+        let result = result.as_ref().map_or_else(WriteError::kind, |_| "success");
+        self.tell(Tell::RequestFinished { operation, reason, result, duration });
+    }
+
+    fn record_write(&mut self, namespace: &Arc<str>, write: &RunningWrite, observed: &Observed, now: Now) {
+        self.index.set_secret(namespace, &write.secret, observed.clone());
+        if let Some(history) = self.index.history(namespace) {
+            history.record_write(write.reason, &write.secret, observed, write.fingerprint, now);
+        }
+        self.report_write(namespace, write, observed);
+        self.reconcile(namespace, now);
+    }
+
+    /// Deletes the Secret only if the Namespace, as it was just read, leads to the same deletion.
+    fn confirm_deletion(
+        &mut self,
+        namespace: &Arc<str>,
+        deletion: &Deletion,
+        result: Result<Option<NamespaceRecord>, WriteError>,
+        duration: Duration,
+        now: Now,
+    ) {
+        match self.plan_with_record(namespace, result, now) {
+            Ok(Some(Step::Delete(again))) if again.uid == deletion.uid => self.delete(namespace, again),
+            Ok(_) => self.queue.schedule(namespace, Some(now.after(RECHECK))),
+            Err(error) => {
+                self.tell_request::<()>(
+                    Operation::Delete,
+                    deletion.reason.as_str(),
+                    &Err(error.clone()),
+                    duration,
+                );
+                self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
             }
         }
     }
 
-    fn wrote(
+    /// Removes our reference only if the Namespace, as it was just read, leads to the same change.
+    fn confirm_pull_secret_change(
         &mut self,
         namespace: &Arc<str>,
-        intent: &Intent,
-        fingerprint: u64,
-        whole: bool,
-        observed: &Observed,
+        change: &PullSecretChange,
+        result: Result<Option<NamespaceRecord>, WriteError>,
+        now: Now,
     ) {
-        let now = self.now();
-        let allowed = self
-            .parts
-            .settings
-            .secret_names
-            .iter()
-            .find(|name| ***name == *intent.granted.request.secret_name);
-        let name = allowed.cloned().unwrap_or_else(|| intent.granted.request.secret_name.as_str().into());
-        let expires_at = observed.times.map(|times| times.expires_at.to_string()).unwrap_or_default();
-        info!(%namespace, secret = %name, cause = ?intent.cause, expires_at, "secret written");
-        self.parts.index.set_secret(namespace, &name, observed.clone());
-        if let Some(history) = self.parts.index.history(namespace) {
-            history.wrote(intent.cause, &name, observed, fingerprint, now);
+        match self.plan_with_record(namespace, result, now) {
+            Ok(Some(Step::SetPullSecret(again)))
+                if again.service_account == change.service_account && again.secret.is_none() =>
+            {
+                self.set_pull_secret(namespace, again);
+            }
+            Ok(_) | Err(WriteError::NamespaceGone) => {
+                self.queue.schedule(namespace, Some(now.after(RECHECK)));
+            }
+            Err(error) => self.record_pull_secret(namespace, change, Err(error), now),
         }
-        let uid = self.uid(namespace);
-        let reason = match intent.cause {
-            WriteCause::Create => Some(Reason::SecretCreated),
-            WriteCause::Repair => Some(Reason::SecretRepaired),
-            WriteCause::Change | WriteCause::Static | WriteCause::Refresh => None,
-        };
-        self.parts.reporter.wrote(namespace, &uid, &name, reason, whole);
-        self.look(namespace);
     }
 
-    fn attached(
+    fn plan_with_record(
+        &self,
+        namespace: &str,
+        result: Result<Option<NamespaceRecord>, WriteError>,
+        now: Now,
+    ) -> Result<Option<Step>, WriteError> {
+        if !self.is_leader {
+            return Err(WriteError::NotLeader);
+        }
+        let record = result?;
+        let parsed = record.as_ref().map(|record| &*record.parsed);
+        let index = &self.index;
+        let Some(state) = index.get(namespace) else { return Ok(None) };
+        let mut facts = state.facts(namespace, index.static_sources());
+        facts.parsed = parsed;
+        Ok(Some(plan(&facts, &self.settings, now).step))
+    }
+
+    fn record_deletion(&mut self, namespace: &Arc<str>, deletion: &Deletion, now: Now) {
+        self.report_deletion(namespace, deletion);
+        self.index.remove_secret(namespace, &deletion.name, u64::MAX);
+        if let Some(history) = self.index.history(namespace) {
+            history.record_deletion();
+        }
+        self.reconcile(namespace, now);
+    }
+
+    fn record_pull_secret(
         &mut self,
         namespace: &Arc<str>,
-        account: &Arc<str>,
-        wanted: Option<&str>,
-        result: Result<Option<(Account, bool)>, WriteError>,
+        change: &PullSecretChange,
+        result: Result<Option<(PullSecretRefs, bool)>, WriteError>,
+        now: Now,
     ) {
-        let now = self.now();
-        let tries =
-            self.parts.index.history(namespace).map(|h| h.accounts.entry(account.clone()).or_default());
+        let PullSecretChange { service_account, secret, .. } = change;
+        let jitter = self.settings.jitter;
+        let history = self.index.history(namespace);
+        let retry = history.map(|h| h.service_accounts.entry(service_account.clone()).or_default());
         match result {
-            Ok(Some((left, changed))) => {
+            Ok(Some((refs, changed))) => {
+                if let Some(retry) = retry
+                    && (changed || refs.differs(secret.as_deref()))
+                {
+                    retry.record_repair(now);
+                    retry.reset();
+                }
                 if changed {
-                    info!(%namespace, %account, secret = wanted, "service account changed");
+                    let (namespace, service_account) = (namespace.clone(), service_account.clone());
+                    let secret = secret.clone();
+                    self.tell(Tell::ServiceAccountChanged { namespace, service_account, secret });
                 }
-                if let Some(tries) = tries.filter(|_| changed || left.differs(wanted)) {
-                    tries.repaired(now);
-                    tries.forgive();
-                }
-                self.parts.index.set_account(namespace, account, left);
-                self.look(namespace);
+                self.index.set_service_account(namespace, service_account, refs);
+                self.reconcile(namespace, now);
             }
-            Ok(None) => {
-                // Gone, going, or opted in again: the watches tell.
-                self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
-            }
-            Err(WriteError::NotLeading) => {
-                self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
+            // The watches will report what happened.
+            Ok(None) | Err(WriteError::NotLeader) => {
+                self.queue.schedule(namespace, Some(now.after(RECHECK)));
             }
             Err(error) => {
-                let retry_at = tries.map(|tries| tries.failed(namespace, now));
-                let uid = self.uid(namespace);
-                self.parts.reporter.account_failed(namespace, &uid, account, &error, retry_at);
-                self.look(namespace);
+                let retry_at = retry.map(|retry| retry.record_failure(namespace, jitter, now));
+                self.report_service_account_failure(namespace, service_account, &error, retry_at);
+                self.reconcile(namespace, now);
             }
         }
     }
 
-    fn deleted(&mut self, namespace: &Arc<str>, name: &Arc<str>, cause: DeleteCause) {
-        info!(%namespace, secret = %name, ?cause, "secret deleted");
-        let uid = self.uid(namespace);
-        self.parts.reporter.deleted(namespace, &uid, name, cause);
-        self.parts.index.remove_secret(namespace, name, u64::MAX);
-        if let Some(history) = self.parts.index.history(namespace) {
-            history.deleted();
+    fn record_failure(
+        &mut self,
+        namespace: &Arc<str>,
+        secret: &str,
+        operation: Operation,
+        error: &WriteError,
+        now: Now,
+    ) {
+        if *error == WriteError::NotLeader {
+            return self.queue.schedule(namespace, Some(now.after(RECHECK)));
         }
-        self.look(namespace);
-    }
-
-    fn failed(&mut self, namespace: &Arc<str>, name: &str, operation: &str, error: &WriteError) {
-        let now = self.now();
-        if *error == WriteError::NotLeading {
-            return self.queue.schedule(namespace, Some(now + SignedDuration::from_secs(1)));
-        }
-        let uid = self.uid(namespace);
         if matches!(error, WriteError::Immutable(_)) {
-            self.parts.index.set_immutable(namespace, name);
-            return self.look(namespace);
+            self.index.set_immutable(namespace, secret);
+            return self.reconcile(namespace, now);
         }
-        let lagged = matches!(error, WriteError::Denied(_)) && self.parts.mode == Mode::Forever;
-        let again = self.parts.index.history(namespace).filter(|_| lagged).and_then(|h| h.tries.lagged(now));
-        if again.is_some() {
-            debug!(%namespace, reason = %error, "refused by admission, which may not know of the namespace's opt-in yet");
-            return self.queue.schedule(namespace, again);
+        let jitter = self.settings.jitter;
+        let denied = matches!(error, WriteError::AdmissionDenied(_)) && self.policy.repeat;
+        if denied && let Some(retry_at) = self.index.history(namespace).and_then(|h| h.retry.record_lag(now))
+        {
+            self.tell_overtaken(namespace, secret, error);
+            return self.queue.schedule(namespace, Some(retry_at));
         }
-        let retry_at =
-            self.parts.index.history(namespace).map(|history| history.tries.failed(namespace, now));
-        self.parts.reporter.write_failed(namespace, &uid, name, operation, error, retry_at);
-        self.queue.schedule(namespace, retry_at.filter(|_| self.parts.mode == Mode::Forever));
+        let history = self.index.history(namespace);
+        let retry_at = history.map(|history| history.retry.record_failure(namespace, jitter, now));
+        self.report_write_failure(namespace, secret, operation, error, retry_at);
+        self.requeue(namespace, retry_at);
     }
 
-    pub(super) fn minted(&mut self, outcome: Outcome) {
-        let Outcome { key, result, took, skew, waiters } = outcome;
-        self.parts
-            .metrics
-            .aws_request(result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok"), took);
-        if let Ok(token) = &result {
-            self.parts.metrics.token(&key, token.expires_at().as_second());
-        }
-        if self.leads {
-            self.parts.reporter.minted(&key, &result, skew);
-        }
+    pub(super) fn token_fetched(
+        &mut self,
+        key: TokenKey,
+        result: Result<FetchedToken, TokenError>,
+        duration: Duration,
+        now: Now,
+    ) {
+        let FetchOutcome { result, skew, waiters } = self.tokens.finish_call(&key, result, now);
+        let result = result.map(|token| token.expires_at());
+        self.tell(Tell::TokenFetched { key, result, skew, duration, leader: self.is_leader });
         for namespace in waiters {
-            self.look(&namespace);
+            self.reconcile(&namespace, now);
         }
     }
-}
 
-fn operation(cause: WriteCause) -> &'static str {
-    match cause {
-        WriteCause::Create => "create",
-        WriteCause::Change => "change",
-        WriteCause::Repair => "repair",
-        WriteCause::Static => "static",
-        WriteCause::Refresh => "refresh",
+    pub(super) fn count_namespaces(&mut self, now: Now) {
+        if !self.is_synced {
+            return;
+        }
+        let mut counts = NamespaceCounts::default();
+        self.index.states().for_each(|state| count(state, now, &mut counts));
+        let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();
+        self.tell(Tell::Counted { counts, in_sync_at: in_sync.then_some(now.wall) });
     }
 }
 
-/// Counts the namespaces by state.
-pub(super) fn census<'a>(entries: impl Iterator<Item = &'a Entry>, now: Timestamp) -> Census {
-    let mut census = Census::default();
-    entries.for_each(|entry| count(entry, now, &mut census));
-    census
-}
-
-fn count(entry: &Entry, now: Timestamp, census: &mut Census) {
-    let ours = entry.secrets.iter().filter(|(_, observed)| observed.owner == Owner::Ours);
-    let expiry = ours.filter_map(|(_, observed)| observed.times).map(|times| times.expires_at).min();
-    if let Some(expiry) = expiry.map(Timestamp::as_second) {
-        census.earliest_expiry = Some(census.earliest_expiry.map_or(expiry, |earliest| earliest.min(expiry)));
+fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
+    let expiry = state.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min();
+    if let Some(expiry) = expiry {
+        let earliest = counts.earliest_expiry.map_or(expiry, |earliest: Timestamp| earliest.min(expiry));
+        counts.earliest_expiry = Some(earliest);
     }
-    let wish = entry.namespace.as_ref().map(|record| &record.reading.wish);
-    if matches!(wish, None | Some(Wish::OptedOut)) {
-        return;
+    match state.namespace.as_ref().map(|record| &record.parsed.opt_in) {
+        None | Some(OptIn::Out) => return,
+        Some(OptIn::In(_) | OptIn::Invalid) => {}
     }
     match expiry {
-        Some(expiry) if expiry > now => census.ready += 1,
-        Some(_) => census.expired += 1,
-        None if !entry.secrets.is_empty() || entry.history.tries.failures > 0 => census.refused += 1,
-        None if wish == Some(&Wish::Unusable) => census.refused += 1,
-        None => census.pending += 1,
+        Some(expiry) if expiry > now.wall => counts.ready += 1,
+        Some(_) => counts.expired += 1,
+        None if state.blocked => counts.blocked += 1,
+        None => counts.pending += 1,
     }
 }

@@ -1,122 +1,145 @@
-//! What is to be looked at, and when: lanes by urgency, delays by the wall clock, one action at a time for each
-//! namespace. It only ever holds names.
+//! The work queue: planned steps by priority, delays by the wall clock, and at most one action at a time for each namespace.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::time::Instant;
+use jiff::{SignedDuration, Timestamp};
 
-/// How urgent it is; the first comes first.
+use crate::core::Now;
+use crate::core::plan::Step;
+use crate::core::plan::checks::WriteReason;
+
+/// The priority of a step, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
-    /// A namespace has no Secret, or asks for another one.
+pub enum Priority {
+    /// A namespace has no Secret, or requests another one.
     New,
-    /// A Secret was edited.
+    /// A Secret or a service account was edited.
     Repair,
-    /// A Secret is to go.
     Delete,
-    /// A token is due; paced.
-    Refresh,
+    /// Renewals are paced.
+    Renewal,
 }
 
-const LANES: usize = 4;
+const PRIORITIES: [Priority; 4] = [Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal];
 
-#[derive(Clone, Copy, Debug, Default)]
+impl Priority {
+    /// The priority of a step; `None` if there is nothing to do.
+    pub fn of(step: &Step) -> Option<Self> {
+        match step {
+            Step::Idle(_) => None,
+            Step::Write(plan) => Some(match plan.reason {
+                WriteReason::Missing | WriteReason::RequestChanged | WriteReason::ScopeChanged => Self::New,
+                WriteReason::StaticEntryChanged | WriteReason::RenewalDue => Self::Renewal,
+                WriteReason::FieldsTakenOver | WriteReason::ForeignWrite | WriteReason::ImplausibleTimes => {
+                    Self::Repair
+                }
+            }),
+            Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
+            Step::SetPullSecret(_) | Step::Delete(_) => Some(Self::Delete),
+        }
+    }
+}
+
+#[derive(Default)]
 struct Item {
-    lane: Option<Lane>,
+    planned: Option<(Priority, Step)>,
     wake: Option<Timestamp>,
     running: bool,
 }
 
-/// The queue of a controller.
+impl Item {
+    fn priority(&self) -> Option<Priority> {
+        self.planned.as_ref().map(|(priority, _)| *priority)
+    }
+}
+
 pub struct Queue {
     items: HashMap<Arc<str>, Item>,
-    lanes: [VecDeque<Arc<str>>; LANES],
+    lanes: [VecDeque<Arc<str>>; PRIORITIES.len()],
     delayed: BTreeSet<(Timestamp, Arc<str>)>,
-    refresh_interval: Duration,
-    next_refresh: Instant,
+    renewal_interval: Duration,
+    next_renewal: Duration,
 }
 
 impl Queue {
-    /// An empty queue that lets so many refreshes through in a second.
-    pub fn new(refreshes_per_second: u32) -> Self {
+    /// An empty queue that returns at most so many renewals in a second.
+    pub fn new(renewals_per_second: u32) -> Self {
         Self {
             items: HashMap::new(),
             lanes: Default::default(),
             delayed: BTreeSet::new(),
-            refresh_interval: Duration::from_secs(1) / refreshes_per_second.max(1),
-            next_refresh: Instant::now(),
+            renewal_interval: Duration::from_secs(1) / renewals_per_second.max(1),
+            next_renewal: Duration::ZERO,
         }
     }
 
-    /// Puts a namespace into a lane. It leaves a less urgent one, and loses its delay.
-    pub fn push(&mut self, namespace: &Arc<str>, lane: Lane) {
+    /// Queues a step. It replaces the planned step of the namespace and its delay.
+    pub fn push(&mut self, namespace: &Arc<str>, priority: Priority, step: Step) {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
-        if item.lane.is_none_or(|old| lane < old) {
-            item.lane = Some(lane);
-            self.lanes[lane as usize].push_back(namespace.clone());
+        match item.priority() {
+            // It keeps its place in line.
+            Some(before) if before <= priority => item.planned = Some((before, step)),
+            _ => {
+                item.planned = Some((priority, step));
+                self.lanes[priority as usize].push_back(namespace.clone());
+            }
         }
     }
 
-    /// Has a namespace looked at again at `wake`; `None`: forgets it, until something changes.
+    /// Drops the planned step of a namespace, and wakes it at `wake`, or, if `None`, only when something changes.
     pub fn schedule(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>) {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
-        item.lane = None;
+        item.planned = None;
         item.wake = wake;
         if let Some(wake) = wake {
             self.delayed.insert((wake, namespace.clone()));
         }
-        self.forget(namespace);
+        self.forget_idle(namespace);
     }
 
-    /// Whether an action is running there. What comes of it is always looked at, so that a change in between is
-    /// seen then.
+    /// Whether an action is running there. The namespace is reconciled when the action ends.
     pub fn is_running(&self, namespace: &str) -> bool {
         self.items.get(namespace).is_some_and(|item| item.running)
     }
 
-    /// The next namespace whose turn it is.
-    pub fn pop(&mut self, now: Instant) -> Option<Arc<str>> {
-        for lane in [Lane::New, Lane::Repair, Lane::Delete, Lane::Refresh] {
-            if lane == Lane::Refresh && now < self.next_refresh {
+    /// The most urgent step that may start now.
+    pub fn pop(&mut self, now: Now) -> Option<(Arc<str>, Step)> {
+        for priority in PRIORITIES {
+            if priority == Priority::Renewal && now.mono < self.next_renewal {
                 return None;
             }
-            while let Some(namespace) = self.lanes[lane as usize].pop_front() {
-                // One that moved to another lane is met there.
-                let Some(item) = self.items.get_mut(&namespace).filter(|item| item.lane == Some(lane)) else {
-                    continue;
-                };
-                item.lane = None;
-                if lane == Lane::Refresh {
-                    self.next_refresh = self.next_refresh.max(now) + self.refresh_interval;
+            while let Some(namespace) = self.lanes[priority as usize].pop_front() {
+                // A namespace that moved to another lane is returned from there.
+                let item = self.items.get_mut(&namespace).filter(|item| item.priority() == Some(priority));
+                let Some((_, step)) = item.and_then(|item| item.planned.take()) else { continue };
+                if priority == Priority::Renewal {
+                    self.next_renewal = self.next_renewal.max(now.mono) + self.renewal_interval;
                 }
-                return Some(namespace);
+                return Some((namespace, step));
             }
         }
         None
     }
 
-    /// An action begins.
-    pub fn begin(&mut self, namespace: &Arc<str>) {
+    pub fn mark_running(&mut self, namespace: &Arc<str>) {
         self.items.entry(namespace.clone()).or_default().running = true;
     }
 
-    /// An action ended.
-    pub fn end(&mut self, namespace: &Arc<str>) {
+    pub fn mark_done(&mut self, namespace: &Arc<str>) {
         if let Some(item) = self.items.get_mut(namespace) {
             item.running = false;
         }
-        self.forget(namespace);
+        self.forget_idle(namespace);
     }
 
-    /// Takes out every namespace whose delay is over.
-    pub fn due(&mut self, now: Timestamp) -> Vec<Arc<str>> {
+    /// Returns the namespaces whose delay is over.
+    pub fn wake(&mut self, now: Now) -> Vec<Arc<str>> {
         let mut due = vec![];
-        while self.delayed.first().is_some_and(|(wake, _)| *wake <= now) {
+        while self.delayed.first().is_some_and(|(wake, _)| *wake <= now.wall) {
             let Some((_, namespace)) = self.delayed.pop_first() else { break };
             if let Some(item) = self.items.get_mut(&namespace) {
                 item.wake = None;
@@ -126,35 +149,28 @@ impl Queue {
         due
     }
 
-    /// How long until something is due, at most `longest`.
-    pub fn pause(&self, now: Timestamp, instant: Instant, longest: Duration) -> Duration {
-        let delayed = self
-            .delayed
-            .first()
-            .map(|(wake, _)| wake.duration_since(now).max(jiff::SignedDuration::ZERO).unsigned_abs());
-        let paced = (!self.lanes[Lane::Refresh as usize].is_empty())
-            .then(|| self.next_refresh.saturating_duration_since(instant));
-        // A moment later than the deadline, for sleeping has the resolution of a millisecond.
-        [delayed, paced]
-            .into_iter()
-            .flatten()
-            .map(|d| d + Duration::from_millis(1))
-            .fold(longest, Duration::min)
+    /// How long until a delay ends or the pace allows the next renewal.
+    pub fn time_to_next(&self, now: Now) -> Option<Duration> {
+        let delayed = self.delayed.first().map(|(wake, _)| now.until(*wake));
+        let delayed = delayed.map(|left| left.max(SignedDuration::ZERO).unsigned_abs());
+        let renewals = !self.lanes[Priority::Renewal as usize].is_empty();
+        let paced = renewals.then(|| self.next_renewal.saturating_sub(now.mono));
+        delayed.into_iter().chain(paced).min()
     }
 
-    /// Forgets all that waits; what is running is still waited for.
+    /// Drops all planned steps and delays; running actions are still tracked.
     pub fn clear(&mut self) {
         self.lanes.iter_mut().for_each(VecDeque::clear);
         self.delayed.clear();
         self.items.retain(|_, item| item.running);
         for item in self.items.values_mut() {
-            (item.lane, item.wake) = (None, None);
+            (item.planned, item.wake) = (None, None);
         }
     }
 
-    /// How many wait for their turn.
-    pub fn waiting(&self) -> usize {
-        self.items.values().filter(|item| item.lane.is_some()).count()
+    /// Whether a step is queued.
+    pub fn has_steps(&self) -> bool {
+        self.items.values().any(|item| item.planned.is_some())
     }
 
     fn unschedule(&mut self, namespace: &Arc<str>) {
@@ -163,8 +179,9 @@ impl Queue {
         }
     }
 
-    fn forget(&mut self, namespace: &Arc<str>) {
-        if self.items.get(namespace).is_some_and(|i| i.lane.is_none() && i.wake.is_none() && !i.running) {
+    fn forget_idle(&mut self, namespace: &Arc<str>) {
+        let idle = |item: &Item| item.planned.is_none() && item.wake.is_none() && !item.running;
+        if self.items.get(namespace).is_some_and(idle) {
             self.items.remove(namespace);
         }
     }
@@ -173,69 +190,86 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::testing::{at, wall};
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("a time")
+    fn push(queue: &mut Queue, namespace: &Arc<str>, priority: Priority) {
+        queue.push(namespace, priority, Step::Idle(None));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn new_namespaces_come_before_any_refresh_and_refreshes_are_paced() {
+    fn pop(queue: &mut Queue, now: Now) -> Option<Arc<str>> {
+        queue.pop(now).map(|(namespace, _)| namespace)
+    }
+
+    #[test]
+    fn new_namespaces_come_before_any_renewal_and_renewals_are_paced() {
         let mut queue = Queue::new(10);
         let [a, b, c]: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
-        queue.push(&a, Lane::Refresh);
-        queue.push(&b, Lane::Refresh);
-        queue.push(&c, Lane::New);
-        let now = Instant::now();
-        assert_eq!(queue.pop(now), Some(c.clone()));
-        assert_eq!(queue.pop(now), Some(a));
-        assert_eq!(queue.pop(now), None, "the second refresh has to wait");
-        queue.push(&c, Lane::New);
-        assert_eq!(queue.pop(now), Some(c), "a new namespace has not");
-        assert_eq!(queue.pop(now + Duration::from_millis(100)), Some(b));
+        push(&mut queue, &a, Priority::Renewal);
+        push(&mut queue, &b, Priority::Renewal);
+        push(&mut queue, &c, Priority::New);
+        let now = at(0);
+        assert_eq!(pop(&mut queue, now), Some(c.clone()));
+        assert_eq!(pop(&mut queue, now), Some(a));
+        assert_eq!(pop(&mut queue, now), None, "the second renewal waits");
+        push(&mut queue, &c, Priority::New);
+        assert_eq!(pop(&mut queue, now), Some(c), "a new namespace does not wait");
+        let later = Now { mono: now.mono + Duration::from_millis(100), ..now };
+        assert_eq!(queue.time_to_next(now), Some(Duration::from_millis(100)));
+        assert_eq!(pop(&mut queue, later), Some(b));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_namespace_is_in_one_place_only() {
+    #[test]
+    fn a_namespace_is_in_one_place_only() {
         let mut queue = Queue::new(10);
         let a: Arc<str> = "a".into();
-        queue.schedule(&a, Some(at(5)));
-        queue.push(&a, Lane::Refresh);
-        queue.push(&a, Lane::New);
-        assert_eq!(queue.due(at(9)), Vec::<Arc<str>>::new());
-        assert_eq!(queue.pop(Instant::now()), Some(a.clone()));
-        assert_eq!(queue.pop(Instant::now()), None);
-        queue.schedule(&a, Some(at(5)));
-        queue.schedule(&a, Some(at(7)));
-        assert_eq!(queue.due(at(6)), Vec::<Arc<str>>::new());
-        assert_eq!(queue.due(at(7)), std::slice::from_ref(&a));
+        queue.schedule(&a, Some(wall(5)));
+        push(&mut queue, &a, Priority::Renewal);
+        push(&mut queue, &a, Priority::New);
+        assert_eq!(queue.wake(at(9)), Vec::<Arc<str>>::new());
+        assert_eq!(pop(&mut queue, at(9)), Some(a.clone()));
+        assert_eq!(pop(&mut queue, at(9)), None);
+        queue.schedule(&a, Some(wall(5)));
+        queue.schedule(&a, Some(wall(7)));
+        assert_eq!(queue.wake(at(6)), Vec::<Arc<str>>::new());
+        assert_eq!(queue.wake(at(7)), std::slice::from_ref(&a));
         queue.schedule(&a, None);
-        assert!(queue.items.is_empty(), "what nobody waits for is forgotten");
+        assert!(queue.items.is_empty(), "an idle namespace is forgotten");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_waits_can_be_forgotten_and_what_runs_cannot() {
+    #[test]
+    fn a_later_plan_replaces_an_earlier_one() {
+        let mut queue = Queue::new(10);
+        let a: Arc<str> = "a".into();
+        queue.push(&a, Priority::New, Step::Idle(None));
+        queue.push(&a, Priority::Delete, Step::Idle(Some(wall(1))));
+        assert_eq!(queue.pop(at(0)), Some((a, Step::Idle(Some(wall(1))))));
+        assert!(queue.pop(at(0)).is_none() && !queue.has_steps());
+    }
+
+    #[test]
+    fn planned_steps_can_be_dropped_and_running_actions_cannot() {
         let mut queue = Queue::new(10);
         let [a, b, c]: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
-        queue.push(&a, Lane::New);
-        queue.schedule(&b, Some(at(5)));
-        queue.begin(&c);
-        queue.schedule(&c, Some(at(6)));
+        push(&mut queue, &a, Priority::New);
+        queue.schedule(&b, Some(wall(5)));
+        queue.mark_running(&c);
+        queue.schedule(&c, Some(wall(6)));
         queue.clear();
-        assert_eq!((queue.waiting(), queue.pop(Instant::now())), (0, None));
-        assert_eq!(queue.due(at(9)), Vec::<Arc<str>>::new());
+        assert!(!queue.has_steps() && pop(&mut queue, at(9)).is_none());
+        assert_eq!(queue.wake(at(9)), Vec::<Arc<str>>::new());
         assert!(queue.is_running(&c));
-        queue.end(&c);
+        queue.mark_done(&c);
         assert!(queue.items.is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn one_action_at_a_time() {
+    #[test]
+    fn one_action_runs_at_a_time() {
         let mut queue = Queue::new(10);
         let a: Arc<str> = "a".into();
         assert!(!queue.is_running(&a));
-        queue.begin(&a);
+        queue.mark_running(&a);
         assert!(queue.is_running(&a));
-        queue.end(&a);
+        queue.mark_done(&a);
         assert!(!queue.is_running(&a) && queue.items.is_empty());
     }
 }

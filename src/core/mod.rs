@@ -1,37 +1,42 @@
-//! Every decision, as plain functions: no Kubernetes client, no tokio, no AWS, and time is an argument.
+//! Every decision, as plain functions. Time and randomness are arguments.
 //!
 //! ```text
 //! annotations ─► Request ─┐
-//! Observed ───────────────┼─► plan(…, now) ─► Plan ─► render
-//! settings ─► grants ─────┘
+//! Observed ───────────────┼─► plan(…, now) ─► WritePlan ─► compose(…, tokens, now) ─► SecretDraft
+//! Settings ─► grants ─────┘
 //! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`aws`] | registry hosts, regions, partitions, role ARNs |
+//! | [`request`] | what a namespace requests by annotations, and what was applied |
+//! | [`grants`] | identities, patterns, session policies: who gets which token |
+//! | [`secret`] | tokens, static entries, the Docker configuration, the applied manifest |
+//! | [`plan`] | the next step in a namespace, and the content of a Secret |
+//! | [`leader_election`] | when to read, acquire and renew the Lease |
+//!
+//! A module imports only from modules above it in this table. Nothing here imports tokio, a Kubernetes client or the AWS
+//! SDK: the test `the_core_and_the_controller_do_no_io` fails if it does.
 
-pub mod accounts;
-pub mod annotations;
-pub mod arn;
-pub mod backoff;
-pub mod facts;
+pub mod aws;
 pub mod grants;
-pub mod identity;
-pub mod lease;
-pub mod opt_in;
-pub mod pattern;
+mod jitter;
+pub mod leader_election;
+mod now;
 pub mod plan;
-pub mod policy;
-pub mod problem;
-pub mod registry;
-pub mod render;
 pub mod request;
+pub mod secret;
 pub mod settings;
-pub mod settle;
-pub mod statics;
-pub mod token;
-pub mod tries;
+mod text;
 
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
+pub use self::jitter::Jitter;
+pub use self::now::Now;
+pub use self::text::{one_line, quote, whole_seconds};
 
 /// Prefix of every annotation that the controller reads or writes.
 pub const PREFIX: &str = "ecr-pull-secrets.dev/";
@@ -39,34 +44,15 @@ pub const PREFIX: &str = "ecr-pull-secrets.dev/";
 /// Field manager of every apply, and value of [`LABEL_MANAGED_BY`].
 pub const MANAGER: &str = "ecr-pull-secrets";
 
-/// Label that says who manages an object; see
+/// Label that names the tool that manages an object; see
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Label that says which installation manages an object.
+/// Label that names the installation that manages an object.
 pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
 
-/// The value of a Secret's `type` that the kubelet reads `imagePullSecrets` from.
+/// The `type` of a Secret that the kubelet reads through `imagePullSecrets`.
 pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 
 /// The one data key of a Secret of [`SECRET_TYPE`].
 pub const SECRET_KEY: &str = ".dockerconfigjson";
-
-/// A text from elsewhere as part of a message: one line of at most 400 characters, and no control characters.
-pub fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect()
-}
-
-/// The time without its fraction of a second, as people and annotations have it.
-pub fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// Quotes a value that a stranger wrote, for a message: escaped, and cut to a bounded length.
-pub fn quote(value: &str) -> String {
-    const LONGEST: usize = 80;
-    match value.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{:?}… ({} bytes)", &value[..end], value.len()),
-        None => format!("{value:?}"),
-    }
-}

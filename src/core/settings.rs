@@ -1,39 +1,54 @@
-//! What the configuration says, in the form that the decisions take.
+//! The configuration, in the form that the decisions take.
 
-use std::sync::Arc;
-
+use super::Jitter;
+use super::aws::region::Region;
+use super::aws::registry::Registry;
 use super::grants::Grants;
-use super::opt_in::OptIn;
-use super::registry::{Region, Registry};
-use super::statics::StaticGrant;
-use super::token::RefreshPolicy;
+use super::grants::namespace_selector::NamespaceSelector;
+use super::request::OwnedNames;
+use super::request::annotations::RequestRules;
+use super::secret::static_registries::StaticGrant;
+use super::secret::token::RefreshPolicy;
 
-/// What the configuration says of requests, in the form that the decisions take.
+/// The validated configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This installation, as the label and the applied request name it.
-    pub instance: String,
-    /// The names that a Secret may have; at least one, the first being the default.
-    pub secret_names: Vec<Arc<str>>,
-    /// Names that are no longer written, only cleaned up.
-    pub retired_names: Vec<Arc<str>>,
-    /// Who opts in without an annotation.
-    pub opt_in: OptIn,
-    /// What `default` stands for; empty: [`Target::Own`](super::request::Target::Own).
+    pub names: OwnedNames,
+    /// The namespaces that opt in without an annotation.
+    pub namespace_selector: NamespaceSelector,
+    /// What `default` stands for; if empty, [`Target::Default`](super::request::Target::Default).
     pub default_registries: Vec<Registry>,
-    /// The controller's region, for account IDs and [`Target::Own`](super::request::Target::Own).
+    /// The controller's region, for account IDs and [`Target::Default`](super::request::Target::Default).
     pub region: Option<Region>,
-    /// Who may use which identity.
     pub grants: Grants,
-    /// What namespaces get beside the entries of ECR.
-    pub statics: Vec<StaticGrant>,
-    /// When tokens are replaced.
+    /// The entries of other registries.
+    pub static_grants: Vec<StaticGrant>,
     pub refresh: RefreshPolicy,
+    /// The randomness of this process.
+    pub jitter: Jitter,
 }
 
 impl Settings {
-    /// The names that a Secret of ours may have, also from before.
-    pub fn all_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.secret_names.iter().chain(&self.retired_names)
+    /// Settings that grant nothing, which is enough to remove what this installation created.
+    pub fn without_grants(names: OwnedNames, jitter: Jitter) -> Self {
+        Self {
+            names,
+            namespace_selector: NamespaceSelector::default(),
+            default_registries: vec![],
+            region: None,
+            grants: Grants::default(),
+            static_grants: vec![],
+            refresh: RefreshPolicy { at: 1.0, jitter: 0.0 },
+            jitter,
+        }
+    }
+
+    /// What is said about requests.
+    pub fn request_rules(&self) -> RequestRules<'_> {
+        RequestRules {
+            names: &self.names,
+            default_registries: &self.default_registries,
+            region: self.region.as_ref(),
+        }
     }
 }

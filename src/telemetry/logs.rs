@@ -1,30 +1,28 @@
-//! Logs: one line a decision, as text or JSON, on standard error.
+//! Logs on standard error, as text or JSON.
 //!
-//! Two libraries print what must not be seen, whatever filter the user sets: kube's client warns with the
-//! whole body of an answer that it cannot read, and the AWS SDK traces replies with their tokens. Both are
-//! capped below that level by directives that come after the user's.
+//! Two libraries log secrets: kube's client logs a response that it cannot parse as a warning, with its body, and the AWS
+//! SDK traces responses with their tokens. Level limits that the user's filter cannot lift suppress those lines.
 
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, FilterFn, Targets};
+use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
-/// The form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable lines.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What no filter can lift.
-const CAPS: [(&str, LevelFilter); 5] = [
+/// The maximum level of a target, whatever the user's filter is.
+const MAX_LEVELS: [(&str, LevelFilter); 5] = [
     ("kube_client::client", LevelFilter::ERROR),
     ("aws", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
@@ -32,30 +30,38 @@ const CAPS: [(&str, LevelFilter); 5] = [
     ("h2", LevelFilter::INFO),
 ];
 
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("--log-level {filter:?}: {error}; expected a level such as info or debug, or target=level,…")]
+    Filter { filter: String, error: ParseError },
+    #[error("cannot start logging: {0}")]
+    Start(#[from] TryInitError),
+}
+
 /// Starts logging. `filter` is an `EnvFilter` directive list such as `info` or `ecr_pull_secrets=debug`.
-pub fn start(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| {
-        format!("--log-level {filter:?}: {error}; expected info, debug or target=level,…")
-    })?;
+pub fn start(format: LogFormat, filter: &str) -> Result<(), LogError> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| LogError::Filter { filter: filter.to_owned(), error })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let started = match format {
+    match format {
         LogFormat::Text => {
             let ansi = std::io::stderr().is_terminal();
             let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
-            registry.with(layer.with_filter(cap())).try_init()
+            registry.with(layer.with_filter(level_limits())).try_init()?;
         }
         LogFormat::Json => {
             let layer =
                 fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(layer.with_writer(std::io::stderr).with_filter(cap())).try_init()
+            registry.with(layer.with_writer(std::io::stderr).with_filter(level_limits())).try_init()?;
         }
-    };
-    started.map_err(|error| format!("logging could not be started: {error}"))
+    }
+    Ok(())
 }
 
-fn cap() -> FilterFn<impl Fn(&tracing::Metadata<'_>) -> bool> {
-    let caps = Targets::new().with_default(LevelFilter::TRACE).with_targets(CAPS);
-    FilterFn::new(move |metadata| caps.would_enable(metadata.target(), metadata.level()))
+fn level_limits() -> FilterFn<impl Fn(&tracing::Metadata<'_>) -> bool> {
+    let limits = Targets::new().with_default(LevelFilter::TRACE).with_targets(MAX_LEVELS);
+    FilterFn::new(move |metadata| limits.would_enable(metadata.target(), metadata.level()))
         .with_max_level_hint(Level::TRACE)
 }
 
@@ -64,18 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_prints_replies_is_capped_whatever_the_user_asks_for() {
-        let caps = Targets::new().with_default(LevelFilter::TRACE).with_targets(CAPS);
-        assert!(!caps.would_enable("kube_client::client", &Level::WARN));
+    fn no_filter_enables_logs_that_contain_responses() {
+        let limits = Targets::new().with_default(LevelFilter::TRACE).with_targets(MAX_LEVELS);
+        assert!(!limits.would_enable("kube_client::client", &Level::WARN));
         for target in [
             "aws_smithy_runtime::client::orchestrator",
             "aws_sdk_ecr::client",
             "aws_config",
             "hyper_util::client",
         ] {
-            assert!(!caps.would_enable(target, &Level::TRACE), "{target}");
-            assert!(!caps.would_enable(target, &Level::DEBUG), "{target}");
+            assert!(!limits.would_enable(target, &Level::TRACE), "{target}");
+            assert!(!limits.would_enable(target, &Level::DEBUG), "{target}");
         }
-        assert!(caps.would_enable("ecr_pull_secrets::controller", &Level::TRACE));
+        assert!(limits.would_enable("ecr_pull_secrets::controller", &Level::TRACE));
     }
 }

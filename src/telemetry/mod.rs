@@ -1,4 +1,4 @@
-//! What can be seen from outside: logs, metrics, probes.
+//! Logs, metrics and probes.
 
 pub mod http;
 pub mod logs;

@@ -1,5 +1,5 @@
 //! The contract of the decisions.
 
 mod decisions;
-mod table;
+mod registries_table;
 mod tenancy;

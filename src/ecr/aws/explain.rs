@@ -1,79 +1,91 @@
-//! Errors of the SDK in words. A raw reply, which may hold a token, is never part of them.
+//! Messages for errors of the SDK. They never contain a raw reply, which may hold a token.
 
 use std::error::Error;
 use std::fmt;
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use crate::core::one_line;
-use crate::ecr::{MintError, MintErrorKind};
+use crate::core::secret::fetch::{TokenError, TokenErrorKind};
 
-/// Turns the SDK's error into a kind and a sentence. Never prints a raw reply, which may hold a token.
-pub(super) fn explain<E, R>(error: &SdkError<E, R>) -> MintError
+const TIMEOUT: &str = "AWS did not respond in time";
+const UNREACHABLE: &str = "cannot connect to AWS";
+const CHECK_NETWORK: &str = "check the region, DNS, the proxy settings and network policies";
+
+/// Classifies an error of the SDK, with a message that names the remedy.
+pub(super) fn explain<E, R>(error: &SdkError<E, R>) -> TokenError
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: fmt::Debug,
 {
     let (kind, message) = match error {
-        SdkError::TimeoutError(_) => (MintErrorKind::Timeout, "AWS did not answer in time".to_owned()),
+        SdkError::TimeoutError(_) => (TokenErrorKind::Timeout, format!("{TIMEOUT}: {CHECK_NETWORK}")),
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) if error.is_timeout() => {
-                (MintErrorKind::Timeout, format!("AWS did not answer in time: {}", chain(error)))
-            }
-            Some(error) => (MintErrorKind::Unreachable, format!("AWS cannot be reached: {}", chain(error))),
-            None => (MintErrorKind::Unreachable, "AWS cannot be reached".to_owned()),
+            Some(error) => explain_connector_error(error),
+            None => (TokenErrorKind::Unreachable, format!("{UNREACHABLE}: {CHECK_NETWORK}")),
         },
-        SdkError::ConstructionFailure(failure) => {
-            // Its Display names no cause, its Debug may hold anything: where it is about credentials is all we say.
-            let text = format!("{failure:?}").to_lowercase();
-            if text.contains("credential") || text.contains("identity") {
-                (MintErrorKind::Credentials, "no AWS credentials could be loaded: check the AWS_* variables, the mounted profile or the service account's role".to_owned())
-            } else {
-                (
-                    MintErrorKind::Other,
-                    "the request to AWS could not be built: check AWS_REGION and AWS_ENDPOINT_URL".to_owned(),
-                )
-            }
-        }
-        SdkError::ServiceError(refusal) => refused(refusal.err()),
-        _ => {
-            (MintErrorKind::Malformed, "AWS answered with something that is no answer of this API".to_owned())
-        }
+        SdkError::ConstructionFailure(failure) => explain_construction_failure(failure),
+        SdkError::ServiceError(error) => classify_service_error(error.err()),
+        _ => (
+            TokenErrorKind::InvalidResponse,
+            "unexpected response from AWS: check the configured endpoints and the proxy settings".to_owned(),
+        ),
     };
-    MintError::new(kind, one_line(&message))
+    TokenError::new(kind, one_line(&message))
 }
 
-fn refused(error: &impl ProvideErrorMetadata) -> (MintErrorKind, String) {
-    const THROTTLING: [&str; 5] = [
-        "ThrottlingException",
-        "Throttling",
-        "TooManyRequestsException",
-        "RequestLimitExceeded",
-        "LimitExceededException",
-    ];
+fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
+    let (kind, what) = if error.is_timeout() {
+        (TokenErrorKind::Timeout, TIMEOUT)
+    } else {
+        (TokenErrorKind::Unreachable, UNREACHABLE)
+    };
+    (kind, format!("{what}: {}; {CHECK_NETWORK}", causes(error)))
+}
+
+/// Its `Display` names no cause, and its `Debug` may contain secrets, so that it is only searched.
+fn explain_construction_failure(failure: &impl fmt::Debug) -> (TokenErrorKind, String) {
+    let text = format!("{failure:?}").to_lowercase();
+    if text.contains("credential") || text.contains("identity") {
+        let message = "cannot load AWS credentials: check the AWS_* variables, the mounted profile, or the role of the \
+                       service account";
+        (TokenErrorKind::Credentials, message.to_owned())
+    } else {
+        let message = "cannot build the request to AWS: check AWS_REGION and AWS_ENDPOINT_URL";
+        (TokenErrorKind::Other, message.to_owned())
+    }
+}
+
+fn classify_service_error(error: &impl ProvideErrorMetadata) -> (TokenErrorKind, String) {
     let Some(code) = error.code() else {
-        return (MintErrorKind::ServerError, "AWS answered with an error that has no code".to_owned());
+        return (TokenErrorKind::ServerError, "AWS returned an error without a code".to_owned());
     };
     let kind = match code {
-        code if THROTTLING.contains(&code) => MintErrorKind::Throttled,
-        "AccessDenied" | "AccessDeniedException" => MintErrorKind::AccessDenied,
+        "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException" => TokenErrorKind::Throttled,
+        "AccessDenied" | "AccessDeniedException" => TokenErrorKind::AccessDenied,
         "ServerException"
         | "InternalFailure"
         | "InternalServerError"
         | "ServiceUnavailable"
-        | "ServiceUnavailableException" => MintErrorKind::ServerError,
+        | "ServiceUnavailableException" => TokenErrorKind::ServerError,
         "UnrecognizedClientException"
         | "ExpiredTokenException"
         | "ExpiredToken"
         | "InvalidClientTokenId"
         | "InvalidSignatureException"
-        | "MissingAuthenticationTokenException" => MintErrorKind::Credentials,
-        _ => MintErrorKind::Other,
+        | "MissingAuthenticationTokenException" => TokenErrorKind::Credentials,
+        _ => TokenErrorKind::Other,
     };
-    (kind, format!("AWS refused: {code}: {}", error.message().unwrap_or("no message")))
+    (kind, format!("AWS returned {code}: {}", error.message().unwrap_or("no message")))
 }
 
-fn chain(error: &dyn Error) -> String {
+/// The error and its causes, outermost first.
+fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

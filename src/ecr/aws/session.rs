@@ -1,6 +1,8 @@
-//! Sessions of roles, each made only to fetch one token
+//! Sessions of roles, each for a single token
 //! (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>,
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>).
+
+use std::path::Path;
 
 use aws_sdk_ecr::config::{Credentials, Region as AwsRegion, SharedCredentialsProvider};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
@@ -9,111 +11,130 @@ use zeroize::Zeroizing;
 
 use super::explain::explain;
 use super::{AwsEcr, Service};
-use crate::core::identity::{Role, Source};
+use crate::core::aws::region::Region;
+use crate::core::grants::identity::{CredentialSource, Role, Session};
 use crate::core::one_line;
-use crate::core::registry::Region;
-use crate::ecr::{MintError, MintErrorKind};
+use crate::core::secret::fetch::{TokenError, TokenErrorKind};
 
-/// The shortest session that STS gives.
-const SECONDS: i32 = 900;
+/// The shortest session that STS grants.
+const SESSION_SECONDS: i32 = 900;
 
 impl AwsEcr {
-    /// A session of a role under a policy, in the controller's region if that is of the role's partition, else in
-    /// `region`.
-    pub(super) async fn assume(
+    /// The credentials of a new session. The controller's region is used for STS if it belongs to the role's partition,
+    /// otherwise `region`.
+    pub(super) async fn assume_role(
         &self,
-        role: &Role,
-        policy: Option<String>,
+        session: &Session,
         region: &str,
-    ) -> Result<SharedCredentialsProvider, MintError> {
-        let home = self.region().filter(|home| home.partition() == role.arn.partition());
-        let client = self.sts(home.as_ref().map_or(region, Region::as_str));
+    ) -> Result<SharedCredentialsProvider, TokenError> {
+        let role = &session.role;
+        let own = self.region().filter(|own| own.partition() == role.arn.partition());
+        let client = self.sts(own.as_ref().map_or(region, Region::as_str));
         let credentials = match &role.source {
-            Source::Controller => {
-                let tag = |(key, value): (&String, &String)| Tag::builder().key(key).value(value).build();
-                let tags = role.tags.iter().map(tag).collect::<Result<Vec<_>, _>>();
-                let tags =
-                    tags.map_err(|_| MintError::new(MintErrorKind::Other, "a session tag is empty"))?;
+            CredentialSource::Controller => {
                 let call = client
                     .assume_role()
                     .role_arn(role.arn.as_str())
                     .role_session_name(&role.session_name)
-                    .duration_seconds(SECONDS)
+                    .duration_seconds(SESSION_SECONDS)
                     .set_external_id(role.external_id.clone())
-                    .set_tags((!tags.is_empty()).then_some(tags))
-                    .set_policy(policy);
-                call.send().await.map_err(|error| refused(role, &error))?.credentials
+                    .set_tags(tags(role)?)
+                    .policy(&session.policy);
+                call.send().await.map_err(|error| explain_sts_error(role, &error))?.credentials
             }
-            Source::WebIdentity(path) => {
-                // Read each time: the kubelet rotates it.
-                let token = tokio::fs::read_to_string(path).await.map(Zeroizing::new).map_err(|error| {
-                    let message =
-                        format!("the web identity token {} cannot be read: {error}", path.display());
-                    MintError::new(MintErrorKind::Credentials, one_line(&message))
-                })?;
+            CredentialSource::WebIdentity(path) => {
+                let token = read_web_identity_token(path).await?;
                 let call = client
                     .assume_role_with_web_identity()
                     .role_arn(role.arn.as_str())
                     .role_session_name(&role.session_name)
                     .web_identity_token(token.trim())
-                    .duration_seconds(SECONDS)
-                    .set_policy(policy);
-                call.send().await.map_err(|error| refused(role, &error))?.credentials
+                    .duration_seconds(SESSION_SECONDS)
+                    .policy(&session.policy);
+                call.send().await.map_err(|error| explain_sts_error(role, &error))?.credentials
             }
         };
-        let given = credentials
-            .ok_or_else(|| MintError::new(MintErrorKind::Malformed, "STS answered without credentials"))?;
-        let session = Some(given.session_token);
-        let credentials =
-            Credentials::new(given.access_key_id, given.secret_access_key, session, None, "role");
-        Ok(SharedCredentialsProvider::new(credentials))
+        let credentials = credentials.ok_or_else(|| {
+            let message =
+                "unexpected response from STS: it contains no credentials; check the configured endpoints";
+            TokenError::new(TokenErrorKind::InvalidResponse, message)
+        })?;
+        Ok(SharedCredentialsProvider::new(Credentials::new(
+            credentials.access_key_id,
+            credentials.secret_access_key,
+            Some(credentials.session_token),
+            None,
+            "role",
+        )))
     }
 
     fn sts(&self, region: &str) -> aws_sdk_sts::Client {
-        let endpoint = self.endpoint(Service::Sts, region).map(str::to_owned);
-        let own = !self.is_custom(Service::Sts, endpoint.as_deref());
+        let fips = self.config.use_fips() == Some(true);
+        let connection = self.connection(Service::Sts, region, fips, false);
         let mut config = aws_sdk_sts::config::Builder::from(&self.config)
             .region(AwsRegion::new(region.to_owned()))
-            .use_fips(own && self.config.use_fips() == Some(true))
-            .use_dual_stack(own && self.config.use_dual_stack() == Some(true));
-        if let Some(endpoint) = endpoint {
-            config.set_endpoint_url(Some(endpoint));
+            .use_fips(connection.use_fips)
+            .use_dual_stack(connection.use_dual_stack);
+        if let Some(url) = connection.url {
+            config.set_endpoint_url(Some(url));
         }
         aws_sdk_sts::Client::from_conf(config.build())
     }
 }
 
-/// What STS refused, with what to look at.
-fn refused<E, R>(role: &Role, error: &SdkError<E, R>) -> MintError
+/// The session tags; `None` if there are none.
+fn tags(role: &Role) -> Result<Option<Vec<Tag>>, TokenError> {
+    if role.tags.is_empty() {
+        return Ok(None);
+    }
+    let tags = role.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let tags: Result<Vec<Tag>, _> = tags.collect();
+    let invalid = |_| TokenError::new(TokenErrorKind::Other, "invalid session tag: check sessionTags");
+    tags.map(Some).map_err(invalid)
+}
+
+/// Reads the file for each session, because the kubelet rotates the token.
+async fn read_web_identity_token(path: &Path) -> Result<Zeroizing<String>, TokenError> {
+    tokio::fs::read_to_string(path).await.map(Zeroizing::new).map_err(|error| {
+        let message = format!(
+            "cannot read the web identity token {}: {error}; check webIdentityTokenFile and the projected volume",
+            path.display()
+        );
+        TokenError::new(TokenErrorKind::Credentials, one_line(&message))
+    })
+}
+
+/// Classifies an error of STS, with a message that names the role and the remedy.
+fn explain_sts_error<E, R>(role: &Role, error: &SdkError<E, R>) -> TokenError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
-    let MintError { kind, message } = explain(error);
-    let (kind, hint) = match code {
+    let TokenError { kind, message } = explain(error);
+    let (kind, remedy) = match code {
         "AccessDenied" | "AccessDeniedException" => (
-            MintErrorKind::RoleRefused,
-            "the role's trust policy has to name the controller's principal (and the external ID, if it asks for one), \
-             and that principal's own policy has to allow sts:AssumeRole on the role",
+            TokenErrorKind::AssumeRoleDenied,
+            "the role's trust policy must name the controller's principal (and the external ID, if the policy requires \
+             one), and the principal's own policy must allow sts:AssumeRole on the role",
         ),
         "InvalidIdentityToken" | "IDPRejectedClaim" => (
-            MintErrorKind::RoleRefused,
-            "the role's trust policy has to name the cluster's OIDC provider, and the audience and subject of the token",
+            TokenErrorKind::AssumeRoleDenied,
+            "the role's trust policy must name the cluster's OIDC provider, and the audience and subject of the token",
         ),
-        "ExpiredTokenException" if matches!(role.source, Source::WebIdentity(_)) => (
-            MintErrorKind::Credentials,
-            "the web identity token in the file has expired: it has to be projected anew",
+        "ExpiredTokenException" if matches!(role.source, CredentialSource::WebIdentity(_)) => (
+            TokenErrorKind::Credentials,
+            "the web identity token in the file has expired: check the projected volume that renews it",
         ),
         "PackedPolicyTooLarge" => (
-            MintErrorKind::PolicyTooLarge,
-            "name fewer or shorter repository patterns, or fewer accounts and session tags",
+            TokenErrorKind::PolicyTooLarge,
+            "configure fewer or shorter repository patterns, or fewer accounts and session tags",
         ),
-        "RegionDisabledException" => {
-            (MintErrorKind::RoleRefused, "STS is not activated in this region for the role's account")
-        }
-        _ => (kind, ""),
+        "RegionDisabledException" => (
+            TokenErrorKind::AssumeRoleDenied,
+            "STS is not activated in this region for the role's account: activate it there",
+        ),
+        _ => return TokenError::new(kind, format!("role {}: {message}", role.arn)),
     };
-    let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-    MintError::new(kind, format!("role {}: {message}{hint}", role.arn))
+    TokenError::new(kind, format!("role {}: {message}; {remedy}", role.arn))
 }

@@ -1,206 +1,228 @@
-//! What is planned in each situation.
+//! The plan in each situation.
 
 use super::*;
 
 #[test]
 fn an_opted_in_namespace_without_a_secret_gets_one() {
-    let made = decide(Some(&wants(request(&[HOST]))), &[], &History::default(), at(0));
-    assert_eq!(written(&made.step), Some((WriteCause::Create, "ecr-pull")));
-    assert_eq!(made.reports, []);
+    let plan = decide(Some(&parsed(request(&[HOST]))), &[], &History::default(), at(0));
+    assert_eq!(written(&plan.step), Some((WriteReason::Missing, "ecr-pull")));
+    assert_eq!(plan.reports, []);
 }
 
 #[test]
-fn a_foreign_secret_is_reported_and_left_alone() {
-    for owner in [Owner::Stranger, Owner::Instance("another".into())] {
-        let foreign = Observed { owner, applied: None, ..ours(&request(&[HOST])) };
-        let made = decide(Some(&wants(request(&[HOST]))), &standing(&foreign), &History::default(), at(0));
-        assert_eq!(made.step, Step::Idle(None));
-        assert!(matches!(&made.reports[..], [Report::NotOwned(_)]), "{:?}", made.reports);
-        assert_eq!(decide(None, &standing(&foreign), &History::default(), at(0)).step, Step::Idle(None));
+fn a_foreign_secret_is_reported_and_not_changed() {
+    for owner in [Owner::Unmanaged, Owner::OtherInstance("another".into())] {
+        let foreign = Observed { owner, applied: None, ..observed(&request(&[HOST])) };
+        let plan = decide(Some(&parsed(request(&[HOST]))), &only(&foreign), &History::default(), at(0));
+        assert_eq!(plan.step, Step::Idle(None));
+        assert!(matches!(&plan.reports[..], [Report::NotOwned(_)]), "{:?}", plan.reports);
+        assert_eq!(decide(None, &only(&foreign), &History::default(), at(0)).step, Step::Idle(None));
     }
 }
 
 #[test]
-fn a_namespace_that_opted_out_loses_the_secret_by_uid_and_version() {
-    let none = Reading { wish: Wish::OptedOut, problems: vec![] };
-    for reading in [None, Some(&none)] {
-        let made = decide(reading, &standing(&ours(&request(&[HOST]))), &History::default(), at(0));
-        assert_eq!(deleted(&made.step), Some((DeleteCause::OptedOut, "ecr-pull", "uid-1", 7)));
+fn opting_out_deletes_the_secret_at_its_uid_and_version() {
+    let out = ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] };
+    for parsed in [None, Some(&out)] {
+        let plan = decide(parsed, &only(&observed(&request(&[HOST]))), &History::default(), at(0));
+        assert_eq!(deleted(&plan.step), Some((DeleteReason::OptedOut, "ecr-pull", "uid-1", 7)));
     }
 }
 
 #[test]
-fn a_bad_value_is_reported_and_what_was_applied_keeps_being_refreshed() {
-    let bad = Reading { wish: Wish::Unusable, problems: vec![Problem::invalid(SECRET_NAME, "not allowed")] };
+fn an_invalid_or_ungranted_value_is_reported_and_the_applied_request_stays_in_force() {
+    let problem = Problem::invalid(annotations::SECRET_NAME, "not allowed");
+    let bad = ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![problem] };
     let applied = named("other");
-    for (reading, ungranted) in [(bad, false), (wants(granted_to("team-b")), true)] {
-        let made = decide(Some(&reading), &standing(&ours(&applied)), &History::default(), at(6 * HOUR));
-        let Step::Write(intent) = &made.step else { panic!("{made:?}") };
-        assert_eq!((intent.cause, &*intent.granted.request), (WriteCause::Refresh, &applied));
-        assert!(matches!(&made.reports[..], [Report::Problem(problem)] if problem.ungranted == ungranted));
-        assert_eq!(decide(Some(&reading), &[], &History::default(), at(0)).step, Step::Idle(None));
+    for (parsed, ungranted) in [(bad, false), (parsed(with_role("team-b")), true)] {
+        let secrets = only(&observed(&applied));
+        let plan = decide(Some(&parsed), &secrets, &History::default(), at(6 * HOUR));
+        let Step::Write(write) = &plan.step else { panic!("{plan:?}") };
+        assert_eq!((write.reason, &*write.granted.request), (WriteReason::RenewalDue, &applied));
+        assert!(matches!(&plan.reports[..], [Report::Problem(problem)] if problem.ungranted == ungranted));
+        assert_eq!(decide(Some(&parsed), &[], &History::default(), at(0)).step, Step::Idle(None));
     }
 }
 
 #[test]
-fn what_the_configuration_no_longer_grants_is_taken_away() {
+fn service_accounts_that_are_not_enabled_are_reported_and_the_applied_request_stays_in_force() {
+    let mut disabled = settings();
+    disabled.names.service_accounts = false;
+    let key = |key: &str| format!("{}{key}", crate::core::PREFIX);
+    let values = BTreeMap::from([
+        (key(annotations::REGISTRIES), "public.ecr.aws".to_owned()),
+        (key(annotations::SERVICE_ACCOUNTS), "*".to_owned()),
+    ]);
+    let parsed = annotations::parse(&values, false, disabled.request_rules()).expect("opted in");
+    let applied = Request { service_accounts: vec!["builder".into()], ..request(&[HOST]) };
+    let secrets = only(&observed(&applied));
+    let history = History::default();
+    let plan = decide_with(&disabled, Some(&parsed), &secrets, &history, at(6 * HOUR));
+    let [Report::Problem(problem)] = &plan.reports[..] else { panic!("{plan:?}") };
+    assert!(problem.message.contains("service accounts are not enabled"), "{problem:?}");
+    assert!(!problem.ungranted);
+    let Step::Write(write) = &plan.step else { panic!("{plan:?}") };
+    assert_eq!(*write.granted.request, request(&[HOST]), "without the service accounts");
+}
+
+#[test]
+fn a_secret_that_is_no_longer_granted_is_deleted() {
     let mut closed = settings();
     closed.grants.default_identity = None;
-    let (reading, history) = (wants(request(&[HOST])), History::default());
-    let secrets = standing(&ours(&request(&[HOST])));
-    let facts = Facts {
-        namespace: "team-a",
-        reading: Some(&reading),
-        secrets: &secrets,
-        accounts: &[],
-        sources: &Sources::new(),
-        history: &history,
-    };
-    let made = plan(&facts, &closed, at(0));
-    assert_eq!(deleted(&made.step), Some((DeleteCause::NotGranted, "ecr-pull", "uid-1", 7)));
-    assert!(matches!(&made.reports[..], [Report::Problem(problem)] if problem.ungranted));
+    let (parsed, history) = (parsed(request(&[HOST])), History::default());
+    let secrets = only(&observed(&request(&[HOST])));
+    let plan = decide_with(&closed, Some(&parsed), &secrets, &history, at(0));
+    assert_eq!(deleted(&plan.step), Some((DeleteReason::NotGranted, "ecr-pull", "uid-1", 7)));
+    assert!(matches!(&plan.reports[..], [Report::Problem(problem)] if problem.ungranted));
 }
 
 #[test]
-fn a_renamed_secret_is_written_first_and_the_old_one_goes_once_it_stands_intact() {
-    let (reading, history) = (wants(named("other")), History::default());
-    let mut secrets = standing(&ours(&request(&[HOST])));
-    let step = |secrets: Standing<'_>| decide(Some(&reading), secrets, &history, at(0)).step;
-    assert_eq!(written(&step(&secrets)), Some((WriteCause::Create, "other")));
-    secrets.push(("other".into(), Observed { intact: false, ..ours(&named("other")) }));
-    assert_eq!(written(&step(&secrets)), Some((WriteCause::Repair, "other")));
+fn a_rename_creates_the_new_secret_and_deletes_the_old_one_once_the_new_one_is_intact() {
+    let (parsed, history) = (parsed(named("other")), History::default());
+    let mut secrets = only(&observed(&request(&[HOST])));
+    let step = |secrets: Secrets<'_>| decide(Some(&parsed), secrets, &history, at(0)).step;
+    assert_eq!(written(&step(&secrets)), Some((WriteReason::Missing, "other")));
+    secrets.push(("other".into(), Observed { intact: false, ..observed(&named("other")) }));
+    assert_eq!(written(&step(&secrets)), Some((WriteReason::FieldsTakenOver, "other")));
     secrets[1].1.intact = true;
-    assert_eq!(deleted(&step(&secrets)), Some((DeleteCause::Renamed, "ecr-pull", "uid-1", 7)));
-    assert_eq!(step(&secrets[1..]), Step::Idle(Some(at(6 * HOUR))));
+    assert_eq!(deleted(&step(&secrets)), Some((DeleteReason::Renamed, "ecr-pull", "uid-1", 7)));
+    assert_eq!(step(&secrets[1..]), Step::Idle(Some(wall(6 * HOUR))));
 }
 
 #[test]
-fn a_retired_name_is_never_written_and_goes_once_another_one_stands() {
+fn a_secret_with_a_retired_name_is_never_written_and_deleted_once_another_one_exists() {
     let history = History::default();
-    let old = || vec![("old".into(), ours(&named("old")))];
-    let unusable = Reading { wish: Wish::Unusable, problems: vec![] };
-    for reading in [wants(request(&[HOST])), unusable] {
-        let step = |secrets: Standing<'_>| decide(Some(&reading), secrets, &history, at(0)).step;
+    let old = || vec![("old".into(), observed(&named("old")))];
+    for parsed in [parsed(request(&[HOST])), invalid()] {
+        let step = |secrets: Secrets<'_>| decide(Some(&parsed), secrets, &history, at(0)).step;
         assert_eq!(
             written(&step(&old())),
-            Some((WriteCause::Create, "ecr-pull")),
-            "what was applied stays in force"
+            Some((WriteReason::Missing, "ecr-pull")),
+            "the applied request stays in force"
         );
         let mut both = old();
-        both.insert(0, ("ecr-pull".into(), ours(&request(&[HOST]))));
-        assert_eq!(deleted(&step(&both)), Some((DeleteCause::Renamed, "old", "uid-1", 7)));
+        both.insert(0, ("ecr-pull".into(), observed(&request(&[HOST]))));
+        assert_eq!(deleted(&step(&both)), Some((DeleteReason::Renamed, "old", "uid-1", 7)));
     }
     assert_eq!(
         deleted(&decide(None, &old(), &history, at(0)).step),
-        Some((DeleteCause::OptedOut, "old", "uid-1", 7))
+        Some((DeleteReason::OptedOut, "old", "uid-1", 7))
     );
 }
 
 #[test]
-fn what_only_the_configuration_asked_for_is_taken_away_by_the_configuration() {
+fn a_secret_that_only_the_configuration_requested_is_deleted_as_not_granted() {
     let by_default = Request { by_default: true, ..request(&[HOST]) };
-    let secrets = standing(&ours(&by_default));
+    let secrets = only(&observed(&by_default));
     let step = decide(None, &secrets, &History::default(), at(0)).step;
-    assert_eq!(deleted(&step).map(|(cause, ..)| cause), Some(DeleteCause::NotGranted));
+    assert_eq!(deleted(&step).map(|(reason, ..)| reason), Some(DeleteReason::NotGranted));
 }
 
 #[test]
-fn a_fresh_intact_secret_is_left_until_it_is_due_also_after_a_restart() {
-    let secret = ours(&request(&[HOST]));
+fn an_intact_secret_is_not_written_until_it_is_due_also_after_a_restart() {
+    let secret = observed(&request(&[HOST]));
     let running =
-        History { written: Some(("ecr-pull".into(), 7)), due: Some(at(6 * HOUR)), ..History::default() };
+        History { written: Some(("ecr-pull".into(), 7)), due: Some(wall(6 * HOUR)), ..History::default() };
     for history in [History::default(), running] {
-        assert_eq!(tend(&secret, &history, at(0)), Step::Idle(Some(at(6 * HOUR))));
-        assert_eq!(written(&tend(&secret, &history, at(6 * HOUR))), Some((WriteCause::Refresh, "ecr-pull")));
+        assert_eq!(step_for(&secret, &history, at(0)), Step::Idle(Some(wall(6 * HOUR))));
+        let step = step_for(&secret, &history, at(6 * HOUR));
+        assert_eq!(written(&step), Some((WriteReason::RenewalDue, "ecr-pull")));
     }
 }
 
 #[test]
-fn what_somebody_edited_is_repaired_and_another_request_is_applied() {
-    let fine = ours(&request(&[HOST]));
-    let later = Times { expires_at: at(IN_2099), refresh_after: at(6 * HOUR) };
-    let running = History { written: Some(("ecr-pull".into(), 6)), ..History::default() };
+fn each_foreign_edit_has_its_reason_and_a_changed_request_is_applied() {
+    let intact = observed(&request(&[HOST]));
+    let later = Times { expires_at: wall(IN_2099), refresh_after: wall(6 * HOUR) };
+    let another_version = History { written: Some(("ecr-pull".into(), 6)), ..History::default() };
     let cases = [
-        (Observed { intact: false, ..fine.clone() }, History::default(), WriteCause::Repair),
-        (Observed { times: None, ..fine.clone() }, History::default(), WriteCause::Repair),
-        (Observed { times: Some(later), ..fine.clone() }, History::default(), WriteCause::Repair),
-        (fine, running, WriteCause::Repair),
-        (ours(&request(&[HOST, PUBLIC])), History::default(), WriteCause::Change),
+        (Observed { intact: false, ..intact.clone() }, History::default(), WriteReason::FieldsTakenOver),
+        (Observed { times: None, ..intact.clone() }, History::default(), WriteReason::ImplausibleTimes),
+        (
+            Observed { times: Some(later), ..intact.clone() },
+            History::default(),
+            WriteReason::ImplausibleTimes,
+        ),
+        (intact, another_version, WriteReason::ForeignWrite),
+        (observed(&request(&[HOST, PUBLIC])), History::default(), WriteReason::RequestChanged),
     ];
-    for (observed, history, cause) in cases {
-        assert_eq!(written(&tend(&observed, &history, at(0))), Some((cause, "ecr-pull")), "{observed:?}");
+    for (secret, history, reason) in cases {
+        assert_eq!(written(&step_for(&secret, &history, at(0))), Some((reason, "ecr-pull")), "{secret:?}");
     }
 }
 
 #[test]
-fn after_a_failure_nothing_is_tried_before_its_time() {
-    let history = History { tries: retry(6 * HOUR + 30), ..History::default() };
-    let (reading, secrets) = (wants(request(&[HOST])), standing(&ours(&request(&[HOST]))));
-    for (reading, secrets) in [(Some(&reading), &secrets[..]), (Some(&reading), &[]), (None, &secrets)] {
-        let step = |second| decide(reading, secrets, &history, at(6 * HOUR + second)).step;
-        assert_eq!(step(0), Step::Idle(Some(at(6 * HOUR + 30))));
+fn after_a_failure_no_attempt_is_made_before_the_retry_time() {
+    let history = History { retry: retry_at(6 * HOUR + 30), ..History::default() };
+    let (parsed, secrets) = (parsed(request(&[HOST])), only(&observed(&request(&[HOST]))));
+    for (parsed, secrets) in [(Some(&parsed), &secrets[..]), (Some(&parsed), &[]), (None, &secrets)] {
+        let step = |second| decide(parsed, secrets, &history, at(6 * HOUR + second)).step;
+        assert_eq!(step(0), Step::Idle(Some(wall(6 * HOUR + 30))));
         assert!(!matches!(step(30), Step::Idle(_)));
     }
 }
 
 #[test]
-fn repairs_back_off_to_ten_minutes_and_no_further() {
-    let edited = Observed { intact: false, ..ours(&request(&[HOST])) };
+fn repairs_back_off_to_at_most_ten_minutes() {
+    let edited = Observed { intact: false, ..observed(&request(&[HOST])) };
+    let repair = WriteReason::FieldsTakenOver;
     let (mut now, mut history, mut waits) = (at(0), History::default(), vec![]);
     for _ in 0..14 {
-        assert_eq!(written(&tend(&edited, &history, now)), Some((WriteCause::Repair, "ecr-pull")));
-        history.wrote(WriteCause::Repair, &"ecr-pull".into(), &edited, 1, now);
-        let Step::Idle(Some(later)) = tend(&edited, &history, now) else { panic!("no wait at {now}") };
-        waits.push(later.duration_since(now));
-        now = later;
+        assert_eq!(written(&step_for(&edited, &history, now)), Some((repair, "ecr-pull")));
+        history.record_write(repair, &"ecr-pull".into(), &edited, 1, now);
+        let Step::Idle(Some(later)) = step_for(&edited, &history, now) else { panic!("no wait at {now:?}") };
+        waits.push(now.until(later));
+        now.wall = later;
     }
     assert!(waits[0] <= SignedDuration::from_secs(1) && waits.is_sorted_by_key(|w| w.as_secs().min(400)));
     assert!(waits[13] >= SignedDuration::from_secs(450) && waits[13] <= SignedDuration::from_mins(10));
-    history.wrote(WriteCause::Repair, &"ecr-pull".into(), &edited, 1, now + SignedDuration::from_mins(21));
-    assert_eq!(history.tries.repairs, 1, "a quiet while is forgiven");
+    now.wall += SignedDuration::from_mins(21);
+    history.record_write(repair, &"ecr-pull".into(), &edited, 1, now);
+    assert_eq!(history.retry.repairs, 1, "the count starts again after a quiet time");
 }
 
 #[test]
-fn a_refresh_that_is_due_does_not_wait_for_the_backoff_of_repairs() {
-    let tries = Tries { repairs: 20, repaired_at: Some(at(0)), ..Tries::default() };
-    let repairs = History { tries, ..History::default() };
-    let history = History { due: Some(at(100)), ..repairs.clone() };
-    let edited = Observed { intact: false, ..ours(&request(&[HOST])) };
-    assert_eq!(tend(&edited, &history, at(1)), Step::Idle(Some(at(100))));
-    assert_eq!(written(&tend(&edited, &history, at(100))), Some((WriteCause::Repair, "ecr-pull")));
-    let Step::Idle(Some(later)) = tend(&edited, &repairs, at(100)) else { panic!("no wait") };
-    assert!(later > at(100));
+fn a_renewal_that_is_due_does_not_wait_for_the_repair_backoff() {
+    let retry = RetryState { repairs: 20, repaired_at: Some(wall(0)), ..RetryState::default() };
+    let repairs = History { retry, ..History::default() };
+    let history = History { due: Some(wall(100)), ..repairs.clone() };
+    let edited = Observed { intact: false, ..observed(&request(&[HOST])) };
+    assert_eq!(step_for(&edited, &history, at(1)), Step::Idle(Some(wall(100))));
+    let step = step_for(&edited, &history, at(100));
+    assert_eq!(written(&step), Some((WriteReason::FieldsTakenOver, "ecr-pull")));
+    let Step::Idle(Some(later)) = step_for(&edited, &repairs, at(100)) else { panic!("no wait") };
+    assert!(later > wall(100));
 }
 
 #[test]
 fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_life() {
-    let (reading, history) = (wants(request(&[HOST])), History::default());
-    let secrets = standing(&Observed { immutable: true, ..ours(&request(&[HOST])) });
+    let (parsed, history) = (parsed(request(&[HOST])), History::default());
+    let secrets = only(&Observed { immutable: true, ..observed(&request(&[HOST])) });
     for hour in 0..9 {
-        let made = decide(Some(&reading), &secrets, &history, at(hour * HOUR));
-        assert_eq!(made.step, Step::Idle(Some(at(9 * HOUR))));
-        assert!(matches!(&made.reports[..], [Report::Immutable(_)]));
+        let plan = decide(Some(&parsed), &secrets, &history, at(hour * HOUR));
+        assert_eq!(plan.step, Step::Idle(Some(wall(9 * HOUR))));
+        assert!(matches!(&plan.reports[..], [Report::Immutable(_)]));
     }
-    let made = decide(Some(&reading), &secrets, &history, at(9 * HOUR));
-    assert_eq!(deleted(&made.step), Some((DeleteCause::Immutable, "ecr-pull", "uid-1", 7)));
+    let plan = decide(Some(&parsed), &secrets, &history, at(9 * HOUR));
+    assert_eq!(deleted(&plan.step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1", 7)));
 }
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
-    prop_oneof![(-100_000i64..100_000).prop_map(at), Just(Timestamp::MIN), Just(Timestamp::MAX)]
+    prop_oneof![(-100_000i64..100_000).prop_map(wall), Just(Timestamp::MIN), Just(Timestamp::MAX)]
 }
 
 prop_compose! {
     fn any_observed()(
         owner in prop_oneof![
-            2 => Just(Owner::Ours), 1 => Just(Owner::Stranger), 1 => Just(Owner::Instance("b".into()))
+            2 => Just(Owner::This), 1 => Just(Owner::Unmanaged), 1 => Just(Owner::OtherInstance("b".into()))
         ],
         (intact, data_intact, immutable) in any::<(bool, bool, bool)>(),
         times in of((any_time(), any_time())),
         (uid, resource_version) in ("[a-z]{3}", 1u64..4),
-        applied in of(prop_oneof![Just(named("ecr-pull")), Just(named("other")), Just(granted_to("b"))]),
+        state in of(prop_oneof![Just(named("ecr-pull")), Just(named("other")), Just(with_role("b"))]),
     ) -> Observed {
         let times = times.map(|(expires_at, refresh_after)| Times { expires_at, refresh_after });
-        let applied = applied.map(|request| Arc::new(accepted(&request, &[HOUR])));
+        let applied = state.map(|request| Arc::new(applied(&request, &[HOUR])));
         let uid = uid.into();
         Observed { uid, resource_version, owner, intact, data_intact, immutable, times, applied }
     }
@@ -213,43 +235,43 @@ prop_compose! {
         (failures, repairs) in any::<(u32, u32)>(),
     ) -> History {
         let written = written.map(|version| ("ecr-pull".into(), version));
-        let tries = Tries { failures, retry_at, repairs, repaired_at };
-        History { written, fingerprint, due, tries, ..History::default() }
+        let retry = RetryState { failures, retry_at, repairs, repaired_at };
+        History { written, fingerprint, due, retry, ..History::default() }
     }
 }
 
-fn any_reading() -> impl Strategy<Value = Option<Reading>> {
-    let bare = |wish| Reading { wish, problems: vec![] };
+fn any_annotations() -> impl Strategy<Value = Option<ParsedAnnotations>> {
     of(prop_oneof![
-        Just(bare(Wish::OptedOut)),
-        Just(bare(Wish::Unusable)),
-        Just(wants(granted_to("b"))),
-        prop_oneof![Just("ecr-pull"), Just("other")].prop_map(|name| wants(named(name))),
+        Just(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] }),
+        Just(invalid()),
+        Just(parsed(with_role("b"))),
+        prop_oneof![Just("ecr-pull"), Just("other")].prop_map(|name| parsed(named(name))),
     ])
 }
 
 proptest! {
     #[test]
-    fn only_what_is_ours_is_ever_written_or_deleted_and_every_wait_is_for_the_future(
-        reading in any_reading(), secrets in [of(any_observed()), of(any_observed())],
+    fn only_managed_secrets_are_written_or_deleted_and_every_wait_ends_in_the_future(
+        parsed in any_annotations(), secrets in [of(any_observed()), of(any_observed())],
         history in any_history(), now in any_time(),
     ) {
         let names: [Arc<str>; 2] = ["ecr-pull".into(), "other".into()];
         let secrets: Vec<_> = names.into_iter().zip(secrets).filter_map(|(n, o)| Some((n, o?))).collect();
         let of_name = |name: &str| secrets.iter().find(|(n, _)| **n == *name).map(|(_, observed)| observed);
-        match decide(reading.as_ref(), &secrets, &history, now).step {
+        match decide(parsed.as_ref(), &secrets, &history, at_wall(now)).step {
             Step::Idle(until) => prop_assert!(until.is_none_or(|until| until > now)),
-            Step::Write(intent) => {
-                let there = of_name(&intent.granted.request.secret_name);
-                prop_assert_eq!(there, intent.observed.as_ref());
-                prop_assert!(there.is_none_or(|there| there.owner == Owner::Ours && !there.immutable));
+            Step::Write(write) => {
+                let current = of_name(&write.granted.request.secret_name);
+                prop_assert_eq!(current, write.observed.as_ref());
+                prop_assert!(current.is_none_or(|o| o.owner == Owner::This && !o.immutable));
             }
-            Step::Delete { name, uid, resource_version, .. } => {
-                let there = of_name(&name).expect("what is deleted was seen");
-                prop_assert_eq!(&there.owner, &Owner::Ours);
-                prop_assert_eq!((&there.uid, there.resource_version), (&uid, resource_version));
+            Step::Delete(deletion) => {
+                let current = of_name(&deletion.name).expect("a deleted Secret was observed");
+                prop_assert_eq!(&current.owner, &Owner::This);
+                let expected = (&current.uid, current.resource_version);
+                prop_assert_eq!(expected, (&deletion.uid, deletion.resource_version));
             }
-            Step::Account { .. } => prop_assert!(false, "there is no service account"),
+            Step::SetPullSecret(_) => prop_assert!(false, "there are no service accounts"),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Who gets which token, against an oracle that only knows strings; and what becomes of a grant that is withdrawn.
+//! Which namespace gets which token, compared with an oracle on strings, and what a withdrawn grant leads to.
 
 mod cases;
+mod checks;
 mod generators;
 mod oracle;
 mod properties;
@@ -8,7 +9,6 @@ mod properties;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -17,20 +17,24 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, DefaultIdentity, IdentityConfig};
 use crate::core::PREFIX;
-use crate::core::annotations::{self, Reading, Wish};
-use crate::core::facts::{Facts, History, Observed, Owner, Times, WriteCause};
+use crate::core::aws::registry::{Endpoint, Registry};
 use crate::core::grants::Granted;
-use crate::core::identity::{Assignment, Identity, Restriction};
-use crate::core::plan::{DeleteCause, Intent, Plan, Step, plan};
-use crate::core::policy::session_policy;
-use crate::core::problem::Problem;
-use crate::core::registry::Endpoint;
-use crate::core::request::tests::request_for;
-use crate::core::request::{Accepted, Applied, Entry, Request, Target};
+use crate::core::grants::identity::{Assignment, Identity, Restriction, TokenKey};
+use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
+use crate::core::plan::checks::{DeleteReason, WriteReason};
+use crate::core::plan::compose::compose;
+use crate::core::plan::facts::{Facts, Observed};
+use crate::core::plan::history::History;
+use crate::core::plan::{Deletion, Plan, Step, WritePlan, plan};
+use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
+use crate::core::request::applied::{APPLIED, AppliedEntry, AppliedState, RecordedState, Times};
+use crate::core::request::problem::Problem;
+use crate::core::request::{Request, Target};
+use crate::core::secret::static_registries::StaticSources;
 use crate::core::settings::Settings;
-use crate::core::settle::settle;
-use crate::core::statics::Sources;
+use crate::core::testing::{HOUR, JITTER, at, kept_targets, observed_with, parsed, request, wall};
 
+/// The region of the controller.
 const HOME: &str = "eu-central-1";
 
 const NAMESPACES: [&str; 10] =
@@ -91,8 +95,8 @@ const REGISTRY_ITEMS: [&str; 20] = [
     "222222222222/*",
     "*",
 ];
-/// The first so many of these are patterns.
-const PLAUSIBLE: usize = 19;
+/// How many of the next list are valid patterns; they come first.
+const VALID_PATTERNS: usize = 19;
 static REPOSITORY_ITEMS: [&str; 26] = [
     "dev/*",
     "dev/app",

@@ -1,8 +1,8 @@
-//! The oracle: what is granted to whom, on strings only.
+//! The oracle: what is granted to which namespace, computed from strings only.
 
 use super::*;
 
-/// An identity, as the configuration and the table of roles have it.
+/// An identity of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Spec {
     pub(super) name: String,
@@ -38,8 +38,8 @@ pub(super) fn glob(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
 }
 
-/// Whether `bound` stands for all that `narrower` does, by what `narrower` stands for at its edges.
-pub(super) fn covers(bound: &str, narrower: &str) -> bool {
+/// Whether `bound` matches everything that `narrower` matches, tried with a few names.
+pub(super) fn includes(bound: &str, narrower: &str) -> bool {
     match narrower.strip_suffix('*') {
         None => glob(bound, narrower),
         Some(prefix) => ["", "-", "/", "0", "z/z"].iter().all(|rest| glob(bound, &format!("{prefix}{rest}"))),
@@ -118,7 +118,7 @@ impl Spec {
     pub(super) fn serves(&self, target: &str) -> bool {
         let of = |account: Option<&str>, region: &str| {
             let accounts = self.accounts(region);
-            // The account of the controller itself is not known, its region is.
+            // The controller's region is known, its account is not.
             accounts.contains("*") || account.map_or(!accounts.is_empty(), |known| accounts.contains(known))
         };
         match target {
@@ -132,13 +132,13 @@ impl Spec {
     }
 
     /// What it grants to a namespace.
-    pub(super) fn bounds(&self, namespace: &str) -> Vec<String> {
+    pub(super) fn repository_patterns(&self, namespace: &str) -> Vec<String> {
         let all = self.repositories.iter().map(|template| template.replace("{namespace}", namespace));
         let all: Vec<_> = all.filter(|pattern| pattern.len() <= 256).collect();
         if self.repositories.is_empty() { strings(&["*"]) } else { all }
     }
 
-    /// The patterns of its token; `None`: the whole scope.
+    /// The patterns of its token; `None` for the whole scope.
     pub(super) fn patterns(
         &self,
         namespace: &str,
@@ -149,11 +149,11 @@ impl Spec {
         if is_public(target) {
             return Some(BTreeSet::from(["*".to_owned()]));
         }
-        let bounds = self.bounds(namespace);
+        let bounds = self.repository_patterns(namespace);
         if narrowed.is_empty() {
             return Some(bounds.into_iter().collect());
         }
-        let within = |pattern: &&String| bounds.iter().any(|bound| covers(bound, pattern));
+        let within = |pattern: &&String| bounds.iter().any(|bound| includes(bound, pattern));
         Some(narrowed.iter().filter(within).cloned().collect())
     }
 
@@ -186,10 +186,10 @@ impl Model {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        self.config().settings(Some(HOME.parse().expect("a region"))).expect("a configuration")
+        self.config().settings(Some(HOME.parse().expect("a region")), None, JITTER).expect("a configuration")
     }
 
-    /// The identities that a namespace may choose among, in order; `None`: one of `roles` is not granted.
+    /// The identities that a namespace may use, in order; `None` if one of `roles` is not granted.
     pub(super) fn candidates(&self, namespace: &str, roles: &[String]) -> Option<Vec<Spec>> {
         let default = self.default.then(controller);
         let granted: Vec<Spec> = self.specs.iter().filter(|spec| spec.granted(namespace)).cloned().collect();
@@ -202,15 +202,17 @@ impl Model {
         (!chosen.is_empty()).then_some(chosen)
     }
 
-    /// Which identity serves each registry of a request; `None`: the request is not granted.
+    /// The identity of each served registry; `None` if the request is not granted.
     pub(super) fn expected(&self, namespace: &str, request: &Request) -> Option<Vec<(String, Spec)>> {
         let candidates = self.candidates(namespace, &request.role)?;
         for pattern in &request.repositories {
             let bounded = |spec: &&Spec| spec.arn.is_some();
-            let within = |spec: &Spec| spec.bounds(namespace).iter().any(|bound| covers(bound, pattern));
-            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._/-".contains(c);
-            let written = pattern.strip_suffix('*').unwrap_or(pattern).chars().all(fine);
-            if !written || !candidates.iter().filter(bounded).any(within) {
+            let within = |spec: &Spec| {
+                spec.repository_patterns(namespace).iter().any(|bound| includes(bound, pattern))
+            };
+            let valid_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._/-".contains(c);
+            let valid = pattern.strip_suffix('*').unwrap_or(pattern).chars().all(valid_char);
+            if !valid || !candidates.iter().filter(bounded).any(within) {
                 return None;
             }
         }
@@ -220,7 +222,7 @@ impl Model {
             Some((target.clone(), candidates.iter().find(fits)?.clone()))
         };
         let served: Vec<_> = request.registries.iter().filter_map(choice).collect();
-        (request.service_accounts.is_empty() && !served.is_empty()).then_some(served)
+        (!served.is_empty()).then_some(served)
     }
 
     pub(super) fn spec(&self, name: &str) -> Spec {
@@ -235,13 +237,20 @@ pub(super) fn identity<'a>(settings: &'a Settings, name: &str) -> &'a Identity {
     all.find(|identity| identity.name.as_str() == name).expect("a known identity")
 }
 
+/// The session policy of an assignment, which is also the one that its token is requested with.
 pub(super) fn policy_of(settings: &Settings, assignment: &Assignment) -> Option<String> {
-    session_policy(identity(settings, assignment.key.identity.as_str()), &assignment.key)
+    let key = &assignment.request.key;
+    let identity = identity(settings, key.identity.as_str());
+    let policy = session_policy(identity, key);
+    let session = assignment.request.session.as_ref();
+    assert_eq!(session.map(|session| &session.policy), policy.as_ref(), "{assignment:?}");
+    assert_eq!(session.map(|session| &session.role), identity.role.as_ref(), "{assignment:?}");
+    policy
 }
 
-/// What a token may do: the role, or the identity that has none, and the policy.
+/// What a token may do: the role, or the identity without a role, and the session policy.
 pub(super) fn reach(settings: &Settings, assignment: &Assignment) -> (String, Option<String>) {
-    let identity = identity(settings, assignment.key.identity.as_str());
+    let identity = identity(settings, assignment.request.key.identity.as_str());
     let who = identity.role.as_ref().map_or(identity.name.as_str(), |role| role.arn.as_str());
     (who.to_owned(), policy_of(settings, assignment))
 }

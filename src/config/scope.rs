@@ -1,0 +1,77 @@
+//! The scope of an identity: whether a session policy can express it for every namespace and registry.
+
+use std::collections::BTreeSet;
+
+use super::{ConfigError, FieldPath, IdentityConfig};
+use crate::core::aws::region::Partition;
+use crate::core::aws::registry::Endpoint;
+use crate::core::grants::identity::{Identity, Restriction, Role, TokenKey};
+use crate::core::grants::pattern::{Pattern, RegistryPattern, Template};
+use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
+use crate::core::quote;
+
+/// The longest name of a namespace.
+const MAX_NAMESPACE_LEN: usize = 63;
+
+/// Checks the scope with the longest name that a namespace can have, and the longest name of a region. `config` and
+/// `path` are those of `identity`.
+pub(super) fn check_scope(
+    identity: &Identity,
+    role: &Role,
+    config: &IdentityConfig,
+    path: &FieldPath,
+) -> Result<(), ConfigError> {
+    let patterns = longest_patterns(identity, config, path)?;
+    for (index, registry) in identity.registries.iter().enumerate() {
+        if !is_in_partition(registry, role.arn.partition()) {
+            let problem = format!(
+                "{} is in another AWS partition than the role {}: add an identity with a role of that partition",
+                quote(&config.registries[index]),
+                role.arn
+            );
+            return Err(path.field("registries").index(index).invalid(problem));
+        }
+        let Some(region) = registry.longest_region() else { continue };
+        let restriction = Restriction::Pull(patterns.iter().cloned().collect());
+        let endpoint = Endpoint::Private(region);
+        let key = TokenKey { identity: identity.name.clone(), endpoint, restriction };
+        let len = session_policy(identity, &key).map_or(0, |policy| policy.len());
+        if len > MAX_POLICY_LEN {
+            let problem = format!(
+                "the session policy for these registries and repositories has up to {len} of at most {MAX_POLICY_LEN} \
+                 characters: list fewer of them, use shorter prefixes, or split the identity"
+            );
+            return Err(path.field("repositories").invalid(problem));
+        }
+    }
+    Ok(())
+}
+
+/// The repository patterns of a namespace with the longest name.
+fn longest_patterns(
+    identity: &Identity,
+    config: &IdentityConfig,
+    path: &FieldPath,
+) -> Result<BTreeSet<Pattern>, ConfigError> {
+    if identity.repositories.is_empty() {
+        return Ok(BTreeSet::from([Pattern::any()]));
+    }
+    let namespace = "n".repeat(MAX_NAMESPACE_LEN);
+    let expand = |(index, template): (usize, &Template)| {
+        template.expand(&namespace).map_err(|_| {
+            let problem = format!(
+                "{}: too long for a namespace with a name of {MAX_NAMESPACE_LEN} characters: shorten it",
+                quote(&config.repositories[index])
+            );
+            path.field("repositories").index(index).invalid(problem)
+        })
+    };
+    identity.repositories.iter().enumerate().map(expand).collect()
+}
+
+fn is_in_partition(registry: &RegistryPattern, partition: Partition) -> bool {
+    match registry {
+        RegistryPattern::Public => partition == Partition::Aws,
+        private => private.region().is_none_or(|region| region.partition() == partition),
+    }
+}

@@ -1,0 +1,67 @@
+//! What the watches report: small records, made at the door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::plan::facts::{NamespaceRecord, Observed};
+use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::secret::docker_config::RegistryCredential;
+
+/// What one watch watches.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WatchTarget {
+    /// All Namespaces.
+    Namespaces,
+    /// The Secrets of this name, in all namespaces.
+    Secrets(Arc<str>),
+    /// All service accounts, if the configuration enables them.
+    ServiceAccounts,
+    /// One Secret with static entries, in the controller's own namespace: the only one whose data is watched.
+    StaticSource(Arc<str>),
+}
+
+impl WatchTarget {
+    /// Whether Secrets are written only after its first list.
+    pub fn is_required(&self) -> bool {
+        matches!(self, Self::Namespaces | Self::Secrets(_))
+    }
+}
+
+/// An object as a watch reports it.
+#[derive(Debug)]
+pub enum Seen<T> {
+    Present(T),
+    /// Deleted, at this resource version.
+    Deleted(u64),
+}
+
+/// What a watch reports.
+#[derive(Debug)]
+pub enum Change {
+    /// A list begins. Until [`Change::ListDone`], every existing object is reported again.
+    ListStarted(WatchTarget),
+    ListDone(WatchTarget),
+    /// The list fails, and nothing waits for it.
+    ListUnavailable(WatchTarget),
+    /// `None` if the Namespace did not opt in, is being deleted or does not exist.
+    Namespace {
+        namespace: Arc<str>,
+        record: Option<NamespaceRecord>,
+    },
+    Secret {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        seen: Seen<Observed>,
+    },
+    ServiceAccount {
+        namespace: Arc<str>,
+        name: Arc<str>,
+        seen: Seen<PullSecretRefs>,
+    },
+    /// `entries` is `None` if the Secret does not exist.
+    StaticSource {
+        name: Arc<str>,
+        version: u64,
+        entries: Option<BTreeMap<String, RegistryCredential>>,
+    },
+}

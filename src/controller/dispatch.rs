@@ -1,0 +1,158 @@
+//! Starting queued steps: the tokens that a write needs are collected, the Secret is composed, and the action is sent off.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::tokens::{CachedToken, KeyState, MAX_WAIT};
+use super::{ActionId, Controller, Effect};
+use crate::core::Now;
+use crate::core::plan::checks::WriteReason;
+use crate::core::plan::compose::compose;
+use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan};
+use crate::core::secret::static_registries::StaticEntry;
+use crate::core::secret::token::Token;
+
+/// Actions at the same time.
+const MAX_ACTIONS: usize = 64;
+/// When a write that proceeded without a slow endpoint looks for its token again.
+const SLOW_ENDPOINT_RETRY: SignedDuration = SignedDuration::from_secs(15);
+/// The shortest delay of a write that has nothing new to write.
+const MIN_DELAY: SignedDuration = SignedDuration::from_secs(1);
+
+/// An action that is running.
+pub(super) enum Action {
+    Write(RunningWrite),
+    /// The Namespace is read before the Secret is deleted.
+    ConfirmDeletion(Deletion),
+    Delete(Deletion),
+    /// The Namespace is read before our reference is removed.
+    ConfirmPullSecretChange(PullSecretChange),
+    SetPullSecret(PullSecretChange),
+}
+
+pub(super) struct RunningWrite {
+    pub secret: Arc<str>,
+    pub reason: WriteReason,
+    pub creates: bool,
+    /// Whether every entry has a fresh token.
+    pub complete: bool,
+    pub fingerprint: u64,
+}
+
+/// The available tokens that a write needs.
+#[derive(Default)]
+struct CollectedTokens {
+    tokens: Vec<Option<Arc<Token>>>,
+    /// Whether every token is fresh.
+    complete: bool,
+    /// A token is being fetched, and the write waits for it until then.
+    wait_until: Option<Timestamp>,
+    /// When a failing or slow token may be available.
+    retry_at: Option<Timestamp>,
+}
+
+impl Controller {
+    /// Starts queued steps, as many as may run.
+    pub(super) fn dispatch(&mut self, now: Now) {
+        while self.is_synced && self.is_leader && !self.is_stopping && self.actions.len() < MAX_ACTIONS {
+            let Some((namespace, step)) = self.queue.pop(now) else { return };
+            match step {
+                Step::Write(plan) => self.start_write(&namespace, *plan, now),
+                Step::Delete(deletion) => self.read_namespace(&namespace, Action::ConfirmDeletion(deletion)),
+                Step::SetPullSecret(change) if change.secret.is_none() => {
+                    self.read_namespace(&namespace, Action::ConfirmPullSecretChange(change));
+                }
+                Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change),
+                Step::Idle(wake) => self.requeue(&namespace, wake),
+            }
+        }
+    }
+
+    fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, now: Now) {
+        let collected = self.collect_tokens(namespace, &plan, now);
+        if let Some(until) = collected.wait_until {
+            // The namespace is reconciled when the call ends; one slow endpoint delays no write for longer than this.
+            return self.queue.schedule(namespace, Some(until));
+        }
+        let Some(state) = self.index.get(namespace) else { return };
+        let credential = |entry: &StaticEntry, host: &str| self.index.static_credential(&entry.secret, host);
+        let draft =
+            compose(&plan, &collected.tokens, credential, namespace, &state.history, &self.settings, now);
+        let Some(draft) = draft else {
+            let renewals = collected.tokens.iter().flatten();
+            let renewal = renewals.map(|token| token.renew_after(self.settings.refresh)).min();
+            let soonest = now.after(MIN_DELAY);
+            let wake = collected.retry_at.or(renewal).map_or(soonest, |wake| wake.max(soonest));
+            return self.requeue(namespace, Some(wake));
+        };
+        let uid = plan.observed.map(|observed| observed.uid);
+        let write = RunningWrite {
+            secret: self.allowed_name(&plan.granted.request.secret_name),
+            reason: plan.reason,
+            creates: uid.is_none(),
+            complete: collected.complete,
+            fingerprint: draft.fingerprint,
+        };
+        let id = self.start_action(namespace, Action::Write(write));
+        self.effects.push(Effect::Write { id, namespace: namespace.clone(), uid, draft: Box::new(draft) });
+    }
+
+    /// The shared text of an allowed name.
+    fn allowed_name(&self, name: &str) -> Arc<str> {
+        let allowed = self.settings.names.secret_names.iter().find(|allowed| ***allowed == *name);
+        allowed.cloned().unwrap_or_else(|| name.into())
+    }
+
+    /// Looks up the token of every entry, and requests those that are due.
+    fn collect_tokens(&mut self, namespace: &Arc<str>, plan: &WritePlan, now: Now) -> CollectedTokens {
+        let mut collected = CollectedTokens { complete: true, ..CollectedTokens::default() };
+        let earliest = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
+        for assignment in &plan.granted.assignments {
+            let CachedToken { token, state } = self.tokens.lookup(&assignment.request, namespace, now);
+            collected.tokens.push(token);
+            collected.complete &= state == KeyState::Fresh;
+            match state {
+                KeyState::Fresh => {}
+                KeyState::Failing { error, retry_at } => {
+                    collected.retry_at = earliest(collected.retry_at, retry_at);
+                    self.report_token_failure(namespace, assignment, &error, retry_at);
+                }
+                KeyState::Pending { since } => {
+                    let until = since.checked_add(MAX_WAIT).unwrap_or(now.wall);
+                    if until > now.wall {
+                        collected.wait_until = earliest(collected.wait_until, until);
+                    } else {
+                        collected.retry_at = earliest(collected.retry_at, now.after(SLOW_ENDPOINT_RETRY));
+                    }
+                }
+            }
+        }
+        collected
+    }
+
+    fn read_namespace(&mut self, namespace: &Arc<str>, action: Action) {
+        let id = self.start_action(namespace, action);
+        self.effects.push(Effect::ReadNamespace { id, namespace: namespace.clone() });
+    }
+
+    pub(super) fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
+        let id = self.start_action(namespace, Action::Delete(deletion.clone()));
+        self.effects.push(Effect::Delete { id, namespace: namespace.clone(), deletion });
+    }
+
+    pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange) {
+        let PullSecretChange { service_account, secret, .. } = change.clone();
+        let id = self.start_action(namespace, Action::SetPullSecret(change));
+        let namespace = namespace.clone();
+        self.effects.push(Effect::SetPullSecret { id, namespace, service_account, secret });
+    }
+
+    fn start_action(&mut self, namespace: &Arc<str>, action: Action) -> ActionId {
+        let id = ActionId(self.next_id);
+        self.next_id += 1;
+        self.queue.mark_running(namespace);
+        self.actions.insert(id, (namespace.clone(), action));
+        id
+    }
+}

@@ -1,0 +1,49 @@
+//! Why a request to the API server did not succeed.
+
+/// The outcome of a failed request. Messages are bounded and contain no response body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Another field manager owns the fields (409): the object is not ours.
+    #[error("another field manager owns it: {0}")]
+    NotOwned(String),
+    /// The object changed or was replaced since it was read (409, or 422 about its UID).
+    #[error("it changed since it was read: {0}")]
+    Conflict(String),
+    #[error("it is immutable: {0}")]
+    Immutable(String),
+    /// The namespace does not exist or is being deleted.
+    #[error("its namespace is gone or being deleted")]
+    NamespaceGone,
+    /// RBAC, or an admission webhook.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A `ValidatingAdmissionPolicy`, whose view of the namespace may lag behind ours.
+    #[error("{0}")]
+    AdmissionDenied(String),
+    /// Any other 4xx.
+    #[error("{0}")]
+    Rejected(String),
+    /// No response, or a 5xx.
+    #[error("{0}")]
+    Unavailable(String),
+    /// This process lost the Lease before or during the request.
+    #[error("this process is no longer the leader")]
+    NotLeader,
+}
+
+impl WriteError {
+    /// The value of the metric label `result`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotOwned(_) => "not_owned",
+            Self::Conflict(_) => "conflict",
+            Self::Immutable(_) => "immutable",
+            Self::NamespaceGone => "namespace_gone",
+            Self::Forbidden(_) => "forbidden",
+            Self::AdmissionDenied(_) => "admission_denied",
+            Self::Rejected(_) => "rejected",
+            Self::Unavailable(_) => "unavailable",
+            Self::NotLeader => "not_leader",
+        }
+    }
+}

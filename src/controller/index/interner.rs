@@ -1,0 +1,35 @@
+//! Equal values once in memory.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// The smallest number of values that is worth a sweep.
+const MIN_SWEEP: usize = 64;
+
+/// Holds equal values once: most of ten thousand namespaces have the same annotations.
+pub struct Interner<T> {
+    values: HashSet<Arc<T>>,
+    sweep_at: usize,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self { values: HashSet::new(), sweep_at: MIN_SWEEP }
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    /// The one value that equals this one.
+    pub fn intern(&mut self, value: Arc<T>) -> Arc<T> {
+        if let Some(known) = self.values.get(&value) {
+            return known.clone();
+        }
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.values.len() * 2).max(MIN_SWEEP);
+        }
+        self.values.insert(value.clone());
+        value
+    }
+}

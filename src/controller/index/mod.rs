@@ -1,0 +1,396 @@
+//! The compact index: for each namespace that opted in or has a Secret of an allowed name, what the decisions need, and
+//! nothing else.
+
+mod interner;
+mod versioned;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use self::interner::Interner;
+use self::versioned::{remove_older, upsert_newer};
+use super::change::{Change, Seen, WatchTarget};
+use crate::core::plan::facts::{Facts, NamespaceRecord, Observed, Owner};
+use crate::core::plan::history::History;
+use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::request::annotations::ParsedAnnotations;
+use crate::core::request::applied::AppliedState;
+use crate::core::secret::docker_config::RegistryCredential;
+use crate::core::secret::static_registries::{StaticSource, StaticSources};
+
+/// Everything that is known of one namespace.
+#[derive(Debug, Default)]
+pub struct NamespaceState {
+    /// `None` if the Namespace did not opt in.
+    pub namespace: Option<NamespaceRecord>,
+    /// Its Secrets of allowed names.
+    pub secrets: Vec<(Arc<str>, Observed)>,
+    /// Its service accounts, if they are watched.
+    pub service_accounts: Vec<(Arc<str>, PullSecretRefs)>,
+    /// What this process did in it.
+    pub history: History,
+    /// Whether the last plan found something that only a person can change.
+    pub blocked: bool,
+}
+
+impl NamespaceState {
+    pub fn facts<'a>(&'a self, namespace: &'a str, static_sources: &'a StaticSources) -> Facts<'a> {
+        Facts {
+            namespace,
+            parsed: self.namespace.as_ref().map(|record| &*record.parsed),
+            secrets: &self.secrets,
+            service_accounts: &self.service_accounts,
+            static_sources,
+            history: &self.history,
+        }
+    }
+
+    /// The Secrets that this instance manages.
+    pub fn managed(&self) -> impl Iterator<Item = &Observed> {
+        self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.namespace.is_none() && self.secrets.is_empty() && self.service_accounts.is_empty()
+    }
+}
+
+/// An object by its namespace and name.
+type ObjectRef = (Arc<str>, Arc<str>);
+
+/// The index, and the progress of the watches that fill it.
+pub struct Index {
+    namespaces: BTreeMap<Arc<str>, Box<NamespaceState>>,
+    /// The objects that a list in progress has not reported yet.
+    unseen: BTreeMap<WatchTarget, BTreeSet<ObjectRef>>,
+    unsynced: BTreeSet<WatchTarget>,
+    static_sources: StaticSources,
+    static_credentials: BTreeMap<Arc<str>, BTreeMap<String, RegistryCredential>>,
+    parsed: Interner<ParsedAnnotations>,
+    applied: Interner<AppliedState>,
+}
+
+impl Index {
+    /// An empty index that is synced once each of `targets` has listed.
+    pub fn new(targets: impl IntoIterator<Item = WatchTarget>) -> Self {
+        Self {
+            namespaces: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+            unsynced: targets.into_iter().collect(),
+            static_sources: StaticSources::new(),
+            static_credentials: BTreeMap::new(),
+            parsed: Interner::default(),
+            applied: Interner::default(),
+        }
+    }
+
+    /// Whether every watch has listed once.
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_empty()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.namespaces.keys()
+    }
+
+    pub fn states(&self) -> impl Iterator<Item = &NamespaceState> {
+        self.namespaces.values().map(|state| &**state)
+    }
+
+    pub fn get(&self, namespace: &str) -> Option<&NamespaceState> {
+        self.namespaces.get(namespace).map(|state| &**state)
+    }
+
+    pub fn get_mut(&mut self, namespace: &str) -> Option<&mut NamespaceState> {
+        self.namespaces.get_mut(namespace).map(|state| &mut **state)
+    }
+
+    pub fn history(&mut self, namespace: &str) -> Option<&mut History> {
+        self.get_mut(namespace).map(|state| &mut state.history)
+    }
+
+    /// Forgets what this process did, as after a start: another process was the leader meanwhile.
+    pub fn forget_histories(&mut self) {
+        self.namespaces.values_mut().for_each(|state| state.history = History::default());
+    }
+
+    /// Applies a change, and returns the namespaces whose facts it changed.
+    pub fn apply(&mut self, change: Change) -> Vec<Arc<str>> {
+        let (namespace, changed) = match change {
+            Change::ListStarted(target) => {
+                let known = self.objects(&target);
+                self.unseen.insert(target, known);
+                return vec![];
+            }
+            Change::ListDone(target) => return self.finish_list(&target),
+            Change::ListUnavailable(target) => {
+                self.unsynced.remove(&target);
+                return vec![];
+            }
+            Change::StaticSource { name, version, entries } => {
+                return self.set_static_source(&name, version, entries);
+            }
+            Change::Namespace { namespace, record } => {
+                self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace);
+                let changed = self.set_namespace(&namespace, record);
+                (namespace, changed)
+            }
+            Change::Secret { namespace, name, seen } => {
+                self.mark_seen(&WatchTarget::Secrets(name.clone()), &namespace, &name);
+                let changed = match seen {
+                    Seen::Present(observed) => self.set_secret(&namespace, &name, observed),
+                    Seen::Deleted(version) => self.remove_secret(&namespace, &name, version),
+                };
+                (namespace, changed)
+            }
+            Change::ServiceAccount { namespace, name, seen } => {
+                self.mark_seen(&WatchTarget::ServiceAccounts, &namespace, &name);
+                let changed = match seen {
+                    Seen::Present(refs) => self.set_service_account(&namespace, &name, refs),
+                    Seen::Deleted(version) => self.remove_service_account(&namespace, &name, version),
+                };
+                (namespace, changed)
+            }
+        };
+        if changed { vec![namespace] } else { vec![] }
+    }
+
+    /// Records a Secret, unless a newer version is known.
+    pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
+        observed.applied = observed.applied.map(|applied| self.applied.intern(applied));
+        upsert_newer(&mut self.namespaces.entry(namespace.clone()).or_default().secrets, name, observed)
+    }
+
+    /// Records that a Secret was deleted at `version`, unless a newer version is known.
+    pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
+        let Some(state) = self.namespaces.get_mut(namespace) else { return false };
+        let changed = remove_older(&mut state.secrets, name, version);
+        if changed {
+            state.history.written = None;
+            state.history.fingerprint = None;
+        }
+        self.drop_empty(namespace);
+        changed
+    }
+
+    /// Records that a write was rejected because the Secret is immutable.
+    pub fn set_immutable(&mut self, namespace: &str, name: &str) {
+        let secrets = self.namespaces.get_mut(namespace).map(|state| &mut state.secrets);
+        if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
+            observed.immutable = true;
+        }
+    }
+
+    pub fn static_sources(&self) -> &StaticSources {
+        &self.static_sources
+    }
+
+    /// The credential of a static entry.
+    pub fn static_credential(&self, source: &str, host: &str) -> Option<RegistryCredential> {
+        self.static_credentials.get(source)?.get(host).cloned()
+    }
+
+    /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which its
+    /// entries were first seen, so that other changes of the Secret cause no writes.
+    fn set_static_source(
+        &mut self,
+        name: &Arc<str>,
+        version: u64,
+        entries: Option<BTreeMap<String, RegistryCredential>>,
+    ) -> Vec<Arc<str>> {
+        let Some(entries) = entries else {
+            self.static_credentials.remove(name);
+            self.static_sources.remove(name);
+            return vec![];
+        };
+        if self.static_credentials.get(name) == Some(&entries) {
+            return vec![];
+        }
+        let hosts = entries.keys().cloned().collect();
+        self.static_sources.insert(name.clone(), StaticSource { version: version.to_string(), hosts });
+        self.static_credentials.insert(name.clone(), entries);
+        let opted_in = self.namespaces.iter().filter(|(_, state)| state.namespace.is_some());
+        opted_in.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Records a service account, unless a newer version is known. Returns whether its references changed.
+    pub fn set_service_account(
+        &mut self,
+        namespace: &Arc<str>,
+        name: &Arc<str>,
+        refs: PullSecretRefs,
+    ) -> bool {
+        let all = &mut self.namespaces.entry(namespace.clone()).or_default().service_accounts;
+        let same = all.iter().any(|(known, old)| {
+            known == name && (&old.references, &old.attached) == (&refs.references, &refs.attached)
+        });
+        upsert_newer(all, name, refs) && !same
+    }
+
+    /// Records that a service account was deleted at `version`.
+    pub fn remove_service_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
+        let Some(state) = self.namespaces.get_mut(namespace) else { return false };
+        let changed = remove_older(&mut state.service_accounts, name, version);
+        if changed {
+            state.history.service_accounts.remove(name);
+        }
+        self.drop_empty(namespace);
+        changed
+    }
+
+    fn set_namespace(&mut self, namespace: &Arc<str>, record: Option<NamespaceRecord>) -> bool {
+        let Some(mut record) = record else {
+            let removed = self.get_mut(namespace).is_some_and(|state| state.namespace.take().is_some());
+            self.drop_empty(namespace);
+            return removed;
+        };
+        record.parsed = self.parsed.intern(record.parsed);
+        let state = self.namespaces.entry(namespace.clone()).or_default();
+        let changed = state.namespace.as_ref() != Some(&record);
+        if changed {
+            // The change may have removed the cause of earlier failures.
+            state.history.retry.reset();
+        }
+        state.namespace = Some(record);
+        changed
+    }
+
+    fn drop_empty(&mut self, namespace: &Arc<str>) {
+        if self.get(namespace).is_some_and(NamespaceState::is_empty) {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    /// The known objects of a watch.
+    fn objects(&self, target: &WatchTarget) -> BTreeSet<ObjectRef> {
+        let names = |namespace: &Arc<str>| -> Vec<ObjectRef> {
+            let state = &self.namespaces[namespace];
+            let object = |name: &Arc<str>| (namespace.clone(), name.clone());
+            match target {
+                WatchTarget::Namespaces => state.namespace.iter().map(|_| object(namespace)).collect(),
+                WatchTarget::Secrets(name) => {
+                    let found = state.secrets.iter().find(|(known, _)| known == name);
+                    found.map(|(name, _)| object(name)).into_iter().collect()
+                }
+                WatchTarget::ServiceAccounts => {
+                    state.service_accounts.iter().map(|(name, _)| object(name)).collect()
+                }
+                WatchTarget::StaticSource(_) => vec![],
+            }
+        };
+        self.names().flat_map(names).collect()
+    }
+
+    fn mark_seen(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(unseen) = self.unseen.get_mut(target) {
+            unseen.remove(&(namespace.clone(), name.clone()));
+        }
+    }
+
+    /// Removes what a finished list did not report: a watch sends no event for what was deleted in between.
+    fn finish_list(&mut self, target: &WatchTarget) -> Vec<Arc<str>> {
+        self.unsynced.remove(target);
+        let mut unseen = self.unseen.remove(target).unwrap_or_default();
+        unseen.retain(|(namespace, name)| match target {
+            WatchTarget::Namespaces => self.set_namespace(namespace, None),
+            WatchTarget::Secrets(_) => self.remove_secret(namespace, name, u64::MAX),
+            WatchTarget::ServiceAccounts => self.remove_service_account(namespace, name, u64::MAX),
+            WatchTarget::StaticSource(_) => false,
+        });
+        unseen.into_iter().map(|(namespace, _)| namespace).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::request::annotations::OptIn;
+    use crate::core::testing;
+
+    fn observed(version: u64) -> Observed {
+        Observed { resource_version: version, ..testing::observed(&testing::request(&[testing::HOST])) }
+    }
+
+    fn secret(namespace: &str, seen: Seen<Observed>) -> Change {
+        Change::Secret { namespace: namespace.into(), name: "ecr-pull".into(), seen }
+    }
+
+    fn namespace(name: &str) -> Change {
+        let parsed = Arc::new(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] });
+        Change::Namespace {
+            namespace: name.into(),
+            record: Some(NamespaceRecord { uid: "n".into(), parsed }),
+        }
+    }
+
+    fn index() -> (Index, WatchTarget) {
+        let secrets = WatchTarget::Secrets("ecr-pull".into());
+        (Index::new([WatchTarget::Namespaces, secrets.clone()]), secrets)
+    }
+
+    #[test]
+    fn the_index_is_synced_when_every_watch_has_listed() {
+        let (mut index, secrets) = index();
+        for target in [WatchTarget::Namespaces, secrets] {
+            assert!(!index.is_synced());
+            index.apply(Change::ListStarted(target.clone()));
+            index.apply(Change::ListDone(target));
+        }
+        assert!(index.is_synced());
+    }
+
+    #[test]
+    fn a_relist_removes_what_it_does_not_report_and_returns_only_what_changed() {
+        let (mut index, secrets) = index();
+        for name in ["a", "b"] {
+            index.apply(namespace(name));
+            index.apply(secret(name, Seen::Present(observed(1))));
+        }
+        index.apply(Change::ListStarted(secrets.clone()));
+        assert!(index.apply(secret("a", Seen::Present(observed(1)))).is_empty());
+        assert_eq!(index.apply(Change::ListDone(secrets)), [Arc::from("b")]);
+        index.apply(Change::ListStarted(WatchTarget::Namespaces));
+        assert!(index.apply(namespace("a")).is_empty());
+        assert_eq!(index.apply(Change::ListDone(WatchTarget::Namespaces)), [Arc::from("b")]);
+        assert_eq!(index.names().count(), 1);
+    }
+
+    #[test]
+    fn a_relist_of_service_accounts_removes_those_that_it_does_not_report() {
+        let mut index = Index::new([WatchTarget::ServiceAccounts]);
+        let service_account = |name: &str| Change::ServiceAccount {
+            namespace: "a".into(),
+            name: name.into(),
+            seen: Seen::Present(PullSecretRefs { resource_version: 1, references: vec![], attached: vec![] }),
+        };
+        for name in ["default", "build"] {
+            assert_eq!(index.apply(service_account(name)), [Arc::from("a")]);
+        }
+        index.apply(Change::ListStarted(WatchTarget::ServiceAccounts));
+        assert!(index.apply(service_account("build")).is_empty());
+        assert_eq!(index.apply(Change::ListDone(WatchTarget::ServiceAccounts)), [Arc::from("a")]);
+        let left = &index.get("a").expect("a namespace").service_accounts;
+        assert_eq!(left.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["build"]);
+    }
+
+    #[test]
+    fn an_event_older_than_our_own_write_changes_nothing() {
+        let (mut index, _) = index();
+        index.apply(namespace("a"));
+        assert!(index.set_secret(&"a".into(), &"ecr-pull".into(), observed(9)));
+        assert!(index.apply(secret("a", Seen::Present(observed(8)))).is_empty());
+        assert_eq!(index.apply(secret("a", Seen::Present(observed(10)))).len(), 1);
+    }
+
+    #[test]
+    fn equal_annotations_are_one_value_in_memory() {
+        let (mut index, _) = index();
+        index.apply(namespace("a"));
+        index.apply(namespace("b"));
+        let parsed = |name: &str| {
+            let record = index.get(name).and_then(|state| state.namespace.as_ref());
+            record.map(|record| record.parsed.clone()).expect(name)
+        };
+        assert!(Arc::ptr_eq(&parsed("a"), &parsed("b")));
+    }
+}

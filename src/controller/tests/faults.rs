@@ -1,0 +1,199 @@
+//! AWS, the API server and other clients at their worst.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::world::{Reply, World};
+use crate::controller::tell::EventReason;
+use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::request::Request;
+use crate::core::secret::fetch::TokenErrorKind;
+use crate::core::testing::{HOST, HOUR, request};
+
+const MILLIS: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const REGION: &str = "eu-central-1";
+const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+fn started() -> World {
+    let mut world = World::new();
+    world.start("one");
+    world.annotate("team-a", request(&[HOST]));
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    world
+}
+
+#[test]
+fn a_failing_endpoint_is_retried_with_backoff_told_once_and_recovers() {
+    for kind in [TokenErrorKind::AccessDenied, TokenErrorKind::Throttled, TokenErrorKind::Timeout] {
+        let mut world = started();
+        let good = world.secret("team-a", "ecr-pull").cloned();
+        world.replies.insert(REGION.into(), Reply::Error(kind));
+        world.run(SignedDuration::from_hours(8), MINUTE, |_| {});
+        assert_eq!(world.secret("team-a", "ecr-pull").cloned(), good, "the good entry is kept");
+        assert!(world.is_valid("team-a", "ecr-pull"));
+        let (told, new) = world.conditions(EventReason::TokenFailed);
+        assert!(told > 10 && new == 1, "one condition, told {told} times, {new} times as a new one");
+        let before = world.calls.len();
+        world.run(SignedDuration::from_secs(600), SECOND, |_| {});
+        let calls = world.calls.len() - before;
+        assert!((9..=14).contains(&calls), "{calls} calls in 10 minutes");
+        world.replies.clear();
+        world.run(SignedDuration::from_secs(90), SECOND, |_| {});
+        let renewed = world.secret("team-a", "ecr-pull").cloned();
+        assert!(renewed != good && renewed.is_some(), "renewed once AWS is back");
+    }
+}
+
+#[test]
+fn tokens_of_a_minute_are_renewed_each_half_life_and_never_expire() {
+    let mut world = World::new();
+    world.replies.insert(REGION.into(), Reply::Token(60));
+    world.start("one");
+    for n in 0..20 {
+        world.annotate(&format!("team-{n}"), request(&[HOST]));
+    }
+    world.run(SignedDuration::from_secs(1), MILLIS, |_| {});
+    world.run(SignedDuration::from_secs(300), MILLIS, |world| {
+        for n in 0..20 {
+            assert!(world.is_valid(&format!("team-{n}"), "ecr-pull"), "expired at {}", world.now.wall);
+        }
+    });
+    assert!((9..=11).contains(&world.calls.len()), "{} calls in five lifetimes", world.calls.len());
+    let created = world.writes.iter().filter(|(.., created)| *created).count();
+    assert_eq!(created, 20, "every UID is stable");
+}
+
+#[test]
+fn one_failing_region_delays_no_other_and_keeps_its_entry() {
+    let mut world = World::new();
+    world.start("one");
+    world.annotate("team-a", request(&[HOST, WEST]));
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    world.replies.insert("eu-west-1".into(), Reply::Error(TokenErrorKind::ServerError));
+    world.run(SignedDuration::from_hours(30), MINUTE, |_| {});
+    let applied = world.secret("team-a", "ecr-pull").and_then(|o| o.applied.clone()).expect("applied");
+    let [host, west] = [0, 1].map(|n| applied.entries[n].and_then(|e| e.expires_at).expect("an entry"));
+    assert!(host > world.now.wall, "the healthy entry is renewed");
+    assert!(west < world.now.wall, "the failing entry is the last good one");
+    assert!(
+        world.calls_to(REGION) <= 6 && world.calls_to("eu-west-1") > 100,
+        "only the failing one is retried"
+    );
+    world.replies.clear();
+    world.run(SignedDuration::from_secs(120), SECOND, |_| {});
+    let applied = world.secret("team-a", "ecr-pull").and_then(|o| o.applied.clone()).expect("applied");
+    assert!(applied.entries[1].and_then(|e| e.expires_at).expect("an entry") > world.now.wall);
+}
+
+#[test]
+fn a_hanging_endpoint_delays_a_new_namespace_by_two_seconds() {
+    let mut world = World::new();
+    world.replies.insert("eu-west-1".into(), Reply::Hang);
+    world.start("one");
+    world.annotate("team-a", request(&[HOST, WEST]));
+    world.run(SignedDuration::from_millis(1_900), MILLIS, |_| {});
+    assert!(world.secrets.is_empty(), "it waits for both");
+    world.run(SignedDuration::from_millis(500), MILLIS, |_| {});
+    assert!(world.is_valid("team-a", "ecr-pull"), "then it is written with the one token");
+}
+
+#[test]
+fn a_client_that_edits_all_the_time_is_met_ever_more_slowly_and_renewals_still_happen() {
+    let mut world = started();
+    let writes = world.writes.len();
+    world.run(SignedDuration::from_secs(20), Duration::from_millis(50), |_| {});
+    assert_eq!(world.writes.len(), writes, "nothing is written without an edit");
+    let mut edited = 0;
+    for _ in 0..400 {
+        if world.secret("team-a", "ecr-pull").is_some_and(|secret| secret.intact) {
+            world.edit("team-a", "ecr-pull", |observed| observed.intact = false);
+            edited += 1;
+        }
+        world.run(SignedDuration::from_millis(49), Duration::from_millis(49), |_| {});
+    }
+    let repairs = world.writes.len() - writes;
+    assert!((3..=7).contains(&repairs), "{repairs} repairs in 20 s, after {edited} edits");
+    for _ in 0..(24 * 60) {
+        if world.secret("team-a", "ecr-pull").is_some_and(|secret| secret.intact) {
+            world.edit("team-a", "ecr-pull", |observed| observed.intact = false);
+        }
+        world.run(SignedDuration::from_secs(60), MINUTE, |world| {
+            assert!(world.is_valid("team-a", "ecr-pull"), "expired at {}", world.now.wall);
+        });
+    }
+}
+
+#[test]
+fn a_client_that_deletes_all_the_time_is_met_ever_more_slowly() {
+    let mut world = started();
+    let writes = world.writes.len();
+    for _ in 0..400 {
+        if world.secret("team-a", "ecr-pull").is_some() {
+            world.delete("team-a", "ecr-pull");
+        }
+        world.run(SignedDuration::from_millis(49), Duration::from_millis(49), |_| {});
+    }
+    let created = world.writes.len() - writes;
+    assert!((3..=7).contains(&created), "created {created} times in 20 s");
+}
+
+#[test]
+fn a_client_that_removes_our_reference_all_the_time_is_met_ever_more_slowly() {
+    let mut world = World::new();
+    world.start("one");
+    let none = || PullSecretRefs { resource_version: 0, references: vec!["theirs".into()], attached: vec![] };
+    world.set_service_account("team-a", "default", none());
+    let all = Request { service_accounts: vec!["*".into()], ..request(&[HOST]) };
+    world.annotate("team-a", all);
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    let key: (Arc<str>, Arc<str>) = ("team-a".into(), "default".into());
+    let mut attached = 0;
+    for _ in 0..1_200 {
+        if !world.service_accounts[&key].attached.is_empty() {
+            attached += 1;
+            world.set_service_account("team-a", "default", none());
+        }
+        world.run(SignedDuration::from_millis(49), Duration::from_millis(49), |_| {});
+    }
+    assert!((4..=9).contains(&attached), "attached {attached} times in a minute");
+}
+
+#[test]
+fn an_outage_of_the_api_server_loses_nothing() {
+    let mut world = started();
+    world.annotate("team-b", request(&[HOST]));
+    world.api_available = false;
+    world.run(SignedDuration::from_secs(30), SECOND, |_| {});
+    assert!(world.secret("team-b", "ecr-pull").is_none());
+    world.opt_out("team-a");
+    world.api_available = true;
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    assert!(world.is_valid("team-b", "ecr-pull") && world.secret("team-a", "ecr-pull").is_none());
+}
+
+#[test]
+fn a_leader_that_cannot_renew_the_lease_writes_nothing() {
+    let mut world = started();
+    world.api_available = false;
+    world.run(SignedDuration::from_secs(4), MILLIS, |_| {});
+    world.annotate("team-b", request(&[HOST]));
+    let told = world.tells.len();
+    world.run(SignedDuration::from_secs(60), SECOND, |_| {});
+    assert_eq!(world.conditions(EventReason::WriteFailed).0, 0, "it does not even try");
+    assert!(world.tells.len() >= told);
+}
+
+#[test]
+fn a_token_that_has_expired_when_it_arrives_makes_no_hot_loop() {
+    let mut world = World::new();
+    world.replies.insert(REGION.into(), Reply::Token(-HOUR));
+    world.start("one");
+    world.annotate("team-a", request(&[HOST]));
+    world.run(SignedDuration::from_mins(5), MILLIS, |_| {});
+    assert!((4..=10).contains(&world.calls.len()), "{} calls in 5 minutes", world.calls.len());
+    assert!(world.writes.len() <= 10, "{} writes", world.writes.len());
+}

@@ -1,0 +1,122 @@
+//! The whole life of a namespace.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::world::World;
+use crate::controller::tell::Tell;
+use crate::core::plan::checks::{DeleteReason, WriteReason};
+use crate::core::request::Request;
+use crate::core::testing::{HOST, request};
+
+const LONG: Duration = Duration::from_mins(10);
+const SECOND: Duration = Duration::from_secs(1);
+const NAMESPACE: &str = "team-a";
+
+fn reasons(world: &World) -> Vec<WriteReason> {
+    let reason = |tell: &Tell| match tell {
+        Tell::SecretWritten { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    world.tells.iter().filter_map(reason).collect()
+}
+
+fn deletions(world: &World) -> Vec<DeleteReason> {
+    let reason = |tell: &Tell| match tell {
+        Tell::SecretDeleted { reason, .. } => Some(*reason),
+        _ => None,
+    };
+    world.tells.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn opt_in_a_month_of_renewals_edit_failover_rename_and_opt_out() {
+    let mut world = World::new();
+    let first = world.start("first");
+    world.start("second");
+
+    world.annotate(NAMESPACE, request(&[HOST]));
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    assert_eq!(reasons(&world), [WriteReason::Missing]);
+    let uid = world.secret(NAMESPACE, "ecr-pull").expect("a secret").uid.clone();
+
+    world.run(SignedDuration::from_hours(30 * 24), LONG, |world| {
+        assert!(world.is_valid(NAMESPACE, "ecr-pull"), "expired at {}", world.now.wall);
+    });
+    // A Secret is due between 0.5 and 0.6 of 12 hours: 100 to 120 times in 30 days.
+    let renewals = reasons(&world).len() - 1;
+    assert!((100..=120).contains(&renewals), "{renewals} renewals");
+    assert!(reasons(&world)[1..].iter().all(|reason| *reason == WriteReason::RenewalDue));
+    assert!(world.calls.len() <= renewals + 1, "{} calls to AWS", world.calls.len());
+
+    world.edit(NAMESPACE, "ecr-pull", |observed| observed.intact = false);
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    assert_eq!(reasons(&world).last(), Some(&WriteReason::FieldsTakenOver));
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_some_and(|secret| secret.intact && secret.uid == uid));
+
+    let (writes, calls) = (world.writes.len(), world.calls.len());
+    world.kill(first);
+    world.run(SignedDuration::from_secs(10), SECOND, |_| {});
+    assert_eq!(world.writes.len(), writes, "the new leader writes nothing that is fresh");
+    world.run(SignedDuration::from_hours(24), LONG, |world| {
+        assert!(world.is_valid(NAMESPACE, "ecr-pull"), "expired after the failover");
+    });
+    assert!(world.writes.len() > writes && world.calls.len() > calls, "the second controller renews");
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_some_and(|secret| secret.uid == uid), "the same object");
+
+    world.annotate(NAMESPACE, Request { secret_name: "other".into(), ..request(&[HOST]) });
+    world.run(SignedDuration::from_secs(3), SECOND, |world| {
+        let valid = ["ecr-pull", "other"].map(|name| world.is_valid(NAMESPACE, name));
+        assert!(valid.contains(&true), "no valid secret during the rename");
+    });
+    assert!(world.is_valid(NAMESPACE, "other") && world.secret(NAMESPACE, "ecr-pull").is_none());
+    assert_eq!(deletions(&world), [DeleteReason::Renamed]);
+
+    world.opt_out(NAMESPACE);
+    world.run(SignedDuration::from_secs(3), SECOND, |_| {});
+    assert!(world.secrets.is_empty());
+    assert_eq!(deletions(&world), [DeleteReason::Renamed, DeleteReason::OptedOut]);
+    let (writes, calls) = (world.writes.len(), world.calls.len());
+    world.run(SignedDuration::from_hours(24), LONG, |_| {});
+    assert_eq!((world.writes.len(), world.calls.len()), (writes, calls), "then nothing is done");
+}
+
+#[test]
+fn two_hundred_namespaces_share_one_token_and_are_written_once_each() {
+    let mut world = World::new();
+    world.start("one");
+    for n in 0..200 {
+        world.annotate(&format!("team-{n}"), request(&[HOST]));
+    }
+    world.run(SignedDuration::from_secs(5), SECOND, |_| {});
+    assert_eq!((world.secrets.len(), world.writes.len(), world.calls.len()), (200, 200, 1));
+}
+
+#[test]
+fn a_restart_neither_fetches_nor_writes_what_is_fresh() {
+    let mut world = World::new();
+    let first = world.start("first");
+    for n in 0..20 {
+        world.annotate(&format!("team-{n}"), request(&[HOST]));
+    }
+    world.run(SignedDuration::from_secs(5), SECOND, |_| {});
+    world.kill(first);
+    world.start("second");
+    world.run(SignedDuration::from_hours(5), LONG, |_| {});
+    assert_eq!((world.writes.len(), world.calls.len()), (20, 1));
+}
+
+#[test]
+fn a_deleted_secret_is_created_again_and_an_opted_out_one_is_not() {
+    let mut world = World::new();
+    world.start("one");
+    world.annotate(NAMESPACE, request(&[HOST]));
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    world.delete(NAMESPACE, "ecr-pull");
+    world.run(SignedDuration::from_secs(2), SECOND, |_| {});
+    assert_eq!(reasons(&world), [WriteReason::Missing, WriteReason::Missing]);
+    world.opt_out(NAMESPACE);
+    world.run(SignedDuration::from_secs(2), SECOND, |_| {});
+    assert!(world.secrets.is_empty());
+}

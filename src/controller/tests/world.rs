@@ -1,0 +1,412 @@
+//! An API server, AWS and any number of controllers, in one thread and one simulated time. Requests succeed at once; watch
+//! events arrive at once. Time passes only in [`World::run`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::SignedDuration;
+
+use crate::controller::change::{Change, Seen, WatchTarget};
+use crate::controller::error::WriteError;
+use crate::controller::index::Index;
+use crate::controller::tell::{EventReason, Tell};
+use crate::controller::{Controller, Effect, Input, Outcome, QueueLimits, RunPolicy};
+use crate::core::Now;
+use crate::core::grants::identity::TokenKey;
+use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
+use crate::core::plan::compose::SecretDraft;
+use crate::core::plan::facts::{NamespaceRecord, Observed, Owner};
+use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::request::Request;
+use crate::core::request::annotations::ParsedAnnotations;
+use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::settings::Settings;
+use crate::core::testing::{HOUR, at, parsed, settings};
+
+/// How AWS replies.
+#[derive(Clone, Copy)]
+pub enum Reply {
+    /// With a token that lives so many seconds.
+    Token(i64),
+    Error(TokenErrorKind),
+    /// Never.
+    Hang,
+}
+
+/// One process.
+struct Node {
+    controller: Controller,
+    elector: LeaderElector,
+    is_alive: bool,
+}
+
+type SecretKey = (Arc<str>, Arc<str>);
+
+pub struct World {
+    pub now: Now,
+    pub settings: Arc<Settings>,
+    /// Whether the API server responds.
+    pub api_available: bool,
+    /// The reply of each endpoint that does not give tokens of 12 hours.
+    pub replies: BTreeMap<String, Reply>,
+    /// The requests that reached AWS.
+    pub calls: Vec<TokenKey>,
+    /// Successful writes: namespace, secret, and whether it was created.
+    pub writes: Vec<(Arc<str>, Arc<str>, bool)>,
+    pub tells: Vec<Tell>,
+    pub secrets: BTreeMap<SecretKey, Observed>,
+    pub service_accounts: BTreeMap<SecretKey, PullSecretRefs>,
+    namespaces: BTreeMap<Arc<str>, NamespaceRecord>,
+    lease: LeaseRecord,
+    version: u64,
+    nodes: Vec<Node>,
+    inputs: VecDeque<(usize, Input)>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with_settings(settings())
+    }
+
+    pub fn with_settings(settings: Settings) -> Self {
+        Self {
+            now: at(0),
+            settings: Arc::new(settings),
+            api_available: true,
+            replies: BTreeMap::new(),
+            calls: vec![],
+            writes: vec![],
+            tells: vec![],
+            secrets: BTreeMap::new(),
+            service_accounts: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            lease: LeaseRecord::default(),
+            version: 0,
+            nodes: vec![],
+            inputs: VecDeque::new(),
+        }
+    }
+
+    /// Starts a controller, which lists everything and joins the election.
+    pub fn start(&mut self, identity: &str) -> usize {
+        let targets = self.targets();
+        let limits = QueueLimits { writes_per_second: 50, tokens_per_second: 50 };
+        let policy = RunPolicy { repeat: true, delete: true };
+        let index = Index::new(targets.clone());
+        let controller = Controller::new(self.settings.clone(), policy, false, index, limits);
+        let elector = LeaderElector::new(identity.to_owned());
+        self.nodes.push(Node { controller, elector, is_alive: true });
+        let node = self.nodes.len() - 1;
+        for target in targets {
+            self.list(node, &target);
+        }
+        self.settle();
+        node
+    }
+
+    /// Ends a process without a trace.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].is_alive = false;
+    }
+
+    /// Opts a namespace in, or changes its request.
+    pub fn annotate(&mut self, namespace: &str, request: Request) {
+        self.set_annotations(namespace, parsed(request));
+    }
+
+    pub fn set_annotations(&mut self, namespace: &str, parsed: ParsedAnnotations) {
+        let record = NamespaceRecord { uid: format!("uid-of-{namespace}").into(), parsed: Arc::new(parsed) };
+        self.namespaces.insert(namespace.into(), record.clone());
+        self.broadcast(|| Change::Namespace { namespace: namespace.into(), record: Some(record.clone()) });
+    }
+
+    /// Removes the annotations.
+    pub fn opt_out(&mut self, namespace: &str) {
+        self.namespaces.remove(namespace);
+        self.broadcast(|| Change::Namespace { namespace: namespace.into(), record: None });
+    }
+
+    /// Changes a Secret as another client would.
+    pub fn edit(&mut self, namespace: &str, name: &str, change: impl FnOnce(&mut Observed)) {
+        let key = (namespace.into(), name.into());
+        let mut observed = self.secrets.get(&key).cloned().expect("the secret exists");
+        change(&mut observed);
+        self.store(&key, observed);
+    }
+
+    /// Deletes a Secret as another client would.
+    pub fn delete(&mut self, namespace: &str, name: &str) {
+        self.remove(&(namespace.into(), name.into()));
+    }
+
+    /// Creates or changes a service account as another client would.
+    pub fn set_service_account(&mut self, namespace: &str, name: &str, refs: PullSecretRefs) {
+        self.store_service_account(&(namespace.into(), name.into()), refs);
+    }
+
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<&Observed> {
+        self.secrets.get(&(namespace.into(), name.into()))
+    }
+
+    /// Whether the Secret exists with a token that has not expired.
+    pub fn is_valid(&self, namespace: &str, name: &str) -> bool {
+        let times = self.secret(namespace, name).and_then(|observed| observed.times);
+        times.is_some_and(|times| times.expires_at > self.now.wall)
+    }
+
+    /// The calls to AWS for one endpoint.
+    pub fn calls_to(&self, endpoint: &str) -> usize {
+        self.calls.iter().filter(|key| key.endpoint.to_string() == endpoint).count()
+    }
+
+    /// How often a condition was told, and how often as a new one.
+    pub fn conditions(&self, reason: EventReason) -> (usize, usize) {
+        let told = self.tells.iter().filter_map(|tell| match tell {
+            Tell::Condition { reason: other, first, .. } if *other == reason => Some(*first),
+            _ => None,
+        });
+        told.fold((0, 0), |(all, new), first| (all + 1, new + usize::from(first)))
+    }
+
+    /// Lets time pass until the next work is due, at most `step` at once, and calls `check` after each step. Ticks and
+    /// renewals of the Lease happen at each step, so that a month takes few of them.
+    pub fn run(&mut self, duration: SignedDuration, step: Duration, mut check: impl FnMut(&Self)) {
+        let end = self.now.after(duration);
+        self.settle();
+        while self.now.wall < end {
+            let left = Duration::try_from(self.now.until(end)).expect("time is left");
+            let alive = self.nodes.iter().filter(|node| node.is_alive);
+            let work = alive.filter_map(|node| node.controller.time_to_work(self.now)).min();
+            let pause = work.unwrap_or(step).min(step).min(left) + Duration::from_millis(1);
+            self.now = Now { wall: self.now.after(pause), mono: self.now.mono + pause };
+            self.settle();
+            check(self);
+        }
+    }
+
+    /// Delivers everything that is due now.
+    fn settle(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.elect(node);
+            self.inputs.push_back((node, Input::Tick));
+        }
+        while let Some((node, input)) = self.inputs.pop_front() {
+            if !self.nodes[node].is_alive {
+                continue;
+            }
+            for effect in self.nodes[node].controller.handle(input, self.now) {
+                if let Some(input) = self.execute(effect) {
+                    self.inputs.push_back((node, input));
+                }
+            }
+        }
+    }
+
+    fn elect(&mut self, node: usize) {
+        if !self.nodes[node].is_alive {
+            return;
+        }
+        loop {
+            let now = self.now;
+            let elector = &mut self.nodes[node].elector;
+            match elector.next(now) {
+                ElectionStep::Wait(_) => return,
+                _ if !self.api_available => return elector.request_failed(now),
+                ElectionStep::Read => {
+                    elector.observed(self.lease.clone(), now, now);
+                    if elector.other_leader().is_some() {
+                        self.inputs.push_back((node, Input::LeadershipChanged(Leadership::NotLeader)));
+                    }
+                }
+                ElectionStep::Write { resource_version, .. }
+                    if resource_version != self.lease.resource_version =>
+                {
+                    return elector.request_failed(now);
+                }
+                ElectionStep::Write { transitions, .. } => {
+                    self.version += 1;
+                    self.lease = LeaseRecord {
+                        resource_version: Some(self.version.to_string()),
+                        holder: Some(elector.identity().to_owned()),
+                        lease_duration: LEASE_DURATION,
+                        transitions,
+                    };
+                    elector.wrote(self.lease.clone(), now, now);
+                    self.inputs.push_back((node, Input::LeadershipChanged(Leadership::granted(now))));
+                }
+            }
+        }
+    }
+
+    /// Executes an effect, and returns its outcome. A call to AWS that hangs has none.
+    fn execute(&mut self, effect: Effect) -> Option<Input> {
+        let unavailable = || WriteError::Unavailable("the API server does not respond".to_owned());
+        let available = self.api_available;
+        let (id, outcome) = match effect {
+            Effect::Tell(tell) => {
+                self.tells.push(tell);
+                return None;
+            }
+            Effect::FetchToken(request) => return self.fetch_token(request.key),
+            Effect::Write { id, .. } if !available => (id, Outcome::Written(Err(unavailable()))),
+            Effect::Write { id, namespace, uid, draft } => {
+                (id, Outcome::Written(self.write(&namespace, uid.as_deref(), *draft)))
+            }
+            Effect::ReadNamespace { id, .. } if !available => {
+                (id, Outcome::NamespaceRead(Err(unavailable())))
+            }
+            Effect::ReadNamespace { id, namespace } => {
+                (id, Outcome::NamespaceRead(Ok(self.namespaces.get(&namespace).cloned())))
+            }
+            Effect::Delete { id, .. } if !available => (id, Outcome::Deleted(Err(unavailable()))),
+            Effect::Delete { id, namespace, deletion } => {
+                let key = (namespace, deletion.name);
+                let current = self.secrets.get(&key).map(|o| (o.uid.clone(), o.resource_version));
+                if current == Some((deletion.uid, deletion.resource_version)) {
+                    self.remove(&key);
+                    (id, Outcome::Deleted(Ok(())))
+                } else {
+                    (id, Outcome::Deleted(Err(WriteError::Conflict("another version".to_owned()))))
+                }
+            }
+            Effect::SetPullSecret { id, namespace, service_account, secret } => {
+                (id, Outcome::PullSecretSet(Ok(self.attach(&(namespace, service_account), secret))))
+            }
+        };
+        Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
+    }
+
+    fn fetch_token(&mut self, key: TokenKey) -> Option<Input> {
+        self.calls.push(key.clone());
+        let reply = self.replies.get(&key.endpoint.to_string()).copied().unwrap_or(Reply::Token(12 * HOUR));
+        let result = match reply {
+            Reply::Hang => return None,
+            Reply::Error(kind) => Err(TokenError::new(kind, "as the test wants")),
+            Reply::Token(life) => Ok(FetchedToken {
+                authorization: STANDARD.encode("AWS:x").into(),
+                expires_at: Some(self.now.after(SignedDuration::from_secs(life))),
+                server_time: Some(self.now.wall),
+                proxy_endpoint: None,
+            }),
+        };
+        Some(Input::TokenFetched { key, result, duration: Duration::ZERO })
+    }
+
+    /// A server-side apply: without `uid` it only creates.
+    fn write(
+        &mut self,
+        namespace: &Arc<str>,
+        uid: Option<&str>,
+        draft: SecretDraft,
+    ) -> Result<Observed, WriteError> {
+        let name: Arc<str> = draft.applied.request.secret_name.as_str().into();
+        let key = (namespace.clone(), name.clone());
+        let current = self.secrets.get(&key).map(|observed| observed.uid.clone());
+        if current.as_deref() != uid {
+            return Err(WriteError::Conflict("another object".to_owned()));
+        }
+        self.writes.push((namespace.clone(), name, uid.is_none()));
+        let uid = current.unwrap_or_else(|| format!("uid-{}", self.version).into());
+        Ok(self.store(
+            &key,
+            Observed {
+                uid,
+                resource_version: 0,
+                owner: Owner::This,
+                intact: true,
+                data_intact: true,
+                immutable: false,
+                times: Some(draft.times),
+                applied: Some(Arc::new(draft.applied)),
+            },
+        ))
+    }
+
+    fn attach(&mut self, key: &SecretKey, secret: Option<Arc<str>>) -> Option<(PullSecretRefs, bool)> {
+        let mut refs = self.service_accounts.get(key)?.clone();
+        let changed = refs.differs(secret.as_deref());
+        if changed {
+            refs.references.retain(|name| !refs.attached.contains(name));
+            refs.references.extend(secret.clone());
+            refs.attached = secret.into_iter().collect();
+            refs = self.store_service_account(key, refs);
+        }
+        Some((refs, changed))
+    }
+
+    fn store(&mut self, key: &SecretKey, observed: Observed) -> Observed {
+        self.version += 1;
+        let observed = Observed { resource_version: self.version, ..observed };
+        self.secrets.insert(key.clone(), observed.clone());
+        let change = || {
+            let (namespace, name) = key.clone();
+            Change::Secret { namespace, name, seen: Seen::Present(observed.clone()) }
+        };
+        self.broadcast(change);
+        observed
+    }
+
+    fn remove(&mut self, key: &SecretKey) {
+        self.version += 1;
+        self.secrets.remove(key).expect("the secret exists");
+        let version = self.version;
+        self.broadcast(|| {
+            let (namespace, name) = key.clone();
+            Change::Secret { namespace, name, seen: Seen::Deleted(version) }
+        });
+    }
+
+    fn store_service_account(&mut self, key: &SecretKey, refs: PullSecretRefs) -> PullSecretRefs {
+        self.version += 1;
+        let refs = PullSecretRefs { resource_version: self.version, ..refs };
+        self.service_accounts.insert(key.clone(), refs.clone());
+        self.broadcast(|| {
+            let (namespace, name) = key.clone();
+            Change::ServiceAccount { namespace, name, seen: Seen::Present(refs.clone()) }
+        });
+        refs
+    }
+
+    fn broadcast(&mut self, change: impl Fn() -> Change) {
+        for node in 0..self.nodes.len() {
+            self.inputs.push_back((node, Input::Changed(change())));
+        }
+    }
+
+    fn targets(&self) -> Vec<WatchTarget> {
+        let secrets = self.settings.names.all().cloned().map(WatchTarget::Secrets);
+        [WatchTarget::Namespaces, WatchTarget::ServiceAccounts].into_iter().chain(secrets).collect()
+    }
+
+    fn list(&mut self, node: usize, target: &WatchTarget) {
+        let mut changes = vec![Change::ListStarted(target.clone())];
+        match target {
+            WatchTarget::Namespaces => {
+                changes.extend(self.namespaces.iter().map(|(namespace, record)| Change::Namespace {
+                    namespace: namespace.clone(),
+                    record: Some(record.clone()),
+                }));
+            }
+            WatchTarget::Secrets(wanted) => {
+                let found = self.secrets.iter().filter(|((_, name), _)| name == wanted);
+                changes.extend(found.map(|((namespace, name), observed)| Change::Secret {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    seen: Seen::Present(observed.clone()),
+                }));
+            }
+            WatchTarget::ServiceAccounts => {
+                changes.extend(self.service_accounts.iter().map(|((namespace, name), refs)| {
+                    let (namespace, name) = (namespace.clone(), name.clone());
+                    Change::ServiceAccount { namespace, name, seen: Seen::Present(refs.clone()) }
+                }));
+            }
+            WatchTarget::StaticSource(_) => {}
+        }
+        changes.push(Change::ListDone(target.clone()));
+        self.inputs.extend(changes.into_iter().map(|change| (node, Input::Changed(change))));
+    }
+}

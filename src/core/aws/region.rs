@@ -1,0 +1,124 @@
+//! Partitions, regions and accounts of AWS.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::core::quote;
+
+/// A partition of AWS: regions that share credentials and DNS suffixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Partition {
+    /// `aws`
+    Aws,
+    /// `aws-us-gov`
+    GovCloud,
+    /// `aws-cn`
+    China,
+    /// `aws-eusc`
+    Europe,
+    /// `aws-iso`
+    Iso,
+    /// `aws-iso-b`
+    IsoB,
+    /// `aws-iso-e`
+    IsoE,
+    /// `aws-iso-f`
+    IsoF,
+}
+
+impl Partition {
+    pub const ALL: [Self; 8] =
+        [Self::Aws, Self::GovCloud, Self::China, Self::Europe, Self::Iso, Self::IsoB, Self::IsoE, Self::IsoF];
+
+    /// The name, as ARNs contain it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::GovCloud => "aws-us-gov",
+            Self::China => "aws-cn",
+            Self::Europe => "aws-eusc",
+            Self::Iso => "aws-iso",
+            Self::IsoB => "aws-iso-b",
+            Self::IsoE => "aws-iso-e",
+            Self::IsoF => "aws-iso-f",
+        }
+    }
+}
+
+/// An AWS region by name, such as `eu-central-1`: two or more lower-case words and a number. There is no list of known
+/// regions, because each new region would make it outdated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Region(Box<str>);
+
+impl Region {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn partition(&self) -> Partition {
+        const BY_PREFIX: [(&str, Partition); 7] = [
+            ("us-gov-", Partition::GovCloud),
+            ("cn-", Partition::China),
+            ("eusc-", Partition::Europe),
+            ("us-iso-", Partition::Iso),
+            ("us-isob-", Partition::IsoB),
+            ("eu-isoe-", Partition::IsoE),
+            ("us-isof-", Partition::IsoF),
+        ];
+        let found = BY_PREFIX.iter().find(|(prefix, _)| self.0.starts_with(prefix));
+        found.map_or(Partition::Aws, |(_, partition)| *partition)
+    }
+}
+
+impl FromStr for Region {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let wrong = || NameError::Region(quote(text));
+        let (words, number) = text.rsplit_once('-').ok_or_else(wrong)?;
+        let number_ok = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let mut parts = words.split('-');
+        let words_ok = parts.clone().count() >= 2
+            && parts.all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()));
+        if text.len() > 32 || !number_ok || !words_ok {
+            return Err(wrong());
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A 12-digit AWS account ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(u64);
+
+impl FromStr for AccountId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+            return Ok(Self(text.parse().expect("12 digits fit into u64")));
+        }
+        Err(NameError::Account(quote(text)))
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012}", self.0)
+    }
+}
+
+/// A string is not a valid name. The message quotes it and shows a valid one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("{0} is not an AWS account ID: expected 12 digits")]
+    Account(String),
+    #[error("{0} is not an AWS region: expected a name such as eu-central-1")]
+    Region(String),
+}

@@ -1,0 +1,165 @@
+//! Identities: who requests tokens, and how far each token reaches.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::pattern::{Pattern, RegistryPattern, Template};
+use crate::core::aws::region::{Partition, Region};
+use crate::core::aws::registry::{Endpoint, Registry};
+use crate::core::aws::role_arn::RoleArn;
+use crate::core::request::Target;
+use crate::core::request::applied::ScopeFingerprint;
+
+/// The name of the identity with the controller's own credentials.
+pub const CONTROLLER: &str = "controller";
+
+/// The name of an identity of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdentityName(Arc<str>);
+
+impl IdentityName {
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The credentials with which a role is assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CredentialSource {
+    /// The controller's own.
+    Controller,
+    /// The web identity token in this file.
+    WebIdentity(PathBuf),
+}
+
+/// A role, and how it is assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    pub arn: RoleArn,
+    pub source: CredentialSource,
+    /// The external ID that its trust policy requires.
+    pub external_id: Option<String>,
+    /// The name of its sessions in `CloudTrail`.
+    pub session_name: String,
+    /// Session tags. They need `sts:TagSession`, and share the packed size with the policy.
+    pub tags: BTreeMap<String, String>,
+    /// The longest time that its tokens are used, if it is shorter than their lifetime.
+    pub max_token_age: Option<SignedDuration>,
+}
+
+/// A session of a role under a session policy. A role without a policy cannot be expressed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    pub role: Arc<Role>,
+    /// The session policy, as JSON.
+    pub policy: String,
+}
+
+/// Who may get which tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub name: IdentityName,
+    /// `None`: the controller's own credentials, whose tokens cannot be restricted.
+    pub role: Option<Arc<Role>>,
+    /// The namespaces that may use it, by name.
+    pub namespaces: Vec<Pattern>,
+    /// The registries that it serves.
+    pub registries: Vec<RegistryPattern>,
+    /// The repositories that its tokens reach; if empty, all of those registries.
+    pub repositories: Vec<Template>,
+    /// Whether its tokens may fill pull-through caches.
+    pub pull_through_cache: bool,
+}
+
+impl Identity {
+    /// The default identity: the controller's own credentials, for every namespace and registry.
+    pub fn controller() -> Self {
+        Self {
+            name: IdentityName::new(CONTROLLER),
+            role: None,
+            namespaces: vec![Pattern::any()],
+            registries: vec![RegistryPattern::AllPrivate, RegistryPattern::Public],
+            repositories: vec![],
+            pull_through_cache: false,
+        }
+    }
+
+    /// Whether a namespace may use it. Only the name counts: a namespace editor can edit labels.
+    pub fn is_granted_to(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|pattern| pattern.matches(namespace))
+    }
+
+    /// Whether the text is its name or the ARN of its role.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.name.as_str() == text || self.role.as_ref().is_some_and(|role| role.arn.as_str() == text)
+    }
+
+    /// Whether its registries include `target`, in whatever partition.
+    pub fn serves(&self, target: &Target, default_region: Option<&Region>) -> bool {
+        let registry = match (target, &self.role, default_region) {
+            (Target::Host(registry), _, _) => registry.clone(),
+            // A token of a role names the registry of the role's account.
+            (Target::Default, Some(role), Some(region)) => {
+                Registry::of_account(role.arn.account(), region.clone())
+            }
+            // A token of the controller names the registry of an account that only the reply tells, in this region.
+            (Target::Default, None, Some(region)) => {
+                return self.registries.iter().any(|pattern| pattern.account_in(region).is_some());
+            }
+            (Target::Default, _, None) => return false,
+        };
+        self.registries.iter().any(|pattern| pattern.matches(&registry))
+    }
+
+    /// The repository patterns that it grants to a namespace; if there are none, it does not restrict repositories.
+    pub fn repository_patterns(&self, namespace: &str) -> impl Iterator<Item = Pattern> {
+        self.repositories.iter().filter_map(|template| template.expand(namespace).ok())
+    }
+
+    /// The partition of its credentials; `None` if the configuration does not determine it.
+    pub fn partition(&self) -> Option<Partition> {
+        self.role.as_ref().map(|role| role.arn.partition())
+    }
+}
+
+/// What a token may do. Tokens are shared only between equal restrictions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Restriction {
+    /// The identity's whole scope, without a session policy. Only the controller's own identity has such tokens.
+    Unrestricted,
+    /// Pulling only, from repositories of these patterns: sorted, without duplicates, at least one.
+    Pull(Arc<[Pattern]>),
+}
+
+/// What identifies a token. One token serves all requests with its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenKey {
+    pub identity: IdentityName,
+    pub endpoint: Endpoint,
+    pub restriction: Restriction,
+}
+
+/// A request for a token, with everything that the call needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenRequest {
+    pub key: TokenKey,
+    /// Whether the call uses the endpoint's dual-stack name; the token is the same.
+    pub dual_stack: bool,
+    /// The session that makes the call; `None`: the controller's own credentials.
+    pub session: Option<Arc<Session>>,
+}
+
+/// One entry of a Secret, and the token that it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Assignment {
+    pub target: Target,
+    pub request: TokenRequest,
+    pub scope: ScopeFingerprint,
+}

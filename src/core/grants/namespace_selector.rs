@@ -1,0 +1,98 @@
+//! The namespaces that opt in without an annotation.
+
+use std::collections::BTreeMap;
+
+// Types and their matching rules only, no client.
+use kube::core::{Selector, SelectorExt as _};
+
+use super::pattern::Pattern;
+
+/// Only a pattern with this prefix includes the namespaces of Kubernetes itself.
+const KUBERNETES: &str = "kube-";
+
+/// The section `namespaces` of the configuration. If it is empty, no namespace opts in without an annotation.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceSelector {
+    /// Labels that include a namespace. An empty selector includes none; `include: ["*"]` includes all.
+    pub selector: Selector,
+    /// Names that are included.
+    pub include: Vec<Pattern>,
+    /// Names that are excluded, whatever includes them.
+    pub exclude: Vec<Pattern>,
+}
+
+impl NamespaceSelector {
+    /// Whether a namespace without the annotation `registries` gets the default registries.
+    pub fn includes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let matches = |pattern: &Pattern| pattern.matches(namespace);
+        if self.exclude.iter().any(matches) {
+            return false;
+        }
+        if namespace.starts_with(KUBERNETES) {
+            return self.include.iter().any(|p| p.literal().starts_with(KUBERNETES) && matches(p));
+        }
+        self.include.iter().any(matches) || (!self.selector.selects_all() && self.selector.matches(labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Expression;
+
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+    }
+
+    fn includes(include: &[&str], exclude: &[&str], namespace: &str) -> bool {
+        let selector = Expression::Equal("pull".into(), "yes".into()).into();
+        let (include, exclude) = (patterns(include), patterns(exclude));
+        let namespace_selector = NamespaceSelector { selector, include, exclude };
+        let labels =
+            if namespace.contains("labelled") { vec![("pull".to_owned(), "yes".to_owned())] } else { vec![] };
+        namespace_selector.includes(namespace, &labels.into_iter().collect())
+    }
+
+    #[test]
+    fn an_empty_selector_includes_no_namespace() {
+        assert!(!NamespaceSelector::default().includes("team-a", &BTreeMap::new()));
+    }
+
+    #[test]
+    fn labels_or_names_include_and_names_exclude() {
+        for (include, exclude, namespace, expected) in [
+            (&[][..], &[][..], "labelled", true),
+            (&[], &[], "team-a", false),
+            (&["team-*"], &[], "team-a", true),
+            (&["team-*"], &[], "labelled", true),
+            (&["*"], &["team-*"], "team-a", false),
+            (&["*"], &["labelled"], "labelled", false),
+        ] {
+            assert_eq!(
+                includes(include, exclude, namespace),
+                expected,
+                "{include:?} {exclude:?} {namespace}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_namespaces_of_kubernetes_are_only_included_by_name() {
+        for (include, exclude, namespace, expected) in [
+            (&["*"][..], &[][..], "kube-system", false),
+            (&["kube*"], &[], "kube-system", false),
+            (&[], &[], "kube-labelled", false),
+            (&["kube-system"], &[], "kube-system", true),
+            (&["kube-*"], &["kube-public"], "kube-system", true),
+            (&["kube-*"], &["kube-public"], "kube-public", false),
+            (&["*"], &[], "kubeflow", true),
+        ] {
+            assert_eq!(
+                includes(include, exclude, namespace),
+                expected,
+                "{include:?} {exclude:?} {namespace}"
+            );
+        }
+    }
+}

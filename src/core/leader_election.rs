@@ -1,0 +1,292 @@
+//! When to read, acquire and renew the Lease of this instance
+//! (<https://kubernetes.io/docs/concepts/architecture/leases/>), and until when this process may write.
+//!
+//! Clocks of different machines are never compared. A candidate considers the leader gone once the Lease has not changed
+//! for `leaseDurationSeconds`, measured on the candidate's own clock. A leader counts its term from just before it sent
+//! the renewal.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Now;
+
+/// How long a leader owns the Lease without renewing it.
+pub const LEASE_DURATION: Duration = Duration::from_secs(4);
+/// How long a leader writes after its last successful renewal. The difference to [`LEASE_DURATION`] is the time that
+/// its last request has to arrive before another process can become the leader.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(3);
+/// How often a leader renews the Lease.
+pub const RENEW_PERIOD: Duration = Duration::from_secs(1);
+/// How often a candidate reads the Lease, and how soon a failed request is repeated.
+pub const RETRY_PERIOD: Duration = Duration::from_millis(500);
+/// The longest lease duration of another process that a candidate respects.
+const MAX_LEASE_DURATION: Duration = Duration::from_mins(1);
+
+/// A Lease, as it was read or written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// `None` if the Lease does not exist.
+    pub resource_version: Option<String>,
+    /// The identity of the leader; `None` if the Lease was released.
+    pub holder: Option<String>,
+    pub lease_duration: Duration,
+    pub transitions: i32,
+}
+
+impl LeaseRecord {
+    fn expires_after(&self) -> Duration {
+        self.lease_duration.min(MAX_LEASE_DURATION)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ElectionStep {
+    Read,
+    /// Write the Lease with this process as the holder, if it still has this resource version.
+    Write {
+        /// `None` creates the Lease.
+        resource_version: Option<String>,
+        transitions: i32,
+        /// Whether this is an acquisition, and not a renewal.
+        acquires: bool,
+    },
+    Wait(Duration),
+}
+
+/// One candidate of the election. It measures time by the monotonic clock.
+#[derive(Clone, Debug)]
+pub struct LeaderElector {
+    identity: String,
+    observed: Option<LeaseRecord>,
+    /// When `observed` got its resource version.
+    observed_at: Duration,
+    /// When the last request was sent.
+    requested_at: Option<Duration>,
+    /// The Lease may have changed since `observed`: the last request failed.
+    stale: bool,
+    /// When the last successful write was sent.
+    renewed_at: Option<Duration>,
+}
+
+impl LeaderElector {
+    /// `identity` must be unique among all candidates.
+    pub fn new(identity: String) -> Self {
+        Self {
+            identity,
+            observed: None,
+            observed_at: Duration::ZERO,
+            requested_at: None,
+            stale: true,
+            renewed_at: None,
+        }
+    }
+
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The identity of the leader, if it is another process.
+    pub fn other_leader(&self) -> Option<&str> {
+        self.observed.as_ref()?.holder.as_deref().filter(|holder| *holder != self.identity)
+    }
+
+    /// Records the response to a read that was sent at `asked`.
+    pub fn observed(&mut self, record: LeaseRecord, asked: Now, now: Now) {
+        if self.observed.as_ref().is_none_or(|before| before.resource_version != record.resource_version) {
+            self.observed_at = now.mono;
+        }
+        (self.observed, self.requested_at, self.stale) = (Some(record), Some(asked.mono), false);
+    }
+
+    /// Records the response to a write that was sent at `asked`.
+    pub fn wrote(&mut self, record: LeaseRecord, asked: Now, now: Now) {
+        self.observed(record, asked, now);
+        self.renewed_at = Some(asked.mono);
+    }
+
+    /// Records a conflict, or a request whose outcome is unknown: the Lease must be read again.
+    pub fn request_failed(&mut self, asked: Now) {
+        (self.requested_at, self.stale, self.renewed_at) = (Some(asked.mono), true, None);
+    }
+
+    pub fn next(&self, now: Now) -> ElectionStep {
+        let remaining = |since: Option<Duration>, period: Duration| {
+            since.map_or(Duration::ZERO, |since| (since + period).saturating_sub(now.mono))
+        };
+        let retry = remaining(self.requested_at, RETRY_PERIOD);
+        let Some(record) = self.observed.as_ref().filter(|_| !self.stale) else {
+            return if retry.is_zero() { ElectionStep::Read } else { ElectionStep::Wait(retry) };
+        };
+        match &record.holder {
+            Some(holder) if *holder == self.identity => {
+                let renewal = remaining(self.renewed_at, RENEW_PERIOD);
+                if renewal.is_zero() { write(record, false) } else { ElectionStep::Wait(renewal) }
+            }
+            None => write(record, true),
+            Some(_) => {
+                let expiry = remaining(Some(self.observed_at), record.expires_after());
+                match (expiry.is_zero(), retry.is_zero()) {
+                    (true, _) => write(record, true),
+                    (false, true) => ElectionStep::Read,
+                    (false, false) => ElectionStep::Wait(expiry.min(retry)),
+                }
+            }
+        }
+    }
+}
+
+fn write(record: &LeaseRecord, acquires: bool) -> ElectionStep {
+    ElectionStep::Write {
+        resource_version: record.resource_version.clone(),
+        transitions: record.transitions.saturating_add(acquires.into()),
+        acquires,
+    }
+}
+
+/// Until when this process may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    NotLeader,
+    /// Until the earlier of both: the monotonic clock may stop while the machine is suspended, and the wall clock may be
+    /// set.
+    Until {
+        mono: Duration,
+        wall: Timestamp,
+    },
+    /// There is no election.
+    Unopposed,
+}
+
+impl Leadership {
+    /// The result of a write of the Lease that was sent at `asked` and succeeded.
+    pub fn granted(asked: Now) -> Self {
+        Self::Until { mono: asked.mono + RENEW_DEADLINE, wall: asked.after(RENEW_DEADLINE) }
+    }
+
+    /// How long it lasts from `now` on; `None` if this process must not write.
+    pub fn left(self, now: Now) -> Option<Duration> {
+        let left = match self {
+            Self::NotLeader => return None,
+            Self::Unopposed => return Some(Duration::MAX),
+            Self::Until { mono, wall } => {
+                let wall = Duration::try_from(now.until(wall)).unwrap_or_default();
+                mono.saturating_sub(now.mono).min(wall)
+            }
+        };
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    const fn at(millis: u64) -> Now {
+        Now { wall: Timestamp::UNIX_EPOCH, mono: ms(millis) }
+    }
+
+    fn held_by(holder: &str, version: u64) -> LeaseRecord {
+        LeaseRecord {
+            resource_version: Some(version.to_string()),
+            holder: (!holder.is_empty()).then(|| holder.to_owned()),
+            lease_duration: LEASE_DURATION,
+            transitions: 7,
+        }
+    }
+
+    fn write(version: Option<&str>, transitions: i32, acquires: bool) -> ElectionStep {
+        ElectionStep::Write { resource_version: version.map(str::to_owned), transitions, acquires }
+    }
+
+    #[test]
+    fn a_candidate_reads_before_it_writes_and_creates_a_missing_lease() {
+        let mut me = LeaderElector::new("me".into());
+        assert_eq!(me.next(at(0)), ElectionStep::Read);
+        me.observed(LeaseRecord::default(), at(0), at(1));
+        assert_eq!(me.next(at(1)), write(None, 1, true));
+    }
+
+    #[test]
+    fn a_released_lease_is_acquired_at_once() {
+        let mut me = LeaderElector::new("me".into());
+        me.observed(held_by("other", 1), at(0), at(1));
+        me.observed(held_by("", 2), at(500), at(501));
+        assert_eq!(me.next(at(501)), write(Some("2"), 8, true));
+    }
+
+    #[test]
+    fn a_lease_that_did_not_change_for_its_duration_is_acquired() {
+        let mut me = LeaderElector::new("me".into());
+        me.observed(held_by("other", 1), at(0), at(10));
+        assert_eq!(me.other_leader(), Some("other"));
+        assert_eq!(me.next(at(10)), ElectionStep::Wait(ms(490)));
+        assert_eq!(me.next(at(500)), ElectionStep::Read);
+        me.observed(held_by("other", 2), at(500), at(510));
+        me.observed(held_by("other", 2), at(4200), at(4210));
+        assert_eq!(
+            me.next(at(4210)),
+            ElectionStep::Wait(ms(300)),
+            "until it expires, not until the next read"
+        );
+        assert_eq!(me.next(at(4510)), write(Some("2"), 8, true), "only over the version that expired");
+    }
+
+    #[test]
+    fn a_lease_duration_above_the_maximum_is_not_respected() {
+        let mut me = LeaderElector::new("me".into());
+        me.observed(LeaseRecord { lease_duration: Duration::MAX, ..held_by("other", 1) }, at(0), at(0));
+        let now = Now { mono: MAX_LEASE_DURATION, ..at(0) };
+        assert_eq!(me.next(now), write(Some("1"), 8, true));
+    }
+
+    #[test]
+    fn a_leader_renews_each_second_and_reads_after_a_conflict() {
+        let mut me = LeaderElector::new("me".into());
+        me.wrote(held_by("me", 5), at(1000), at(1010));
+        assert_eq!(me.other_leader(), None);
+        assert_eq!(me.next(at(1010)), ElectionStep::Wait(ms(990)));
+        assert_eq!(me.next(at(2000)), write(Some("5"), 7, false));
+        me.request_failed(at(2000));
+        assert_eq!(me.next(at(2100)), ElectionStep::Wait(ms(400)));
+        assert_eq!(me.next(at(2500)), ElectionStep::Read);
+        me.observed(held_by("me", 6), at(2500), at(2510));
+        assert_eq!(me.next(at(2510)), write(Some("6"), 7, false), "the failed request may have succeeded");
+    }
+
+    #[test]
+    fn an_outage_of_the_api_server_neither_extends_nor_shortens_a_lease() {
+        let mut me = LeaderElector::new("me".into());
+        me.observed(held_by("other", 1), at(0), at(0));
+        me.request_failed(at(500));
+        me.request_failed(at(4000));
+        assert_eq!(me.next(at(4500)), ElectionStep::Read, "the leader may have renewed it in the meantime");
+        me.observed(held_by("other", 1), at(4500), at(4510));
+        assert_eq!(me.next(at(4510)), write(Some("1"), 8, true));
+    }
+
+    #[test]
+    fn a_leader_stops_before_another_process_can_acquire_the_lease() {
+        // A candidate observes a renewal after the leader sent it, so it also counts from a later time.
+        assert!(RENEW_DEADLINE + Duration::from_secs(1) <= LEASE_DURATION);
+    }
+
+    #[test]
+    fn leadership_ends_by_whichever_clock_comes_first() {
+        let start = at(5000);
+        let granted = Leadership::granted(start);
+        let second = ms(1000);
+        let later = Now { wall: start.after(second), mono: start.mono + second };
+        assert_eq!(granted.left(later), Some(RENEW_DEADLINE.saturating_sub(second)));
+        let suspended = Now { wall: start.after(RENEW_DEADLINE), ..start };
+        assert_eq!(granted.left(suspended), None, "the monotonic clock stopped during a suspension");
+        let set_back = Now { mono: start.mono + RENEW_DEADLINE, ..start };
+        assert_eq!(granted.left(set_back), None, "the wall clock was set back");
+        assert_eq!(Leadership::NotLeader.left(start), None);
+        assert_eq!(Leadership::Unopposed.left(start), Some(Duration::MAX));
+    }
+}

@@ -1,0 +1,46 @@
+//! How long to wait before the next attempt.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use crate::core::Jitter;
+
+/// Exponential backoff with a bound: `base · 2ⁿ`, never above `cap`, less up to a quarter of jitter.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    pub base: Duration,
+    pub cap: Duration,
+}
+
+impl Backoff {
+    /// For calls to AWS and to the API server: 1 s to 60 s (invariant 3 allows no more).
+    pub const CALLS: Self = Self { base: Duration::from_secs(1), cap: Duration::from_mins(1) };
+
+    /// For repairs of one object, against another writer that never stops: 1 s to 10 min.
+    pub const REPAIRS: Self = Self { base: Duration::from_secs(1), cap: Duration::from_mins(10) };
+
+    /// For a token that had expired when it arrived: 15 s to 60 s.
+    pub const EXPIRED_TOKENS: Self = Self { base: Duration::from_secs(15), cap: Duration::from_mins(1) };
+
+    /// The delay after failure number `failures` (from 1) of `thing`. Different things spread over the last quarter of
+    /// the interval.
+    pub fn delay(self, failures: u32, jitter: Jitter, thing: &impl Hash) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        let whole = self.base.saturating_mul(1 << doublings).min(self.cap);
+        whole.mul_f64(1.0 - 0.25 * jitter.fraction(&(thing, failures)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::JITTER;
+
+    #[test]
+    fn delays_double_up_to_the_cap_and_never_pass_it() {
+        let all: Vec<_> = (1..200).map(|n| Backoff::CALLS.delay(n, JITTER, &"seed")).collect();
+        assert!(all.iter().all(|d| *d <= Backoff::CALLS.cap && *d >= Duration::from_millis(750)));
+        assert!(all[190] >= Duration::from_secs(45));
+        assert_eq!(Backoff::CALLS.delay(3, JITTER, &"a"), Backoff::CALLS.delay(3, JITTER, &"a"));
+    }
+}

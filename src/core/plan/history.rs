@@ -1,0 +1,66 @@
+//! What this process did in a namespace.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::checks::WriteReason;
+use super::facts::Observed;
+use super::retry::RetryState;
+use crate::core::{Jitter, Now};
+
+/// What this process did in a namespace. Empty after a start, and after another process was the leader.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The Secret of our last write, by name, and the resource version that the write returned.
+    pub written: Option<(Arc<str>, u64)>,
+    /// The tokens in it.
+    pub fingerprint: Option<u64>,
+    /// When it is due for renewal, whatever its annotations say by now.
+    pub due: Option<Timestamp>,
+    /// Failures and repairs of the Secret.
+    pub retry: RetryState,
+    /// The same of service accounts, by name.
+    pub service_accounts: BTreeMap<Arc<str>, RetryState>,
+}
+
+impl History {
+    /// Records a successful write for `reason` that left `observed`. Creating a Secret again that somebody deleted counts
+    /// as a repair.
+    pub fn record_write(
+        &mut self,
+        reason: WriteReason,
+        name: &Arc<str>,
+        observed: &Observed,
+        fingerprint: u64,
+        now: Now,
+    ) {
+        let recreated = reason == WriteReason::Missing && self.due.is_some();
+        if recreated || reason.is_repair() {
+            self.retry.record_repair(now);
+        }
+        self.written = Some((name.clone(), observed.resource_version));
+        self.fingerprint = Some(fingerprint);
+        self.due = observed.times.map(|times| times.refresh_after);
+        self.retry.reset();
+    }
+
+    /// Records that this process deleted the Secret: creating it later is not a repair.
+    pub fn record_deletion(&mut self) {
+        self.written = None;
+        self.fingerprint = None;
+        self.due = None;
+    }
+
+    /// Until when a repair waits, so that two writers do not loop. A renewal that has become due since the last repair
+    /// does not wait.
+    pub fn repair_after(&self, namespace: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
+        let (last, later) = self.retry.repair_after(namespace, jitter, now)?;
+        let later = match self.due {
+            Some(due) if due > last => later.min(due),
+            _ => later,
+        };
+        (later > now.wall).then_some(later)
+    }
+}

@@ -1,0 +1,113 @@
+//! When the next attempt on one object may be made: after failures, and against a client that reverts each change.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::backoff::Backoff;
+use crate::core::{Jitter, Now};
+
+/// After this long without a repair, the next one is immediate again.
+const REPAIR_MEMORY: SignedDuration = SignedDuration::from_mins(20);
+/// The first silent retry after a denial that a stale admission cache may explain, and how many follow.
+const LAG_DELAY_MILLIS: i64 = 100;
+const MAX_LAG_RETRIES: u32 = 3;
+
+/// The attempts of this process on one object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RetryState {
+    /// Failures in a row.
+    pub failures: u32,
+    pub retry_at: Option<Timestamp>,
+    /// Repairs in a row.
+    pub repairs: u32,
+    pub repaired_at: Option<Timestamp>,
+}
+
+impl RetryState {
+    /// Records a failure and returns when to retry. `object` spreads the retries of different objects.
+    pub fn record_failure(&mut self, object: &str, jitter: Jitter, now: Now) -> Timestamp {
+        self.failures = self.failures.saturating_add(1);
+        let at = now.after(Backoff::CALLS.delay(self.failures, jitter, &object));
+        self.retry_at = Some(at);
+        at
+    }
+
+    /// Records a denial that a stale admission cache may explain. Returns when to retry silently, or `None` once it has
+    /// lasted too long for that.
+    pub fn record_lag(&mut self, now: Now) -> Option<Timestamp> {
+        if self.failures >= MAX_LAG_RETRIES {
+            return None;
+        }
+        let at = now.after(SignedDuration::from_millis(LAG_DELAY_MILLIS << self.failures));
+        self.failures += 1;
+        self.retry_at = Some(at);
+        Some(at)
+    }
+
+    /// Forgets the failures, after a success or a change that may have removed their cause.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
+    /// Records a repair.
+    pub fn record_repair(&mut self, now: Now) {
+        let quiet = self.repaired_at.is_none_or(|last| now.wall.duration_since(last) > REPAIR_MEMORY);
+        self.repairs = if quiet { 1 } else { self.repairs.saturating_add(1) };
+        self.repaired_at = Some(now.wall);
+    }
+
+    /// Until when a failure delays the next attempt.
+    pub fn retry_after(&self, now: Now) -> Option<Timestamp> {
+        self.retry_at.filter(|at| *at > now.wall)
+    }
+
+    /// The last repair, and until when it delays the next one, which may have passed. `None` if none counts any more.
+    pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<(Timestamp, Timestamp)> {
+        let last = self.repaired_at?;
+        if self.repairs == 0 || now.wall.duration_since(last) > REPAIR_MEMORY {
+            return None;
+        }
+        let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, jitter, &object)).ok()?;
+        Some((last, later))
+    }
+
+    /// Until when the next write of any kind waits.
+    pub fn blocked_until(&self, object: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
+        let repair = self.repair_after(object, jitter, now).map(|(_, later)| later);
+        self.retry_at.max(repair).filter(|until| *until > now.wall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::{JITTER, at};
+
+    #[test]
+    fn a_stale_cache_explains_less_than_a_second_of_denials() {
+        let mut retry = RetryState::default();
+        let mut now = at(0);
+        while let Some(later) = retry.record_lag(now) {
+            now = Now { wall: later, ..now };
+        }
+        assert_eq!(now.wall.duration_since(at(0).wall), SignedDuration::from_millis(700));
+        let later = retry.record_failure("a", JITTER, now);
+        assert!(later > now.after(SignedDuration::from_secs(1)), "then it is an ordinary failure");
+    }
+
+    #[test]
+    fn a_change_that_is_reverted_each_time_is_repeated_ever_more_slowly() {
+        let (mut retry, mut now, mut writes) = (RetryState::default(), at(0), 0);
+        while now.wall < at(3_600).wall {
+            if let Some(later) = retry.blocked_until("a", JITTER, now) {
+                now = Now { wall: later, ..now };
+            } else {
+                retry.record_repair(now);
+                writes += 1;
+            }
+        }
+        assert!((10..25).contains(&writes), "{writes} writes in an hour");
+        assert!(retry.record_failure("a", JITTER, now) > now.wall);
+        assert!(retry.blocked_until("a", JITTER, now).is_some());
+    }
+}

@@ -1,0 +1,370 @@
+//! Namespace annotations → a [`Request`], or the problems in them. Values are untrusted: parsing is linear in their length,
+//! and messages about them are bounded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::applied::{AppliedState, MAX_APPLIED_LEN};
+use super::problem::{Problem, no_region};
+use super::{MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
+use crate::core::aws::region::{AccountId, Region};
+use crate::core::aws::registry::{Endpoint, Registry};
+use crate::core::{PREFIX, quote};
+
+/// Key, without the prefix: the registries. Its presence opts the namespace in.
+pub const REGISTRIES: &str = "registries";
+/// Key, without the prefix: the name of the Secret.
+pub const SECRET_NAME: &str = "secret-name";
+/// Key, without the prefix: the identities to choose from.
+pub const ROLE: &str = "role";
+/// Key, without the prefix: repository patterns.
+pub const REPOSITORIES: &str = "repositories";
+/// Key, without the prefix: service accounts.
+pub const SERVICE_ACCOUNTS: &str = "service-accounts";
+
+/// In [`SERVICE_ACCOUNTS`]: every service account of the namespace.
+pub const ALL_SERVICE_ACCOUNTS: &str = "*";
+
+/// The most items of a list.
+const MAX_ITEMS: usize = 32;
+/// The most invalid items that one message names.
+const MAX_NAMED: usize = 3;
+
+/// Whether a namespace opts in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum OptIn {
+    /// `registries: none`.
+    Out,
+    /// A valid request; whether it is granted is decided later.
+    In(Request),
+    /// No usable request: the applied one stays in force.
+    Invalid,
+}
+
+/// The annotations of a namespace that opted in, or opted out explicitly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ParsedAnnotations {
+    pub opt_in: OptIn,
+    /// The invalid values.
+    pub problems: Vec<Problem>,
+}
+
+/// What the configuration says about requests.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestRules<'a> {
+    pub names: &'a OwnedNames,
+    /// What `default` stands for; if empty, [`Target::Default`].
+    pub default_registries: &'a [Registry],
+    /// The controller's region, in which a bare account ID is looked up.
+    pub region: Option<&'a Region>,
+}
+
+/// Parses the annotations of a namespace. `None` if it did not opt in. If the configuration includes it, it opts in for
+/// the default registries unless its annotations differ.
+pub fn parse(
+    annotations: &BTreeMap<String, String>,
+    included: bool,
+    rules: RequestRules<'_>,
+) -> Option<ParsedAnnotations> {
+    let get = |key: &str| annotations.get(&format!("{PREFIX}{key}")).map(String::as_str);
+    let requested = get(REGISTRIES);
+    let registries = requested.or(included.then_some("default"))?;
+    if registries.trim() == "none" {
+        return Some(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] });
+    }
+    let mut problems = vec![];
+    let registries = parse_registries(registries, rules, &mut problems);
+    // Invalid registries are skipped; any other invalid value makes the request unusable.
+    let skipped = problems.len();
+    let request = Request {
+        secret_name: parse_secret_name(get(SECRET_NAME), rules.names, &mut problems),
+        role: parse_list(ROLE, get(ROLE), &mut problems),
+        repositories: sorted(parse_list(REPOSITORIES, get(REPOSITORIES), &mut problems)),
+        service_accounts: sorted(parse_service_accounts(get(SERVICE_ACCOUNTS), rules.names, &mut problems)),
+        registries: registries.into_iter().collect(),
+        by_default: requested.is_none(),
+    };
+    let mut usable = problems.len() == skipped && !request.registries.is_empty();
+    if usable && AppliedState::max_len(&rules.names.instance, &request) > MAX_APPLIED_LEN {
+        usable = false;
+        let message =
+            format!("all values together are longer than {MAX_APPLIED_LEN} bytes: shorten the lists");
+        problems.push(Problem::invalid(REGISTRIES, &message));
+    }
+    let opt_in = if usable { OptIn::In(request) } else { OptIn::Invalid };
+    Some(ParsedAnnotations { opt_in, problems })
+}
+
+fn items(value: &str) -> impl Iterator<Item = &str> {
+    value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort_unstable();
+    list
+}
+
+fn parse_registries(value: &str, rules: RequestRules<'_>, problems: &mut Vec<Problem>) -> BTreeSet<Target> {
+    let mut targets = BTreeSet::new();
+    let mut regions = BTreeSet::new();
+    let mut bad: Vec<String> = vec![];
+    let mut bad_count = 0;
+    let mut seen = 0;
+    for item in items(value) {
+        seen += 1;
+        match parse_item(item, rules)
+            .and_then(|new| insert_within_limits(new, item, &mut targets, &mut regions))
+        {
+            Ok(()) => {}
+            Err(message) => {
+                bad_count += 1;
+                if bad.len() < MAX_NAMED {
+                    bad.push(message);
+                }
+            }
+        }
+    }
+    if seen == 0 {
+        let message = "empty: list registries; to opt out, set \"none\" or remove the annotation";
+        problems.push(Problem::invalid(REGISTRIES, message));
+    }
+    if bad_count > bad.len() {
+        bad.push(format!("and {} more", bad_count - bad.len()));
+    }
+    if !bad.is_empty() {
+        problems.push(Problem::invalid(REGISTRIES, &bad.join("; ")));
+    }
+    targets
+}
+
+fn parse_item(item: &str, rules: RequestRules<'_>) -> Result<Vec<Target>, String> {
+    let host = item.strip_prefix("https://").unwrap_or(item);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    if host == "default" {
+        let configured = rules.default_registries.iter().cloned().map(Target::Host);
+        return Ok(if rules.default_registries.is_empty() {
+            vec![Target::Default]
+        } else {
+            configured.collect()
+        });
+    }
+    if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
+        let account: AccountId = host.parse().map_err(|error| format!("{error}"))?;
+        let region = rules.region.cloned().ok_or_else(|| no_region(host))?;
+        return Ok(vec![Target::Host(Registry::of_account(account, region))]);
+    }
+    match host.parse() {
+        Ok(registry) => Ok(vec![Target::Host(registry)]),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// Adds the targets of an item, up to the limits.
+fn insert_within_limits(
+    new: Vec<Target>,
+    item: &str,
+    targets: &mut BTreeSet<Target>,
+    regions: &mut BTreeSet<Endpoint>,
+) -> Result<(), String> {
+    for target in new {
+        if targets.contains(&target) {
+            continue;
+        }
+        if targets.len() == MAX_REGISTRIES {
+            return Err(format!("{}: a secret holds at most {MAX_REGISTRIES} registries", quote(item)));
+        }
+        if let Target::Host(registry) = &target {
+            let endpoint = registry.endpoint();
+            if regions.len() == MAX_REGIONS && !regions.contains(&endpoint) {
+                return Err(format!("{}: a secret spans at most {MAX_REGIONS} regions", quote(item)));
+            }
+            regions.insert(endpoint);
+        }
+        targets.insert(target);
+    }
+    Ok(())
+}
+
+fn parse_secret_name(value: Option<&str>, names: &OwnedNames, problems: &mut Vec<Problem>) -> String {
+    let name = value.map_or(&*names.secret_names[0], str::trim);
+    if !names.secret_names.iter().any(|allowed| **allowed == *name) {
+        let allowed: Vec<_> = names.secret_names.iter().map(|name| format!("{name:?}")).collect();
+        let message =
+            format!("{} is not allowed: the configuration allows {}", quote(name), allowed.join(", "));
+        problems.push(Problem::invalid(SECRET_NAME, &message));
+    }
+    name.to_owned()
+}
+
+/// A list of names with the characters that Kubernetes, IAM and ECR allow, without duplicates, in the given order.
+fn parse_list(key: &str, value: Option<&str>, problems: &mut Vec<Problem>) -> Vec<String> {
+    let Some(value) = value else { return vec![] };
+    let mut list: Vec<String> = vec![];
+    for item in items(value) {
+        let valid =
+            item.len() <= 256 && item.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/*:+=@".contains(&b));
+        if !valid {
+            problems.push(Problem::invalid(key, &format!("{} is not a valid name or pattern", quote(item))));
+            return list;
+        }
+        if !list.iter().any(|have| have == item) {
+            list.push(item.to_owned());
+        }
+        if list.len() > MAX_ITEMS {
+            problems.push(Problem::invalid(key, &format!("more than {MAX_ITEMS} items")));
+            return list;
+        }
+    }
+    if list.is_empty() {
+        problems.push(Problem::invalid(key, "empty: list at least one, or remove the annotation"));
+    }
+    list
+}
+
+/// Names of service accounts, or `*` for all.
+fn parse_service_accounts(
+    value: Option<&str>,
+    names: &OwnedNames,
+    problems: &mut Vec<Problem>,
+) -> Vec<String> {
+    if value.is_some() && !names.service_accounts {
+        let message = "service accounts are not enabled in the controller's configuration: remove the annotation, and \
+                       name the secret in imagePullSecrets";
+        problems.push(Problem::invalid(SERVICE_ACCOUNTS, message));
+        return vec![];
+    }
+    let list = parse_list(SERVICE_ACCOUNTS, value, problems);
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    if let Some(item) = list.iter().find(|item| *item != ALL_SERVICE_ACCOUNTS && !item.bytes().all(valid)) {
+        let message =
+            format!("{} is not a valid service account name: list names, or \"*\" for all", quote(item));
+        problems.push(Problem::invalid(SERVICE_ACCOUNTS, &message));
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::{HOST, settings};
+    use proptest::prelude::*;
+
+    fn parsed(pairs: &[(&str, &str)]) -> ParsedAnnotations {
+        let annotations = pairs.iter().map(|(k, v)| (format!("{PREFIX}{k}"), (*v).to_owned())).collect();
+        parse(&annotations, false, settings().request_rules()).expect("opted in")
+    }
+
+    fn hosts(parsed: &ParsedAnnotations) -> Vec<String> {
+        let OptIn::In(request) = &parsed.opt_in else { panic!("{parsed:?}") };
+        request.registries.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_namespace_that_the_configuration_includes_gets_the_default_unless_annotations_differ() {
+        let key = |key: &str| format!("{PREFIX}{key}");
+        let wants = |pairs: &[(&str, &str)]| {
+            let annotations = pairs.iter().map(|(k, v)| (key(k), (*v).to_owned())).collect();
+            parse(&annotations, true, settings().request_rules()).expect("opted in").opt_in
+        };
+        let OptIn::In(request) = wants(&[("secret-name", "other")]) else { panic!("it is included") };
+        assert_eq!((&*request.registries, &*request.secret_name), (&[Target::Default][..], "other"));
+        assert!(request.by_default);
+        let OptIn::In(asked) = wants(&[("registries", HOST)]) else { panic!("opted in") };
+        assert_eq!((asked.registries[0].to_string(), asked.by_default), (HOST.to_owned(), false));
+        assert_eq!(wants(&[("registries", " none ")]), OptIn::Out);
+        assert_eq!(wants(&[("registries", "")]), OptIn::Invalid, "empty is invalid, not the default");
+    }
+
+    #[test]
+    fn without_the_annotation_a_namespace_has_not_opted_in() {
+        assert_eq!(parse(&BTreeMap::new(), false, settings().request_rules()), None);
+    }
+
+    #[test]
+    fn every_form_of_one_registry_is_that_registry() {
+        let slash = format!("https://{HOST}/");
+        for value in [HOST, "123456789012", &slash, "  123456789012\n,", "123456789012 123456789012"] {
+            let read = parsed(&[(REGISTRIES, value)]);
+            assert_eq!(hosts(&read), [HOST], "{value:?}");
+            assert_eq!(read.problems, []);
+        }
+        assert_eq!(hosts(&parsed(&[(REGISTRIES, "default")])), ["default"]);
+        assert_eq!(parsed(&[(REGISTRIES, " none ")]).opt_in, OptIn::Out);
+    }
+
+    #[test]
+    fn invalid_items_are_skipped_and_named_and_valid_ones_served() {
+        let read = parsed(&[(REGISTRIES, "evil.example 12345, public.ecr.aws")]);
+        assert_eq!(hosts(&read), ["public.ecr.aws"]);
+        assert_eq!(read.problems.len(), 1);
+        let message = &read.problems[0].message;
+        assert!(message.starts_with("ecr-pull-secrets.dev/registries: \"evil.example\" is not"), "{message}");
+        assert!(message.contains("\"12345\" is not an AWS account ID: expected 12 digits"), "{message}");
+    }
+
+    #[test]
+    fn without_a_valid_registry_the_request_is_invalid() {
+        for value in ["", " , ", "evil.example", "none 123"] {
+            let read = parsed(&[(REGISTRIES, value)]);
+            assert_eq!((read.opt_in, read.problems.len()), (OptIn::Invalid, 1), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn any_other_invalid_value_leaves_the_applied_request_in_force() {
+        for (key, value) in [
+            (SECRET_NAME, "not-allowed"),
+            (SECRET_NAME, ""),
+            (ROLE, "rôle"),
+            (ROLE, " "),
+            (REPOSITORIES, "a/${b}"),
+            (SERVICE_ACCOUNTS, "a\u{1b}[31m"),
+            (SERVICE_ACCOUNTS, "team-*"),
+        ] {
+            let read = parsed(&[(REGISTRIES, HOST), (key, value)]);
+            assert_eq!((read.opt_in, read.problems.len()), (OptIn::Invalid, 1), "{key}: {value:?}");
+        }
+        let message = &parsed(&[(REGISTRIES, HOST), (SECRET_NAME, "x")]).problems[0].message;
+        assert!(message.contains(r#"the configuration allows "ecr-pull", "other""#), "{message}");
+    }
+
+    #[test]
+    fn service_accounts_that_are_not_enabled_are_a_problem() {
+        let mut settings = settings();
+        settings.names.service_accounts = false;
+        let key = |key: &str| format!("{PREFIX}{key}");
+        let mut annotations = BTreeMap::from([(key(REGISTRIES), HOST.to_owned())]);
+        let read = parse(&annotations, false, settings.request_rules()).expect("opted in");
+        assert!(matches!(read.opt_in, OptIn::In(_)) && read.problems.is_empty());
+        for value in ["*", "builder", ""] {
+            annotations.insert(key(SERVICE_ACCOUNTS), value.to_owned());
+            let read = parse(&annotations, false, settings.request_rules()).expect("opted in");
+            assert_eq!((read.opt_in, read.problems.len()), (OptIn::Invalid, 1), "{value:?}");
+            let message = &read.problems[0].message;
+            assert!(message.contains("service accounts are not enabled"), "{message}");
+            assert!(!read.problems[0].ungranted);
+        }
+    }
+
+    #[test]
+    fn thousands_of_registries_cost_little_and_give_a_short_message() {
+        let many: Vec<_> = (0..12_000).map(|n| format!("{n:012}")).collect();
+        let read = parsed(&[(REGISTRIES, &many.join(","))]);
+        assert_eq!(hosts(&read).len(), MAX_REGISTRIES);
+        assert!(read.problems[0].message.len() < 600, "{}", read.problems[0].message);
+        let regions: Vec<_> =
+            (10..40).map(|n| format!("123456789012.dkr.ecr.us-east-{n}.amazonaws.com")).collect();
+        assert_eq!(hosts(&parsed(&[(REGISTRIES, &regions.join(" "))])).len(), MAX_REGIONS);
+    }
+
+    proptest! {
+        #[test]
+        fn any_values_are_parsed_without_a_panic(values in proptest::collection::vec(".*", 5)) {
+            let keys = [REGISTRIES, SECRET_NAME, ROLE, REPOSITORIES, SERVICE_ACCOUNTS];
+            let pairs: Vec<_> = keys.into_iter().zip(values.iter().map(String::as_str)).collect();
+            let read = parsed(&pairs);
+            if let OptIn::In(request) = read.opt_in {
+                prop_assert!(!request.registries.is_empty() && request.registries.len() <= MAX_REGISTRIES);
+            }
+        }
+    }
+}

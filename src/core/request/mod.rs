@@ -1,0 +1,86 @@
+//! What a namespace requests, and what was applied of it.
+
+pub mod annotations;
+pub mod applied;
+mod names;
+pub mod problem;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::aws::registry::{Endpoint, Registry, RegistryError};
+
+pub use self::names::OwnedNames;
+
+/// The most registries in one Secret; a Secret holds 1 MiB, and 180 entries did not fit.
+pub const MAX_REGISTRIES: usize = 64;
+/// The most regions in one Secret.
+pub const MAX_REGIONS: usize = 8;
+
+/// A registry that the Secret has an entry for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Target {
+    /// A registry by its host.
+    Host(Registry),
+    /// The registry that the identity's own token names (`proxyEndpoint`).
+    Default,
+}
+
+impl Target {
+    /// The endpoint that issues its tokens; `None` for [`Target::Default`], where the identity decides.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Host(registry) => Some(registry.endpoint()),
+            Self::Default => None,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(registry) => registry.fmt(f),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = RegistryError;
+
+    fn try_from(text: String) -> Result<Self, RegistryError> {
+        if text == "default" { Ok(Self::Default) } else { text.parse().map(Self::Host) }
+    }
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        target.to_string()
+    }
+}
+
+/// A valid request. It stays in force until another valid request replaces it.
+///
+/// Lists without an order of their own are sorted and hold no duplicates, so that equal requests are equal values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// The registries that the Secret has entries for; at least one.
+    pub registries: Vec<Target>,
+    /// Repository patterns that narrow the tokens; if empty, the identity's own patterns apply.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+    /// Identities by name or role ARN, in order of preference; if empty, every granted identity.
+    #[serde(default)]
+    pub role: Vec<String>,
+    /// One of the allowed names.
+    pub secret_name: String,
+    /// Service accounts whose `imagePullSecrets` get the Secret.
+    #[serde(default)]
+    pub service_accounts: Vec<String>,
+    /// Whether the configuration opted the namespace in, not an annotation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_default: bool,
+}

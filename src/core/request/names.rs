@@ -1,0 +1,23 @@
+//! The names under which this installation writes.
+
+use std::sync::Arc;
+
+/// What marks objects as this installation's, and the only Secrets that it touches.
+#[derive(Clone, Debug)]
+pub struct OwnedNames {
+    /// The value of the instance label.
+    pub instance: String,
+    /// The names that a Secret may have; at least one, the first being the default.
+    pub secret_names: Vec<Arc<str>>,
+    /// Former names: Secrets of these names are deleted, never written.
+    pub retired_names: Vec<Arc<str>>,
+    /// Whether the Secret is added to `imagePullSecrets` of service accounts.
+    pub service_accounts: bool,
+}
+
+impl OwnedNames {
+    /// Allowed and retired names.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.secret_names.iter().chain(&self.retired_names)
+    }
+}

@@ -1,0 +1,250 @@
+//! The Docker configuration in a Secret of type `kubernetes.io/dockerconfigjson`, as the kubelet reads it
+//! (<https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>): one entry for each registry under
+//! `auths`, keyed by the bare host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::token::Token;
+use crate::core::aws::registry::Registry;
+use crate::core::request::applied::{AppliedState, Times};
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, SECRET_KEY, SECRET_TYPE};
+
+/// The credential of one registry. It cannot be printed.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegistryCredential {
+    username: String,
+    password: String,
+    auth: String,
+}
+
+impl RegistryCredential {
+    pub fn from_token(token: &Token) -> Self {
+        Self {
+            username: token.username().to_owned(),
+            password: token.password().to_string(),
+            auth: token.authorization().to_owned(),
+        }
+    }
+
+    /// Parses an entry of another tool, which has user name and password, or both in `auth`.
+    fn parse_foreign(entry: &Value) -> Option<Self> {
+        let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        if let Some(auth) = text("auth") {
+            let token = Token::new(auth, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, None).ok()?;
+            return Some(Self::from_token(&token));
+        }
+        let (username, password) = (text("username")?, text("password")?);
+        let auth = STANDARD.encode(format!("{username}:{password}"));
+        Some(Self { username, password, auth })
+    }
+}
+
+impl Drop for RegistryCredential {
+    fn drop(&mut self) {
+        self.password.zeroize();
+        self.auth.zeroize();
+    }
+}
+
+impl fmt::Debug for RegistryCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RegistryCredential(<redacted>)")
+    }
+}
+
+/// One entry of a Secret that is to be written.
+#[derive(Clone, Debug)]
+pub enum DraftEntry {
+    Set {
+        host: String,
+        credential: RegistryCredential,
+    },
+    /// The current entry of this host.
+    Keep {
+        host: String,
+    },
+    /// The current entries of ECR registries that no request named: among them is the identity's default registry.
+    KeepDefault {
+        named: BTreeSet<String>,
+    },
+}
+
+/// The entries of a Secret by host.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct DockerConfig {
+    auths: BTreeMap<String, RegistryCredential>,
+}
+
+impl DockerConfig {
+    /// The configuration of `draft`, where `current` is the configuration of the current Secret.
+    pub fn from_draft(draft: Vec<DraftEntry>, mut current: Self) -> Self {
+        let mut auths = BTreeMap::new();
+        for entry in draft {
+            match entry {
+                DraftEntry::Set { host, credential } => {
+                    auths.insert(host, credential);
+                }
+                DraftEntry::Keep { host } => {
+                    if let Some(credential) = current.auths.remove(&host) {
+                        auths.entry(host).or_insert(credential);
+                    }
+                }
+                DraftEntry::KeepDefault { named } => {
+                    let is_default =
+                        |host: &String| host.parse::<Registry>().is_ok() && !named.contains(host);
+                    for (host, credential) in current.auths.extract_if(.., |host, _| is_default(host)) {
+                        auths.entry(host).or_insert(credential);
+                    }
+                }
+            }
+        }
+        Self { auths }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.auths.is_empty()
+    }
+
+    /// Parses the value of [`SECRET_KEY`]; a malformed value has no entries.
+    pub fn parse(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    /// Parses the value of [`SECRET_KEY`] of another tool: the usable entries by host.
+    pub fn parse_foreign(bytes: &[u8]) -> BTreeMap<String, RegistryCredential> {
+        let read: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let entries = read["auths"].as_object().into_iter().flatten();
+        entries
+            .filter_map(|(host, entry)| Some((host.clone(), RegistryCredential::parse_foreign(entry)?)))
+            .collect()
+    }
+
+    fn encode(&self) -> String {
+        let json = Zeroizing::new(serde_json::to_vec(self).expect("maps of strings serialise"));
+        STANDARD.encode(&*json)
+    }
+}
+
+/// The body of a server-side apply. It cannot be printed.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Manifest(Value);
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Manifest(<redacted>)")
+    }
+}
+
+impl Manifest {
+    /// Every field that the controller owns. With `uid` the apply changes only that very object.
+    pub fn new(
+        instance: &str,
+        applied: &AppliedState,
+        times: Times,
+        config: &DockerConfig,
+        uid: Option<&str>,
+    ) -> Self {
+        let mut body = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": SECRET_TYPE,
+            "metadata": {
+                "name": applied.request.secret_name,
+                "labels": { LABEL_MANAGED_BY: MANAGER, LABEL_INSTANCE: instance },
+                "annotations": applied.to_annotations(instance, times),
+            },
+            "data": { SECRET_KEY: config.encode() },
+        });
+        if let Some(uid) = uid {
+            body["metadata"]["uid"] = uid.into();
+        }
+        Self(body)
+    }
+}
+
+/// The identity's default registry: the one that its token names, if that is a registry of ECR.
+pub fn default_host(token: &Token) -> Option<Registry> {
+    let endpoint = token.proxy_endpoint()?;
+    endpoint.strip_prefix("https://").unwrap_or(endpoint).trim_end_matches('/').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::HOST;
+
+    const OTHER: &str = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
+
+    fn config(hosts: &[&str]) -> DockerConfig {
+        let token = Token::new(STANDARD.encode("AWS:hunter2"), Timestamp::UNIX_EPOCH, Timestamp::MAX, None);
+        let credential = RegistryCredential::from_token(&token.expect("a token"));
+        let set = |host: &&str| DraftEntry::Set { host: (*host).into(), credential: credential.clone() };
+        DockerConfig::from_draft(hosts.iter().map(set).collect(), DockerConfig::default())
+    }
+
+    fn hosts(config: &DockerConfig) -> Vec<&str> {
+        config.auths.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn entries_have_the_three_fields_under_the_bare_host() {
+        let decoded = STANDARD.decode(config(&["public.ecr.aws"]).encode()).expect("base64");
+        let value: Value = serde_json::from_slice(&decoded).expect("JSON");
+        let auth = STANDARD.encode("AWS:hunter2");
+        let entry = json!({"username": "AWS", "password": "hunter2", "auth": auth});
+        assert_eq!(value, json!({"auths": {"public.ecr.aws": entry}}));
+        assert_eq!(hosts(&DockerConfig::parse(&decoded)), ["public.ecr.aws"]);
+    }
+
+    #[test]
+    fn a_registry_that_is_no_longer_granted_is_not_kept_as_the_default_one() {
+        let named = BTreeSet::from([HOST.to_owned()]);
+        let current = config(&[HOST, OTHER, "docker.io"]);
+        let kept = DockerConfig::from_draft(vec![DraftEntry::KeepDefault { named }], current);
+        assert_eq!(hosts(&kept), [OTHER]);
+    }
+
+    #[test]
+    fn an_entry_that_is_set_wins_over_one_that_is_kept() {
+        let mut current = config(&[HOST]);
+        current.auths.get_mut(HOST).expect("an entry").username = "old".into();
+        let mut draft = vec![DraftEntry::KeepDefault { named: BTreeSet::new() }];
+        draft.extend(
+            config(&[HOST]).auths.into_iter().map(|(host, credential)| DraftEntry::Set { host, credential }),
+        );
+        assert_eq!(DockerConfig::from_draft(draft, current).auths[HOST].username, "AWS");
+    }
+
+    #[test]
+    fn entries_of_other_tools_are_parsed_in_either_form() {
+        let auth = STANDARD.encode("me:hunter2");
+        let theirs = json!({"auths": {
+            "a": {"auth": auth}, "b": {"username": "me", "password": "hunter2"}, "c": {"identitytoken": "x"}, "d": 1
+        }});
+        let entries = DockerConfig::parse_foreign(theirs.to_string().as_bytes());
+        assert_eq!(entries.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(entries["a"] == entries["b"]);
+        assert!(DockerConfig::parse_foreign(b"\xff").is_empty());
+    }
+
+    #[test]
+    fn garbage_has_no_entries() {
+        for garbage in [&b""[..], b"null", b"[]", b"{\"auths\":{\"a\":1}}", b"\xff"] {
+            assert!(DockerConfig::parse(garbage).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_credential_cannot_be_printed() {
+        assert!(!format!("{:?}", config(&[HOST])).contains("hunter2"));
+    }
+}

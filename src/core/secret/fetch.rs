@@ -1,0 +1,89 @@
+//! The reply of AWS to a request for a token, or why there is none.
+
+use std::mem;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::token::{MalformedToken, Token, by_local_clock};
+use crate::core::Now;
+
+/// The reply of `GetAuthorizationToken`.
+pub struct FetchedToken {
+    /// `authorizationToken`: base64 of `AWS:PASSWORD`.
+    pub authorization: Zeroizing<String>,
+    /// `expiresAt` by AWS's clock.
+    pub expires_at: Option<Timestamp>,
+    /// AWS's clock: the reply's `Date`.
+    pub server_time: Option<Timestamp>,
+    /// `proxyEndpoint`.
+    pub proxy_endpoint: Option<String>,
+}
+
+impl Token {
+    /// The token of a reply that arrived at `now`. Its lifetime is measured by AWS's clock. A token without `expiresAt`
+    /// counts as expired.
+    pub fn from_reply(mut reply: FetchedToken, now: Now) -> Result<Self, MalformedToken> {
+        let expires_at = reply.expires_at.map(|at| by_local_clock(at, reply.server_time, now.wall));
+        let authorization = mem::take(&mut *reply.authorization);
+        Self::new(authorization, now.wall, expires_at.unwrap_or(now.wall), reply.proxy_endpoint)
+    }
+}
+
+/// The kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenErrorKind {
+    AccessDenied,
+    /// STS denied the session: the role's trust policy, or the caller's own policy.
+    AssumeRoleDenied,
+    /// The packed size of the session policy exceeds AWS's limit.
+    PolicyTooLarge,
+    Throttled,
+    Timeout,
+    Unreachable,
+    /// AWS returned 5xx.
+    ServerError,
+    /// There are no valid credentials for the request.
+    Credentials,
+    InvalidResponse,
+    /// The token had expired, or had no expiry, when it arrived.
+    ExpiredToken,
+    /// The token expires before the one that it would replace.
+    ShorterLivedToken,
+    Other,
+}
+
+impl TokenErrorKind {
+    /// The value of the metric label `result`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessDenied => "access_denied",
+            Self::AssumeRoleDenied => "assume_role_denied",
+            Self::PolicyTooLarge => "policy_too_large",
+            Self::Throttled => "throttled",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::ServerError => "server_error",
+            Self::Credentials => "credentials",
+            Self::InvalidResponse => "invalid_response",
+            Self::ExpiredToken => "expired_token",
+            Self::ShorterLivedToken => "shorter_lived_token",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why there is no token, or no better one. The message is bounded, and contains nothing of a reply but AWS's error message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TokenError {
+    pub kind: TokenErrorKind,
+    /// What happened, and the remedy.
+    pub message: String,
+}
+
+impl TokenError {
+    pub fn new(kind: TokenErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}

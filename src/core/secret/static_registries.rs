@@ -1,0 +1,126 @@
+//! Static registries: entries of Secrets in the controller's own namespace that are copied beside those of ECR.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::core::grants::pattern::Pattern;
+
+/// Entries of one Secret that namespaces get.
+#[derive(Clone, Debug)]
+pub struct StaticGrant {
+    /// The Secret, in the controller's own namespace.
+    pub secret: Arc<str>,
+    /// The keys of the entries under `auths`.
+    pub hosts: Vec<String>,
+    /// The namespaces that get them.
+    pub namespaces: Vec<Pattern>,
+}
+
+/// A Secret with static entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticSource {
+    /// Changes when its entries change.
+    pub version: String,
+    pub hosts: BTreeSet<String>,
+}
+
+/// The Secrets with static entries that exist, by name.
+pub type StaticSources = BTreeMap<Arc<str>, StaticSource>;
+
+/// An entry that a namespace should have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StaticEntry {
+    /// The Secret that it is copied from.
+    pub secret: Arc<str>,
+    /// `SECRET@VERSION`, as the applied state records it.
+    pub tag: String,
+    /// Whether the source exists; otherwise the current entry of the namespace is kept.
+    pub available: bool,
+}
+
+/// The static entries of a namespace by host; the first grant with an entry counts. A missing source removes nothing; an
+/// entry that is missing from its source is removed.
+pub fn entries(
+    grants: &[StaticGrant],
+    namespace: &str,
+    sources: &StaticSources,
+    applied: Option<&BTreeMap<String, String>>,
+) -> BTreeMap<String, StaticEntry> {
+    let mut entries = BTreeMap::new();
+    let granted = grants.iter().filter(|grant| grant.namespaces.iter().any(|p| p.matches(namespace)));
+    for (grant, host) in granted.flat_map(|grant| grant.hosts.iter().map(move |host| (grant, host))) {
+        let secret = grant.secret.clone();
+        let entry = match sources.get(&grant.secret) {
+            Some(source) if source.hosts.contains(host) => {
+                let tag = format!("{secret}@{}", source.version);
+                StaticEntry { secret, tag, available: true }
+            }
+            Some(_) => continue,
+            None => match applied.and_then(|applied| applied.get(host)) {
+                Some(tag) if tag.split('@').next() == Some(&*secret) => {
+                    StaticEntry { secret, tag: tag.clone(), available: false }
+                }
+                _ => continue,
+            },
+        };
+        entries.entry(host.clone()).or_insert(entry);
+    }
+    entries
+}
+
+/// What the applied state records: the tag of each entry, by host.
+pub fn tags(entries: &BTreeMap<String, StaticEntry>) -> BTreeMap<String, String> {
+    entries.iter().map(|(host, entry)| (host.clone(), entry.tag.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants() -> Vec<StaticGrant> {
+        let grant = |secret: &str, hosts: &[&str], namespace: &str| StaticGrant {
+            secret: secret.into(),
+            hosts: hosts.iter().map(ToString::to_string).collect(),
+            namespaces: vec![namespace.parse().expect("a pattern")],
+        };
+        vec![
+            grant("mirror", &["mirror.example"], "team-*"),
+            grant("hub", &["docker.io", "mirror.example"], "*"),
+        ]
+    }
+
+    fn sources(names: &[(&str, &[&str])]) -> StaticSources {
+        let source = |(name, hosts): &(&str, &[&str])| {
+            let hosts = hosts.iter().map(ToString::to_string).collect();
+            (Arc::from(*name), StaticSource { version: "7".into(), hosts })
+        };
+        names.iter().map(source).collect()
+    }
+
+    #[test]
+    fn each_namespace_gets_the_entries_of_its_first_grant() {
+        let sources = sources(&[("mirror", &["mirror.example"]), ("hub", &["docker.io", "mirror.example"])]);
+        let tags = |namespace| tags(&entries(&grants(), namespace, &sources, None));
+        let of = |mirror: &str| {
+            BTreeMap::from([
+                ("docker.io".to_owned(), "hub@7".to_owned()),
+                ("mirror.example".to_owned(), mirror.to_owned()),
+            ])
+        };
+        assert_eq!(tags("team-a"), of("mirror@7"));
+        assert_eq!(tags("dev"), of("hub@7"));
+    }
+
+    #[test]
+    fn a_missing_source_removes_nothing_and_a_missing_entry_is_removed() {
+        let applied = BTreeMap::from([
+            ("docker.io".to_owned(), "hub@3".to_owned()),
+            ("mirror.example".to_owned(), "mirror@4".to_owned()),
+        ]);
+        let left = entries(&grants(), "team-a", &sources(&[("hub", &[])]), Some(&applied));
+        assert_eq!(tags(&left), BTreeMap::from([("mirror.example".to_owned(), "mirror@4".to_owned())]));
+        assert!(!left["mirror.example"].available);
+        let never_applied = entries(&grants(), "team-a", &sources(&[]), None);
+        assert_eq!(never_applied, BTreeMap::new());
+    }
+}

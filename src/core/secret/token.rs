@@ -1,0 +1,201 @@
+//! ECR authorization tokens and their times. A token cannot be printed.
+
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::core::{Jitter, Now};
+
+/// The shortest time between the issue of a token and the fetch of the next one, however short its lifetime.
+const MIN_USE: SignedDuration = SignedDuration::from_secs(5);
+/// The clock skew that AWS tolerates in a signature
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>).
+const MAX_SKEW: Duration = Duration::from_mins(5);
+
+/// When a token is replaced, as fractions of its lifetime.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RefreshPolicy {
+    /// The fraction after which a new token is fetched, in `0.1..=0.9`.
+    pub at: f64,
+    /// The fraction over which the Secrets that hold it are renewed after that.
+    pub jitter: f64,
+}
+
+/// An ECR authorization token: base64 of `USER:PASSWORD`, with its issue time and expiry by the local clock.
+#[derive(Clone)]
+pub struct Token {
+    authorization: Zeroizing<String>,
+    username: String,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    proxy_endpoint: Option<String>,
+}
+
+/// The string is not a token. The error does not contain the string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the authorization token is not base64 of USER:PASSWORD")]
+pub struct MalformedToken;
+
+impl Token {
+    /// Parses `authorization`, which has the form of ECR's `authorizationToken`.
+    pub fn new(
+        authorization: String,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+        proxy_endpoint: Option<String>,
+    ) -> Result<Self, MalformedToken> {
+        let authorization = Zeroizing::new(authorization);
+        let (username, _) = split(&authorization)?;
+        Ok(Self { authorization, username, issued_at, expires_at, proxy_endpoint })
+    }
+
+    /// The user name: `AWS` for every token of ECR.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    pub fn password(&self) -> Zeroizing<String> {
+        split(&self.authorization).map(|(_, password)| password).unwrap_or_default()
+    }
+
+    /// The base64 text, as it follows `Basic` in HTTP and is stored under `auth`.
+    pub fn authorization(&self) -> &str {
+        &self.authorization
+    }
+
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// The caller's default registry, if the reply named it.
+    pub fn proxy_endpoint(&self) -> Option<&str> {
+        self.proxy_endpoint.as_deref()
+    }
+
+    /// Whether it has not expired.
+    pub fn is_live(&self, now: Now) -> bool {
+        self.expires_at > now.wall
+    }
+
+    /// When a new token is fetched in its place.
+    pub fn renew_after(&self, policy: RefreshPolicy) -> Timestamp {
+        self.after_fraction(policy.at)
+    }
+
+    /// When a Secret that holds it is due for renewal: never before [`Token::renew_after`], so that all Secrets of one
+    /// token share its one successor, and spread over the jitter by `object`.
+    pub fn rewrite_after(&self, policy: RefreshPolicy, jitter: Jitter, object: &impl Hash) -> Timestamp {
+        self.after_fraction(policy.at + policy.jitter * jitter.fraction(object))
+    }
+
+    fn after_fraction(&self, fraction: f64) -> Timestamp {
+        let lifetime = self.expires_at.duration_since(self.issued_at);
+        let used = if lifetime.is_positive() { lifetime.mul_f64(fraction).max(MIN_USE) } else { lifetime };
+        self.issued_at.checked_add(used).unwrap_or(self.expires_at)
+    }
+}
+
+fn split(authorization: &str) -> Result<(String, Zeroizing<String>), MalformedToken> {
+    let decoded = Zeroizing::new(STANDARD.decode(authorization).map_err(|_| MalformedToken)?);
+    let text = std::str::from_utf8(&decoded).map_err(|_| MalformedToken)?;
+    match text.split_once(':') {
+        Some((user, password))
+            if !user.is_empty() && !password.is_empty() && !text.contains(char::is_control) =>
+        {
+            Ok((user.to_owned(), Zeroizing::new(password.to_owned())))
+        }
+        _ => Err(MalformedToken),
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("authorization", &"<redacted>")
+            .field("issued_at", &self.issued_at)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The local time at which AWS's `expires_at` is reached, if AWS's clock showed `server_now` at the local time `now`.
+/// Without `server_now` the clocks are assumed to be equal.
+pub fn by_local_clock(expires_at: Timestamp, server_now: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let left = expires_at.duration_since(server_now.unwrap_or(now));
+    now.checked_add(left).unwrap_or(expires_at)
+}
+
+/// The difference of the two clocks, if AWS would reject a signature because of it.
+pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
+    let apart = server_now.duration_since(now).unsigned_abs();
+    (apart > MAX_SKEW).then_some(apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::JITTER;
+    use proptest::prelude::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn token(issued: i64, expires: i64) -> Token {
+        Token::new(STANDARD.encode("AWS:hunter2"), at(issued), at(expires), None).expect("a token")
+    }
+
+    const POLICY: RefreshPolicy = RefreshPolicy { at: 0.5, jitter: 0.1 };
+
+    #[test]
+    fn debug_shows_times_and_nothing_else() {
+        let shown = format!("{:?}", token(0, 10));
+        assert!(shown.contains("<redacted>") && !shown.contains("hunter2"), "{shown}");
+        assert!(!shown.contains(&STANDARD.encode("AWS:hunter2")), "{shown}");
+    }
+
+    #[test]
+    fn secrets_are_due_after_their_token_can_be_renewed_and_before_it_expires() {
+        let token = token(0, 43_200);
+        for seed in 0..1_000 {
+            let due = token.rewrite_after(POLICY, JITTER, &seed);
+            assert!(due >= token.renew_after(POLICY) && due <= at(25_920), "{due}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_token_is_rejected_without_being_shown() {
+        for text in ["", "%", "QVdT", "OmE=", "QVdTOg=="] {
+            assert_eq!(Token::new(text.into(), at(0), at(1), None).err(), Some(MalformedToken), "{text}");
+        }
+    }
+
+    #[test]
+    fn lifetimes_count_from_the_servers_clock() {
+        assert_eq!(by_local_clock(at(43_200), Some(at(0)), at(7_000)), at(50_200));
+        assert_eq!(skew(at(0), at(299)), None);
+        assert_eq!(skew(at(1_000), at(0)), Some(Duration::from_secs(1_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_lifetime_makes_a_hot_loop(issued in 0i64..2_000_000_000, life in 1i64..100_000) {
+            let token = token(issued, issued + life);
+            prop_assert!(token.renew_after(POLICY) >= at(issued + 5));
+        }
+
+        #[test]
+        fn any_string_is_parsed_without_a_panic(text in ".*") {
+            let _ = Token::new(text, at(0), at(1), None);
+        }
+    }
+}

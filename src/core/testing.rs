@@ -1,0 +1,161 @@
+//! What the unit tests share: settings, times, requests and Secrets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+
+use super::aws::region::Region;
+use super::grants::Grants;
+use super::grants::identity::Identity;
+use super::grants::namespace_selector::NamespaceSelector;
+use super::plan::compose::SecretDraft;
+use super::plan::facts::{Observed, Owner};
+use super::request::annotations::{OptIn, ParsedAnnotations};
+use super::request::applied::{AppliedEntry, AppliedState, RecordedState, Times};
+use super::request::{OwnedNames, Request, Target};
+use super::secret::docker_config::DraftEntry;
+use super::secret::token::{RefreshPolicy, Token};
+use super::settings::Settings;
+use super::{Jitter, Now};
+
+pub const HOST: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+pub const HOUR: i64 = 3_600;
+pub const JITTER: Jitter = Jitter::new(7);
+
+/// `second` seconds after the origin of the tests, by both clocks.
+pub fn at(second: i64) -> Now {
+    let mono = Duration::from_secs(u64::try_from(second + 1_000_000).expect("not that early"));
+    Now { wall: wall(second), mono }
+}
+
+/// The wall clock `second` seconds after the origin of the tests.
+pub fn wall(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).expect("a time")
+}
+
+pub fn settings() -> Settings {
+    let region: Region = "eu-central-1".parse().expect("a region");
+    Settings {
+        names: OwnedNames {
+            instance: "test".into(),
+            secret_names: vec!["ecr-pull".into(), "other".into()],
+            retired_names: vec!["old".into()],
+            service_accounts: true,
+        },
+        namespace_selector: NamespaceSelector::default(),
+        default_registries: vec![],
+        region: Some(region.clone()),
+        grants: Grants {
+            identities: vec![],
+            default_identity: Some(Identity::controller()),
+            default_region: Some(region),
+        },
+        static_grants: vec![],
+        refresh: RefreshPolicy { at: 0.5, jitter: 0.1 },
+        jitter: JITTER,
+    }
+}
+
+pub fn target(host: &str) -> Target {
+    host.to_owned().try_into().expect("a target")
+}
+
+/// A request for `registries` under the default name.
+pub fn request_for(registries: Vec<Target>) -> Request {
+    Request {
+        registries,
+        repositories: vec![],
+        role: vec![],
+        secret_name: "ecr-pull".into(),
+        service_accounts: vec![],
+        by_default: false,
+    }
+}
+
+/// A request for these hosts, in canonical order.
+pub fn request(hosts: &[&str]) -> Request {
+    let mut registries: Vec<_> = hosts.iter().map(|host| target(host)).collect();
+    registries.sort();
+    request_for(registries)
+}
+
+/// Annotations with a valid request.
+pub fn parsed(request: Request) -> ParsedAnnotations {
+    ParsedAnnotations { opt_in: OptIn::In(request), problems: vec![] }
+}
+
+/// A token that was issued at `issued` and lives so many seconds.
+pub fn token(issued: Now, life: i64) -> Arc<Token> {
+    let expires = issued.wall + SignedDuration::from_secs(life);
+    Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, None).expect("a token"))
+}
+
+/// What was applied for `request`, with entries that expire at these seconds (the last one is repeated).
+pub fn applied(request: &Request, expiries: &[i64]) -> AppliedState {
+    let scopes: Vec<_> = match settings().grants.assign("team-a", request) {
+        Ok((granted, _)) => granted.assignments.iter().map(|assignment| assignment.scope).collect(),
+        Err(_) => vec![],
+    };
+    let expiry = |index: usize| wall(*expiries.get(index).or(expiries.last()).expect("an expiry"));
+    let entry = |(index, scope)| Some(AppliedEntry { scope, expires_at: Some(expiry(index)) });
+    AppliedState {
+        request: request.clone(),
+        entries: scopes.into_iter().enumerate().map(entry).collect(),
+        static_entries: BTreeMap::new(),
+    }
+}
+
+/// A managed, intact Secret that holds `request` with a token issued at the origin.
+pub fn observed(request: &Request) -> Observed {
+    observed_with(applied(request, &[12 * HOUR]))
+}
+
+/// A managed, intact Secret with this applied state and the times of a token issued at the origin.
+pub fn observed_with(applied: AppliedState) -> Observed {
+    Observed {
+        uid: "uid-1".into(),
+        resource_version: 7,
+        owner: Owner::This,
+        intact: true,
+        data_intact: true,
+        immutable: false,
+        times: Some(Times { expires_at: wall(12 * HOUR), refresh_after: wall(6 * HOUR) }),
+        applied: Some(Arc::new(applied)),
+    }
+}
+
+/// The Secret after `draft` was applied to `current`: its annotations, as they are read back, and its version change.
+pub fn after_write(draft: &SecretDraft, current: Observed) -> Observed {
+    let instance = settings().names.instance;
+    let recorded = RecordedState::from_annotations(&draft.applied.to_annotations(&instance, draft.times));
+    let (_, applied) = recorded.applied.expect("a written state can be read");
+    Observed {
+        resource_version: current.resource_version + 1,
+        times: recorded.times,
+        applied: Some(Arc::new(applied)),
+        ..current
+    }
+}
+
+/// The registries whose entries the draft sets.
+pub fn set_targets(draft: &SecretDraft) -> Vec<Target> {
+    let set = |entry: &DraftEntry| match entry {
+        DraftEntry::Set { host, .. } => host.clone().try_into().ok(),
+        DraftEntry::Keep { .. } | DraftEntry::KeepDefault { .. } => None,
+    };
+    draft.entries.iter().filter_map(set).collect()
+}
+
+/// The registries whose entries the draft keeps.
+pub fn kept_targets(draft: &SecretDraft) -> Vec<Target> {
+    let kept = |entry: &DraftEntry| match entry {
+        DraftEntry::Set { .. } => None,
+        DraftEntry::Keep { host } => host.clone().try_into().ok(),
+        DraftEntry::KeepDefault { .. } => Some(Target::Default),
+    };
+    draft.entries.iter().filter_map(kept).collect()
+}

@@ -1,0 +1,49 @@
+//! Endpoints of the AWS APIs: AWS's own, those of the environment, and those of the configuration.
+
+use std::collections::HashMap;
+
+use aws_config::SdkConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An AWS API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Service {
+    /// The API of private ECR.
+    Ecr,
+    /// The API of public ECR.
+    EcrPublic,
+    /// The API of STS.
+    Sts,
+}
+
+impl Service {
+    const ALL: [Self; 3] = [Self::Ecr, Self::EcrPublic, Self::Sts];
+
+    /// The variable that sets its endpoint
+    /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>).
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Ecr => "AWS_ENDPOINT_URL_ECR",
+            Self::EcrPublic => "AWS_ENDPOINT_URL_ECR_PUBLIC",
+            Self::Sts => "AWS_ENDPOINT_URL_STS",
+        }
+    }
+}
+
+/// The URLs of the configuration: of a service in one region, or (`None`) in every region without a URL of its own.
+pub type Endpoints = HashMap<(Service, Option<String>), String>;
+
+/// The URL of the configuration for a service in a region.
+pub(super) fn configured(endpoints: &Endpoints, service: Service, region: &str) -> Option<String> {
+    let find = |region: Option<String>| endpoints.get(&(service, region));
+    find(Some(region.to_owned())).or_else(|| find(None)).cloned()
+}
+
+/// The services whose endpoint the environment or the AWS profile sets.
+pub(super) fn set_by_environment(config: &SdkConfig) -> Vec<Service> {
+    let is_set =
+        |service: &Service| config.endpoint_url().is_some() || std::env::var_os(service.variable()).is_some();
+    Service::ALL.into_iter().filter(is_set).collect()
+}

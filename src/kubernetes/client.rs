@@ -1,0 +1,191 @@
+//! The connection to the API server.
+
+use std::path::PathBuf;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use http::{HeaderValue, Method, Request, Response, header};
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tower::{Layer, Service};
+
+use crate::telemetry::metrics::{KubernetesRequest, Metrics};
+
+/// How to reach the API server.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// A kubeconfig file; `None` for the service account in a pod, or the default kubeconfig elsewhere.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig; `None` for its current context.
+    pub context: Option<String>,
+    /// The controller's own namespace; `None` for the namespace of the service account or the context.
+    pub namespace: Option<String>,
+    /// The leader election identity, which audit logs show in the user agent.
+    pub identity: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("kubeconfig: {0}; select a file with --kubeconfig and a context with --context")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("in-cluster configuration: {0}")]
+    InCluster(#[from] kube::config::InClusterError),
+    #[error("Kubernetes client: {0}")]
+    Client(#[from] kube::Error),
+}
+
+impl Connection {
+    /// Whether the client uses the service account of the pod.
+    pub fn is_in_cluster(&self) -> bool {
+        self.kubeconfig.is_none()
+            && self.context.is_none()
+            && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    }
+
+    /// Returns a client without retries, because the controller has its own backoff. In a pod, kubeconfig files and kube's
+    /// debug variables are ignored.
+    pub async fn connect(&self, metrics: Metrics) -> Result<Client, ConnectError> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config = match &self.kubeconfig {
+            Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
+            None if self.is_in_cluster() => Config::incluster()?,
+            None => Config::from_kubeconfig(&options).await?,
+        };
+        if let Some(url) = config.proxy_url.as_ref().filter(|url| is_from_environment(url)) {
+            tracing::debug!(host = url.host(), "ignoring the proxy of the environment for Kubernetes");
+            config.proxy_url = None;
+        }
+        if let Some(namespace) = &self.namespace {
+            config.default_namespace.clone_from(namespace);
+        }
+        let program = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+        let agent = match &self.identity {
+            Some(identity) => format!("{program} ({identity})"),
+            None => program.to_owned(),
+        };
+        if let Ok(agent) = HeaderValue::try_from(agent) {
+            config.headers.push((header::USER_AGENT, agent));
+        }
+        config.default_retry = false;
+        Ok(ClientBuilder::try_from(config)?.with_layer(&MetricsLayer(metrics)).build())
+    }
+}
+
+/// Whether a proxy comes from the environment, where it is meant for AWS, and not from the kubeconfig. Outside a cluster
+/// kube uses those variables and ignores `NO_PROXY`.
+fn is_from_environment(proxy: &http::Uri) -> bool {
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok()?.parse::<http::Uri>().ok())
+        .any(|named| named == *proxy)
+}
+
+/// Counts and times every request.
+#[derive(Clone)]
+struct MetricsLayer(Metrics);
+
+impl<S> Layer<S> for MetricsLayer {
+    type Service = MetricsService<S>;
+
+    fn layer(&self, inner: S) -> MetricsService<S> {
+        MetricsService { inner, metrics: self.0.clone() }
+    }
+}
+
+#[derive(Clone)]
+struct MetricsService<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S, B> Service<Request<Body>> for MetricsService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (verb, resource) = classify(request.method(), request.uri().path(), request.uri().query());
+        let metrics = self.metrics.clone();
+        let start = Instant::now();
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let response = response.await;
+            let code = response.as_ref().map_or(0, |response| response.status().as_u16());
+            metrics.kubernetes_request(&KubernetesRequest { verb, resource, code }, start.elapsed());
+            response
+        })
+    }
+}
+
+/// The verb and the resource of a request, from fixed lists: a path is never a label value.
+fn classify(method: &Method, path: &str, query: Option<&str>) -> (&'static str, &'static str) {
+    let Some((resource, named)) = resource_of(path) else { return (verb_of(method, false), "other") };
+    let list = *method == Method::GET && !named;
+    let verb = match query {
+        Some(query) if list && query.split('&').any(|pair| pair == "watch=true") => "watch",
+        _ => verb_of(method, list),
+    };
+    (verb, resource)
+}
+
+fn verb_of(method: &Method, list: bool) -> &'static str {
+    match *method {
+        Method::GET if list => "list",
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PATCH => "patch",
+        Method::PUT => "update",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
+/// The resource of `/api/v1[/namespaces/NAMESPACE]/RESOURCE[/NAME]` or `/apis/GROUP/VERSION/…`, and whether the path names
+/// one object.
+fn resource_of(path: &str) -> Option<(&'static str, bool)> {
+    const RESOURCES: [&str; 5] = ["namespaces", "secrets", "events", "leases", "serviceaccounts"];
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let (["api", _, rest @ ..] | ["apis", _, _, rest @ ..]) = &*segments else { return None };
+    let (resource, named) = match rest {
+        ["namespaces", _, resource, name @ ..] | [resource, name @ ..] => (resource, !name.is_empty()),
+        [] => return None,
+    };
+    let known = RESOURCES.into_iter().find(|known| known == resource)?;
+    Some((known, named))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_classified() {
+        for (method, path, query, expected) in [
+            (Method::GET, "/api/v1/namespaces", Some("watch=true"), ("watch", "namespaces")),
+            (Method::GET, "/api/v1/namespaces", Some("limit=100"), ("list", "namespaces")),
+            (Method::GET, "/api/v1/namespaces/secrets", None, ("get", "namespaces")),
+            (Method::GET, "/api/v1/namespaces/events/secrets/ecr-pull", None, ("get", "secrets")),
+            (Method::PATCH, "/api/v1/namespaces/leases/secrets/events", None, ("patch", "secrets")),
+            (Method::GET, "/api/v1/namespaces/a/secrets", Some("watch=true&x=y"), ("watch", "secrets")),
+            (Method::GET, "/api/v1/namespaces/a/secrets/watch=true", None, ("get", "secrets")),
+            (Method::GET, "/apis/coordination.k8s.io/v1/namespaces/a/leases/b", None, ("get", "leases")),
+            (Method::GET, "/apis/events/v1/unknown", None, ("get", "other")),
+            (Method::GET, "/api/v1/secrets", Some("fieldSelector=x"), ("list", "secrets")),
+            (Method::PATCH, "/api/v1/namespaces/a/secrets/ecr-pull", None, ("patch", "secrets")),
+            (Method::POST, "/api/v1/namespaces/a/events", None, ("create", "events")),
+            (Method::GET, "/version", None, ("get", "other")),
+        ] {
+            assert_eq!(classify(&method, path, query), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Reads and writes of single objects. Each has a timeout, and none starts after this process lost the Lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+
+use super::leader_election::WritePermit;
+use super::{errors, observe};
+use crate::controller::error::WriteError;
+use crate::core::plan::facts::NamespaceRecord;
+use crate::core::settings::Settings;
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[derive(Clone)]
+pub struct Cluster {
+    pub(super) client: Client,
+    pub(super) settings: Arc<Settings>,
+    permit: WritePermit,
+}
+
+impl Cluster {
+    pub fn new(client: Client, settings: Arc<Settings>, permit: WritePermit) -> Self {
+        Self { client, settings, permit }
+    }
+
+    /// Reads the Namespace from the API server, whatever the watches have reported. `None` if it did not opt in;
+    /// [`WriteError::NamespaceGone`] if it does not exist or is being deleted.
+    pub async fn namespace_record(&self, namespace: &str) -> Result<Option<NamespaceRecord>, WriteError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let current = self.call(api.get_metadata_opt(namespace)).await?;
+        let meta = current.map(|current| current.metadata).filter(|meta| meta.deletion_timestamp.is_none());
+        let meta = meta.ok_or(WriteError::NamespaceGone)?;
+        Ok(observe::namespace(&meta, &self.settings))
+    }
+
+    /// Waits for a request, as long as this process may write.
+    pub(super) async fn call<T>(
+        &self,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, WriteError> {
+        let left = self.permit.left().ok_or(WriteError::NotLeader)?;
+        match tokio::time::timeout(CALL_TIMEOUT.min(left), request).await {
+            Ok(result) => result.map_err(|error| errors::classify(&error)),
+            Err(_) if left < CALL_TIMEOUT && self.permit.left().is_none() => Err(WriteError::NotLeader),
+            Err(_) => Err(WriteError::Unavailable("the API server did not respond in time".to_owned())),
+        }
+    }
+}

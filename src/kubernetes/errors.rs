@@ -1,0 +1,96 @@
+//! Errors of the Kubernetes client: what a response means, and how messages show it.
+
+use kube::core::Status;
+
+use crate::controller::error::WriteError;
+use crate::core::one_line;
+
+pub fn classify(error: &kube::Error) -> WriteError {
+    match error {
+        kube::Error::Api(status) => classify_status(status),
+        other => WriteError::Unavailable(message(other)),
+    }
+}
+
+/// The field distinguishes the 422s (as of API server 1.36).
+fn classify_status(status: &Status) -> WriteError {
+    let text = one_line(&status.message);
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    let has_field = |field: &str| causes.iter().any(|cause| cause.field == field);
+    let has_reason = |reason: &str| causes.iter().any(|cause| cause.reason == reason);
+    match status.code {
+        404 => WriteError::NamespaceGone,
+        // Only the cause distinguishes a terminating namespace from the other reasons for a 403.
+        403 if has_reason("NamespaceTerminating") => WriteError::NamespaceGone,
+        403 if text.contains("ValidatingAdmissionPolicy") => WriteError::AdmissionDenied(text),
+        401 | 403 => WriteError::Forbidden(text),
+        409 if has_reason("FieldManagerConflict") => WriteError::NotOwned(text),
+        409 => WriteError::Conflict(text),
+        422 if has_field("metadata.uid") => WriteError::Conflict(text),
+        422 if has_field("type") => WriteError::NotOwned(text),
+        422 if text.contains("`immutable`") => WriteError::Immutable(text),
+        408 | 429 | 500.. => WriteError::Unavailable(text),
+        _ => WriteError::Rejected(text),
+    }
+}
+
+/// The message of an error of the client, with its causes. It never contains `Debug` output or a response body, which may
+/// contain a token.
+pub fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => one_line(&status.message),
+        // The text of the cause quotes the body.
+        kube::Error::SerdeError(_) => "the response of the API server could not be parsed".to_owned(),
+        other => one_line(&with_causes(other)),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(code: u16, causes: &serde_json::Value, message: &str) -> Status {
+        let status = json!({"code": code, "message": message, "details": {"causes": causes}});
+        serde_json::from_value(status).expect("a status")
+    }
+
+    #[test]
+    fn responses_are_classified() {
+        let uid = json!([{"field": "metadata.uid", "reason": "FieldValueInvalid"}]);
+        let kind = json!([{"field": "type", "reason": "FieldValueInvalid"}]);
+        let data = json!([{"field": "data", "reason": "FieldValueForbidden"}]);
+        let owned = json!([{"field": ".data", "reason": "FieldManagerConflict"}]);
+        let terminating = json!([{"field": "metadata.namespace", "reason": "NamespaceTerminating"}]);
+        let immutable = "data: Forbidden: field is immutable when `immutable` is set";
+        let policy = "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with";
+        for (status, expected) in [
+            (status(422, &uid, "uid"), "conflict"),
+            (status(422, &kind, "type: field is immutable"), "not_owned"),
+            (status(422, &data, immutable), "immutable"),
+            (status(409, &owned, "conflict with"), "not_owned"),
+            (status(409, &json!([]), "uid mismatch"), "conflict"),
+            (status(403, &terminating, "being terminated"), "namespace_gone"),
+            (status(403, &json!([]), "no"), "forbidden"),
+            (status(403, &json!([]), policy), "admission_denied"),
+            (status(404, &json!([]), "namespaces \"a\" not found"), "namespace_gone"),
+            (status(503, &json!([]), "later"), "unavailable"),
+            (status(400, &json!([]), "what"), "rejected"),
+        ] {
+            assert_eq!(classify_status(&status).kind(), expected, "{status:?}");
+        }
+    }
+}

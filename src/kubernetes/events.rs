@@ -1,0 +1,217 @@
+//! Events about Namespaces. They are written into that namespace, so that `kubectl get events -n NAMESPACE` shows them.
+//! A condition that lasts is one Event with a count, also across restarts, and is updated at growing intervals.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{debug, warn};
+
+use super::errors::message;
+use crate::controller::tell::{EventReason, NamespaceRef};
+use crate::core::{MANAGER, whole_seconds};
+
+const MAX_QUEUED: usize = 1024;
+const MAX_SERIES: usize = 8192;
+const MAX_PER_SECOND: u64 = 25;
+const MIN_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_REPEAT_INTERVAL: Duration = Duration::from_mins(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// In characters.
+const MAX_MESSAGE_LEN: usize = 1000;
+
+/// An Event to be written.
+#[derive(Clone, Debug)]
+pub struct EventRecord {
+    pub namespace: NamespaceRef,
+    pub reason: EventReason,
+    pub message: String,
+    /// Records of one namespace, reason and subject are one Event.
+    pub subject: String,
+}
+
+impl EventRecord {
+    fn hash_series(&self, hasher: &mut DefaultHasher) {
+        (&self.namespace.uid, self.reason.as_str(), &self.subject).hash(hasher);
+    }
+
+    fn series_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.namespace.name.hash(&mut hasher);
+        self.hash_series(&mut hasher);
+        hasher.finish()
+    }
+
+    fn shortened_message(&self) -> String {
+        self.message.chars().take(MAX_MESSAGE_LEN).collect()
+    }
+}
+
+/// Queues Events without waiting. When the queue is half full it drops Normal Events, when it is full all.
+#[derive(Clone)]
+pub struct Recorder(mpsc::Sender<EventRecord>);
+
+impl Recorder {
+    /// Also returns the task that writes the Events. It ends when every recorder is dropped and the queue is empty.
+    pub fn start(client: Client, instance: &str) -> (Self, JoinHandle<()>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+        let writer = Writer { client, instance: instance.to_owned(), series: HashMap::new() };
+        (Self(sender), tokio::spawn(writer.run(receiver)))
+    }
+
+    pub fn record(&self, record: EventRecord) {
+        let accepted = record.reason.is_warning() || self.0.capacity() > MAX_QUEUED / 2;
+        if accepted && self.0.try_send(record).is_err() {
+            debug!("dropped an Event: the queue is full");
+        }
+    }
+}
+
+/// The Event of a condition that lasts.
+struct Series {
+    name: String,
+    count: i32,
+    /// Records that were not written yet.
+    pending: i32,
+    next_write: Instant,
+    interval: Duration,
+}
+
+struct Writer {
+    client: Client,
+    instance: String,
+    series: HashMap<u64, Series>,
+}
+
+impl Writer {
+    async fn run(mut self, mut records: mpsc::Receiver<EventRecord>) {
+        let mut pace = tokio::time::interval(Duration::from_millis(1000 / MAX_PER_SECOND));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some(record) = records.recv().await {
+            let key = record.series_key();
+            if !self.is_due(key) {
+                continue;
+            }
+            pace.tick().await;
+            let series = self.series.remove(&key);
+            match tokio::time::timeout(CALL_TIMEOUT, self.write(&record, series)).await {
+                Ok(Ok(series)) => {
+                    self.series.insert(key, series);
+                }
+                Ok(Err(error)) => log_failure(&record, &message(&error)),
+                Err(_) => log_failure(&record, "the API server did not respond in time"),
+            }
+        }
+    }
+
+    /// Whether to write the record now. Otherwise it is only counted.
+    fn is_due(&mut self, key: u64) -> bool {
+        let now = Instant::now();
+        if let Some(series) = self.series.get_mut(&key) {
+            series.pending = series.pending.saturating_add(1);
+            return series.next_write <= now;
+        }
+        if self.series.len() >= MAX_SERIES {
+            self.series.retain(|_, series| series.next_write > now);
+        }
+        if self.series.len() >= MAX_SERIES {
+            self.series.clear();
+        }
+        true
+    }
+
+    async fn write(&self, record: &EventRecord, series: Option<Series>) -> Result<Series, kube::Error> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &record.namespace.name);
+        if let Some(series) = series {
+            let count = series.count.saturating_add(series.pending);
+            match update(&api, &series.name, Some(count), record).await {
+                Ok(_) => {
+                    let interval = (series.interval * 2).min(MAX_REPEAT_INTERVAL);
+                    let next_write = Instant::now() + interval;
+                    return Ok(Series { count, pending: 0, next_write, interval, ..series });
+                }
+                // The API server deletes Events after an hour.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let name = self.name(record);
+        let count = self.create(&api, &name, record).await?;
+        let interval = MIN_REPEAT_INTERVAL;
+        Ok(Series { name, count, pending: 0, next_write: Instant::now() + interval, interval })
+    }
+
+    /// Creates the Event, or continues the one from before a restart. Returns its count.
+    async fn create(&self, api: &Api<Event>, name: &str, record: &EventRecord) -> Result<i32, kube::Error> {
+        match api.create(&PostParams::default(), &self.event(record, name)).await {
+            Ok(_) => Ok(1),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let count = update(api, name, None, record).await?;
+                update(api, name, Some(count.saturating_add(1)), record).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same after a restart.
+    fn name(&self, record: &EventRecord) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.instance.hash(&mut hasher);
+        record.hash_series(&mut hasher);
+        format!("{MANAGER}.{:016x}", hasher.finish())
+    }
+
+    /// `involvedObject.namespace` is set although a Namespace has none: otherwise the API server accepts the Event only in
+    /// the namespace `default`.
+    fn event(&self, record: &EventRecord, name: &str) -> Event {
+        let now = whole_seconds(Timestamp::now()).to_string();
+        let namespace = &*record.namespace.name;
+        let kind = if record.reason.is_warning() { "Warning" } else { "Normal" };
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": { "name": name, "namespace": namespace },
+            "involvedObject": {
+                "apiVersion": "v1", "kind": "Namespace", "name": namespace,
+                "namespace": namespace, "uid": &*record.namespace.uid,
+            },
+            "reason": record.reason.as_str(), "message": record.shortened_message(), "type": kind,
+            "count": 1, "firstTimestamp": now, "lastTimestamp": now,
+            "source": { "component": MANAGER },
+            "reportingComponent": MANAGER, "reportingInstance": self.instance,
+        });
+        serde_json::from_value(event).expect("an Event of this form")
+    }
+}
+
+/// Updates the message and time of an Event and, if given, its count. Returns the count.
+async fn update(
+    api: &Api<Event>,
+    name: &str,
+    count: Option<i32>,
+    record: &EventRecord,
+) -> Result<i32, kube::Error> {
+    let now = whole_seconds(Timestamp::now()).to_string();
+    let mut patch = json!({ "lastTimestamp": now, "message": record.shortened_message() });
+    if let Some(count) = count {
+        patch["count"] = count.into();
+    }
+    let event = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(event.count.unwrap_or(1))
+}
+
+fn log_failure(record: &EventRecord, reason: &str) {
+    warn!(
+        namespace = &*record.namespace.name,
+        event = record.reason.as_str(),
+        reason,
+        "cannot write an Event"
+    );
+}

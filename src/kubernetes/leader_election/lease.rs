@@ -1,0 +1,113 @@
+//! The Lease of an instance on the API server.
+
+use std::fmt;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+
+use crate::core::leader_election::{LEASE_DURATION, LeaseRecord};
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, one_line};
+use crate::kubernetes::errors::message;
+
+/// A request that takes longer is abandoned, and the Lease is read again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// HTTP 409; also 422 if the Lease was created in the meantime.
+    #[error("another process changed it at the same time")]
+    Conflict,
+    #[error(
+        "{0}; allow get, create and update on leases named like the instance, as deploy/rbac.yaml does, and delete \
+         for the command cleanup"
+    )]
+    Forbidden(String),
+    /// No response, or another error.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Reads and writes one Lease: its name is the instance, its namespace the client's default namespace.
+#[derive(Clone)]
+pub struct LeaseClient {
+    api: Api<Lease>,
+    namespace: String,
+    instance: String,
+}
+
+impl fmt::Display for LeaseClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.instance)
+    }
+}
+
+impl LeaseClient {
+    pub fn new(client: Client, instance: &str) -> Self {
+        let namespace = client.default_namespace().to_owned();
+        Self { api: Api::default_namespaced(client), namespace, instance: instance.to_owned() }
+    }
+
+    pub async fn get(&self) -> Result<LeaseRecord, LeaseError> {
+        let lease = bounded(self.api.get_opt(&self.instance)).await?;
+        Ok(lease.map_or_else(LeaseRecord::default, |lease| record(&lease)))
+    }
+
+    /// Deletes the Lease if it still has this resource version.
+    pub async fn delete(&self, resource_version: &str) -> Result<(), LeaseError> {
+        let preconditions = Preconditions { resource_version: Some(resource_version.to_owned()), uid: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let request = self.api.delete(&self.instance, &params);
+        bounded(async {
+            match request.await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                other => other.map(|_| ()),
+            }
+        })
+        .await
+    }
+
+    /// Updates the Lease if it still has this resource version; `None` creates it. Both are a PUT: RBAC cannot bind a
+    /// POST to a name.
+    pub async fn write(
+        &self,
+        resource_version: Option<String>,
+        spec: LeaseSpec,
+    ) -> Result<LeaseRecord, LeaseError> {
+        let labels = [(LABEL_MANAGED_BY, MANAGER), (LABEL_INSTANCE, &self.instance)];
+        let metadata = ObjectMeta {
+            name: Some(self.instance.clone()),
+            resource_version,
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            ..ObjectMeta::default()
+        };
+        let lease = Lease { metadata, spec: Some(spec) };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        Ok(record(&bounded(self.api.replace(&self.instance, &params, &lease)).await?))
+    }
+}
+
+fn record(lease: &Lease) -> LeaseRecord {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    LeaseRecord {
+        resource_version: lease.metadata.resource_version.clone(),
+        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+        lease_duration: seconds.map_or(LEASE_DURATION, Duration::from_secs),
+        transitions: spec.lease_transitions.unwrap_or_default(),
+    }
+}
+
+async fn bounded<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LeaseError> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 409 | 422) => Err(LeaseError::Conflict),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
+            Err(LeaseError::Forbidden(one_line(&status.message)))
+        }
+        Ok(Err(error)) => Err(LeaseError::Unavailable(message(&error))),
+        Err(_) => Err(LeaseError::Unavailable("the API server did not respond within 1 second".to_owned())),
+    }
+}

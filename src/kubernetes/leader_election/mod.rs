@@ -1,0 +1,27 @@
+//! Leader election by a Lease: only the process that holds it writes.
+
+mod elector;
+mod lease;
+mod permit;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::elector::{AcquireError, Election};
+pub use self::lease::{LeaseClient, LeaseError};
+pub use self::permit::WritePermit;
+
+/// The identity of this process: `name` (default: the host name) and a random suffix, because no two processes may have
+/// the same identity.
+pub fn leader_election_identity(name: Option<&str>, suffix: u64) -> String {
+    let name = name.map_or_else(host_name, str::to_owned);
+    format!("{name}_{:08x}", suffix >> 32)
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => env!("CARGO_PKG_NAME").to_owned(),
+        name => name.to_owned(),
+    }
+}

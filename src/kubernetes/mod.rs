@@ -1,0 +1,12 @@
+//! Kubernetes: the connection, watches, reads and writes of single objects, Events and leader election.
+
+pub mod client;
+pub mod cluster;
+pub mod errors;
+pub mod events;
+pub mod inventory;
+pub mod leader_election;
+pub mod observe;
+mod secrets;
+mod service_accounts;
+pub mod watch;

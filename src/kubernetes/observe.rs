@@ -1,0 +1,232 @@
+//! Objects of the API server → the small records that are kept of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use serde_json::Value;
+
+use crate::core::plan::facts::{NamespaceRecord, Observed, Owner};
+use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
+use crate::core::request::OwnedNames;
+use crate::core::request::annotations;
+use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
+use crate::core::settings::Settings;
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY};
+
+/// `None` if the Namespace did not opt in or is being deleted: the namespace controller deletes its contents.
+pub fn namespace(meta: &ObjectMeta, settings: &Settings) -> Option<NamespaceRecord> {
+    if meta.deletion_timestamp.is_some() {
+        return None;
+    }
+    let none = BTreeMap::new();
+    let labels = meta.labels.as_ref().unwrap_or(&none);
+    let included = settings.namespace_selector.includes(meta.name.as_deref().unwrap_or_default(), labels);
+    let annotations = meta.annotations.as_ref().unwrap_or(&none);
+    let parsed = annotations::parse(annotations, included, settings.request_rules())?;
+    let uid = meta.uid.as_deref().unwrap_or_default().into();
+    Some(NamespaceRecord { uid, parsed: Arc::new(parsed) })
+}
+
+/// The record of a Secret of an allowed name.
+pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
+    let recorded = meta.annotations.as_ref().map(RecordedState::from_annotations).unwrap_or_default();
+    let applied = recorded.applied.filter(|(applier, _)| applier == instance).map(|(_, applied)| applied);
+    let owned = FieldOwnership::from_managed_fields(meta.managed_fields.as_deref().unwrap_or_default());
+    let claimed = owned.any && applied.is_some();
+    Observed {
+        uid: meta.uid.as_deref().unwrap_or_default().into(),
+        resource_version: resource_version(meta),
+        owner: owner(meta.labels.as_ref(), instance, claimed),
+        intact: owned.all,
+        data_intact: owned.data,
+        immutable: owned.immutable,
+        times: recorded.times.filter(|_| owned.times),
+        applied: applied.map(|applied| Arc::new(trusted(applied, owned.applied))),
+    }
+}
+
+/// Without the expiries if another client wrote the annotation.
+fn trusted(mut applied: AppliedState, intact: bool) -> AppliedState {
+    if !intact {
+        for entry in applied.entries.iter_mut().flatten() {
+            entry.expires_at = None;
+        }
+    }
+    applied
+}
+
+pub fn service_account(service_account: &ServiceAccount, names: &OwnedNames) -> PullSecretRefs {
+    let meta = &service_account.metadata;
+    let attached = meta.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}{ATTACHED}")));
+    let references = service_account.image_pull_secrets.iter().flatten();
+    let is_referenced = |name: &&Arc<str>| references.clone().any(|reference| *reference.name == ***name);
+    PullSecretRefs {
+        resource_version: resource_version(meta),
+        references: names.all().filter(is_referenced).cloned().collect(),
+        attached: attached_names(attached.map(String::as_str), names),
+    }
+}
+
+/// The resource version as a number, or 0, which is older than every version
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+pub fn resource_version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// The two labels name the owner. If one was removed or changed, a Secret that is `claimed` is still ours: it has a
+/// `managedFields` entry of our applies, and an annotation with our instance.
+fn owner(labels: Option<&BTreeMap<String, String>>, instance: &str, claimed: bool) -> Owner {
+    let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+    let managed = label(LABEL_MANAGED_BY) == Some(MANAGER);
+    match label(LABEL_INSTANCE) {
+        Some(name) if managed && name == instance => Owner::This,
+        _ if claimed => Owner::This,
+        Some(name) if managed => Owner::OtherInstance(name.into()),
+        _ => Owner::Unmanaged,
+    }
+}
+
+/// The fields that our `managedFields` entry with operation Apply owns. Another client's write removes a field from it,
+/// even under our manager's name, because that write has operation Update
+/// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
+#[derive(Default)]
+// Independent facts from one list.
+#[expect(clippy::struct_excessive_bools)]
+struct FieldOwnership {
+    /// Whether there is such an entry.
+    any: bool,
+    all: bool,
+    data: bool,
+    times: bool,
+    applied: bool,
+    /// Whether any manager owns the field `immutable`.
+    immutable: bool,
+}
+
+impl FieldOwnership {
+    fn from_managed_fields(entries: &[ManagedFieldsEntry]) -> Self {
+        let immutable = entries.iter().filter_map(fields).any(|fields| owns(fields, &["f:immutable"]));
+        let Some(fields) = entries.iter().find(|entry| is_our_apply(entry)).and_then(fields) else {
+            return Self { immutable, ..Self::default() };
+        };
+        let data = owns(fields, &["f:data", &format!("f:{SECRET_KEY}")]) && owns(fields, &["f:type"]);
+        let label = |key: &str| owns(fields, &["f:metadata", "f:labels", &format!("f:{key}")]);
+        let annotation =
+            |key: &str| owns(fields, &["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]);
+        let labels = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
+        let times = annotation(EXPIRES_AT) && annotation(REFRESH_AFTER);
+        let applied = annotation(APPLIED);
+        Self { any: true, all: data && labels && times && applied, data, times, applied, immutable }
+    }
+}
+
+fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(MANAGER)
+        && entry.operation.as_deref() == Some("Apply")
+        && entry.subresource.as_deref().unwrap_or_default().is_empty()
+}
+
+fn fields(entry: &ManagedFieldsEntry) -> Option<&Value> {
+    entry.fields_v1.as_ref().map(|fields| &fields.0)
+}
+
+fn owns(fields: &Value, path: &[&str]) -> bool {
+    path.iter().try_fold(fields, |at, key| at.get(key)).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn meta(change: impl FnOnce(&mut Value)) -> ObjectMeta {
+        let applied = r#"{"instance":"one","registries":["default"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[]}"#;
+        let mut meta = json!({
+            "name": "ecr-pull", "namespace": "a", "uid": "u", "resourceVersion": "7",
+            "labels": {"app.kubernetes.io/managed-by": "ecr-pull-secrets", "app.kubernetes.io/instance": "one"},
+            "annotations": {
+                "ecr-pull-secrets.dev/expires-at": "2026-01-01T12:00:00Z",
+                "ecr-pull-secrets.dev/refresh-after": "2026-01-01T06:00:00Z",
+                "ecr-pull-secrets.dev/applied": applied,
+            },
+            "managedFields": [{
+                "manager": "ecr-pull-secrets", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                "fieldsV1": {
+                    "f:data": {"f:.dockerconfigjson": {}},
+                    "f:type": {},
+                    "f:metadata": {
+                        "f:labels": {"f:app.kubernetes.io/managed-by": {}, "f:app.kubernetes.io/instance": {}},
+                        "f:annotations": {
+                            "f:ecr-pull-secrets.dev/expires-at": {},
+                            "f:ecr-pull-secrets.dev/refresh-after": {},
+                            "f:ecr-pull-secrets.dev/applied": {},
+                        },
+                    },
+                },
+            }],
+        });
+        change(&mut meta);
+        serde_json::from_value(meta).expect("metadata")
+    }
+
+    #[test]
+    fn a_secret_that_this_instance_applied_is_managed_and_intact() {
+        let seen = secret(&meta(|_| {}), "one");
+        assert_eq!((seen.owner, seen.intact, seen.resource_version), (Owner::This, true, 7));
+        assert!(seen.applied.is_some() && seen.times.is_some() && !seen.immutable);
+    }
+
+    #[test]
+    fn another_instance_does_not_manage_the_same_secret() {
+        let seen = secret(&meta(|_| {}), "two");
+        assert_eq!((seen.owner, seen.applied), (Owner::OtherInstance("one".into()), None));
+    }
+
+    #[test]
+    fn a_secret_without_labels_is_managed_only_with_an_apply_entry() {
+        let stripped = |m: &mut Value| {
+            m["labels"] = json!({});
+            m["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({});
+        };
+        let seen = secret(&meta(stripped), "one");
+        assert_eq!((seen.owner, seen.intact), (Owner::This, false));
+        let changed = |m: &mut Value| {
+            m["labels"]["app.kubernetes.io/instance"] = json!("two");
+            m["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({});
+        };
+        assert_eq!(secret(&meta(changed), "one").owner, Owner::This);
+        let unmanaged = |m: &mut Value| {
+            m["labels"] = json!({});
+            m["managedFields"] = json!([]);
+        };
+        assert_eq!(secret(&meta(unmanaged), "one").owner, Owner::Unmanaged);
+    }
+
+    #[test]
+    fn a_field_that_another_manager_owns_is_not_intact() {
+        for path in
+            ["/f:data/f:.dockerconfigjson", "/f:metadata/f:annotations/f:ecr-pull-secrets.dev~1applied"]
+        {
+            let removed = |m: &mut Value| {
+                let fields = &mut m["managedFields"][0]["fieldsV1"];
+                let (parent, key) = path.rsplit_once('/').expect("a path");
+                let key = key.replace("~1", "/");
+                fields.pointer_mut(parent).expect(path).as_object_mut().expect("a map").remove(&key);
+            };
+            assert!(!secret(&meta(removed), "one").intact, "{path}");
+        }
+        let updated = |m: &mut Value| m["managedFields"][0]["operation"] = json!("Update");
+        assert!(!secret(&meta(updated), "one").intact);
+    }
+
+    #[test]
+    fn immutable_is_detected_by_the_manager_of_the_field() {
+        let immutable = |m: &mut Value| {
+            let entry = json!({"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:immutable": {}}});
+            m["managedFields"].as_array_mut().expect("a list").push(entry);
+        };
+        assert!(secret(&meta(immutable), "one").immutable);
+    }
+}

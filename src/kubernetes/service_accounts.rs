@@ -1,0 +1,68 @@
+//! Changes of the `imagePullSecrets` of one service account.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::cluster::Cluster;
+use super::observe;
+use crate::controller::error::WriteError;
+use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, edit};
+use crate::core::request::OwnedNames;
+use crate::core::{MANAGER, PREFIX};
+
+const MAX_CONFLICTS: u32 = 4;
+const FIRST_CONFLICT_DELAY: Duration = Duration::from_millis(20);
+
+impl Cluster {
+    /// Makes a service account refer to `secret`, or, if `None`, to no Secret that we added. Returns the service account
+    /// afterwards and whether it was changed; `None` if it does not exist.
+    ///
+    /// `imagePullSecrets` is an atomic list, so the whole list is written, at the version that was read. After repeated
+    /// conflicts the caller has to retry.
+    pub async fn set_pull_secret(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        secret: Option<&str>,
+    ) -> Result<Option<(PullSecretRefs, bool)>, WriteError> {
+        let names = &self.settings.names;
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let mut conflicts = 0;
+        loop {
+            let Some(current) = self.call(api.get_opt(service_account)).await? else { return Ok(None) };
+            let Some(patch) = patch_for(&current, secret, names) else {
+                return Ok(Some((observe::service_account(&current, names), false)));
+            };
+            match self.call(api.patch(service_account, &params, &Patch::Merge(patch))).await {
+                Ok(changed) => return Ok(Some((observe::service_account(&changed, names), true))),
+                Err(WriteError::NamespaceGone) => return Ok(None),
+                Err(WriteError::Conflict(_)) if conflicts < MAX_CONFLICTS => conflicts += 1,
+                Err(error) => return Err(error),
+            }
+            let version = current.metadata.resource_version;
+            let jitter = self.settings.jitter.fraction(&(namespace, service_account, conflicts, version));
+            tokio::time::sleep((FIRST_CONFLICT_DELAY * (1 << conflicts)).mul_f64(0.5 + jitter)).await;
+        }
+    }
+}
+
+/// The merge patch: only the list, our annotation, and the version that they are based on. `None` if nothing has to change.
+fn patch_for(current: &ServiceAccount, secret: Option<&str>, names: &OwnedNames) -> Option<Value> {
+    let key = format!("{PREFIX}{ATTACHED}");
+    let attached = current.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&key));
+    let references = current.image_pull_secrets.iter().flatten();
+    let references: Vec<Value> = references.map(|reference| json!({ "name": reference.name })).collect();
+    let edit = edit(&references, attached.map(String::as_str), secret, names)?;
+    Some(json!({
+        "metadata": {
+            "resourceVersion": current.metadata.resource_version,
+            "annotations": { key: edit.attached },
+        },
+        "imagePullSecrets": edit.references,
+    }))
+}

@@ -1,0 +1,250 @@
+//! The watches: one of all Namespaces, one of the Secrets of each allowed name, and, if they are configured, one of all
+//! service accounts and one of each Secret with static entries. Objects become small records here; nothing else is kept.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PartialObjectMeta;
+use kube::runtime::utils::{self, StreamBackoff};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::errors::message;
+use super::observe::{self, resource_version};
+use crate::controller::change::{Change, Seen, WatchTarget};
+use crate::core::plan::backoff::Backoff;
+use crate::core::request::OwnedNames;
+use crate::core::secret::docker_config::DockerConfig;
+use crate::core::settings::Settings;
+use crate::core::{Jitter, SECRET_KEY};
+
+/// Objects of one page of a list. A page is the largest value that is ever in memory.
+const PAGE_SIZE: u32 = 100;
+
+/// kube's default backoff grows to 30 s and resets slowly, which delays a client with few watches without need.
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
+
+/// The watches that the configuration requires.
+pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
+    let secrets = settings.names.all().cloned().map(WatchTarget::Secrets);
+    let service_accounts = settings.names.service_accounts.then_some(WatchTarget::ServiceAccounts);
+    let sources: BTreeSet<_> = settings.static_grants.iter().map(|grant| grant.secret.clone()).collect();
+    let sources = sources.into_iter().map(WatchTarget::StaticSource);
+    [WatchTarget::Namespaces].into_iter().chain(secrets).chain(service_accounts).chain(sources).collect()
+}
+
+/// Lists and watches, again after each interruption, until the receiver of `changes` is dropped.
+pub async fn run(
+    client: Client,
+    target: WatchTarget,
+    settings: Arc<Settings>,
+    streaming: bool,
+    changes: mpsc::Sender<Change>,
+) {
+    let all = watcher::Config::default();
+    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let watch = Watch { target: target.clone(), jitter: settings.jitter, streaming, changes };
+    match target {
+        WatchTarget::Namespaces => {
+            let change = |object: &PartialObjectMeta<Namespace>, deleted| {
+                namespace_change(&object.metadata, deleted, &settings)
+            };
+            watch.run(Api::all(client), all, change).await;
+        }
+        WatchTarget::Secrets(name) => {
+            let instance = &settings.names.instance;
+            let change = |object: &PartialObjectMeta<Secret>, deleted| {
+                secret_change(&name, &object.metadata, deleted, instance)
+            };
+            watch.run(Api::all(client), named(&name), change).await;
+        }
+        WatchTarget::ServiceAccounts => {
+            let change =
+                |object: &ServiceAccount, deleted| service_account_change(object, deleted, &settings.names);
+            watch.run(Api::all(client), all, change).await;
+        }
+        WatchTarget::StaticSource(name) => {
+            let change = |object: &Secret, deleted| Some(static_source_change(&name, object, deleted));
+            watch.run(Api::default_namespaced(client), named(&name), change).await;
+        }
+    }
+}
+
+fn namespace_change(meta: &ObjectMeta, deleted: bool, settings: &Settings) -> Option<Change> {
+    let namespace = meta.name.as_deref()?.into();
+    let record = if deleted { None } else { observe::namespace(meta, settings) };
+    Some(Change::Namespace { namespace, record })
+}
+
+fn secret_change(name: &Arc<str>, meta: &ObjectMeta, deleted: bool, instance: &str) -> Option<Change> {
+    let namespace = meta.namespace.as_deref()?.into();
+    let seen = seen(meta, deleted, || observe::secret(meta, instance));
+    Some(Change::Secret { namespace, name: name.clone(), seen })
+}
+
+fn service_account_change(object: &ServiceAccount, deleted: bool, names: &OwnedNames) -> Option<Change> {
+    let meta = &object.metadata;
+    let (namespace, name) = (meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into());
+    let seen = seen(meta, deleted, || observe::service_account(object, names));
+    Some(Change::ServiceAccount { namespace, name, seen })
+}
+
+fn static_source_change(name: &Arc<str>, secret: &Secret, deleted: bool) -> Change {
+    let data = secret.data.as_ref().and_then(|data| data.get(SECRET_KEY));
+    let entries = data.map(|data| DockerConfig::parse_foreign(&data.0)).unwrap_or_default();
+    if deleted {
+        warn!(secret = &**name, "the secret with static entries was deleted; copies of its entries are kept");
+    } else if entries.is_empty() {
+        warn!(secret = &**name, "the secret with static entries has no usable entry under {SECRET_KEY}");
+    }
+    let version = resource_version(&secret.metadata);
+    Change::StaticSource { name: name.clone(), version, entries: (!deleted).then_some(entries) }
+}
+
+fn seen<T>(meta: &ObjectMeta, deleted: bool, record: impl FnOnce() -> T) -> Seen<T> {
+    if deleted { Seen::Deleted(resource_version(meta)) } else { Seen::Present(record()) }
+}
+
+/// The watch of one target.
+struct Watch {
+    target: WatchTarget,
+    jitter: Jitter,
+    streaming: bool,
+    changes: mpsc::Sender<Change>,
+}
+
+impl Watch {
+    async fn run<K>(
+        mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        to_change: impl Fn(&K, bool) -> Option<Change>,
+    ) where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        loop {
+            let config = config.clone();
+            let config = if self.streaming { config.streaming_lists() } else { config.page_size(PAGE_SIZE) };
+            let mut events = StreamBackoff::new(watcher(api.clone(), config), self.backoff()).boxed();
+            while let Some(event) = events.next().await {
+                if let Err(error) = &event
+                    && self.streaming
+                    && rejects_streaming(error)
+                {
+                    // kube's watcher has no fallback and would repeat the same request.
+                    self.streaming = false;
+                    let (target, reason) = (&self.target, error_message(error));
+                    warn!(?target, reason, "the API server rejects streaming lists, listing by pages");
+                    break;
+                }
+                let Some(change) = self.change(event, &to_change) else { continue };
+                debug!(?change, "watch event");
+                if self.changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn change<K>(
+        &self,
+        event: watcher::Result<Event<K>>,
+        to_change: impl Fn(&K, bool) -> Option<Change>,
+    ) -> Option<Change> {
+        match event {
+            Ok(Event::Init) => Some(Change::ListStarted(self.target.clone())),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => to_change(&object, false),
+            Ok(Event::Delete(object)) => to_change(&object, true),
+            Ok(Event::InitDone) => Some(Change::ListDone(self.target.clone())),
+            Err(error) => {
+                let target = &self.target;
+                warn!(?target, reason = error_message(&error), "the watch was interrupted, restarting it");
+                // Secrets are written without the targets that are not required.
+                (!target.is_required()).then(|| Change::ListUnavailable(target.clone()))
+            }
+        }
+    }
+
+    fn backoff(&self) -> WatchBackoff {
+        WatchBackoff { jitter: self.jitter, target: format!("{:?}", self.target), failures: 0 }
+    }
+}
+
+struct WatchBackoff {
+    jitter: Jitter,
+    target: String,
+    failures: u32,
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        Some(BACKOFF.delay(self.failures, self.jitter, &self.target))
+    }
+}
+
+impl utils::Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+fn rejects_streaming(error: &watcher::Error) -> bool {
+    let code = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
+        _ => return false,
+    };
+    matches!(code, 400 | 422)
+}
+
+fn error_message(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => message(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => "the response had no resourceVersion".to_owned(),
+    }
+}
+
+/// Whether the API server streams lists reliably (`WatchList`, enabled by default since 1.34:
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>).
+pub async fn streams_lists(client: &Client) -> Result<bool, kube::Error> {
+    let version = client.apiserver_version().await?;
+    let number =
+        |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().unwrap_or(0);
+    let streams = (number(&version.major), number(&version.minor)) >= (1, 34);
+    info!(version = version.git_version, streaming_lists = streams, "API server");
+    Ok(streams)
+}
+
+/// Sends a request until it succeeds, and logs each failure under `what`.
+pub async fn retry_until_ok<T, R>(what: &str, jitter: Jitter, mut request: impl FnMut() -> R) -> T
+where
+    R: Future<Output = Result<T, kube::Error>>,
+{
+    let mut failures = 0;
+    loop {
+        match request().await {
+            Ok(response) => return response,
+            Err(error) => {
+                failures += 1;
+                let delay = Backoff::CALLS.delay(failures, jitter, &what);
+                warn!(reason = message(&error), retry_in = ?delay, "{what}");
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Turns what the controller tells into log lines, Events, metrics, probes and the summary of a pass.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use tracing::{debug, error, info, warn};
+
+use crate::controller::tell::{EventReason, NamespaceRef, Tell};
+use crate::core::grants::identity::TokenKey;
+use crate::core::plan::checks::WriteReason;
+use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::whole_seconds;
+use crate::kubernetes::events::{EventRecord, Recorder};
+use crate::telemetry::http::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// The result of a pass.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Namespaces that need nothing any more.
+    pub in_sync: usize,
+    /// Secrets that were written.
+    pub written: usize,
+    /// Secrets that were deleted.
+    pub deleted: usize,
+    /// What `--prune` would delete, as `namespace/name`.
+    pub would_delete: Vec<String>,
+    /// Conditions that remain, by namespace.
+    pub failures: BTreeMap<String, Vec<String>>,
+}
+
+pub struct Reporter {
+    recorder: Recorder,
+    metrics: Metrics,
+    progress: ProgressBar,
+    /// Whether a summary is needed.
+    collects: bool,
+    in_sync: HashSet<Arc<str>>,
+    summary: Summary,
+}
+
+impl Reporter {
+    /// A reporter that moves `progress`, and, if it `collects`, keeps what [`Reporter::summary`] returns.
+    pub fn new(recorder: Recorder, metrics: Metrics, progress: ProgressBar, collects: bool) -> Self {
+        let (in_sync, summary) = (HashSet::new(), Summary::default());
+        Self { recorder, metrics, progress, collects, in_sync, summary }
+    }
+
+    pub fn tell(&mut self, tell: Tell, health: &Health) {
+        match tell {
+            Tell::Synced { namespaces } => {
+                health.synced();
+                info!(namespaces, "first lists are complete");
+            }
+            Tell::LeadershipChanged { leader } => self.leadership_changed(leader),
+            Tell::PassStarted { namespaces } => self.progress.set_length(namespaces as u64),
+            Tell::InSync { namespace } => {
+                if self.collects && self.in_sync.insert(namespace) {
+                    self.progress.inc(1);
+                }
+            }
+            Tell::RemovalsHeld { removals, managed } => error!(
+                removals,
+                managed,
+                "the configuration no longer grants these secrets; the controller neither deletes nor renews them until \
+                 --confirm-removals confirms it"
+            ),
+            Tell::WouldDelete { namespace, object } => self.would_delete(&namespace, &object),
+            Tell::Condition { namespace, reason, subject, message, first } => {
+                self.condition(namespace, reason, subject, message, first);
+            }
+            Tell::SecretWritten { namespace, secret, reason, expires_at, recovered } => {
+                self.secret_written(namespace, &secret, reason, expires_at, recovered);
+            }
+            Tell::SecretDeleted { namespace, secret, reason } => {
+                self.summary.deleted += 1;
+                info!(namespace = %namespace.name, %secret, reason = reason.as_str(), "secret deleted");
+                let message = format!("secret {secret:?} deleted: {}", reason.message());
+                self.event(namespace, EventReason::SecretDeleted, message, secret.to_string());
+            }
+            Tell::ServiceAccountChanged { namespace, service_account, secret } => {
+                info!(%namespace, %service_account, secret = secret.as_deref(), "service account changed");
+            }
+            Tell::Overtaken { namespace, object, message } => {
+                debug!(%namespace, object, reason = message, "request overtaken by another change, retrying");
+            }
+            Tell::RequestFinished { operation, reason, result, duration } => {
+                self.metrics.secret_write(operation, reason, result, duration);
+            }
+            Tell::TokenFetched { key, result, skew, duration, leader } => {
+                self.token_fetched(&key, &result, skew, duration, leader);
+            }
+            Tell::Counted { counts, in_sync_at } => self.metrics.counts(&counts, in_sync_at),
+        }
+    }
+
+    fn leadership_changed(&self, leader: bool) {
+        self.metrics.leader(leader);
+        if !leader {
+            warn!("this process is no longer the leader: it stops writing and becomes a standby");
+        }
+    }
+
+    fn would_delete(&mut self, namespace: &str, object: &str) {
+        let object = format!("{namespace}/{object}");
+        info!(object, "would be deleted with --prune");
+        if self.collects && !self.summary.would_delete.contains(&object) {
+            self.summary.would_delete.push(object);
+        }
+    }
+
+    fn condition(
+        &mut self,
+        namespace: NamespaceRef,
+        reason: EventReason,
+        subject: String,
+        message: String,
+        first: bool,
+    ) {
+        if self.collects {
+            let all = self.summary.failures.entry(namespace.name.to_string()).or_default();
+            let line = format!("{}: {message}", reason.as_str());
+            if !all.contains(&line) {
+                all.push(line);
+            }
+        }
+        // A condition that lasts is one line.
+        if first {
+            warn!(namespace = %namespace.name, reason = reason.as_str(), "{message}");
+        } else {
+            debug!(namespace = %namespace.name, reason = reason.as_str(), "{message}");
+        }
+        self.event(namespace, reason, message, subject);
+    }
+
+    fn secret_written(
+        &mut self,
+        namespace: NamespaceRef,
+        secret: &Arc<str>,
+        reason: WriteReason,
+        expires_at: Option<Timestamp>,
+        recovered: bool,
+    ) {
+        self.summary.written += 1;
+        let expires_at = expires_at.map(|at| at.to_string());
+        info!(namespace = %namespace.name, %secret, reason = reason.as_str(), expires_at, "secret written");
+        let subject = secret.to_string();
+        if reason == WriteReason::Missing {
+            let message = format!("secret {secret:?} created");
+            self.event(namespace.clone(), EventReason::SecretCreated, message, subject.clone());
+        } else if reason.is_repair() {
+            let message = format!("secret {secret:?} repaired: {}", reason.message());
+            self.event(namespace.clone(), EventReason::SecretRepaired, message, subject.clone());
+        }
+        if recovered {
+            info!(namespace = %namespace.name, %secret, "recovered");
+            let message = format!("every entry of secret {secret:?} has a current token again");
+            self.event(namespace, EventReason::SecretRecovered, message, subject);
+        }
+    }
+
+    fn token_fetched(
+        &self,
+        key: &TokenKey,
+        result: &Result<Timestamp, TokenError>,
+        skew: Option<Duration>,
+        duration: Duration,
+        leader: bool,
+    ) {
+        let kind = result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "success");
+        self.metrics.aws_request(kind, duration);
+        if let Ok(expires_at) = result {
+            self.metrics.token(key, expires_at.as_second());
+        }
+        if !leader {
+            return;
+        }
+        let (identity, region) = (key.identity.as_str(), key.endpoint.to_string());
+        match result {
+            Ok(at) => {
+                info!(identity, region, expires_at = %whole_seconds(*at), "authorization token fetched");
+            }
+            Err(e) if e.kind == TokenErrorKind::ShorterLivedToken => {
+                debug!(identity, region, reason = %e, "authorization token not used");
+            }
+            Err(e) => error!(identity, region, reason = %e, kind, "could not fetch an authorization token"),
+        }
+        if let Some(skew) = skew {
+            let minutes = skew.as_secs() / 60;
+            warn!(
+                minutes,
+                "the local clock differs from AWS's by more than 5 minutes: correct it, or AWS rejects requests"
+            );
+        }
+    }
+
+    /// The result of the pass so far.
+    pub fn summary(&self) -> Summary {
+        self.progress.finish_and_clear();
+        let failed = |namespace: &&Arc<str>| self.summary.failures.contains_key(&***namespace);
+        let in_sync = self.in_sync.iter().filter(|namespace| !failed(namespace)).count();
+        Summary { in_sync, ..self.summary.clone() }
+    }
+
+    fn event(&self, namespace: NamespaceRef, reason: EventReason, message: String, subject: String) {
+        self.recorder.record(EventRecord { namespace, reason, message, subject });
+    }
+}
