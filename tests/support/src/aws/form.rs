@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The fields of an `application/x-www-form-urlencoded` body. A JSON body results in fields that are never read.
+/// The fields of an `application/x-www-form-urlencoded` body. Those of a JSON body are never read.
 #[derive(Debug)]
 pub(super) struct Form(HashMap<String, String>);
 

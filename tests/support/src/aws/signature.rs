@@ -1,6 +1,5 @@
-//! AWS Signature Version 4, the receiving side. The SDK's own signer signs the request again; the results are compared.
-//!
-//! The age of a request is not checked.
+//! AWS Signature Version 4, the receiving side: the SDK's own signer signs the request again, and the results
+//! are compared. The age of a request is not checked.
 
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
@@ -61,7 +60,7 @@ impl Claim {
         let params = params.build().ok()?.into();
         let signed =
             self.signed_headers.iter().filter_map(|name| Some((name.as_str(), header(headers, name)?)));
-        // The signer adds the host of the URI where the headers have none: a `host` that was not signed never matches.
+        // If `host` is not among the signed headers, the signer adds this one, and the signatures differ.
         let uri = format!("http://not-signed{}", request.uri().path());
         let body = SignableBody::Bytes(request.body());
         let signable = SignableRequest::new(request.method().as_str(), uri, signed, body).ok()?;
