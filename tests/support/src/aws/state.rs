@@ -24,10 +24,9 @@ pub(super) struct Credentials {
 impl Credentials {
     /// The same key pair for the SDK's signer.
     pub(super) fn to_sdk(&self) -> aws_credential_types::Credentials {
-        let (access_key, secret_key) = (&*self.access_key, &*self.secret_key);
         aws_credential_types::Credentials::new(
-            access_key,
-            secret_key,
+            &self.access_key,
+            &self.secret_key,
             self.session_token.clone(),
             None,
             "stub",
