@@ -26,7 +26,7 @@ image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
 image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
 	deploy/image/reproducible
 
-tools: ## What the tests run against: control plane, node, registry, Helm, moto
+tools: ## What the tests run against: control plane, node, registry, Helm, moto, promtool
 	tests/tools/build kubernetes >/dev/null
 	tests/tools/build node >/dev/null || [ $$? = 3 ] # Without it the tests on a node are skipped.
 	tests/tools/build registry >/dev/null
@@ -34,6 +34,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto
 	tests/tools/build helm-docs >/dev/null
 	tests/tools/build kubeconform >/dev/null
 	tests/tools/build moto >/dev/null
+	tests/tools/build promtool >/dev/null
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)

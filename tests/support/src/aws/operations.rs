@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use hyper::HeaderMap;
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::behaviour::{Behaviour, ExpiresAt, Fault, Operation};
 use super::form::Form;
 use super::replies::{self, Failure, Reply};
-use super::signature::{Claim, Request, header};
+use super::signature::{Claim, header};
 use super::state::{Credentials, State, later};
 use super::{Call, Minted, Outcome, roles};
 
@@ -31,9 +32,9 @@ pub(super) struct Decision {
 }
 
 /// Decides on a request and records it. The whole answer is made on arrival, also if it is sent later.
-pub(super) fn decide(state: &mut State, request: &Request<'_>, now: Timestamp) -> Decision {
-    let form = Form::read(request.body);
-    let Some(operation) = operation(request.headers, &form) else {
+pub(super) fn decide(state: &mut State, request: &Request<Bytes>, now: Timestamp) -> Decision {
+    let form = Form::read(request.body());
+    let Some(operation) = operation(request.headers(), &form) else {
         let failure = Failure::new(400, "UnknownOperationException", "The stub knows no such operation.");
         return Decision {
             answer: Answer::Reply(replies::json_failure(&failure)),
@@ -41,7 +42,7 @@ pub(super) fn decide(state: &mut State, request: &Request<'_>, now: Timestamp) -
             date: now,
         };
     };
-    let claim = header(request.headers, "authorization").and_then(Claim::parse);
+    let claim = Claim::of(request);
     let region = claim.as_ref().map(|claim| claim.region.clone());
     let mut behaviour = state.behaviour(operation, region.as_deref(), form.get("RoleArn"));
     behaviour.fault = behaviour.fault.filter(|fault| fault.concerns(operation));
@@ -131,7 +132,7 @@ fn authenticate(
     state: &State,
     asked: &Asked<'_>,
     claim: Option<&Claim>,
-    request: &Request<'_>,
+    request: &Request<Bytes>,
 ) -> Result<Option<Credentials>, Failure> {
     if asked.operation == Operation::AssumeRoleWithWebIdentity {
         return roles::check_web_identity(state, asked.form).map(|()| None);
@@ -159,13 +160,14 @@ fn authenticate(
     if asked.operation == Operation::GetPublicAuthorizationToken && claim.region != "us-east-1" {
         return wrong("Credential should be scoped to a valid region.");
     }
-    let session_token = header(request.headers, "x-amz-security-token");
-    let covered = session_token.is_none() || claim.covers("x-amz-security-token");
-    if session_token != credentials.session_token.as_deref() || !covered {
+    if header(request.headers(), "x-amz-security-token") != credentials.session_token.as_deref() {
         return unknown();
     }
-    if let Err(difference) = claim.verify(request, &credentials.secret_key) {
-        return wrong(&difference);
+    if !claim.is_signed_with(credentials, request) {
+        return wrong(
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+             Access Key and signing method.",
+        );
     }
     if credentials.expires.is_some_and(|expires| expires <= asked.date) {
         let message = "The security token included in the request is expired";

@@ -1,7 +1,5 @@
 //! What AWS's replies look like: JSON 1.1 for ECR, query XML for STS.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -103,28 +101,20 @@ pub(super) fn assumed(credentials: &Credentials, as_told: ExpiresAt, expires: Op
     format!(
         "<Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey>\
          <SessionToken>{}</SessionToken>{expiration}</Credentials><AssumedRoleUser><Arn>{}</Arn>\
-         <AssumedRoleId>{}:stub</AssumedRoleId></AssumedRoleUser><PackedPolicySize>10</PackedPolicySize>",
+         <AssumedRoleId>AROAEXAMPLE:stub</AssumedRoleId></AssumedRoleUser><PackedPolicySize>10</PackedPolicySize>",
         credentials.access_key,
         credentials.secret_key,
         credentials.session_token.as_deref().unwrap_or_default(),
         escape(&credentials.principal.arn),
-        role_id(&credentials.principal.arn),
     )
 }
 
 pub(super) fn caller(credentials: &Credentials) -> String {
     format!(
-        "<Arn>{}</Arn><UserId>{}</UserId><Account>{}</Account>",
+        "<Arn>{}</Arn><UserId>AROAEXAMPLE</UserId><Account>{}</Account>",
         escape(&credentials.principal.arn),
-        role_id(&credentials.principal.arn),
         credentials.principal.account(),
     )
-}
-
-/// Looks like AWS's opaque identifiers, and is the same for the same principal.
-fn role_id(principal: &str) -> String {
-    let text: String = STANDARD.encode(principal).chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("AROA{}", text.to_uppercase().chars().rev().take(17).collect::<String>())
 }
 
 fn escape(text: &str) -> String {

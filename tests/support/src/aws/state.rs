@@ -21,6 +21,19 @@ pub(super) struct Credentials {
     pub(super) principal: Principal,
 }
 
+impl Credentials {
+    /// The same key pair for the SDK's signer.
+    pub(super) fn to_sdk(&self) -> aws_credential_types::Credentials {
+        aws_credential_types::Credentials::new(
+            &self.access_key,
+            &self.secret_key,
+            self.session_token.clone(),
+            None,
+            "stub",
+        )
+    }
+}
+
 /// Whom credentials stand for.
 #[derive(Clone, Debug)]
 pub(super) struct Principal {
