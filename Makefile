@@ -9,8 +9,10 @@ TEST_THREADS ?= 4
 
 CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
-# What `make prose` checks. To include the comments of Rust files, add '*.rs' here.
+# What `make prose` checks: documents, and in Rust files both comments and messages.
 PROSE := '*.md' '*.gotmpl'
+# RUST_PROSE := 'src/*.rs' 'tests/*.rs'
+FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
 .PHONY: help build image image-reproducible test e2e demo lint prose fmt generate drift generated tools
@@ -54,9 +56,12 @@ lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	$(DENY) --locked --workspace check bans licenses sources
 
-prose: ## Vale on the documents, and their links
-	git ls-files -z --cached --others --exclude-standard $(PROSE) | xargs -0 "$$(tests/tools/build vale)/vale" --output=line
-	tests/tools/links
+prose: ## Vale, with the rules in .vale, and the links between documents
+	@vale=$$(tests/tools/build vale)/vale && $(FILES) $(PROSE) $(RUST_PROSE) | xargs -0 $$vale --output=line
+ifdef RUST_PROSE
+	@$(FILES) $(RUST_PROSE) | xargs -0 tests/tools/strings $$(tests/tools/build vale)/vale
+endif
+	@tests/tools/links
 
 fmt: ## Format
 	$(CARGO) fmt --all
