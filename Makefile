@@ -57,7 +57,7 @@ lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 	$(DENY) --locked --workspace check bans licenses sources
 
 prose: ## Vale, with the rules in .vale, and the links between documents
-	@vale=$$(tests/tools/build vale)/vale && $(FILES) $(PROSE) $(RUST_PROSE) | xargs -0 $$vale --output=line
+	@vale=$$(tests/tools/build vale)/vale && $(FILES) $(PROSE) $(RUST_PROSE) | xargs -0 $$vale --no-global --output=line
 ifdef RUST_PROSE
 	@$(FILES) $(RUST_PROSE) | xargs -0 tests/tools/strings $$(tests/tools/build vale)/vale
 endif
