@@ -9,9 +9,13 @@ TEST_THREADS ?= 4
 
 CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
+# What `make prose` checks: documents, and in Rust files both comments and messages.
+PROSE := '*.md' '*.gotmpl'
+# RUST_PROSE := 'src/*.rs' 'tests/*.rs'
+FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test e2e demo lint fmt generate drift generated tools
+.PHONY: help build image image-reproducible test e2e demo lint prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -47,11 +51,18 @@ demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	$(CARGO) build --quiet --locked --package ecr-pull-secrets --package ecr-pull-secrets-testing
 	target/debug/demo --controller target/debug/ecr-pull-secrets $(if $(KEEP),--keep)
 
-lint: $(DENY) ## Format, clippy, docs, dependencies
+lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	$(DENY) --locked --workspace check bans licenses sources
+
+prose: ## Vale, with the rules in .vale, and the links between documents
+	@vale=$$(tests/tools/build vale)/vale && $(FILES) $(PROSE) $(RUST_PROSE) | xargs -0 $$vale --no-global --output=line
+ifdef RUST_PROSE
+	@$(FILES) $(RUST_PROSE) | xargs -0 tests/tools/strings $$(tests/tools/build vale)/vale
+endif
+	@tests/tools/links
 
 fmt: ## Format
 	$(CARGO) fmt --all
