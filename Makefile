@@ -24,8 +24,7 @@ build: ## The program, for release
 	$(CARGO) build --release
 
 image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
-	program=$$(CARGO=$(CARGO) deploy/image/build) && $(CARGO) run --quiet --locked --package ecr-pull-secrets-image -- \
-		archive --program "$$program" --folder "$${CARGO_TARGET_DIR:-target}/image"
+	program=$$(CARGO=$(CARGO) deploy/image/build) && CARGO=$(CARGO) deploy/image/archive "$$program"
 
 image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
 	deploy/image/reproducible
@@ -37,6 +36,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 	tests/tools/build helm >/dev/null
 	tests/tools/build helm-docs >/dev/null
 	tests/tools/build kubeconform >/dev/null
+	tests/tools/build crane >/dev/null
 	tests/tools/build moto >/dev/null
 	tests/tools/build promtool >/dev/null
 

@@ -1,12 +1,12 @@
 //! How a world comes to be.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use image::archive::{Contents, write};
-use image::program::{Architecture, architecture};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Stub};
 use testing::control_plane::ControlPlane;
@@ -28,10 +28,7 @@ impl World {
     pub async fn start(namespaces: &[String]) -> Self {
         let start = Instant::now();
         let folder = TempDir::new().expect("a temporary folder");
-        let program = testing::tools::folder("node").await.join("pause");
-        let program = std::fs::read(program).expect("the program that waits");
-        let architecture = architecture(&program).expect("a static program");
-        let images = [pause(folder.path(), &program, architecture), controller(architecture)];
+        let images = [pause(folder.path(), &testing::tools::folder("node").await), controller()];
         let cluster = ControlPlane::builder().controller_manager(true).address(ADDRESS).start().await;
         let registry = Registry::start_on_443(&HOSTS, NOBODYS).await;
         let node = Node::start(&cluster, &registry, &HOSTS, &images).await;
@@ -69,19 +66,36 @@ async fn follow(aws: Arc<Stub>, registry: Arc<Registry>) {
 }
 
 /// The archive of `make image`.
-fn controller(architecture: Architecture) -> PathBuf {
+fn controller() -> PathBuf {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("image");
-    let path = folder.join(format!("{RELEASE}-{}-{architecture}.oci.tar", env!("CARGO_PKG_VERSION")));
+    let path = folder.join(format!("{RELEASE}-{}.oci.tar", env!("CARGO_PKG_VERSION")));
     assert!(path.exists(), "there is no {}: run make image first", path.display());
     path
 }
 
-/// The image of sandboxes and of the test's pods, as an archive.
-fn pause(folder: &Path, program: &[u8], architecture: Architecture) -> PathBuf {
-    let (name, version) = SANDBOX.split_once(':').expect("a tag");
-    let written = write(Contents { program, architecture, version, name, epoch: 0 }).expect("an image");
-    let path = folder.join("pause.oci.tar");
-    std::fs::write(&path, written.archive).expect("a temporary folder takes files");
+/// The image of sandboxes and of the test's pods, as an archive of `docker save`: the program `pause` of `binaries`.
+fn pause(folder: &Path, binaries: &Path) -> PathBuf {
+    tar(&folder.join("layer.tar"), binaries, &["pause"]);
+    let layer = std::fs::read(folder.join("layer.tar")).expect("the layer");
+    let sum = Sha256::digest(layer).iter().fold(String::new(), |sum, byte| format!("{sum}{byte:02x}"));
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({
+        "os": "linux", "architecture": architecture,
+        "config": {"Entrypoint": ["/pause"], "User": "65532:65532"},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]},
+    });
+    let manifest = json!([{"Config": "config.json", "RepoTags": [SANDBOX], "Layers": ["layer.tar"]}]);
+    for (name, document) in [("config.json", config), ("manifest.json", manifest)] {
+        std::fs::write(folder.join(name), document.to_string()).expect("a temporary folder takes files");
+    }
+    let path = folder.join("pause.tar");
+    tar(&path, folder, &["manifest.json", "config.json", "layer.tar"]);
     path
+}
+
+fn tar(archive: &Path, folder: &Path, files: &[&str]) {
+    let mut tar = Command::new("tar");
+    tar.args(["--owner=0", "--group=0", "--create", "--file"]).arg(archive).arg("--directory").arg(folder);
+    assert!(tar.args(files).status().expect("tar starts").success());
 }
