@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::grants::pattern::Pattern;
+use crate::core::grants::Pattern;
 
 /// Entries of one Secret that namespaces get.
 #[derive(Clone, Debug)]
