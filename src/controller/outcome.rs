@@ -27,7 +27,7 @@ impl Controller {
         match (action, outcome) {
             (Action::Write(write), Outcome::Written(result)) => {
                 let operation = if write.creates { Operation::Create } else { Operation::Update };
-                self.tell_request(operation, write.reason.as_str(), &result, duration);
+                self.tell_request(operation, write.reason.into_str(), &result, duration);
                 match result {
                     Ok(observed) => self.record_write(&namespace, &write, &observed, now),
                     Err(error) => self.record_failure(&namespace, &write.secret, operation, &error, now),
@@ -37,7 +37,7 @@ impl Controller {
                 self.confirm_deletion(&namespace, &deletion, result, duration, now);
             }
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
-                self.tell_request(Operation::Delete, deletion.reason.as_str(), &result, duration);
+                self.tell_request(Operation::Delete, deletion.reason.into_str(), &result, duration);
                 match result {
                     Ok(()) => self.record_deletion(&namespace, &deletion, now),
                     Err(e) => self.record_failure(&namespace, &deletion.name, Operation::Delete, &e, now),
@@ -61,7 +61,7 @@ impl Controller {
         result: &Result<T, WriteError>,
         duration: Duration,
     ) {
-        let result = result.as_ref().map_or_else(WriteError::kind, |_| "success");
+        let result = result.as_ref().map_or_else(WriteError::into_str, |_| "success");
         self.tell(Tell::RequestFinished { operation, reason, result, duration });
     }
 
@@ -89,7 +89,7 @@ impl Controller {
             Err(error) => {
                 self.tell_request::<()>(
                     Operation::Delete,
-                    deletion.reason.as_str(),
+                    deletion.reason.into_str(),
                     &Err(error.clone()),
                     duration,
                 );

@@ -112,7 +112,7 @@ impl Controller {
             }
         };
         self.conditions.failing.insert(namespace.clone());
-        let operation = operation.as_str();
+        let operation = operation.into_str();
         let message =
             format!("could not {operation} secret {secret:?}: {error}{remedy}{}", retrying(retry_at));
         self.tell_condition(namespace, reason, operation, message);

@@ -11,7 +11,8 @@ use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::secret::TokenError;
 
 /// The reason of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum EventReason {
     SecretCreated,
     SecretRepaired,
@@ -30,22 +31,6 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SecretCreated => "SecretCreated",
-            Self::SecretRepaired => "SecretRepaired",
-            Self::SecretDeleted => "SecretDeleted",
-            Self::SecretRecovered => "SecretRecovered",
-            Self::InvalidAnnotation => "InvalidAnnotation",
-            Self::SecretNotOwned => "SecretNotOwned",
-            Self::SecretImmutable => "SecretImmutable",
-            Self::NotGranted => "NotGranted",
-            Self::RemovalHeld => "RemovalHeld",
-            Self::TokenFailed => "TokenFailed",
-            Self::WriteFailed => "WriteFailed",
-        }
-    }
-
     pub fn is_warning(self) -> bool {
         !matches!(
             self,
@@ -77,21 +62,12 @@ pub struct NamespaceCounts {
 }
 
 /// An API operation on a Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Operation {
     Create,
     Update,
     Delete,
-}
-
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Delete => "delete",
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -11,9 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::aws::Region;
 use super::grants::{Grants, Identity, NamespaceSelector};
 use super::plan::{Observed, Owner, SecretDraft};
-use super::request::{
-    AppliedEntry, AppliedState, OptIn, OwnedNames, ParsedAnnotations, RecordedState, Request, Target, Times,
-};
+use super::request::applied::{AppliedEntry, RecordedState};
+use super::request::{AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, Target, Times};
 use super::secret::{DraftEntry, RefreshPolicy, Token};
 use super::settings::Settings;
 use super::{Jitter, Now};

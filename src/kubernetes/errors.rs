@@ -90,7 +90,7 @@ mod tests {
             (status(503, &json!([]), "later"), "unavailable"),
             (status(400, &json!([]), "what"), "rejected"),
         ] {
-            assert_eq!(classify_status(&status).kind(), expected, "{status:?}");
+            assert_eq!(classify_status(&status).into_str(), expected, "{status:?}");
         }
     }
 }

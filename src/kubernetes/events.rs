@@ -40,7 +40,7 @@ pub struct EventRecord {
 
 impl EventRecord {
     fn hash_series(&self, hasher: &mut DefaultHasher) {
-        (&self.namespace.uid, self.reason.as_str(), &self.subject).hash(hasher);
+        (&self.namespace.uid, self.reason.into_str(), &self.subject).hash(hasher);
     }
 
     fn series_key(&self) -> u64 {
@@ -182,7 +182,7 @@ impl Writer {
                 "apiVersion": "v1", "kind": "Namespace", "name": namespace,
                 "namespace": namespace, "uid": &*record.namespace.uid,
             },
-            "reason": record.reason.as_str(), "message": record.shortened_message(), "type": kind,
+            "reason": record.reason.into_str(), "message": record.shortened_message(), "type": kind,
             "count": 1, "firstTimestamp": now, "lastTimestamp": now,
             "source": { "component": MANAGER },
             "reportingComponent": MANAGER, "reportingInstance": self.instance,
@@ -210,7 +210,7 @@ async fn update(
 fn log_failure(record: &EventRecord, reason: &str) {
     warn!(
         namespace = &*record.namespace.name,
-        event = record.reason.as_str(),
+        event = record.reason.into_str(),
         reason,
         "cannot write an Event"
     );

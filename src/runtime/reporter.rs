@@ -77,7 +77,7 @@ impl Reporter {
             }
             Tell::SecretDeleted { namespace, secret, reason } => {
                 self.summary.deleted += 1;
-                info!(namespace = %namespace.name, %secret, reason = reason.as_str(), "secret deleted");
+                info!(namespace = %namespace.name, %secret, reason = reason.into_str(), "secret deleted");
                 let message = format!("secret {secret:?} deleted: {}", reason.message());
                 self.event(namespace, EventReason::SecretDeleted, message, secret.to_string());
             }
@@ -122,16 +122,16 @@ impl Reporter {
     ) {
         if self.collects {
             let all = self.summary.failures.entry(namespace.name.to_string()).or_default();
-            let line = format!("{}: {message}", reason.as_str());
+            let line = format!("{}: {message}", reason.into_str());
             if !all.contains(&line) {
                 all.push(line);
             }
         }
         // A condition that lasts is one line.
         if first {
-            warn!(namespace = %namespace.name, reason = reason.as_str(), "{message}");
+            warn!(namespace = %namespace.name, reason = reason.into_str(), "{message}");
         } else {
-            debug!(namespace = %namespace.name, reason = reason.as_str(), "{message}");
+            debug!(namespace = %namespace.name, reason = reason.into_str(), "{message}");
         }
         self.event(namespace, reason, message, subject);
     }
@@ -146,7 +146,7 @@ impl Reporter {
     ) {
         self.summary.written += 1;
         let expires_at = expires_at.map(|at| at.to_string());
-        info!(namespace = %namespace.name, %secret, reason = reason.as_str(), expires_at, "secret written");
+        info!(namespace = %namespace.name, %secret, reason = reason.into_str(), expires_at, "secret written");
         let subject = secret.to_string();
         if reason == WriteReason::Missing {
             let message = format!("secret {secret:?} created");
@@ -170,7 +170,7 @@ impl Reporter {
         duration: Duration,
         leader: bool,
     ) {
-        let kind = result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "success");
+        let kind = result.as_ref().map_or_else(|error| error.kind.into_str(), |_| "success");
         self.metrics.aws_request(kind, duration);
         if let Ok(expires_at) = result {
             self.metrics.token(key, expires_at.as_second());

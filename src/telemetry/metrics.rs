@@ -177,7 +177,7 @@ impl Metrics {
         result: &'static str,
         took: Duration,
     ) {
-        let operation = operation.as_str();
+        let operation = operation.into_str();
         self.0.secret_writes.get_or_create(&SecretWriteLabels { operation, reason, result }).inc();
         let duration = self.0.secret_write_duration.get_or_create(&OperationLabel { operation });
         duration.observe(took.as_secs_f64());

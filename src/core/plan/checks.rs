@@ -8,7 +8,8 @@ use crate::core::Now;
 use crate::core::grants::{Assignment, Granted};
 
 /// Why a Secret is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum WriteReason {
     Missing,
     FieldsTakenOver,
@@ -22,19 +23,6 @@ pub enum WriteReason {
 
 impl WriteReason {
     /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "Missing",
-            Self::FieldsTakenOver => "FieldsTakenOver",
-            Self::ForeignWrite => "ForeignWrite",
-            Self::ImplausibleTimes => "ImplausibleTimes",
-            Self::RequestChanged => "RequestChanged",
-            Self::ScopeChanged => "ScopeChanged",
-            Self::StaticEntryChanged => "StaticEntryChanged",
-            Self::RenewalDue => "RenewalDue",
-        }
-    }
-
     /// The reason as part of a sentence.
     pub fn message(self) -> &'static str {
         match self {
@@ -61,7 +49,8 @@ impl WriteReason {
 }
 
 /// Why a Secret is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum DeleteReason {
     /// The annotation is gone or says `none`.
     OptedOut,
@@ -75,15 +64,6 @@ pub enum DeleteReason {
 
 impl DeleteReason {
     /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OptedOut => "OptedOut",
-            Self::Renamed => "Renamed",
-            Self::NotGranted => "NotGranted",
-            Self::Immutable => "Immutable",
-        }
-    }
-
     /// The reason as part of a sentence.
     pub fn message(self) -> &'static str {
         match self {
