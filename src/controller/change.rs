@@ -1,4 +1,4 @@
-//! What the watches report: small records, made at the door.
+//! The changes that the watches report, as small records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::core::plan::facts::{NamespaceRecord, Observed};
 use crate::core::plan::service_accounts::PullSecretRefs;
 use crate::core::secret::docker_config::RegistryCredential;
 
-/// What one watch watches.
+/// The objects of one watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WatchTarget {
     /// All Namespaces.
@@ -35,13 +35,13 @@ pub enum Seen<T> {
     Deleted(u64),
 }
 
-/// What a watch reports.
+/// A change that a watch reports.
 #[derive(Debug)]
 pub enum Change {
     /// A list begins. Until [`Change::ListDone`], every existing object is reported again.
     ListStarted(WatchTarget),
     ListDone(WatchTarget),
-    /// The list fails, and nothing waits for it.
+    /// The list failed. The controller does not wait for it.
     ListUnavailable(WatchTarget),
     /// `None` if the Namespace did not opt in, is being deleted or does not exist.
     Namespace {

@@ -1,9 +1,9 @@
-//! Why a request to the API server did not succeed.
+//! The reasons why a request to the API server failed.
 
 /// The outcome of a failed request. Messages are bounded and contain no response body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// Another field manager owns the fields (409): the object is not ours.
+    /// Another field manager owns the fields (409), so this instance does not manage the object.
     #[error("another field manager owns it: {0}")]
     NotOwned(String),
     /// The object changed or was replaced since it was read (409, or 422 about its UID).
@@ -17,7 +17,7 @@ pub enum WriteError {
     /// RBAC, or an admission webhook.
     #[error("{0}")]
     Forbidden(String),
-    /// A `ValidatingAdmissionPolicy`, whose view of the namespace may lag behind ours.
+    /// A `ValidatingAdmissionPolicy`. The API server may have evaluated an older version of the namespace.
     #[error("{0}")]
     AdmissionDenied(String),
     /// Any other 4xx.

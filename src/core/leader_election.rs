@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_released_lease_is_acquired_at_once() {
+    fn a_released_lease_is_acquired_immediately() {
         let mut me = LeaderElector::new("me".into());
         me.observed(held_by("other", 1), at(0), at(1));
         me.observed(held_by("", 2), at(500), at(501));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn leadership_ends_by_whichever_clock_comes_first() {
+    fn leadership_ends_when_either_clock_reaches_the_end() {
         let start = at(5000);
         let granted = Leadership::granted(start);
         let second = ms(1000);

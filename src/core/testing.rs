@@ -1,4 +1,4 @@
-//! What the unit tests share: settings, times, requests and Secrets.
+//! Fixtures of the unit tests: settings, times, requests and Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ pub fn token(issued: Now, life: i64) -> Arc<Token> {
     Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, None).expect("a token"))
 }
 
-/// What was applied for `request`, with entries that expire at these seconds (the last one is repeated).
+/// The applied state of `request`, with entries that expire at these seconds (the last one is repeated).
 pub fn applied(request: &Request, expiries: &[i64]) -> AppliedState {
     let scopes: Vec<_> = match settings().grants.assign("team-a", request) {
         Ok((granted, _)) => granted.assignments.iter().map(|assignment| assignment.scope).collect(),

@@ -73,12 +73,13 @@ impl TokenErrorKind {
     }
 }
 
-/// Why there is no token, or no better one. The message is bounded, and contains nothing of a reply but AWS's error message.
+/// Why there is no token, or no better one. The message is bounded. From the reply it only contains AWS's error
+/// message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TokenError {
     pub kind: TokenErrorKind,
-    /// What happened, and the remedy.
+    /// The failure and the remedy.
     pub message: String,
 }
 
