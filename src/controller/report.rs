@@ -157,15 +157,15 @@ impl Controller {
         self.tell(Tell::SecretDeleted { namespace: self.namespace_ref(namespace), secret, reason });
     }
 
-    pub(super) fn tell_would_delete(&mut self, namespace: &Arc<str>, step: &Step) {
+    pub(super) fn tell_would_delete(&mut self, namespace: &str, step: &Step) {
         let object = match step {
-            Step::Delete(deletion) => deletion.name.to_string(),
+            Step::Delete(deletion) => format!("secret {namespace}/{}", deletion.name),
             Step::SetPullSecret(change) => {
-                format!("the reference in service account {}", change.service_account)
+                format!("the reference in service account {namespace}/{}", change.service_account)
             }
             Step::Idle(_) | Step::Write(_) => return,
         };
-        self.tell(Tell::WouldDelete { namespace: namespace.clone(), object });
+        self.tell(Tell::WouldDelete { object });
     }
 
     /// Another client changed the object first, so no user has to act.

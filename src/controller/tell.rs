@@ -116,9 +116,8 @@ pub enum Tell {
         removals: usize,
         managed: usize,
     },
-    /// With `--prune`, `object` would be deleted.
+    /// With `--prune`, `object` would be deleted, such as `secret NAMESPACE/NAME`.
     WouldDelete {
-        namespace: Arc<str>,
         object: String,
     },
     /// A condition that the owner of the namespace should know about. `first` is false while the same condition lasts.

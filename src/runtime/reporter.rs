@@ -26,7 +26,7 @@ pub struct Summary {
     pub written: usize,
     /// Secrets that were deleted.
     pub deleted: usize,
-    /// Objects that `--prune` would delete, as `namespace/name`.
+    /// Objects that `--prune` would delete, such as `secret NAMESPACE/NAME`.
     pub would_delete: Vec<String>,
     /// Conditions by namespace.
     pub failures: BTreeMap<String, Vec<String>>,
@@ -68,7 +68,7 @@ impl Reporter {
                 "the configuration no longer grants these secrets; the controller neither deletes nor renews them until \
                  the removal is confirmed with --confirm-removals"
             ),
-            Tell::WouldDelete { namespace, object } => self.would_delete(&namespace, &object),
+            Tell::WouldDelete { object } => self.would_delete(object),
             Tell::Condition { namespace, reason, subject, message, first } => {
                 self.condition(namespace, reason, subject, message, first);
             }
@@ -104,8 +104,7 @@ impl Reporter {
         }
     }
 
-    fn would_delete(&mut self, namespace: &str, object: &str) {
-        let object = format!("{namespace}/{object}");
+    fn would_delete(&mut self, object: String) {
         info!(object, "would be deleted with --prune");
         if self.collects && !self.summary.would_delete.contains(&object) {
             self.summary.would_delete.push(object);
