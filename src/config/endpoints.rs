@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, FieldPath};
-use crate::core::aws::region::Region;
+use crate::core::aws::Region;
 use crate::core::quote;
 use crate::ecr::aws::{Endpoints, Service};
 

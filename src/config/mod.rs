@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Jitter;
-use crate::core::aws::region::Region;
+use crate::core::aws::Region;
 use crate::core::grants::Grants;
 use crate::core::request::OwnedNames;
 use crate::core::settings::Settings;

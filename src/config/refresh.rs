@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, FieldPath};
-use crate::core::secret::token::RefreshPolicy;
+use crate::core::secret::RefreshPolicy;
 
 /// Renewal of tokens and secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

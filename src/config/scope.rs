@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{ConfigError, FieldPath, IdentityConfig};
-use crate::core::aws::region::Partition;
-use crate::core::aws::registry::Endpoint;
-use crate::core::grants::identity::{Identity, Restriction, Role, TokenKey};
-use crate::core::grants::pattern::{Pattern, RegistryPattern, Template};
+use crate::core::aws::{Endpoint, Partition};
 use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
+use crate::core::grants::{Identity, Pattern, RegistryPattern, Restriction, Role, Template, TokenKey};
 use crate::core::quote;
 
 /// The maximum length of a namespace name.

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::names::is_object_name;
 use super::{ConfigError, FieldPath};
-use crate::core::aws::registry::Registry;
+use crate::core::aws::Registry;
 use crate::core::quote;
 use crate::core::request::OwnedNames;
-use crate::core::secret::static_registries::StaticGrant;
+use crate::core::secret::StaticGrant;
 
 /// The maximum number of registries, over all entries.
 const MAX_STATIC_REGISTRIES: usize = 16;

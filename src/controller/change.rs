@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::plan::facts::{NamespaceRecord, Observed};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::secret::docker_config::RegistryCredential;
+use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
+use crate::core::secret::RegistryCredential;
 
 /// The objects of one watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,11 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::tokens::{CachedToken, KeyState, MAX_WAIT};
 use super::{ActionId, Controller, Effect};
 use crate::core::Now;
-use crate::core::plan::checks::WriteReason;
-use crate::core::plan::compose::compose;
-use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan};
-use crate::core::secret::static_registries::StaticEntry;
-use crate::core::secret::token::Token;
+use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan, WriteReason, compose};
+use crate::core::secret::{StaticEntry, Token};
 
 /// The maximum number of concurrent actions.
 const MAX_ACTIONS: usize = 64;

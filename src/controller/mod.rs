@@ -42,14 +42,10 @@ use self::report::Conditions;
 use self::tell::Tell;
 use self::tokens::TokenCache;
 use crate::core::Now;
-use crate::core::grants::Granted;
-use crate::core::grants::identity::{TokenKey, TokenRequest};
+use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::leader_election::Leadership;
-use crate::core::plan::Deletion;
-use crate::core::plan::compose::SecretDraft;
-use crate::core::plan::facts::{NamespaceRecord, Observed};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretRefs, SecretDraft};
+use crate::core::secret::{FetchedToken, TokenError};
 use crate::core::settings::Settings;
 
 /// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.

@@ -12,12 +12,10 @@ use super::tell::{NamespaceCounts, Operation, Tell};
 use super::tokens::FetchOutcome;
 use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
-use crate::core::grants::identity::TokenKey;
-use crate::core::plan::facts::{NamespaceRecord, Observed};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::plan::{Deletion, PullSecretChange, Step, plan};
-use crate::core::request::annotations::OptIn;
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::grants::TokenKey;
+use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan};
+use crate::core::request::OptIn;
+use crate::core::secret::{FetchedToken, TokenError};
 
 /// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);

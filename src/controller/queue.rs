@@ -7,8 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::Now;
-use crate::core::plan::Step;
-use crate::core::plan::checks::WriteReason;
+use crate::core::plan::{Step, WriteReason};
 
 /// The priority of a step, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

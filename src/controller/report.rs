@@ -10,10 +10,9 @@ use super::Controller;
 use super::dispatch::RunningWrite;
 use super::error::WriteError;
 use super::tell::{EventReason, NamespaceRef, Operation, Tell};
-use crate::core::grants::identity::{Assignment, TokenKey};
-use crate::core::plan::facts::Observed;
-use crate::core::plan::{Deletion, Report, Step};
-use crate::core::secret::fetch::TokenError;
+use crate::core::grants::{Assignment, TokenKey};
+use crate::core::plan::{Deletion, Observed, Report, Step};
+use crate::core::secret::TokenError;
 use crate::core::whole_seconds;
 
 /// Above this number of namespaces with conditions, the log may repeat a condition.

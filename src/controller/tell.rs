@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::grants::identity::TokenKey;
-use crate::core::plan::checks::{DeleteReason, WriteReason};
-use crate::core::secret::fetch::TokenError;
+use crate::core::grants::TokenKey;
+use crate::core::plan::{DeleteReason, WriteReason};
+use crate::core::secret::TokenError;
 
 /// The reason of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::core::grants::identity::{TokenKey, TokenRequest};
-use crate::core::plan::backoff::Backoff;
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
-use crate::core::secret::token::{RefreshPolicy, Token, skew};
+use crate::core::grants::{TokenKey, TokenRequest};
+use crate::core::plan::Backoff;
+use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, skew};
 use crate::core::{Jitter, Now};
 
 /// The maximum number of concurrent calls to AWS.

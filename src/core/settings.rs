@@ -1,14 +1,10 @@
 //! The configuration, in the form that decisions use.
 
 use super::Jitter;
-use super::aws::region::Region;
-use super::aws::registry::Registry;
-use super::grants::Grants;
-use super::grants::namespace_selector::NamespaceSelector;
-use super::request::OwnedNames;
-use super::request::annotations::RequestRules;
-use super::secret::static_registries::StaticGrant;
-use super::secret::token::RefreshPolicy;
+use super::aws::{Region, Registry};
+use super::grants::{Grants, NamespaceSelector};
+use super::request::{OwnedNames, RequestRules};
+use super::secret::{RefreshPolicy, StaticGrant};
 
 /// The validated configuration.
 #[derive(Clone, Debug)]

@@ -8,17 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use super::aws::region::Region;
-use super::grants::Grants;
-use super::grants::identity::Identity;
-use super::grants::namespace_selector::NamespaceSelector;
-use super::plan::compose::SecretDraft;
-use super::plan::facts::{Observed, Owner};
-use super::request::annotations::{OptIn, ParsedAnnotations};
-use super::request::applied::{AppliedEntry, AppliedState, RecordedState, Times};
-use super::request::{OwnedNames, Request, Target};
-use super::secret::docker_config::DraftEntry;
-use super::secret::token::{RefreshPolicy, Token};
+use super::aws::Region;
+use super::grants::{Grants, Identity, NamespaceSelector};
+use super::plan::{Observed, Owner, SecretDraft};
+use super::request::{
+    AppliedEntry, AppliedState, OptIn, OwnedNames, ParsedAnnotations, RecordedState, Request, Target, Times,
+};
+use super::secret::{DraftEntry, RefreshPolicy, Token};
 use super::settings::Settings;
 use super::{Jitter, Now};
 

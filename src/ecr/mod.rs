@@ -4,8 +4,8 @@ pub mod aws;
 
 use futures::future::BoxFuture;
 
-use crate::core::grants::identity::TokenRequest;
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::grants::TokenRequest;
+use crate::core::secret::{FetchedToken, TokenError};
 
 /// Fetches authorization tokens.
 pub trait TokenSource: Send + Sync + 'static {

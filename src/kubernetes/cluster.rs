@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use super::leader_election::WritePermit;
 use super::{errors, observe};
 use crate::controller::error::WriteError;
-use crate::core::plan::facts::NamespaceRecord;
+use crate::core::plan::NamespaceRecord;
 use crate::core::settings::Settings;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);

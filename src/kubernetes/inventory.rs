@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use super::errors::message;
 use super::observe;
-use crate::core::plan::facts::Owner;
+use crate::core::plan::Owner;
 use crate::core::request::OwnedNames;
 
 const PAGE_SIZE: u32 = 500;

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use crate::core::plan::facts::{NamespaceRecord, Observed, Owner};
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
+use crate::core::plan::{NamespaceRecord, Observed, Owner};
 use crate::core::request::OwnedNames;
 use crate::core::request::annotations;
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};

@@ -8,9 +8,8 @@ use zeroize::Zeroize as _;
 use super::cluster::Cluster;
 use super::observe;
 use crate::controller::error::WriteError;
-use crate::core::plan::Deletion;
-use crate::core::plan::facts::Observed;
-use crate::core::secret::docker_config::{DockerConfig, Manifest};
+use crate::core::plan::{Deletion, Observed};
+use crate::core::secret::{DockerConfig, Manifest};
 use crate::core::{MANAGER, SECRET_KEY};
 
 impl Cluster {

@@ -20,9 +20,9 @@ use tracing::{debug, info, warn};
 use super::errors::message;
 use super::observe::{self, resource_version};
 use crate::controller::change::{Change, Seen, WatchTarget};
-use crate::core::plan::backoff::Backoff;
+use crate::core::plan::Backoff;
 use crate::core::request::OwnedNames;
-use crate::core::secret::docker_config::DockerConfig;
+use crate::core::secret::DockerConfig;
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY};
 

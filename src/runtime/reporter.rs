@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use crate::controller::tell::{EventReason, NamespaceRef, Tell};
-use crate::core::grants::identity::TokenKey;
-use crate::core::plan::checks::WriteReason;
-use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::grants::TokenKey;
+use crate::core::plan::WriteReason;
+use crate::core::secret::{TokenError, TokenErrorKind};
 use crate::core::whole_seconds;
 use crate::kubernetes::events::{EventRecord, Recorder};
 use crate::telemetry::http::Health;

@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::controller::tell::{NamespaceCounts, Operation};
-use crate::core::grants::identity::TokenKey;
+use crate::core::grants::TokenKey;
 
 /// The only operation of `aws_requests_total`.
 const GET_AUTHORIZATION_TOKEN: &str = "GetAuthorizationToken";

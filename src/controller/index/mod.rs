@@ -10,13 +10,9 @@ use std::sync::Arc;
 pub use self::interner::Interner;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
-use crate::core::plan::facts::{Facts, NamespaceRecord, Observed, Owner};
-use crate::core::plan::history::History;
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::request::annotations::ParsedAnnotations;
-use crate::core::request::applied::AppliedState;
-use crate::core::secret::docker_config::RegistryCredential;
-use crate::core::secret::static_registries::{StaticSource, StaticSources};
+use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs};
+use crate::core::request::{AppliedState, ParsedAnnotations};
+use crate::core::secret::{RegistryCredential, StaticSource, StaticSources};
 
 /// Everything that is known about one namespace.
 #[derive(Debug, Default)]
@@ -305,7 +301,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::request::annotations::OptIn;
+    use crate::core::request::OptIn;
     use crate::core::testing;
 
     fn observed(version: u64) -> Observed {

@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 
 use super::world::{Reply, World};
 use crate::controller::tell::EventReason;
-use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::plan::PullSecretRefs;
 use crate::core::request::Request;
-use crate::core::secret::fetch::TokenErrorKind;
+use crate::core::secret::TokenErrorKind;
 use crate::core::testing::{HOST, HOUR, request};
 
 const MILLIS: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::world::World;
 use crate::controller::tell::Tell;
-use crate::core::plan::checks::{DeleteReason, WriteReason};
+use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::request::Request;
 use crate::core::testing::{HOST, request};
 

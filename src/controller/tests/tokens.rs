@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::controller::tokens::{CachedToken, FetchOutcome, KeyState, TokenCache};
 use crate::core::Now;
-use crate::core::grants::identity::{Restriction, TokenKey, TokenRequest};
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::grants::{Restriction, TokenKey, TokenRequest};
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 use crate::core::testing::{HOST, HOUR, JITTER, request, settings};
 
 /// How AWS replies.

@@ -15,14 +15,11 @@ use crate::controller::index::Index;
 use crate::controller::tell::{EventReason, Tell};
 use crate::controller::{Controller, Effect, Input, Outcome, QueueLimits, RunPolicy};
 use crate::core::Now;
-use crate::core::grants::identity::TokenKey;
+use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
-use crate::core::plan::compose::SecretDraft;
-use crate::core::plan::facts::{NamespaceRecord, Observed, Owner};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::request::Request;
-use crate::core::request::annotations::ParsedAnnotations;
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
+use crate::core::request::{ParsedAnnotations, Request};
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, at, parsed, settings};
 

@@ -7,11 +7,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::pattern::{Pattern, RegistryPattern, Template};
-use crate::core::aws::region::{Partition, Region};
-use crate::core::aws::registry::{Endpoint, Registry};
-use crate::core::aws::role_arn::RoleArn;
-use crate::core::request::Target;
-use crate::core::request::applied::ScopeFingerprint;
+use crate::core::aws::{Endpoint, Partition, Region, Registry, RoleArn};
+use crate::core::request::{ScopeFingerprint, Target};
 
 /// The name of the identity with the controller's own credentials.
 pub const CONTROLLER: &str = "controller";

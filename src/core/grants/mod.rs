@@ -1,25 +1,27 @@
 //! Grants: which identity serves which registry of a namespace, and with which restriction. An annotation only chooses
 //! from the grants and narrows them.
 
-pub mod identity;
-pub mod namespace_selector;
-pub mod pattern;
+mod identity;
+mod namespace_selector;
+mod pattern;
 pub mod session_policy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use self::identity::{
-    Assignment, CONTROLLER, Identity, IdentityName, Restriction, Session, TokenKey, TokenRequest,
-};
-use self::pattern::Pattern;
 use self::session_policy::{MAX_POLICY_LEN, scope, session_policy};
-use super::aws::region::Region;
-use super::aws::registry::Endpoint;
+use super::aws::{Endpoint, Region};
 use super::quote;
 use super::request::annotations::{REGISTRIES, REPOSITORIES, ROLE};
 use super::request::problem::{Problem, no_region};
 use super::request::{Request, Target};
+
+pub use self::identity::{
+    Assignment, CONTROLLER, CredentialSource, Identity, IdentityName, Restriction, Role, Session, TokenKey,
+    TokenRequest,
+};
+pub use self::namespace_selector::NamespaceSelector;
+pub use self::pattern::{Pattern, RegistryPattern, Template};
 
 /// The maximum number of registries that are reported one by one.
 const MAX_NAMED: usize = 3;

@@ -5,8 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::core::aws::region::{AccountId, Region};
-use crate::core::aws::registry::Registry;
+use crate::core::aws::{AccountId, Region, Registry};
 use crate::core::quote;
 
 const MAX_LEN: usize = 256;

@@ -10,9 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::identity::{Identity, Restriction, TokenKey};
 use super::pattern::Pattern;
-use crate::core::aws::region::Region;
-use crate::core::aws::registry::Endpoint;
-use crate::core::request::applied::ScopeFingerprint;
+use crate::core::aws::{Endpoint, Region};
+use crate::core::request::ScopeFingerprint;
 
 /// The longest session policy that STS accepts, in characters
 /// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).

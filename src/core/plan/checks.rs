@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::facts::Observed;
 use crate::core::Now;
-use crate::core::grants::Granted;
-use crate::core::grants::identity::Assignment;
+use crate::core::grants::{Assignment, Granted};
 
 /// Why a Secret is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,12 +10,11 @@ use super::WritePlan;
 use super::checks::WriteReason;
 use super::facts::Observed;
 use super::history::History;
-use crate::core::grants::identity::Assignment;
+use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
-use crate::core::secret::docker_config::{DraftEntry, RegistryCredential, default_host};
 use crate::core::secret::static_registries::{self, StaticEntry};
-use crate::core::secret::token::Token;
+use crate::core::secret::{DraftEntry, RegistryCredential, Token, default_host};
 use crate::core::settings::Settings;
 use crate::core::{Now, whole_seconds};
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::history::History;
 use super::service_accounts::PullSecretRefs;
-use crate::core::request::annotations::ParsedAnnotations;
-use crate::core::request::applied::{AppliedState, Times};
-use crate::core::secret::static_registries::StaticSources;
+use crate::core::request::{AppliedState, ParsedAnnotations, Times};
+use crate::core::secret::StaticSources;
 
 /// The record of a Namespace that opted in.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,12 +3,12 @@
 //! [`plan`] decides on the next step. If it is a write, [`compose`](compose::compose) composes the content of the
 //! Secret from the available tokens, and decides whether the write would improve on the current Secret.
 
-pub mod backoff;
-pub mod checks;
-pub mod compose;
-pub mod facts;
-pub mod history;
-pub mod retry;
+mod backoff;
+mod checks;
+mod compose;
+mod facts;
+mod history;
+mod retry;
 pub mod service_accounts;
 
 use std::collections::BTreeMap;
@@ -16,14 +16,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::checks::{DeleteReason, Situation, WriteReason, reason_to_write};
-use self::facts::{Facts, Observed, Owner};
+use self::checks::{Situation, reason_to_write};
 use super::grants::Granted;
+use super::request::Problem;
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn};
-use super::request::problem::Problem;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
+
+pub use self::backoff::Backoff;
+pub use self::checks::{DeleteReason, WriteReason};
+pub use self::compose::{SecretDraft, compose};
+pub use self::facts::{Facts, NamespaceRecord, Observed, Owner};
+pub use self::history::History;
+#[cfg(test)]
+pub use self::retry::RetryState;
+pub use self::service_accounts::PullSecretRefs;
 
 /// A Secret to be written.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::applied::{AppliedState, MAX_APPLIED_LEN};
 use super::problem::{Problem, no_region};
 use super::{MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
-use crate::core::aws::region::{AccountId, Region};
-use crate::core::aws::registry::{Endpoint, Registry};
+use crate::core::aws::{AccountId, Endpoint, Region, Registry};
 use crate::core::{PREFIX, quote};
 
 /// Key, without the prefix: the registries. Its presence opts the namespace in.

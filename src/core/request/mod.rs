@@ -9,9 +9,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::aws::registry::{Endpoint, Registry, RegistryError};
+use super::aws::{Endpoint, Registry, RegistryError};
 
+pub use self::annotations::{OptIn, ParsedAnnotations, RequestRules};
+pub use self::applied::{AppliedState, ScopeFingerprint, Times};
 pub use self::names::OwnedNames;
+pub use self::problem::Problem;
 
 /// The maximum number of registries in one Secret. A Secret holds 1 MiB, and 180 entries did not fit.
 pub const MAX_REGISTRIES: usize = 64;

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::token::Token;
-use crate::core::aws::registry::Registry;
-use crate::core::request::applied::{AppliedState, Times};
+use crate::core::aws::Registry;
+use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, SECRET_KEY, SECRET_TYPE};
 
 /// The credential of one registry. It cannot be printed.

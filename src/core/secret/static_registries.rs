@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::grants::pattern::Pattern;
+use crate::core::grants::Pattern;
 
 /// Entries of one Secret, and the namespaces that get them.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use crate::core::one_line;
-use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::secret::{TokenError, TokenErrorKind};
 
 const TIMEOUT: &str = "AWS did not respond in time";
 const UNREACHABLE: &str = "cannot connect to AWS";

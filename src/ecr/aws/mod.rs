@@ -26,10 +26,9 @@ use zeroize::Zeroizing;
 use self::explain::explain;
 use self::http::ReplyDate;
 use super::TokenSource;
-use crate::core::aws::region::Region;
-use crate::core::aws::registry::{Endpoint, PUBLIC_REGION};
-use crate::core::grants::identity::TokenRequest;
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::aws::{Endpoint, PUBLIC_REGION, Region};
+use crate::core::grants::TokenRequest;
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 
 pub use self::endpoints::{Endpoints, Service};
 

@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use super::explain::explain;
 use super::{AwsEcr, Service};
-use crate::core::aws::region::Region;
-use crate::core::grants::identity::{CredentialSource, Role, Session};
+use crate::core::aws::Region;
+use crate::core::grants::{CredentialSource, Role, Session};
 use crate::core::one_line;
-use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::secret::{TokenError, TokenErrorKind};
 
 /// The shortest session that STS grants.
 const SESSION_SECONDS: i32 = 900;

@@ -6,11 +6,9 @@ use proptest::collection::{btree_set, vec};
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::plan::{Deletion, PullSecretChange};
-use crate::core::request::applied::AppliedState;
-use crate::core::secret::docker_config::RegistryCredential;
-use crate::core::secret::static_registries::{StaticGrant, StaticSource};
+use crate::core::plan::{Deletion, PullSecretChange, PullSecretRefs};
+use crate::core::request::AppliedState;
+use crate::core::secret::{RegistryCredential, StaticGrant, StaticSource};
 
 const NAMES: [&str; 3] = ["ecr-pull", "other", "old"];
 const STATIC_HOST: &str = "docker.io";
