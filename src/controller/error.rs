@@ -12,7 +12,7 @@ pub enum WriteError {
     #[error("it is immutable: {0}")]
     Immutable(String),
     /// The namespace does not exist or is being deleted.
-    #[error("its namespace is gone or being deleted")]
+    #[error("its namespace does not exist or is being deleted")]
     NamespaceGone,
     /// RBAC, or an admission webhook.
     #[error("{0}")]

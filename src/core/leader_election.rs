@@ -13,8 +13,8 @@ use super::Now;
 
 /// How long a leader owns the Lease without renewing it.
 pub const LEASE_DURATION: Duration = Duration::from_secs(4);
-/// How long a leader writes after its last successful renewal. The difference to [`LEASE_DURATION`] is the time that
-/// its last request has to arrive before another process can become the leader.
+/// How long a leader writes after its last successful renewal. The rest of [`LEASE_DURATION`] is the time that its last
+/// request has to arrive before another process can become the leader.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 /// How often a leader renews the Lease.
 pub const RENEW_PERIOD: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl LeaderElector {
             since.map_or(Duration::ZERO, |since| (since + period).saturating_sub(now.mono))
         };
         let retry = remaining(self.requested_at, RETRY_PERIOD);
-        let Some(record) = self.observed.as_ref().filter(|_| !self.stale) else {
+        let (Some(record), false) = (&self.observed, self.stale) else {
             return if retry.is_zero() { ElectionStep::Read } else { ElectionStep::Wait(retry) };
         };
         match &record.holder {

@@ -84,7 +84,7 @@ pub fn parsed(request: Request) -> ParsedAnnotations {
     ParsedAnnotations { opt_in: OptIn::In(request), problems: vec![] }
 }
 
-/// A token that was issued at `issued` and lives so many seconds.
+/// A token that was issued at `issued` and lives for `life` seconds.
 pub fn token(issued: Now, life: i64) -> Arc<Token> {
     let expires = issued.wall + SignedDuration::from_secs(life);
     Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, None).expect("a token"))

@@ -42,7 +42,7 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
         intact: owned.all,
         data_intact: owned.data,
         immutable: owned.immutable,
-        times: recorded.times.filter(|_| owned.times),
+        times: if owned.times { recorded.times } else { None },
         applied: applied.map(|applied| Arc::new(trusted(applied, owned.applied))),
     }
 }

@@ -21,7 +21,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The maximum level of a target, whatever the user's filter is.
+/// The maximum level of a target. The user's filter cannot raise it.
 const MAX_LEVELS: [(&str, LevelFilter); 5] = [
     ("kube_client::client", LevelFilter::ERROR),
     ("aws", LevelFilter::INFO),

@@ -1,4 +1,4 @@
-//! The content of a Secret, from the tokens at hand and the entries that it has.
+//! The content of a Secret, composed from the available tokens and its current entries.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -13,7 +13,6 @@ use crate::core::secret::StaticSources;
 pub struct NamespaceRecord {
     /// Events refer to it.
     pub uid: Box<str>,
-    /// Its annotations.
     pub parsed: Arc<ParsedAnnotations>,
 }
 

@@ -16,7 +16,7 @@ pub struct PullSecretRefs {
     pub resource_version: u64,
     /// The allowed Secret names that it refers to.
     pub references: Vec<Arc<str>>,
-    /// Those of them that we added.
+    /// The references among them that we added.
     pub attached: Vec<Arc<str>>,
 }
 
