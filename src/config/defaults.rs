@@ -1,4 +1,4 @@
-//! `defaults`: what a namespace gets if it does not choose.
+//! `defaults`: the registries and the identity of namespaces that do not choose.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What the watches report: small records, made at the door.
+//! The changes that the watches report, as small records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
 use crate::core::secret::RegistryCredential;
 
-/// What one watch watches.
+/// The objects of one watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WatchTarget {
     /// All Namespaces.
@@ -34,13 +34,13 @@ pub enum Seen<T> {
     Deleted(u64),
 }
 
-/// What a watch reports.
+/// A change that a watch reports.
 #[derive(Debug)]
 pub enum Change {
     /// A list begins. Until [`Change::ListDone`], every existing object is reported again.
     ListStarted(WatchTarget),
     ListDone(WatchTarget),
-    /// The list fails, and nothing waits for it.
+    /// The list failed. The controller does not wait for it.
     ListUnavailable(WatchTarget),
     /// `None` if the Namespace did not opt in, is being deleted or does not exist.
     Namespace {

@@ -1,4 +1,4 @@
-//! Recording what an action or a call to AWS did.
+//! Records the outcome of an action or of a call to AWS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, P
 use crate::core::request::OptIn;
 use crate::core::secret::{FetchedToken, TokenError};
 
-/// When a namespace is reconciled again whose state changed during the action.
+/// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);
 
 impl Controller {
@@ -49,7 +49,7 @@ impl Controller {
             (Action::SetPullSecret(change), Outcome::PullSecretSet(result)) => {
                 self.record_pull_secret(&namespace, &change, result, now);
             }
-            // An outcome of another action than the one that was started: reconcile from what the watches report.
+            // The outcome does not belong to the action: reconcile with the state that the watches report.
             _ => self.reconcile(&namespace, now),
         }
     }
@@ -173,7 +173,7 @@ impl Controller {
                 self.index.set_service_account(namespace, service_account, refs);
                 self.reconcile(namespace, now);
             }
-            // The watches will report what happened.
+            // The watches will report the change.
             Ok(None) | Err(WriteError::NotLeader) => {
                 self.queue.schedule(namespace, Some(now.after(RECHECK)));
             }

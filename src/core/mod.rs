@@ -9,8 +9,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`aws`] | registry hosts, regions, partitions, role ARNs |
-//! | [`request`] | what a namespace requests by annotations, and what was applied |
-//! | [`grants`] | identities, patterns, session policies: who gets which token |
+//! | [`request`] | the request in a namespace's annotations, and the applied state of its Secret |
+//! | [`grants`] | identities, patterns, session policies: which namespace gets which token |
 //! | [`secret`] | tokens, static entries, the Docker configuration, the applied manifest |
 //! | [`settings`] | the validated configuration |
 //! | [`plan`] | the next step in a namespace, and the content of a Secret |

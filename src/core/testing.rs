@@ -1,4 +1,4 @@
-//! What the unit tests share: settings, times, requests and Secrets.
+//! Fixtures of the unit tests: settings, times, requests and Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,13 +83,13 @@ pub fn parsed(request: Request) -> ParsedAnnotations {
     ParsedAnnotations { opt_in: OptIn::In(request), problems: vec![] }
 }
 
-/// A token that was issued at `issued` and lives so many seconds.
+/// A token that was issued at `issued` and lives for `life` seconds.
 pub fn token(issued: Now, life: i64) -> Arc<Token> {
     let expires = issued.wall + SignedDuration::from_secs(life);
     Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, None).expect("a token"))
 }
 
-/// What was applied for `request`, with entries that expire at these seconds (the last one is repeated).
+/// The applied state of `request`, with entries that expire at these seconds (the last one is repeated).
 pub fn applied(request: &Request, expiries: &[i64]) -> AppliedState {
     let scopes: Vec<_> = match settings().grants.assign("team-a", request) {
         Ok((granted, _)) => granted.assignments.iter().map(|assignment| assignment.scope).collect(),

@@ -1,4 +1,4 @@
-//! Authorization tokens of Amazon ECR: the port through which they are fetched, and its implementation on the AWS SDK.
+//! Authorization tokens of Amazon ECR: the interface that fetches them, and its implementation with the AWS SDK.
 
 pub mod aws;
 

@@ -1,4 +1,4 @@
-//! Executing one effect: the only place that writes Secrets and service accounts.
+//! Executes one effect. Only this module writes Secrets and service accounts.
 
 use std::sync::Arc;
 use std::time::Duration;

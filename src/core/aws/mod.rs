@@ -1,4 +1,4 @@
-//! Names of AWS: registry hosts, regions, accounts, roles.
+//! The names that AWS uses: registry hosts, regions, accounts, roles.
 
 mod region;
 mod registry;

@@ -1,5 +1,5 @@
-//! The reasons to write or delete a Secret. Each reason to write is one named check of one table, and the names and
-//! messages serve the log, the metrics and the Events.
+//! The reasons to write or delete a Secret. Each reason to write is one named check of one table. The log, the metrics
+//! and the Events use its name and message.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl WriteReason {
         }
     }
 
-    /// Whether the write reverts what another client did.
+    /// Whether the write reverts a change of another client.
     pub fn is_repair(self) -> bool {
         matches!(self, Self::FieldsTakenOver | Self::ForeignWrite | Self::ImplausibleTimes)
     }
@@ -52,11 +52,11 @@ impl WriteReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(const_into_str)]
 pub enum DeleteReason {
-    /// The annotation is gone or says `none`.
+    /// The annotation was removed or is `none`.
     OptedOut,
     /// The namespace requests another name.
     Renamed,
-    /// The configuration no longer grants what was applied.
+    /// The configuration no longer grants the applied request.
     NotGranted,
     /// It is immutable and about to expire: the one case in which the UID changes.
     Immutable,
@@ -70,17 +70,17 @@ impl DeleteReason {
             Self::OptedOut => "the namespace no longer requests it",
             Self::Renamed => "the namespace requests another name",
             Self::NotGranted => "the configuration no longer grants it or no longer includes the namespace",
-            Self::Immutable => "it is immutable and about to expire; it is created again",
+            Self::Immutable => "it is immutable and about to expire; the controller recreates it",
         }
     }
 }
 
-/// The Secret that a namespace has, and what it should hold.
+/// The current Secret of a namespace, and its desired content.
 pub struct Situation<'a> {
     /// The Secret of the requested name; `None` if there is none.
     pub observed: Option<&'a Observed>,
     pub granted: &'a Granted,
-    /// The static entries that it should hold, each with the version of its source.
+    /// The static entries that it should contain, each with the version of its source.
     pub static_tags: &'a BTreeMap<String, String>,
     /// The resource version of our last write to it; `None` if unknown.
     pub written_version: Option<u64>,

@@ -54,12 +54,13 @@ pub enum TokenErrorKind {
     Other,
 }
 
-/// Why there is no token, or no better one. The message is bounded, and contains nothing of a reply but AWS's error message.
+/// Why there is no token, or no better one. The message is bounded. From the reply it only contains AWS's error
+/// message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TokenError {
     pub kind: TokenErrorKind,
-    /// What happened, and the remedy.
+    /// The failure and the remedy.
     pub message: String,
 }
 

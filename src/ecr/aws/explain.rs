@@ -44,7 +44,7 @@ fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
     (kind, format!("{what}: {}; {CHECK_NETWORK}", causes(error)))
 }
 
-/// Its `Display` names no cause, and its `Debug` may contain secrets, so that it is only searched.
+/// Its `Display` names no cause. Its `Debug` may contain secrets, so the text is searched but never shown.
 fn explain_construction_failure(failure: &impl fmt::Debug) -> (TokenErrorKind, String) {
     let text = format!("{failure:?}").to_lowercase();
     if text.contains("credential") || text.contains("identity") {

@@ -20,8 +20,8 @@ use crate::core::secret::{TokenError, TokenErrorKind};
 const SESSION_SECONDS: i32 = 900;
 
 impl AwsEcr {
-    /// The credentials of a new session. The controller's region is used for STS if it belongs to the role's partition,
-    /// otherwise `region`.
+    /// The credentials of a new session. The request is sent to STS in the controller's region if that belongs to the
+    /// role's partition, otherwise in `region`.
     pub(super) async fn assume_role(
         &self,
         session: &Session,

@@ -1,4 +1,4 @@
-//! The contract of the decisions: what [`plan`] and [`compose`] do in each situation, and what they never do.
+//! The contract of the decisions: the steps and the content that [`plan`] and [`compose`] return in each situation.
 
 mod composing;
 mod convergence;

@@ -1,4 +1,5 @@
-//! Which namespace gets which token, compared with an oracle on strings, and what a withdrawn grant leads to.
+//! The assignment of tokens to namespaces, compared with an oracle that only uses strings, and the effect of a
+//! withdrawn grant.
 
 mod cases;
 mod checks;
