@@ -15,7 +15,7 @@ async fn notes(values: &[&str]) -> String {
 async fn they_say_the_next_command_and_what_is_missing() {
     const REGION: &str = "--set aws.region=REGION";
     const CREDENTIALS: &str = "No credentials for AWS are among the values";
-    const NO_POLICY: &str = "No ValidatingAdmissionPolicy holds";
+    const NO_POLICY: &str = "No ValidatingAdmissionPolicy restricts";
     let plain = notes(&[]).await;
     assert!(
         plain.contains("kubectl annotate namespace NAMESPACE ecr-pull-secrets.dev/registries="),
@@ -34,7 +34,7 @@ async fn they_say_the_next_command_and_what_is_missing() {
 
 #[tokio::test]
 async fn an_upgrade_that_drops_a_name_says_what_stays_and_how_it_goes() {
-    const STAY: &str = "are no longer looked after, and stay";
+    const STAY: &str = "are no longer managed, and remain";
     if !testing::real_cluster() {
         return;
     }
