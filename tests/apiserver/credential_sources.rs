@@ -14,8 +14,8 @@ use crate::harness::{TestCluster, cluster_test};
 
 /// A token is fetched about every six seconds.
 const TOKENS: Duration = Duration::from_secs(12);
-/// The SDK renews credentials ten seconds before they expire, so each token has new ones.
-const CREDENTIALS: Duration = Duration::from_secs(15);
+/// The SDK renews credentials five to ten seconds before they expire, so each token has new ones.
+const CREDENTIALS: Duration = Duration::from_secs(11);
 const LONG: Duration = Duration::from_secs(16);
 const ROLE: &str = "arn:aws:iam::123456789012:role/ecr-pull";
 

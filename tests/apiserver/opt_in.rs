@@ -49,7 +49,7 @@ fn namespaces_are_included_by_labels_and_names_and_their_annotation_wins() {
 }
 
 #[test]
-fn a_configuration_that_includes_far_fewer_takes_nothing_away_until_that_is_confirmed() {
+fn a_configuration_that_includes_far_fewer_removes_nothing_until_that_is_confirmed() {
     cluster_test(async |cluster| {
         for n in 0..12 {
             cluster.annotate(&format!("app-{n}"), &[]).await;
@@ -65,11 +65,7 @@ fn a_configuration_that_includes_far_fewer_takes_nothing_away_until_that_is_conf
         cluster.run_controller_with(&["--config", &none]).await;
         cluster.opt_out("asks").await;
         cluster.wait_for_no_secret("asks").await;
-        assert_eq!(
-            cluster.all_secrets().await.len(),
-            12,
-            "the annotation's removal is no matter of the configuration"
-        );
+        assert_eq!(cluster.all_secrets().await.len(), 12, "removing the annotation needs no confirmation");
         assert!(cluster.log().contains("--confirm-removals"));
         cluster.stop_controller().await;
 

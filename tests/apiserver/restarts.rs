@@ -53,7 +53,7 @@ fn killed_in_the_middle_of_two_hundred_creations_it_creates_all_after_a_restart(
 #[test]
 fn after_a_bad_annotation_and_a_restart_the_applied_request_is_still_refreshed() {
     cluster_test(async |cluster| {
-        cluster.aws.set(Behaviour::living(Duration::from_secs(20)));
+        cluster.aws.set(Behaviour::living(Duration::from_secs(12)));
         cluster.run_controller().await;
         cluster.opt_in("team-a").await;
         let first = cluster.wait_for_secret("team-a").await;

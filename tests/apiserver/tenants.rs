@@ -143,22 +143,31 @@ fn a_withdrawn_grant_deletes_the_secret_and_a_narrower_one_is_a_new_token() {
 #[test]
 fn each_denial_by_aws_is_reported_with_its_cause_and_the_others_are_served() {
     cluster_test(async |cluster| {
-        let file = cluster.config(&config("[]", "['denied', 'large', 'disabled']").replace("'dev'", "'*'"));
-        cluster.run_controller_with(&["--config", &file]).await;
-        for (namespace, fault, said) in [
+        let denials = [
             ("denied", Fault::AccessDenied, "the role's trust policy has to name the controller's principal"),
             ("large", Fault::PackedPolicyTooLarge, "PackedPolicyTooLarge"),
             ("disabled", Fault::RegionDisabled, "STS is not activated in this region"),
-        ] {
-            cluster.aws.set_for_role(ROLE_A, Behaviour::failing(fault));
-            cluster.request(namespace, &format!("{A} {B}")).await;
+        ];
+        let role = |namespace: &str| format!("arn:aws:iam::222222222222:role/{namespace}");
+        // A role for each denial, so that none waits for the backoff of another.
+        let identities = denials.map(|(name, ..)| {
+            let role = role(name);
+            format!("\n  - {{name: {name}, roleArn: {role}, namespaces: [{name}], registries: ['222222222222/*']}}")
+        });
+        for (name, fault, _) in denials {
+            cluster.aws.set_for_role(&role(name), Behaviour::failing(fault));
+            cluster.request(name, &format!("{A} {B}")).await;
+        }
+        let yaml = config("[]", "[]").replace("'dev'", "'*'") + &identities.concat();
+        cluster.run_controller_configured(&yaml).await;
+        for (namespace, _, said) in denials {
             let message = wait_for_event(cluster, namespace, "TokenFailed", said).await;
-            assert!(message.contains(ROLE_A), "{message}");
+            assert!(message.contains(&role(namespace)), "{message}");
             let found = async || token(cluster, namespace, B).await;
             cluster.wait_for(&format!("the other registry in {namespace}"), found).await;
         }
         cluster.aws.reset();
-        for namespace in ["denied", "large", "disabled"] {
+        for (namespace, ..) in denials {
             let found = async || token(cluster, namespace, A).await;
             cluster.wait_for(&format!("the recovery of {namespace}"), found).await;
         }

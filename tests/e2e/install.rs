@@ -79,7 +79,7 @@ impl E2e {
         }
         self.wait_until_as_before().await;
         self.log(&format!(
-            "each of the {} objects of before is as it was, and there is no other",
+            "each of the {} objects is as it was before, and no other exists",
             self.objects_before()
         ));
     }

@@ -1,8 +1,8 @@
 //! The chart: what it renders, and that Kubernetes takes it.
 
 mod conformity;
+mod invalid_values;
 mod notes;
-mod refusals;
 mod rights;
 mod schemas;
 mod templates;

@@ -1,4 +1,4 @@
-//! What Helm says after an installation.
+//! What Helm prints after an installation.
 
 use testing::helm;
 
@@ -12,7 +12,7 @@ async fn notes(values: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn they_say_the_next_command_and_what_is_missing() {
+async fn they_name_the_next_command_and_what_is_missing() {
     const REGION: &str = "--set aws.region=REGION";
     const CREDENTIALS: &str = "No credentials for AWS are among the values";
     const NO_POLICY: &str = "No ValidatingAdmissionPolicy holds";
