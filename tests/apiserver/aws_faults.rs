@@ -183,7 +183,7 @@ fn lifetimes_count_from_the_clock_of_aws_when_the_local_one_is_off() {
         let secret = cluster.wait_for_secret("team-a").await;
         let left = time(&secret, "expires-at").duration_since(Timestamp::now());
         assert!(left > SignedDuration::from_mins(58) && left <= SignedDuration::from_mins(60), "{left}");
-        assert!(cluster.log().contains("the local clock is off"));
+        assert!(cluster.log().contains("the local clock"));
         assert_eq!(cluster.aws.calls().len(), 1);
     });
 }
@@ -206,7 +206,7 @@ fn against_moto_expired_tokens_are_retried_with_backoff() {
         let calls: u64 = calls.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
         assert!((2..=3).contains(&calls), "{calls} calls in 20 s");
         let message = cluster.wait_for_message("team-a", "TokenFailed").await;
-        assert!(message.contains("expired at 2015-01-01"), "{message}");
+        assert!(message.contains("2015-01-01"), "{message}");
         assert!(cluster.requests("patch").len() <= 6, "{} writes", cluster.requests("patch").len());
     });
 }

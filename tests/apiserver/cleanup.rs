@@ -1,9 +1,12 @@
 //! `ecr-pull-secrets cleanup` removes everything that an instance made, and nothing else.
 
+use std::time::Duration;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
 use serde_json::json;
+use testing::control_plane::assert_one_at_a_time;
 use testing::tenants::{INSTANCE, NAME, uid};
 
 use crate::harness::{RBAC, TestCluster, cluster_test};
@@ -50,9 +53,10 @@ fn it_prints_what_it_would_do_and_does_it_with_yes() {
             assert!(said.contains(line), "{line:?} in {said}");
         }
         assert_eq!(cluster.all_secrets().await.len(), 3);
-        let (code, said) = cluster.run("cleanup", &["--config", &file, "--yes", "--wait", "1"]).await;
+        let (code, said) = cluster.run("cleanup", &["--config", &file, "--yes", "--timeout", "1s"]).await;
         assert_eq!(code, Some(1), "the controller would make it all again: {said}");
-        assert!(said.contains("a controller of this instance is running"), "{said}");
+        assert!(said.contains("\"controller_") && said.contains("--force"), "it names the leader: {said}");
+        assert_eq!(cluster.all_secrets().await.len(), 3);
         cluster.stop_controller().await;
 
         let (code, said) = cluster.run("cleanup", &["--config", &file, "--yes"]).await;
@@ -75,7 +79,7 @@ fn it_prints_what_it_would_do_and_does_it_with_yes() {
 }
 
 #[test]
-fn it_waits_until_the_lease_of_a_killed_controller_ends_and_reports_missing_rights() {
+fn it_waits_until_the_lease_of_a_killed_controller_expires_and_reports_missing_rights() {
     cluster_test(async |cluster| {
         cluster.spawn_candidate("first");
         cluster.opt_in("team-a").await;
@@ -83,7 +87,7 @@ fn it_waits_until_the_lease_of_a_killed_controller_ends_and_reports_missing_righ
         cluster.kill("first");
         let (code, said) = cluster.run("cleanup", &["--yes"]).await;
         assert_eq!(code, Some(1), "the right to delete the Lease is missing: {said}");
-        assert!(said.contains("the Lease cannot be deleted"), "{said}");
+        assert!(said.contains("delete the Lease") && said.contains("and delete"), "{said}");
         assert!(cluster.all_secrets().await.is_empty());
         allow(cluster).await;
         let (code, said) = cluster.run("cleanup", &["--yes"]).await;
@@ -109,5 +113,49 @@ fn many_are_removed_and_those_of_another_instance_stay() {
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("120 secrets of instance"), "{said}");
         assert_eq!(cluster.all_secrets().await.into_keys().collect::<Vec<_>>(), ["of-another"]);
+    });
+}
+
+#[test]
+fn with_force_it_removes_all_although_a_controller_holds_the_lease() {
+    cluster_test(async |cluster| {
+        cluster.spawn_candidate("first");
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        // So that it does not create the Secret again.
+        cluster.candidate_process("first").signal("STOP");
+        let (code, said) = cluster.run("cleanup", &["--yes", "--force"]).await;
+        assert_eq!((code, said.contains("without the Lease (--force)")), (Some(0), true), "{said}");
+        assert!(cluster.all_secrets().await.is_empty());
+        assert!(cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("first_")));
+        cluster.kill("first");
+    });
+}
+
+#[test]
+fn once_another_process_has_the_lease_it_removes_nothing_more() {
+    cluster_test(async |cluster| {
+        for n in 0..100 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!(code, Some(0), "{said}");
+        let mut cleanup = cluster.start_command("cleanup", &["--yes"]);
+        let acquired =
+            async || cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("cleanup_"));
+        cluster.wait_until("cleanup holds the Lease", acquired).await;
+        cleanup.signal("STOP");
+        cluster.spawn_candidate("second");
+        let leads = async || cluster.candidate("second").leads().await;
+        cluster.wait_until("second leads", leads).await;
+        // Which also creates again what was removed.
+        cluster.wait_for_secrets(100).await;
+        cleanup.signal("CONT");
+        let code = cleanup.wait(Duration::from_secs(10)).await;
+        assert_eq!((code, cleanup.log().contains("lost")), (Some(1), true), "{}", cleanup.log_tail());
+        assert_eq!(cluster.all_secrets().await.len(), 100);
+        assert!(cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("second_")));
+        let writes = [cluster.requests("delete"), cluster.requests("patch")].concat();
+        assert_one_at_a_time(writes);
     });
 }

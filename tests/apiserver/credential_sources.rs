@@ -91,7 +91,7 @@ fn a_web_identity_whose_token_file_is_rotated() {
             std::fs::rename(file.with_extension("new"), &file).expect("the token is put in place");
         };
         rotate(&cluster.aws, 0);
-        let config = role(&format!("    source: webIdentity\n    tokenFile: {}", file.display()));
+        let config = role(&format!("    source: webIdentity\n    webIdentityTokenFile: {}", file.display()));
         cluster.run_controller_configured(&config).await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
@@ -171,7 +171,7 @@ identities:
   - name: web
     roleArn: arn:aws:iam::333333333333:role/b
     source: webIdentity
-    tokenFile: FILE
+    webIdentityTokenFile: FILE
     namespaces: ['*']
     registries: ['333333333333/*']";
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
@@ -173,30 +172,5 @@ fn its_credential_writes_no_lease_of_another_name_and_creates_its_own_by_name_on
         assert_eq!(put(INSTANCE, INSTANCE).await, 200, "a PUT creates it");
         cluster.api::<Lease>(INSTANCE).get(INSTANCE).await.expect("the Lease exists");
         assert_eq!(put(INSTANCE, INSTANCE).await, 422, "and never writes over it without its version");
-    });
-}
-
-#[test]
-fn sync_refuses_while_a_controller_leads_unless_it_is_forced() {
-    cluster_test(async |cluster| {
-        start_two(cluster).await;
-        let (code, said) = cluster.run("sync", &[]).await;
-        assert_eq!(code, Some(1), "{said}");
-        assert!(
-            said.contains("a controller of this instance is running") && said.contains("--force"),
-            "{said}"
-        );
-        let (code, said) = cluster.run("sync", &["--force"]).await;
-        assert_eq!(code, Some(0), "{said}");
-        cluster.kill("second");
-        cluster.kill("first");
-        assert!(cluster.lease_holder().await.is_some(), "nobody released it");
-        let start = Timestamp::now();
-        let (code, said) = cluster.run("sync", &[]).await;
-        assert_eq!(code, Some(0), "a leader that does not renew counts as gone: {said}");
-        assert!(
-            Timestamp::now().duration_since(start).as_secs() >= 3,
-            "which takes as long as the Lease lasts"
-        );
     });
 }

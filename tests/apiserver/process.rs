@@ -16,7 +16,7 @@ fn it_is_alive_before_it_is_ready_and_reports_what_it_waits_for() {
         let (status, why) = cluster.probe("/readyz").await;
         assert_eq!((status, why.contains("first lists")), (503, true), "{why}");
         assert_eq!(cluster.probe("/nothing").await.0, 404);
-        let logged = async || cluster.log().contains("the API server does not answer");
+        let logged = async || cluster.log().contains("the API server does not respond");
         cluster.wait_until("a line in the log", logged).await;
         cluster.control_plane.start_apiserver().await;
         cluster.wait_until("readiness", async || cluster.probe("/readyz").await.0 == 200).await;
@@ -88,11 +88,11 @@ fn the_exit_code_of_probe_is_0_only_if_the_page_has_status_200() {
             (&unknown, 1, "404"),
             ("https://127.0.0.1/readyz", 2, "expected http://HOST:PORT/PATH"),
         ] {
-            let (found, said) = cluster.run_program(&["probe", url, "--wait", "0"]).await;
+            let (found, said) = cluster.run_program(&["probe", url, "--timeout", "0"]).await;
             assert_eq!((found, said.contains(output)), (Some(code), true), "{said}");
         }
         cluster.stop_controller().await;
-        let (code, said) = cluster.run_program(&["probe", &ready, "--wait", "0"]).await;
+        let (code, said) = cluster.run_program(&["probe", &ready, "--timeout", "0"]).await;
         assert_eq!(code, Some(1), "nothing listens: {said}");
     });
 }

@@ -150,7 +150,8 @@ fn a_secret_of_somebody_else_is_left_alone_and_reported() {
             assert_eq!(event.involved_object.namespace.as_deref(), Some(namespace));
             let message = event.message.expect("a message");
             assert!(
-                message.starts_with("secret \"ecr-pull\"") && message.contains("left alone"),
+                message.starts_with("secret \"ecr-pull\"")
+                    && message.contains("ecr-pull-secrets.dev/secret-name"),
                 "{message}"
             );
         }
@@ -216,7 +217,7 @@ fn an_immutable_secret_is_reported_and_recreated_only_before_it_expires() {
         cluster.opt_in("team-a").await;
         let first = cluster.wait_for_secret("team-a").await;
         cluster.edit("team-a", json!({"immutable": true})).await;
-        let message = cluster.wait_for_message("team-a", "SecretNotOwned").await;
+        let message = cluster.wait_for_message("team-a", "SecretImmutable").await;
         assert!(message.contains("immutable"), "{message}");
         let recreated = async || cluster.secret("team-a").await.filter(|now| uid(now) != uid(&first));
         let second = cluster.wait_for("a new secret", recreated).await;

@@ -59,10 +59,7 @@ fn after_a_bad_annotation_and_a_restart_the_applied_request_is_still_refreshed()
         let first = cluster.wait_for_secret("team-a").await;
         cluster.request("team-a", "no-host-at-all").await;
         let message = cluster.wait_for_message("team-a", "InvalidAnnotation").await;
-        assert!(
-            message.starts_with("ecr-pull-secrets.dev/registries: \"no-host-at-all\" is no"),
-            "{message}"
-        );
+        assert!(message.starts_with("ecr-pull-secrets.dev/registries: \"no-host-at-all\""), "{message}");
         cluster.stop_controller().await;
         cluster.run_controller().await;
         let refreshed = async || {
@@ -108,8 +105,9 @@ fn a_configuration_that_removes_many_secrets_has_to_be_confirmed() {
         let config = cluster.config("defaults: {identity: none}");
         cluster.run_controller_with(&["--config", &config]).await;
         let reported = async || {
-            let mut messages = cluster.events("team-0").await.into_iter().filter_map(|event| event.message);
-            messages.any(|message| message.contains("neither deleted nor refreshed"))
+            let events = cluster.events_of("team-0", "RemovalHeld").await;
+            let mut messages = events.into_iter().filter_map(|event| event.message);
+            messages.any(|message| message.contains("--confirm-removals"))
         };
         cluster.wait_until("an Event about it", reported).await;
         tokio::time::sleep(Duration::from_secs(2)).await;

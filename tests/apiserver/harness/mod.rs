@@ -103,11 +103,17 @@ impl TestCluster {
         (process.wait(Duration::from_mins(1)).await, process.log())
     }
 
-    /// Runs a subcommand to its end, at trace level: its exit code and output.
-    pub async fn run(&mut self, subcommand: &str, args: &[&str]) -> (Option<i32>, String) {
+    /// Starts a subcommand, at trace level. Its leader election identity begins with its name.
+    pub fn start_command(&mut self, subcommand: &str, args: &[&str]) -> Process {
         let kubeconfig = self.kubeconfig.display().to_string();
         let common = [subcommand, "--log-level", "trace", "--kubeconfig", &kubeconfig];
-        self.run_program(&[&common, args].concat()).await
+        self.spawn(subcommand, &[&common, args].concat())
+    }
+
+    /// Runs a subcommand to its end, at trace level: its exit code and output.
+    pub async fn run(&mut self, subcommand: &str, args: &[&str]) -> (Option<i32>, String) {
+        let mut process = self.start_command(subcommand, args);
+        (process.wait(Duration::from_mins(1)).await, process.log())
     }
 
     /// The controller's requests for Secrets with this verb, as the API server audited them.

@@ -87,7 +87,7 @@ async fn start_controller(
         .envs(aws.env());
     let mut controller = Process::spawn("controller", &command, folder.path());
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !controller.log().contains("first lists are there") {
+    while !controller.log().contains("first lists") {
         assert!(Instant::now() < deadline && controller.exit_code().is_none(), "{}", controller.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
