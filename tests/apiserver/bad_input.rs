@@ -93,7 +93,7 @@ async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
     let region = file("region", "defaults: {registries: ['123456789012']}\n");
     let listen = ["--listen", "127.0.0.1:0"];
     for (args, said) in [
-        (vec!["controller", "--config", "/does/not/exist"], "--config /does/not/exist: No such file"),
+        (vec!["controller", "--config", "/does/not/exist"], "No such file"),
         (vec!["controller", "--config", &unknown], "secretName"),
         (vec!["controller", "--config", &range], "refresh.at: 1.5: expected 0.1 to 0.8"),
         (vec!["controller", "--config", &region], "set AWS_REGION"),

@@ -14,8 +14,9 @@ use crate::harness::{TestCluster, cluster_test};
 
 /// A token is fetched about every six seconds.
 const TOKENS: Duration = Duration::from_secs(12);
-/// The SDK renews credentials five to ten seconds before they expire, so each token has new ones.
-const CREDENTIALS: Duration = Duration::from_secs(11);
+/// The SDK renews credentials five to ten seconds before they expire. A token is fetched at least five seconds after the
+/// one before, so each token has new ones.
+const CREDENTIALS: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(16);
 const ROLE: &str = "arn:aws:iam::123456789012:role/ecr-pull";
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use testing::aws::{Behaviour, Fault};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::cluster_test;
+use crate::harness::{TestCluster, cluster_test};
 
 #[test]
 fn it_is_alive_before_it_is_ready_and_reports_what_it_waits_for() {
@@ -78,6 +78,11 @@ fn sigterm_in_the_middle_of_two_hundred_creations_loses_no_write() {
     });
 }
 
+/// Runs `probe` once: its exit code and output.
+async fn probe(cluster: &mut TestCluster, url: &str) -> (Option<i32>, String) {
+    cluster.run_program(&["probe", url, "--timeout", "0"]).await
+}
+
 #[test]
 fn the_exit_code_of_probe_is_0_only_if_the_page_has_status_200() {
     cluster_test(async |cluster| {
@@ -88,11 +93,11 @@ fn the_exit_code_of_probe_is_0_only_if_the_page_has_status_200() {
             (&unknown, 1, "404"),
             ("https://127.0.0.1/readyz", 2, "expected http://HOST:PORT/PATH"),
         ] {
-            let (found, said) = cluster.run_program(&["probe", url, "--timeout", "0"]).await;
+            let (found, said) = probe(cluster, url).await;
             assert_eq!((found, said.contains(output)), (Some(code), true), "{said}");
         }
         cluster.stop_controller().await;
-        let (code, said) = cluster.run_program(&["probe", &ready, "--timeout", "0"]).await;
+        let (code, said) = probe(cluster, &ready).await;
         assert_eq!(code, Some(1), "nothing listens: {said}");
     });
 }

@@ -11,6 +11,8 @@ const B: &str = "333333333333.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE_A: &str = "arn:aws:iam::222222222222:role/ecr-pull";
 const ROLE_B: &str = "arn:aws:iam::333333333333:role/b/ecr-pull";
 const ROLE: &str = "ecr-pull-secrets.dev/role";
+/// The reason of Events about anything that is not granted.
+const NOT_GRANTED: &str = "NotGranted";
 const REPOSITORIES: &str = "ecr-pull-secrets.dev/repositories";
 
 fn config(bound: &str, namespaces: &str) -> String {
@@ -81,10 +83,10 @@ fn each_tenant_gets_a_token_for_its_own_repositories_and_an_annotation_only_narr
         );
 
         // What is not granted is said without a word about others, and nothing is written for it.
-        let said = wait_for_event(cluster, "team-b", "NotGranted", "no identity is granted").await;
+        let said = wait_for_event(cluster, "team-b", NOT_GRANTED, "no identity is granted").await;
         assert!(!said.contains("team-a") && !said.contains("ecr-pull\"") && !said.contains(ROLE_A), "{said}");
         assert!(cluster.secret("team-b").await.is_none());
-        wait_for_event(cluster, "dev", "NotGranted", A).await;
+        wait_for_event(cluster, "dev", NOT_GRANTED, A).await;
         assert_eq!(
             token(cluster, "dev", B).await.expect("the other one is served").role.as_deref(),
             Some(ROLE_B)
@@ -98,13 +100,13 @@ fn each_tenant_gets_a_token_for_its_own_repositories_and_an_annotation_only_narr
         }
         let narrow = cluster.wait_for_secret("team-a").await;
         for (key, value, reason, said) in [
-            (REPOSITORIES, "*", "NotGranted", "\"*\" is not within"),
-            (REPOSITORIES, "team-b/*", "NotGranted", "\"team-b/*\" is not within"),
-            (REPOSITORIES, "team-a*", "NotGranted", "\"team-a*\" is not within"),
+            (REPOSITORIES, "*", NOT_GRANTED, "\"*\" is not within"),
+            (REPOSITORIES, "team-b/*", NOT_GRANTED, "\"team-b/*\" is not within"),
+            (REPOSITORIES, "team-a*", NOT_GRANTED, "\"team-a*\" is not within"),
             (REPOSITORIES, "a/*/b", "InvalidAnnotation", "at most one *, at the end"),
-            (ROLE, "b", "NotGranted", "\"b\" is unknown or not granted"),
-            (ROLE, ROLE_B, "NotGranted", "is unknown or not granted"),
-            (ROLE, "nobody", "NotGranted", "\"nobody\" is unknown or not granted"),
+            (ROLE, "b", NOT_GRANTED, "\"b\" is unknown or not granted"),
+            (ROLE, ROLE_B, NOT_GRANTED, "is unknown or not granted"),
+            (ROLE, "nobody", NOT_GRANTED, "\"nobody\" is unknown or not granted"),
         ] {
             let before = if key == ROLE { "a" } else { "team-a/app" };
             cluster.annotate("team-a", &[(key, Some(value))]).await;
