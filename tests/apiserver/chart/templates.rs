@@ -1,4 +1,4 @@
-//! What each value renders, and what is there without it.
+//! What each value renders, and what is rendered without it.
 
 use serde_json::{Value, json};
 use testing::helm;
@@ -10,7 +10,7 @@ async fn with(values: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
+async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
     let files = ["least", "default", "everything"].map(|name| format!("{CHART}/ci/{name}-values.yaml"));
     let mut rendered = vec![];
     for file in &files {
@@ -50,7 +50,7 @@ async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
 }
 
 #[tokio::test]
-async fn everything_at_once_and_as_little_as_there_can_be_are_pods_of_their_own() {
+async fn the_pod_with_all_values_and_the_pod_with_as_few_as_possible() {
     let pod = async |name: &str| {
         let file = format!("{CHART}/ci/{name}-values.yaml");
         let objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
@@ -81,7 +81,7 @@ fn variables(pod: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_policy_comes_where_the_api_server_serves_it_or_where_it_is_asked_for() {
+async fn the_policy_is_rendered_if_the_api_server_serves_it_or_a_value_enables_it() {
     let policies = async |args: &[&str]| {
         let text = helm::run(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
         text.matches("kind: ValidatingAdmissionPolicy\n").count()
@@ -95,9 +95,9 @@ async fn the_policy_comes_where_the_api_server_serves_it_or_where_it_is_asked_fo
     );
 }
 
-/// `fields.yaml`: what each value sets, and what stands there without it.
+/// `fields.yaml` has what each value sets, and the field's value without it.
 #[tokio::test]
-async fn each_conditional_field_is_there_when_asked_for_and_only_then() {
+async fn each_conditional_field_is_rendered_only_if_its_value_is_set() {
     type Row = (String, String, String, Value, Value);
     let rows: Vec<Row> = serde_saphyr::from_str(include_str!("fields.yaml")).expect("rows of five");
     assert!(rows.len() > 35);
@@ -114,7 +114,7 @@ async fn each_conditional_field_is_there_when_asked_for_and_only_then() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_beside_an_object_stands_in_it() {
+async fn optional_parts_of_an_object_are_rendered_from_their_values() {
     let monitor = with(r#"serviceMonitor={"enabled":true,"labels":{"release":"p"},"relabelings":[{"action":"drop"}],"metricRelabelings":[{"action":"keep"}]}"#).await;
     let monitor = one(&monitor, "ServiceMonitor");
     assert_eq!(monitor["metadata"]["labels"]["release"], "p");
@@ -142,7 +142,10 @@ async fn what_is_asked_for_beside_an_object_stands_in_it() {
     );
 
     let other = helm::run(&["template", "rel", CHART]).await.expect("a release of another name");
-    assert!(other.contains("name: rel-ecr-pull-secrets\n"), "a release whose name has not the chart's in it");
+    assert!(
+        other.contains("name: rel-ecr-pull-secrets\n"),
+        "a release whose name does not contain the chart's"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Values that are refused.
+//! Invalid values.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::render;
 
 #[tokio::test]
-async fn unknown_and_wrong_values_are_refused_with_their_names() {
+async fn unknown_and_wrong_values_are_rejected_with_their_names() {
     for (set, said) in [
         ("replicas=2", "'replicas' not allowed"),
         ("image.name=x", "'name' not allowed"),
