@@ -52,8 +52,7 @@ async fn control(
         (None, WritePermit::unopposed(connected.candidate.clock))
     };
     let options = RunOptions {
-        policy: RunPolicy { repeat: true, delete: true },
-        confirm_removals: args.removals.confirm_removals,
+        policy: RunPolicy { repeat: true, delete: true, confirm_removals: args.removals.confirm_removals },
         health,
         progress: ProgressBar::hidden(),
     };

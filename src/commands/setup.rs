@@ -81,7 +81,6 @@ impl Candidate {
 
 /// The validated configuration, and the connections to AWS and to an API server that has responded.
 pub(super) struct Connected {
-    pub config: Config,
     pub settings: Arc<Settings>,
     pub candidate: Candidate,
     aws: AwsEcr,
@@ -109,13 +108,12 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
     let version = || watches::streams_lists(&client);
     let streaming =
         watches::retry_until_ok("the API server does not respond", settings.jitter, version).await;
-    Ok(Connected { config, settings, candidate, aws, client, streaming })
+    Ok(Connected { settings, candidate, aws, client, streaming })
 }
 
 /// How a command runs the controller.
 pub(super) struct RunOptions {
     pub policy: RunPolicy,
-    pub confirm_removals: bool,
     pub health: Health,
     pub progress: ProgressBar,
 }
@@ -130,7 +128,7 @@ pub(super) struct Started {
 }
 
 pub(super) fn assemble(connected: Connected, permit: WritePermit, options: RunOptions) -> Started {
-    let Connected { config, settings, candidate, aws, client, streaming } = connected;
+    let Connected { settings, candidate, aws, client, streaming } = connected;
     let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
     let mut running = JoinSet::new();
     for target in watches::targets(&settings) {
@@ -139,10 +137,7 @@ pub(super) fn assemble(connected: Connected, permit: WritePermit, options: RunOp
     let (recorder, events) = Recorder::start(client.clone(), &settings.names.instance);
     let collects = !options.policy.repeat;
     let parts = Parts {
-        writes_per_second: config.refresh.writes_per_second,
-        tokens_per_second: config.refresh.tokens_per_second,
         policy: options.policy,
-        confirm_removals: options.confirm_removals,
         cluster: Cluster::new(client, settings.clone(), permit.clone()),
         permit,
         source: Arc::new(aws),

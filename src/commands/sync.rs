@@ -39,8 +39,11 @@ async fn sync(
     stop: watch::Receiver<bool>,
 ) -> Result<(), CommandError> {
     let options = RunOptions {
-        policy: RunPolicy { repeat: false, delete: args.prune },
-        confirm_removals: args.removals.confirm_removals,
+        policy: RunPolicy {
+            repeat: false,
+            delete: args.prune,
+            confirm_removals: args.removals.confirm_removals,
+        },
         health: Health::default(),
         progress: progress(),
     };

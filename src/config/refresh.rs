@@ -49,6 +49,6 @@ impl Refresh {
                 return Err(invalid(field, format!("{rate}: expected 1 to 1000")));
             }
         }
-        Ok(RefreshPolicy { at, jitter })
+        Ok(RefreshPolicy { at, jitter, writes_per_second, tokens_per_second })
     }
 }

@@ -122,6 +122,8 @@ pub struct RunPolicy {
     pub repeat: bool,
     /// Whether the controller deletes Secrets and references that are no longer requested.
     pub delete: bool,
+    /// Whether the configuration may remove any number of Secrets.
+    pub confirm_removals: bool,
 }
 
 // Independent flags, not the states of one state machine.
@@ -129,7 +131,6 @@ pub struct RunPolicy {
 pub struct Controller {
     settings: Arc<Settings>,
     policy: RunPolicy,
-    confirm_removals: bool,
     index: Index,
     queue: Queue,
     tokens: TokenCache,
@@ -149,23 +150,14 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Returns a controller that is not the leader, with an empty `index`. `confirm_removals` allows the configuration
-    /// to remove any number of Secrets.
-    pub fn new(
-        settings: Arc<Settings>,
-        policy: RunPolicy,
-        confirm_removals: bool,
-        index: Index,
-        queue: QueueLimits,
-    ) -> Self {
-        let tokens = TokenCache::new(settings.refresh, settings.jitter, queue.tokens_per_second);
+    /// Returns a controller that is not the leader. `index` is empty.
+    pub fn new(settings: Arc<Settings>, policy: RunPolicy, index: Index) -> Self {
         Self {
+            tokens: TokenCache::new(settings.refresh, settings.jitter),
+            queue: Queue::new(settings.refresh.writes_per_second),
             settings,
             policy,
-            confirm_removals,
             index,
-            queue: Queue::new(queue.writes_per_second),
-            tokens,
             conditions: Conditions::default(),
             granted: index::Interner::default(),
             actions: BTreeMap::new(),
@@ -262,12 +254,4 @@ impl Controller {
     fn tell(&mut self, tell: Tell) {
         self.effects.push(Effect::Tell(tell));
     }
-}
-
-/// How fast the controller works.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueLimits {
-    /// Renewals in a second; creations and repairs are not limited.
-    pub writes_per_second: u32,
-    pub tokens_per_second: u32,
 }

@@ -36,7 +36,7 @@ impl Controller {
         let removals = all.iter().filter(revoked).count();
         let managed = self.index.states().filter(|state| state.managed().next().is_some()).count();
         let allowed = (managed / MAX_REMOVALS_PART).max(MAX_REMOVALS);
-        self.removals_held = !self.confirm_removals && removals > allowed;
+        self.removals_held = !self.policy.confirm_removals && removals > allowed;
         if self.removals_held {
             self.tell(Tell::RemovalsHeld { removals, managed });
         }
@@ -47,14 +47,15 @@ impl Controller {
         if !self.is_leader || self.queue.is_running(namespace) {
             return;
         }
-        let Some(Plan { step, reports }) = self.plan(namespace, now) else {
+        let Some(Plan { step, problems }) = self.plan(namespace, now) else {
             return self.queue.schedule(namespace, None);
         };
         if let Some(state) = self.index.get_mut(namespace) {
-            state.blocked = !reports.is_empty() && state.managed().next().is_none();
+            state.blocked = !problems.is_empty() && state.managed().next().is_none();
         }
-        for report in &reports {
-            self.report(namespace, report);
+        for problem in problems {
+            let subject = problem.message.clone();
+            self.tell_condition(namespace, problem.reason, &subject, problem.message);
         }
         self.file(namespace, step);
     }

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::Controller;
 use super::dispatch::RunningWrite;
 use super::error::WriteError;
-use super::tell::{EventReason, NamespaceRef, Operation, Tell};
+use super::tell::{NamespaceRef, Operation, Tell};
 use crate::core::grants::{Assignment, TokenKey};
-use crate::core::plan::{Deletion, Observed, Report, Step};
+use crate::core::plan::{Deletion, Observed, Step};
 use crate::core::secret::TokenError;
-use crate::core::whole_seconds;
+use crate::core::{EventReason, whole_seconds};
 
 /// Above this number of namespaces with conditions, the log may repeat a condition.
 const MAX_NAMESPACES: usize = 16_384;
@@ -49,17 +49,6 @@ impl Conditions {
 }
 
 impl Controller {
-    /// Reports a condition that a plan found.
-    pub(super) fn report(&mut self, namespace: &Arc<str>, report: &Report) {
-        let (reason, message) = match report {
-            Report::Problem(problem) if problem.ungranted => (EventReason::NotGranted, &problem.message),
-            Report::Problem(problem) => (EventReason::InvalidAnnotation, &problem.message),
-            Report::NotOwned(message) => (EventReason::SecretNotOwned, message),
-            Report::Immutable(message) => (EventReason::SecretImmutable, message),
-        };
-        self.tell_condition(namespace, reason, message, message.clone());
-    }
-
     pub(super) fn report_held_removal(&mut self, namespace: &Arc<str>, secret: &str) {
         let message = format!(
             "the controller's configuration no longer grants or includes secret {secret:?}; the controller neither deletes nor \
@@ -173,7 +162,13 @@ impl Controller {
         self.tell(Tell::Overtaken { namespace: namespace.clone(), object, message });
     }
 
-    fn tell_condition(&mut self, namespace: &Arc<str>, reason: EventReason, subject: &str, message: String) {
+    pub(super) fn tell_condition(
+        &mut self,
+        namespace: &Arc<str>,
+        reason: EventReason,
+        subject: &str,
+        message: String,
+    ) {
         let first = self.conditions.is_first(namespace, reason, subject);
         let (namespace, subject) = (self.namespace_ref(namespace), subject.to_owned());
         self.tell(Tell::Condition { namespace, reason, subject, message, first });

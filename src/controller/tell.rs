@@ -6,38 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::core::EventReason;
 use crate::core::grants::TokenKey;
 use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::secret::TokenError;
-
-/// The reason of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
-#[strum(const_into_str)]
-pub enum EventReason {
-    SecretCreated,
-    SecretRepaired,
-    SecretDeleted,
-    /// Every entry has a current token again.
-    SecretRecovered,
-    InvalidAnnotation,
-    /// Another client manages a Secret of that name.
-    SecretNotOwned,
-    SecretImmutable,
-    NotGranted,
-    /// The configuration would remove too many Secrets at once.
-    RemovalHeld,
-    TokenFailed,
-    WriteFailed,
-}
-
-impl EventReason {
-    pub fn is_warning(self) -> bool {
-        !matches!(
-            self,
-            Self::SecretCreated | Self::SecretRepaired | Self::SecretDeleted | Self::SecretRecovered
-        )
-    }
-}
 
 /// A namespace, as Events refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -79,14 +79,14 @@ pub struct TokenCache {
 impl TokenCache {
     /// Returns an empty cache, which starts at most this many calls per second: each of ten thousand namespaces may
     /// have a separate key.
-    pub fn new(policy: RefreshPolicy, jitter: Jitter, tokens_per_second: u32) -> Self {
+    pub fn new(policy: RefreshPolicy, jitter: Jitter) -> Self {
         Self {
             policy,
             jitter,
             entries: BTreeMap::new(),
             queued: VecDeque::new(),
             running: 0,
-            interval: Duration::from_secs(1) / tokens_per_second.max(1),
+            interval: Duration::from_secs(1) / policy.tokens_per_second.max(1),
             next_call: Duration::ZERO,
         }
     }

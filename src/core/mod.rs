@@ -20,6 +20,7 @@
 //! SDK; the tests in `tests/layers` fail if it does.
 
 pub mod aws;
+mod event_reason;
 pub mod grants;
 mod jitter;
 pub mod leader_election;
@@ -35,6 +36,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use self::event_reason::EventReason;
 pub use self::jitter::Jitter;
 pub use self::now::Now;
 pub use self::text::{one_line, quote, whole_seconds};

@@ -34,7 +34,7 @@ impl Settings {
             region: None,
             grants: Grants::default(),
             static_grants: vec![],
-            refresh: RefreshPolicy { at: 1.0, jitter: 0.0 },
+            refresh: RefreshPolicy { at: 1.0, jitter: 0.0, writes_per_second: 1, tokens_per_second: 1 },
             jitter,
         }
     }

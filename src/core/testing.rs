@@ -50,7 +50,7 @@ pub fn settings() -> Settings {
             default_region: Some(region),
         },
         static_grants: vec![],
-        refresh: RefreshPolicy { at: 0.5, jitter: 0.1 },
+        refresh: RefreshPolicy { at: 0.5, jitter: 0.1, writes_per_second: 50, tokens_per_second: 1_000 },
         jitter: JITTER,
     }
 }

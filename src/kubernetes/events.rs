@@ -17,7 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 use super::errors::message;
-use crate::controller::tell::{EventReason, NamespaceRef};
+use crate::controller::tell::NamespaceRef;
+use crate::core::EventReason;
 use crate::core::{MANAGER, whole_seconds};
 
 const MAX_QUEUED: usize = 1024;

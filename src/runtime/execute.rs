@@ -1,43 +1,27 @@
 //! Executes one effect. Only this module writes Secrets and service accounts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::controller::error::WriteError;
-use crate::controller::{ActionId, Effect, Input, Outcome};
-use crate::core::grants::{TokenKey, TokenRequest};
+use crate::controller::{Effect, Input, Outcome};
+use crate::core::grants::TokenRequest;
 use crate::core::plan::{Observed, SecretDraft};
-use crate::core::secret::{DockerConfig, FetchedToken, Manifest, TokenError};
+use crate::core::secret::{DockerConfig, Manifest};
 use crate::core::settings::Settings;
 use crate::ecr::TokenSource;
 use crate::kubernetes::cluster::Cluster;
 
-/// An effect that was executed.
-pub(super) enum Done {
-    Action { id: ActionId, outcome: Outcome, duration: Duration },
-    Fetch { key: TokenKey, result: Result<FetchedToken, TokenError>, duration: Duration },
-}
-
-impl From<Done> for Input {
-    fn from(done: Done) -> Self {
-        match done {
-            Done::Action { id, outcome, duration } => Self::ActionDone { id, outcome, duration },
-            Done::Fetch { key, result, duration } => Self::TokenFetched { key, result, duration },
-        }
-    }
-}
-
 /// Requests a token.
-pub(super) async fn fetch_token(source: Arc<dyn TokenSource>, request: TokenRequest) -> Done {
+pub(super) async fn fetch_token(source: Arc<dyn TokenSource>, request: TokenRequest) -> Input {
     let start = Instant::now();
     let result = source.fetch_token(&request).await;
-    Done::Fetch { key: request.key, result, duration: start.elapsed() }
+    Input::TokenFetched { key: request.key, result, duration: start.elapsed() }
 }
 
 /// Executes an action.
-pub(super) async fn act(cluster: Cluster, settings: Arc<Settings>, effect: Effect) -> Done {
+pub(super) async fn act(cluster: Cluster, settings: Arc<Settings>, effect: Effect) -> Input {
     let start = Instant::now();
     let (id, outcome) = match effect {
         Effect::Write { id, namespace, uid, draft } => {
@@ -56,7 +40,7 @@ pub(super) async fn act(cluster: Cluster, settings: Arc<Settings>, effect: Effec
         }
         Effect::FetchToken(_) | Effect::Tell(_) => unreachable!("not an action"),
     };
-    Done::Action { id, outcome, duration: start.elapsed() }
+    Input::ActionDone { id, outcome, duration: start.elapsed() }
 }
 
 async fn write(

@@ -13,12 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::execute::Done;
 use self::reporter::Reporter;
 use crate::clock::Clock;
 use crate::controller::change::Change;
 use crate::controller::index::Index;
-use crate::controller::{Controller, Effect, Input, QueueLimits, RunPolicy};
+use crate::controller::{Controller, Effect, Input, RunPolicy};
 use crate::core::settings::Settings;
 use crate::ecr::TokenSource;
 use crate::kubernetes::cluster::Cluster;
@@ -36,10 +35,7 @@ const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 /// The components of a runtime.
 pub struct Parts {
     pub settings: Arc<Settings>,
-    pub writes_per_second: u32,
-    pub tokens_per_second: u32,
     pub policy: RunPolicy,
-    pub confirm_removals: bool,
     pub cluster: Cluster,
     pub permit: WritePermit,
     pub source: Arc<dyn TokenSource>,
@@ -68,18 +64,14 @@ pub struct Runtime {
     health: Health,
     clock: Clock,
     /// Actions and calls to AWS.
-    tasks: JoinSet<Done>,
+    tasks: JoinSet<Input>,
 }
 
 impl Runtime {
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, policy, cluster, permit, source, reporter, health, clock, .. } = parts;
-        let limits = QueueLimits {
-            writes_per_second: parts.writes_per_second,
-            tokens_per_second: parts.tokens_per_second,
-        };
+        let Parts { settings, policy, cluster, permit, source, reporter, health, clock } = parts;
         let index = Index::new(targets(&settings));
-        let controller = Controller::new(settings.clone(), policy, parts.confirm_removals, index, limits);
+        let controller = Controller::new(settings.clone(), policy, index);
         let tasks = JoinSet::new();
         Self { controller, policy, settings, cluster, permit, source, reporter, health, clock, tasks }
     }
@@ -97,7 +89,7 @@ impl Runtime {
                 // A dropped sender also ends the loop.
                 _ = stop.wait_for(|stop| *stop) => break,
                 change = changes.recv() => Input::Changed(change.ok_or(RunError::WatchEnded)?),
-                Some(done) = self.tasks.join_next() => done.expect("an action or call does not panic").into(),
+                Some(done) = self.tasks.join_next() => done.expect("an action or call does not panic"),
                 () = self.permit.changed() => Input::LeadershipChanged(self.permit.leadership()),
                 () = tokio::time::sleep(pause) => Input::Tick,
             };
@@ -131,7 +123,7 @@ impl Runtime {
         while self.controller.is_acting()
             && let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await
         {
-            self.handle(done.expect("an action or call does not panic").into());
+            self.handle(done.expect("an action or call does not panic"));
         }
     }
 }

@@ -8,11 +8,11 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
-use crate::controller::tell::{EventReason, NamespaceRef, Tell};
+use crate::controller::tell::{NamespaceRef, Tell};
 use crate::core::grants::TokenKey;
 use crate::core::plan::WriteReason;
 use crate::core::secret::{TokenError, TokenErrorKind};
-use crate::core::whole_seconds;
+use crate::core::{EventReason, whole_seconds};
 use crate::kubernetes::events::{EventRecord, Recorder};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::world::{Reply, World};
-use crate::controller::tell::EventReason;
+use crate::core::EventReason;
 use crate::core::plan::PullSecretRefs;
 use crate::core::request::Request;
 use crate::core::secret::TokenErrorKind;

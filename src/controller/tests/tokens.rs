@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::controller::tokens::{CachedToken, FetchOutcome, KeyState, TokenCache};
 use crate::core::Now;
 use crate::core::grants::{Restriction, TokenKey, TokenRequest};
-use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::secret::{FetchedToken, RefreshPolicy, TokenError, TokenErrorKind};
 use crate::core::testing::{HOST, HOUR, JITTER, request, settings};
 
 /// How AWS replies.
@@ -34,7 +34,7 @@ struct Harness {
 impl Harness {
     fn new() -> Self {
         let wall = Timestamp::new(1_700_000_000, 300_000_000).expect("a time");
-        let cache = TokenCache::new(settings().refresh, JITTER, 1_000);
+        let cache = TokenCache::new(settings().refresh, JITTER);
         Self { cache, calls: 0, now: Now { wall, mono: Duration::from_secs(5) } }
     }
 
@@ -226,7 +226,7 @@ fn a_clock_that_differs_is_reported_and_does_not_shorten_a_token() {
 #[test]
 fn calls_for_a_hundred_keys_start_at_the_configured_rate_and_at_most_sixteen_run_at_once() {
     let mut harness = Harness::new();
-    harness.cache = TokenCache::new(settings().refresh, JITTER, 10);
+    harness.cache = TokenCache::new(RefreshPolicy { tokens_per_second: 10, ..settings().refresh }, JITTER);
     let first = requests(&[HOST]).remove(0);
     for n in 0..100 {
         let pattern = format!("team-{n}/*").parse().expect("a pattern");

@@ -12,8 +12,9 @@ use jiff::SignedDuration;
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::controller::error::WriteError;
 use crate::controller::index::Index;
-use crate::controller::tell::{EventReason, Tell};
-use crate::controller::{Controller, Effect, Input, Outcome, QueueLimits, RunPolicy};
+use crate::controller::tell::Tell;
+use crate::controller::{Controller, Effect, Input, Outcome, RunPolicy};
+use crate::core::EventReason;
 use crate::core::Now;
 use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
@@ -90,10 +91,9 @@ impl World {
     /// Starts a controller, which lists everything and joins the election.
     pub fn start(&mut self, identity: &str) -> usize {
         let targets = self.targets();
-        let limits = QueueLimits { writes_per_second: 50, tokens_per_second: 50 };
-        let policy = RunPolicy { repeat: true, delete: true };
+        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
         let index = Index::new(targets.clone());
-        let controller = Controller::new(self.settings.clone(), policy, false, index, limits);
+        let controller = Controller::new(self.settings.clone(), policy, index);
         let elector = LeaderElector::new(identity.to_owned());
         self.nodes.push(Node { controller, elector, is_alive: true });
         let node = self.nodes.len() - 1;

@@ -22,7 +22,7 @@ use super::request::Problem;
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn};
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
-use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
+use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
 
 pub use self::backoff::Backoff;
 pub use self::checks::{DeleteReason, WriteReason};
@@ -85,22 +85,11 @@ impl Step {
     }
 }
 
-/// A condition that the owner of the namespace should know about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Report {
-    /// A value is invalid or not granted.
-    Problem(Problem),
-    /// Another client manages a Secret of that name.
-    NotOwned(String),
-    /// The Secret cannot be changed.
-    Immutable(String),
-}
-
-/// The next step, and what to report.
+/// The next step, and the problems that the owner of the namespace should know about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub step: Step,
-    pub reports: Vec<Report>,
+    pub problems: Vec<Problem>,
 }
 
 /// The desired state of a namespace.
@@ -113,31 +102,31 @@ enum Desired {
 
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
-    let mut reports = vec![];
-    let step = match desired_state(facts, settings, &mut reports) {
+    let mut problems = vec![];
+    let step = match desired_state(facts, settings, &mut problems) {
         Desired::Unknown => Step::Idle(None),
         Desired::Absent(reason) => remove_all(facts, reason, settings, now),
-        Desired::Present(granted) => reconcile_secret(facts, settings, granted, &mut reports, now),
+        Desired::Present(granted) => reconcile_secret(facts, settings, granted, &mut problems, now),
     };
-    Plan { step, reports }
+    Plan { step, problems }
 }
 
 /// The requested state, or, if the request cannot be used, the applied one.
-fn desired_state(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Report>) -> Desired {
+fn desired_state(facts: &Facts<'_>, settings: &Settings, problems: &mut Vec<Problem>) -> Desired {
     let Some(parsed) = facts.parsed else { return Desired::Absent(reason_without_opt_in(facts)) };
-    reports.extend(parsed.problems.iter().cloned().map(Report::Problem));
+    problems.extend(parsed.problems.iter().cloned());
     match &parsed.opt_in {
         OptIn::Out => return Desired::Absent(DeleteReason::OptedOut),
         OptIn::In(request) => match settings.grants.assign(facts.namespace, request) {
-            Ok((granted, problems)) => {
-                reports.extend(problems.into_iter().map(Report::Problem));
+            Ok((granted, found)) => {
+                problems.extend(found);
                 match name_conflict(facts, &request.secret_name) {
                     // The Secret under the old name is renewed until the new name is free.
-                    Some(report) if facts.managed().next().is_some() => reports.push(report),
+                    Some(conflict) if facts.managed().next().is_some() => problems.push(conflict),
                     _ => return Desired::Present(granted),
                 }
             }
-            Err(problems) => reports.extend(problems.into_iter().map(Report::Problem)),
+            Err(found) => problems.extend(found),
         },
         OptIn::Invalid => {}
     }
@@ -188,17 +177,17 @@ fn reconcile_secret(
     facts: &Facts<'_>,
     settings: &Settings,
     granted: Granted,
-    reports: &mut Vec<Report>,
+    problems: &mut Vec<Problem>,
     now: Now,
 ) -> Step {
     let name = granted.request.secret_name.clone();
-    if let Some(report) = name_conflict(facts, &name) {
-        reports.push(report);
+    if let Some(conflict) = name_conflict(facts, &name) {
+        problems.push(conflict);
         return Step::Idle(None);
     }
     let observed = facts.secret(&name).map(|(_, observed)| observed);
     if let Some(observed) = observed.filter(|observed| observed.immutable) {
-        return replace_immutable(facts, &name, observed, reports, now);
+        return replace_immutable(facts, &name, observed, problems, now);
     }
     let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
     let static_entries =
@@ -262,7 +251,7 @@ fn written_version(facts: &Facts<'_>, name: &str) -> Option<u64> {
 }
 
 /// The report about a Secret of this name that this instance does not manage.
-fn name_conflict(facts: &Facts<'_>, name: &str) -> Option<Report> {
+fn name_conflict(facts: &Facts<'_>, name: &str) -> Option<Problem> {
     let (name, observed) = facts.secret(name)?;
     let owner = match &observed.owner {
         Owner::This => return None,
@@ -271,10 +260,11 @@ fn name_conflict(facts: &Facts<'_>, name: &str) -> Option<Report> {
             "was not created by this controller (it lacks the labels {LABEL_MANAGED_BY}={MANAGER} and {LABEL_INSTANCE})"
         ),
     };
-    Some(Report::NotOwned(format!(
+    let message = format!(
         "secret {name:?} {owner} and is not changed: delete it, or choose another name with \
          ecr-pull-secrets.dev/secret-name"
-    )))
+    );
+    Some(Problem { reason: EventReason::SecretNotOwned, message })
 }
 
 /// Deletes the first managed Secret that matches.
@@ -335,13 +325,14 @@ fn replace_immutable(
     facts: &Facts<'_>,
     name: &str,
     observed: &Observed,
-    reports: &mut Vec<Report>,
+    problems: &mut Vec<Problem>,
     now: Now,
 ) -> Step {
-    reports.push(Report::Immutable(format!(
+    let message = format!(
         "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before its \
          token expires"
-    )));
+    );
+    problems.push(Problem { reason: EventReason::SecretImmutable, message });
     if let Some(later) = facts.history.retry.retry_after(now) {
         return Step::Idle(Some(later));
     }

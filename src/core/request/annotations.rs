@@ -340,7 +340,7 @@ mod tests {
             assert_eq!((read.opt_in, read.problems.len()), (OptIn::Invalid, 1), "{value:?}");
             let message = &read.problems[0].message;
             assert!(message.contains("service accounts are not enabled"), "{message}");
-            assert!(!read.problems[0].ungranted);
+            assert_eq!(read.problems[0].reason, crate::core::EventReason::InvalidAnnotation);
         }
     }
 

@@ -1,25 +1,24 @@
 //! Problems in a request: the annotation, the value and the remedy.
 
-use crate::core::{PREFIX, quote};
+use crate::core::{EventReason, PREFIX, quote};
 
-/// A value of an annotation that is invalid or not granted.
+/// A condition that the owner of the namespace should know about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
-    /// Whether a grant is missing; otherwise the value is invalid.
-    pub ungranted: bool,
-    /// The annotation, the value and a valid value.
+    pub reason: EventReason,
+    /// What is wrong, and the remedy. For an annotation: its key, the value and a valid value.
     pub message: String,
 }
 
 impl Problem {
-    /// An invalid value.
+    /// An invalid value of an annotation.
     pub fn invalid(key: &str, message: &str) -> Self {
-        Self { ungranted: false, message: format!("{PREFIX}{key}: {message}") }
+        Self { reason: EventReason::InvalidAnnotation, message: format!("{PREFIX}{key}: {message}") }
     }
 
-    /// A value that is not granted.
+    /// A value of an annotation that is not granted.
     pub fn ungranted(key: &str, message: &str) -> Self {
-        Self { ungranted: true, message: format!("{PREFIX}{key}: {message}") }
+        Self { reason: EventReason::NotGranted, message: format!("{PREFIX}{key}: {message}") }
     }
 }
 

@@ -20,6 +20,9 @@ const MAX_SKEW: Duration = Duration::from_mins(5);
 /// When a token is replaced, as fractions of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RefreshPolicy {
+    /// Renewals of Secrets in a second; creations and repairs are not limited.
+    pub writes_per_second: u32,
+    pub tokens_per_second: u32,
     /// The fraction after which a new token is fetched, in `0.1..=0.9`.
     pub at: f64,
     /// The fraction over which the Secrets that hold it are renewed after that.
@@ -154,7 +157,8 @@ mod tests {
         Token::new(STANDARD.encode("AWS:hunter2"), at(issued), at(expires), None).expect("a token")
     }
 
-    const POLICY: RefreshPolicy = RefreshPolicy { at: 0.5, jitter: 0.1 };
+    const POLICY: RefreshPolicy =
+        RefreshPolicy { at: 0.5, jitter: 0.1, writes_per_second: 50, tokens_per_second: 50 };
 
     #[test]
     fn debug_shows_times_and_nothing_else() {

@@ -34,7 +34,7 @@ async fn they_name_the_next_command_and_what_is_missing() {
 
 #[test]
 fn after_an_upgrade_that_drops_a_name_they_name_the_secrets_that_stay_and_the_remedy() {
-    const STAY: &str = "are no longer looked after, and stay";
+    const STAY: &str = "are no longer managed, and remain";
     cluster_test(async |cluster| {
         install(cluster, &["--set", "config.secretNames={one,two}"]).await;
         let kubeconfig = cluster.control_plane.admin_kubeconfig().display().to_string();

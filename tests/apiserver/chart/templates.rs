@@ -166,7 +166,9 @@ async fn the_cleanup_has_the_rights_that_it_needs_and_no_more() {
     let rules = async |values: &str| {
         let objects = with(&format!("cleanupOnUninstall=true,{values}")).await;
         let roles = all(&objects, "ClusterRole");
-        roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role")["rules"].clone()
+        all_roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role")
+            ["rules"]
+            .clone()
     };
     let secrets = |names: Value| json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["list", "delete"]});
     assert_eq!(rules(r"config={}").await, json!([secrets(json!(["ecr-pull"]))]));
@@ -176,9 +178,9 @@ async fn the_cleanup_has_the_rights_that_it_needs_and_no_more() {
         json!({"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "patch"]});
     assert_eq!(rules(names).await, json!([secrets(json!(["a", "b"])), accounts]));
     let objects = with("cleanupOnUninstall=true").await;
-    let roles = all(&objects, "Role");
+    let all_roles = all(&objects, "Role");
     let role =
-        roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role");
+        all_roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role");
     let lease = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
         "resourceNames": ["ecr-pull-secrets"], "verbs": ["get", "create", "update", "delete"]});
     assert_eq!(role["rules"], json!([lease]), "it holds the Lease and deletes it");

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::core::Now;
 use crate::core::plan::{
-    DeleteReason, Facts, History, Observed, Owner, Plan, Report, RetryState, SecretDraft, Step, WritePlan,
+    DeleteReason, Facts, History, Observed, Owner, Plan, RetryState, SecretDraft, Step, WritePlan,
     WriteReason, compose, plan,
 };
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};

@@ -1,12 +1,13 @@
 //! The plan in each situation.
 
 use super::*;
+use crate::core::EventReason;
 
 #[test]
 fn an_opted_in_namespace_without_a_secret_gets_one() {
     let plan = decide(Some(&parsed(request(&[HOST]))), &[], &History::default(), at(0));
     assert_eq!(written(&plan.step), Some((WriteReason::Missing, "ecr-pull")));
-    assert_eq!(plan.reports, []);
+    assert_eq!(plan.problems, []);
 }
 
 #[test]
@@ -15,7 +16,11 @@ fn a_foreign_secret_is_reported_and_not_changed() {
         let foreign = Observed { owner, applied: None, ..observed(&request(&[HOST])) };
         let plan = decide(Some(&parsed(request(&[HOST]))), &only(&foreign), &History::default(), at(0));
         assert_eq!(plan.step, Step::Idle(None));
-        assert!(matches!(&plan.reports[..], [Report::NotOwned(_)]), "{:?}", plan.reports);
+        assert!(
+            matches!(&plan.problems[..], [Problem { reason: EventReason::SecretNotOwned, .. }]),
+            "{:?}",
+            plan.problems
+        );
         assert_eq!(decide(None, &only(&foreign), &History::default(), at(0)).step, Step::Idle(None));
     }
 }
@@ -34,12 +39,14 @@ fn an_invalid_or_ungranted_value_is_reported_and_the_applied_request_stays_in_fo
     let problem = Problem::invalid(annotations::SECRET_NAME, "not allowed");
     let bad = ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![problem] };
     let applied = named("other");
-    for (parsed, ungranted) in [(bad, false), (parsed(with_role("team-b")), true)] {
+    for (parsed, reason) in
+        [(bad, EventReason::InvalidAnnotation), (parsed(with_role("team-b")), EventReason::NotGranted)]
+    {
         let secrets = only(&observed(&applied));
         let plan = decide(Some(&parsed), &secrets, &History::default(), at(6 * HOUR));
         let Step::Write(write) = &plan.step else { panic!("{plan:?}") };
         assert_eq!((write.reason, &*write.granted.request), (WriteReason::RenewalDue, &applied));
-        assert!(matches!(&plan.reports[..], [Report::Problem(problem)] if problem.ungranted == ungranted));
+        assert!(matches!(&plan.problems[..], [problem] if problem.reason == reason));
         assert_eq!(decide(Some(&parsed), &[], &History::default(), at(0)).step, Step::Idle(None));
     }
 }
@@ -58,9 +65,9 @@ fn service_accounts_that_are_not_enabled_are_reported_and_the_applied_request_st
     let secrets = only(&observed(&applied));
     let history = History::default();
     let plan = decide_with(&disabled, Some(&parsed), &secrets, &history, at(6 * HOUR));
-    let [Report::Problem(problem)] = &plan.reports[..] else { panic!("{plan:?}") };
+    let [problem] = &plan.problems[..] else { panic!("{plan:?}") };
     assert!(problem.message.contains("service accounts are not enabled"), "{problem:?}");
-    assert!(!problem.ungranted);
+    assert_eq!(problem.reason, EventReason::InvalidAnnotation);
     let Step::Write(write) = &plan.step else { panic!("{plan:?}") };
     assert_eq!(*write.granted.request, request(&[HOST]), "without the service accounts");
 }
@@ -73,7 +80,7 @@ fn a_secret_that_is_no_longer_granted_is_deleted() {
     let secrets = only(&observed(&request(&[HOST])));
     let plan = decide_with(&closed, Some(&parsed), &secrets, &history, at(0));
     assert_eq!(deleted(&plan.step), Some((DeleteReason::NotGranted, "ecr-pull", "uid-1", 7)));
-    assert!(matches!(&plan.reports[..], [Report::Problem(problem)] if problem.ungranted));
+    assert!(matches!(&plan.problems[..], [Problem { reason: EventReason::NotGranted, .. }]));
 }
 
 #[test]
@@ -201,7 +208,7 @@ fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_life
     for hour in 0..9 {
         let plan = decide(Some(&parsed), &secrets, &history, at(hour * HOUR));
         assert_eq!(plan.step, Step::Idle(Some(wall(9 * HOUR))));
-        assert!(matches!(&plan.reports[..], [Report::Immutable(_)]));
+        assert!(matches!(&plan.problems[..], [Problem { reason: EventReason::SecretImmutable, .. }]));
     }
     let plan = decide(Some(&parsed), &secrets, &history, at(9 * HOUR));
     assert_eq!(deleted(&plan.step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1", 7)));

@@ -1,0 +1,30 @@
+//! The reasons of Events. Decisions return them, so that the log, the Event and the summary of `sync` share one name.
+
+/// The reason of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
+pub enum EventReason {
+    SecretCreated,
+    SecretRepaired,
+    SecretDeleted,
+    /// Every entry has a current token again.
+    SecretRecovered,
+    InvalidAnnotation,
+    /// Another client manages a Secret of that name.
+    SecretNotOwned,
+    SecretImmutable,
+    NotGranted,
+    /// The configuration would remove too many Secrets at once.
+    RemovalHeld,
+    TokenFailed,
+    WriteFailed,
+}
+
+impl EventReason {
+    pub fn is_warning(self) -> bool {
+        !matches!(
+            self,
+            Self::SecretCreated | Self::SecretRepaired | Self::SecretDeleted | Self::SecretRecovered
+        )
+    }
+}
