@@ -17,7 +17,7 @@
 //! 2. [`controller::Controller::handle`] takes it as [`controller::Input::Changed`] and puts it into the index.
 //! 3. `Controller::reconcile` gathers the facts and calls [`core::plan::plan`]: the Secret is `Missing`, so the step is a write.
 //!    `Controller::file` queues it.
-//! 4. `Controller::dispatch` looks up the token in [`controller::tokens::TokenCache`], and [`core::plan::compose::compose`]
+//! 4. `Controller::dispatch` looks up the token in [`controller::tokens::TokenCache`], and [`core::plan::compose`]
 //!    decides the content of the Secret.
 //! 5. [`runtime`] executes [`controller::Effect::Write`] with `kubernetes::cluster::Cluster::apply`.
 //! 6. The outcome returns as [`controller::Input::ActionDone`]. The history and the index record it, and the next plan is

@@ -166,7 +166,7 @@ async fn the_cleanup_has_the_rights_that_it_needs_and_no_more() {
     let rules = async |values: &str| {
         let objects = with(&format!("cleanupOnUninstall=true,{values}")).await;
         let roles = all(&objects, "ClusterRole");
-        all_roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role")
+        roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role")
             ["rules"]
             .clone()
     };
