@@ -1,5 +1,6 @@
-//! Events about Namespaces. They are written into that namespace, so that `kubectl get events -n NAMESPACE` shows them.
-//! A condition that lasts is one Event with a count, also across restarts, and is updated at growing intervals.
+//! Events about Namespaces. Each is written into its namespace, so that `kubectl get events -n NAMESPACE` shows them. A
+//! condition that lasts is one Event with a count, even across restarts of the controller, and is updated at growing
+//! intervals.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,12 +39,13 @@ pub struct EventRecord {
     pub subject: String,
 }
 
-/// Queues Events without waiting. When the queue is half full it drops Normal Events, when it is full all.
+/// Queues Events without waiting. When the queue is half full, it drops Normal Events; when it is full, it drops all.
 #[derive(Clone)]
 pub struct Recorder(mpsc::Sender<EventRecord>);
 
 impl Recorder {
-    /// Also returns the task that writes the Events. It ends when every recorder is dropped and the queue is empty.
+    /// Returns a recorder, and the task that writes the Events, which ends when every recorder is dropped and the queue
+    /// is empty.
     pub fn start(client: Client, instance: &str) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED);
         let writer = Writer { client, instance: instance.to_owned(), series: HashMap::new() };
@@ -96,7 +98,7 @@ impl Writer {
                 Ok(Err(error)) => message(&error),
                 Err(_) => "the API server did not respond in time".to_owned(),
             };
-            let (namespace, event) = (&*record.namespace.name, record.reason.as_str());
+            let (namespace, event) = (&*record.namespace.name, record.reason.into_str());
             warn!(namespace, event, reason = failure, "cannot write an Event");
         }
     }
@@ -136,11 +138,11 @@ impl Writer {
         }
     }
 
-    /// The same name for the same condition, also after a restart.
+    /// The name of the Event, which is the same after a restart.
     fn name(&self, record: &EventRecord) -> String {
         let mut hasher = DefaultHasher::new();
         self.instance.hash(&mut hasher);
-        (&record.namespace.uid, record.reason.as_str(), &record.subject).hash(&mut hasher);
+        (&record.namespace.uid, record.reason.into_str(), &record.subject).hash(&mut hasher);
         format!("{MANAGER}.{:016x}", hasher.finish())
     }
 
@@ -157,7 +159,7 @@ impl Writer {
                 "apiVersion": "v1", "kind": "Namespace", "name": namespace,
                 "namespace": namespace, "uid": &*record.namespace.uid,
             },
-            "reason": record.reason.as_str(), "message": shortened(&record.message), "type": kind,
+            "reason": record.reason.into_str(), "message": shortened(&record.message), "type": kind,
             "count": 1, "firstTimestamp": now, "lastTimestamp": now,
             "source": { "component": MANAGER },
             "reportingComponent": MANAGER, "reportingInstance": self.instance,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::errors::message;
 use super::observe;
-use crate::core::plan::facts::Owner;
+use crate::core::plan::Owner;
 use crate::core::request::OwnedNames;
 
 const PAGE_SIZE: u32 = 500;
@@ -62,8 +62,8 @@ fn own_secret(meta: ObjectMeta, name: &Arc<str>, instance: &str) -> Option<OwnSe
     })
 }
 
-/// Every service account with a pull secret that this instance added. Without the option for service accounts there are
-/// none, and the RBAC rules do not allow the list.
+/// Every service account with a pull secret that this instance added. Returns none if service accounts are not enabled,
+/// because the RBAC rules then do not allow the list.
 pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnReference>, InventoryError> {
     if !names.service_accounts {
         return Ok(vec![]);

@@ -1,5 +1,6 @@
 //! The watches: one of all Namespaces, one of the Secrets of each allowed name, and, if they are configured, one of all
-//! service accounts and one of each Secret with static entries. Objects become small records here; nothing else is kept.
+//! service accounts and one of each Secret with static entries. Each object becomes a small record; nothing else is
+//! kept.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,15 +20,15 @@ use tracing::{debug, info, warn};
 use super::errors::message;
 use super::observe::{self, resource_version};
 use crate::controller::change::{Change, Seen, WatchTarget};
-use crate::core::plan::backoff::Backoff;
-use crate::core::secret::docker_config::DockerConfig;
+use crate::core::plan::Backoff;
+use crate::core::secret::DockerConfig;
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY};
 
-/// Objects of one page of a list. A page is the largest value that is ever in memory.
+/// The number of objects in one page of a list. A page is the largest response in memory.
 const PAGE_SIZE: u32 = 100;
 
-/// kube's default backoff grows to 30 s and resets slowly, which delays a client with few watches without need.
+/// kube's default backoff grows to 30 s and resets slowly, which is an unnecessary delay for a client with few watches.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
 
 /// The watches that the configuration requires.
@@ -39,7 +40,7 @@ pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
     [WatchTarget::Namespaces].into_iter().chain(secrets).chain(service_accounts).chain(sources).collect()
 }
 
-/// Lists and watches, again after each interruption, until the receiver of `changes` is dropped.
+/// Lists and watches, and restarts after each interruption, until the receiver of `changes` is dropped.
 pub async fn run(
     client: Client,
     target: WatchTarget,
@@ -160,7 +161,7 @@ impl Watch {
             Ok(Event::InitDone) => Some(Change::ListDone(target.clone())),
             Err(error) => {
                 warn!(?target, reason = describe(&error).1, "the watch was interrupted, restarting it");
-                // Secrets are written without the targets that are not required.
+                // Writes do not wait for targets that are not required.
                 (!target.is_required()).then(|| Change::ListUnavailable(target.clone()))
             }
         }

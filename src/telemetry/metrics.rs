@@ -13,7 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::controller::tell::{NamespaceCounts, Operation};
-use crate::core::grants::identity::TokenKey;
+use crate::core::grants::TokenKey;
 
 /// The only operation of `aws_requests_total`.
 const GET_AUTHORIZATION_TOKEN: &str = "GetAuthorizationToken";
@@ -23,7 +23,7 @@ const GET_AUTHORIZATION_TOKEN: &str = "GetAuthorizationToken";
 pub struct KubernetesRequest {
     pub verb: &'static str,
     pub resource: &'static str,
-    /// The HTTP status; 0 without a response.
+    /// The HTTP status, or 0 if there was no response.
     pub code: u16,
 }
 
@@ -57,26 +57,26 @@ macro_rules! metrics {
 
 metrics! {
     secret_expiration: Gauge = Gauge::default(), "secret_expiration_timestamp_seconds",
-        "Earliest expiry of all secrets, in seconds since 1970; 0 without secrets";
+        "Earliest expiry of all secrets, as a Unix timestamp; 0 if there are no secrets";
     token_expiration: Family<Labels<2, String>, Gauge> = Family::default(),
-        "token_expiration_timestamp_seconds", "Expiry of each token, in seconds since 1970";
+        "token_expiration_timestamp_seconds", "Expiry of each token, as a Unix timestamp";
     namespaces: Family<Labels<1>, Gauge> = Family::default(), "namespaces",
         "Namespaces that opted in, by state";
     secret_writes: Family<Labels<3>, Counter> = Family::default(), "secret_writes",
         "Requests that write or delete a secret";
     secret_write_duration: LatencyFamily<Labels<1>> = Family::new_with_constructor(latency),
-        "secret_write_duration_seconds", "Duration of a request that writes or deletes a secret";
+        "secret_write_duration_seconds", "Duration of requests that write or delete a secret";
     last_successful_sync: Gauge = Gauge::default(), "last_successful_sync_timestamp_seconds",
-        "Last time that every namespace was in sync, in seconds since 1970";
+        "Last time that every namespace was in sync, as a Unix timestamp";
     leader: Gauge = Gauge::default(), "leader", "1 if this process is the leader, else 0";
     aws_requests: Family<Labels<2>, Counter> = Family::default(), "aws_requests",
-        "Requests to AWS for a token";
+        "Token requests to AWS";
     aws_request_duration: Histogram = latency(), "aws_request_duration_seconds",
-        "Duration of a request to AWS for a token";
+        "Duration of token requests to AWS";
     kubernetes_requests: Family<KubernetesRequest, Counter> = Family::default(), "kubernetes_requests",
-        "Requests to the Kubernetes API server; code 0 without a response";
+        "Requests to the Kubernetes API server; code 0 means that there was no response";
     kubernetes_request_duration: Histogram = latency(), "kubernetes_request_duration_seconds",
-        "Time until the response of the Kubernetes API server begins";
+        "Time until the Kubernetes API server begins to respond";
 }
 
 /// From 1 ms to 16 s.
@@ -107,12 +107,12 @@ impl Metrics {
         result: &'static str,
         took: Duration,
     ) {
-        let operation = ("operation", operation.as_str());
+        let operation = ("operation", operation.into_str());
         self.0.secret_writes.get_or_create(&[operation, ("reason", reason), ("result", result)]).inc();
         self.0.secret_write_duration.get_or_create(&[operation]).observe(took.as_secs_f64());
     }
 
-    /// Sets the expiry of a token, in seconds since 1970.
+    /// Sets the expiry of a token, as a Unix timestamp.
     pub fn token(&self, key: &TokenKey, expires_at: i64) {
         let labels = [("identity", key.identity.as_str().to_owned()), ("region", key.endpoint.to_string())];
         self.0.token_expiration.get_or_create(&labels).set(expires_at);
