@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tower::{Layer, Service};
+use tower::Service;
+use tower::layer::layer_fn;
 
 use crate::telemetry::metrics::{KubernetesRequest, Metrics};
 
@@ -69,7 +71,8 @@ impl Connection {
             config.headers.push((header::USER_AGENT, agent));
         }
         config.default_retry = false;
-        Ok(ClientBuilder::try_from(config)?.with_layer(&MetricsLayer(metrics)).build())
+        let measured = layer_fn(|inner| Measured { inner, metrics: metrics.clone() });
+        Ok(ClientBuilder::try_from(config)?.with_layer(&measured).build())
     }
 }
 
@@ -83,24 +86,12 @@ fn is_from_environment(proxy: &http::Uri) -> bool {
 }
 
 /// Counts and times every request.
-#[derive(Clone)]
-struct MetricsLayer(Metrics);
-
-impl<S> Layer<S> for MetricsLayer {
-    type Service = MetricsService<S>;
-
-    fn layer(&self, inner: S) -> MetricsService<S> {
-        MetricsService { inner, metrics: self.0.clone() }
-    }
-}
-
-#[derive(Clone)]
-struct MetricsService<S> {
+struct Measured<S> {
     inner: S,
     metrics: Metrics,
 }
 
-impl<S, B> Service<Request<Body>> for MetricsService<S>
+impl<S, B> Service<Request<Body>> for Measured<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -118,36 +109,29 @@ where
         let metrics = self.metrics.clone();
         let start = Instant::now();
         let response = self.inner.call(request);
-        Box::pin(async move {
-            let response = response.await;
+        Box::pin(response.inspect(move |response| {
             let code = response.as_ref().map_or(0, |response| response.status().as_u16());
             metrics.kubernetes_request(&KubernetesRequest { verb, resource, code }, start.elapsed());
-            response
-        })
+        }))
     }
 }
 
 /// The verb and the resource of a request, from fixed lists: a path is never a label value.
 fn classify(method: &Method, path: &str, query: Option<&str>) -> (&'static str, &'static str) {
-    let Some((resource, named)) = resource_of(path) else { return (verb_of(method, false), "other") };
-    let list = *method == Method::GET && !named;
-    let verb = match query {
-        Some(query) if list && query.split('&').any(|pair| pair == "watch=true") => "watch",
-        _ => verb_of(method, list),
-    };
-    (verb, resource)
-}
-
-fn verb_of(method: &Method, list: bool) -> &'static str {
-    match *method {
-        Method::GET if list => "list",
+    let resource = resource_of(path);
+    let collection = matches!(resource, Some((_, false)));
+    let watch = query.is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"));
+    let verb = match *method {
+        Method::GET if collection && watch => "watch",
+        Method::GET if collection => "list",
         Method::GET => "get",
         Method::POST => "create",
         Method::PATCH => "patch",
         Method::PUT => "update",
         Method::DELETE => "delete",
         _ => "other",
-    }
+    };
+    (verb, resource.map_or("other", |(resource, _)| resource))
 }
 
 /// The resource of `/api/v1[/namespaces/NAMESPACE]/RESOURCE[/NAME]` or `/apis/GROUP/VERSION/…`, and whether the path names

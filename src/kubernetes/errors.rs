@@ -1,5 +1,8 @@
 //! Errors of the Kubernetes client: their classification and their messages.
 
+use std::error::Error;
+use std::iter::successors;
+
 use kube::core::Status;
 
 use crate::controller::error::WriteError;
@@ -45,17 +48,14 @@ pub fn message(error: &kube::Error) -> String {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+fn with_causes(error: &dyn Error) -> String {
+    let causes = successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
+    causes.fold(
+        error.to_string(),
+        |text, cause| {
+            if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+        },
+    )
 }
 
 #[cfg(test)]

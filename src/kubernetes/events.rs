@@ -40,23 +40,6 @@ pub struct EventRecord {
     pub subject: String,
 }
 
-impl EventRecord {
-    fn hash_series(&self, hasher: &mut DefaultHasher) {
-        (&self.namespace.uid, self.reason.into_str(), &self.subject).hash(hasher);
-    }
-
-    fn series_key(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.namespace.name.hash(&mut hasher);
-        self.hash_series(&mut hasher);
-        hasher.finish()
-    }
-
-    fn shortened_message(&self) -> String {
-        self.message.chars().take(MAX_MESSAGE_LEN).collect()
-    }
-}
-
 /// Queues Events without waiting. When the queue is half full, it drops Normal Events; when it is full, it drops all.
 #[derive(Clone)]
 pub struct Recorder(mpsc::Sender<EventRecord>);
@@ -80,10 +63,8 @@ impl Recorder {
 
 /// The Event of a condition that lasts.
 struct Series {
-    name: String,
+    /// Includes the records that were not written yet.
     count: i32,
-    /// Records that were not written yet.
-    pending: i32,
     next_write: Instant,
     interval: Duration,
 }
@@ -91,7 +72,8 @@ struct Series {
 struct Writer {
     client: Client,
     instance: String,
-    series: HashMap<u64, Series>,
+    /// By the name of the Event.
+    series: HashMap<String, Series>,
 }
 
 impl Writer {
@@ -99,27 +81,34 @@ impl Writer {
         let mut pace = tokio::time::interval(Duration::from_millis(1000 / MAX_PER_SECOND));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while let Some(record) = records.recv().await {
-            let key = record.series_key();
-            if !self.is_due(key) {
+            let name = self.name(&record);
+            if !self.is_due(&name) {
                 continue;
             }
             pace.tick().await;
-            let series = self.series.remove(&key);
-            match tokio::time::timeout(CALL_TIMEOUT, self.write(&record, series)).await {
-                Ok(Ok(series)) => {
-                    self.series.insert(key, series);
+            let before = self.series.remove(&name);
+            let write = self.write(&name, &record, before.as_ref().map(|series| series.count));
+            let failure = match tokio::time::timeout(CALL_TIMEOUT, write).await {
+                Ok(Ok(count)) => {
+                    let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
+                    let interval = before.filter(|_| count > 1).map_or(MIN_REPEAT_INTERVAL, longer);
+                    let next_write = Instant::now() + interval;
+                    self.series.insert(name, Series { count, next_write, interval });
+                    continue;
                 }
-                Ok(Err(error)) => log_failure(&record, &message(&error)),
-                Err(_) => log_failure(&record, "the API server did not respond in time"),
-            }
+                Ok(Err(error)) => message(&error),
+                Err(_) => "the API server did not respond in time".to_owned(),
+            };
+            let (namespace, event) = (&*record.namespace.name, record.reason.into_str());
+            warn!(namespace, event, reason = failure, "cannot write an Event");
         }
     }
 
-    /// Whether to write the record now. Otherwise it is only counted.
-    fn is_due(&mut self, key: u64) -> bool {
+    /// Counts the record, and returns whether to write it now.
+    fn is_due(&mut self, name: &str) -> bool {
         let now = Instant::now();
-        if let Some(series) = self.series.get_mut(&key) {
-            series.pending = series.pending.saturating_add(1);
+        if let Some(series) = self.series.get_mut(name) {
+            series.count = series.count.saturating_add(1);
             return series.next_write <= now;
         }
         if self.series.len() >= MAX_SERIES {
@@ -131,36 +120,22 @@ impl Writer {
         true
     }
 
-    async fn write(&self, record: &EventRecord, series: Option<Series>) -> Result<Series, kube::Error> {
+    /// Updates the Event to `count`, or creates it, or continues the one from before a restart. Returns its count.
+    async fn write(&self, name: &str, record: &EventRecord, count: Option<i32>) -> kube::Result<i32> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &record.namespace.name);
-        if let Some(series) = series {
-            let count = series.count.saturating_add(series.pending);
-            match update(&api, &series.name, Some(count), record).await {
-                Ok(_) => {
-                    let interval = (series.interval * 2).min(MAX_REPEAT_INTERVAL);
-                    let next_write = Instant::now() + interval;
-                    return Ok(Series { count, pending: 0, next_write, interval, ..series });
-                }
+        if let Some(count) = count {
+            match update(&api, name, Some(count), record).await {
                 // The API server deletes Events after an hour.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
-        let name = self.name(record);
-        let count = self.create(&api, &name, record).await?;
-        let interval = MIN_REPEAT_INTERVAL;
-        Ok(Series { name, count, pending: 0, next_write: Instant::now() + interval, interval })
-    }
-
-    /// Creates the Event, or continues the one from before a restart. Returns its count.
-    async fn create(&self, api: &Api<Event>, name: &str, record: &EventRecord) -> Result<i32, kube::Error> {
         match api.create(&PostParams::default(), &self.event(record, name)).await {
-            Ok(_) => Ok(1),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let count = update(api, name, None, record).await?;
-                update(api, name, Some(count.saturating_add(1)), record).await
+                let count = update(&api, name, None, record).await?;
+                update(&api, name, Some(count.saturating_add(1)), record).await
             }
-            Err(error) => Err(error),
+            created => created.map(|_| 1),
         }
     }
 
@@ -168,7 +143,7 @@ impl Writer {
     fn name(&self, record: &EventRecord) -> String {
         let mut hasher = DefaultHasher::new();
         self.instance.hash(&mut hasher);
-        record.hash_series(&mut hasher);
+        (&record.namespace.uid, record.reason.into_str(), &record.subject).hash(&mut hasher);
         format!("{MANAGER}.{:016x}", hasher.finish())
     }
 
@@ -185,7 +160,7 @@ impl Writer {
                 "apiVersion": "v1", "kind": "Namespace", "name": namespace,
                 "namespace": namespace, "uid": &*record.namespace.uid,
             },
-            "reason": record.reason.into_str(), "message": record.shortened_message(), "type": kind,
+            "reason": record.reason.into_str(), "message": shortened(&record.message), "type": kind,
             "count": 1, "firstTimestamp": now, "lastTimestamp": now,
             "source": { "component": MANAGER },
             "reportingComponent": MANAGER, "reportingInstance": self.instance,
@@ -195,14 +170,9 @@ impl Writer {
 }
 
 /// Updates the message and time of an Event and, if given, its count. Returns the count.
-async fn update(
-    api: &Api<Event>,
-    name: &str,
-    count: Option<i32>,
-    record: &EventRecord,
-) -> Result<i32, kube::Error> {
+async fn update(api: &Api<Event>, name: &str, count: Option<i32>, record: &EventRecord) -> kube::Result<i32> {
     let now = whole_seconds(Timestamp::now()).to_string();
-    let mut patch = json!({ "lastTimestamp": now, "message": record.shortened_message() });
+    let mut patch = json!({ "lastTimestamp": now, "message": shortened(&record.message) });
     if let Some(count) = count {
         patch["count"] = count.into();
     }
@@ -210,11 +180,6 @@ async fn update(
     Ok(event.count.unwrap_or(1))
 }
 
-fn log_failure(record: &EventRecord, reason: &str) {
-    warn!(
-        namespace = &*record.namespace.name,
-        event = record.reason.into_str(),
-        reason,
-        "cannot write an Event"
-    );
+fn shortened(message: &str) -> String {
+    message.chars().take(MAX_MESSAGE_LEN).collect()
 }

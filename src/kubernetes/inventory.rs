@@ -1,11 +1,13 @@
-//! The objects that this instance created or changed in a cluster, from one list of each kind.
+//! The objects that this instance created or changed in a cluster, from one list of each kind. Only metadata is read.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::{ListParams, ObjectList};
-use kube::core::metadata::PartialObjectMeta;
-use kube::{Api, Client};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
 use super::errors::message;
 use super::observe;
@@ -32,32 +34,28 @@ pub struct OwnReference {
 
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
-    #[error("cannot list the secrets named {name:?}: {message}")]
-    Secrets { name: Arc<str>, message: String },
-    #[error("cannot list the service accounts: {0}")]
-    ServiceAccounts(String),
+    #[error("cannot list the secrets named {name:?}: {}", message(error))]
+    Secrets { name: Arc<str>, error: kube::Error },
+    #[error("cannot list the service accounts: {}", message(_0))]
+    ServiceAccounts(kube::Error),
 }
 
-/// Every Secret that this instance manages, under allowed and retired names. Only metadata is read.
+/// Every Secret that this instance manages, under allowed and retired names.
 pub async fn secrets(client: &Client, names: &OwnedNames) -> Result<Vec<OwnSecret>, InventoryError> {
-    let api: Api<Secret> = Api::all(client.clone());
     let mut found = vec![];
     for name in names.all() {
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
-        let listed = list_all(params, async |page| api.list_metadata(page).await).await;
-        let listed = listed.map_err(|error| {
-            let message = message(&error);
-            InventoryError::Secrets { name: name.clone(), message }
-        })?;
-        found.extend(listed.iter().filter_map(|secret| own_secret(secret, name, &names.instance)));
+        let listed = list_all::<Secret>(client, params).await;
+        let listed = listed.map_err(|error| InventoryError::Secrets { name: name.clone(), error })?;
+        found.extend(listed.into_iter().filter_map(|meta| own_secret(meta, name, &names.instance)));
     }
     Ok(found)
 }
 
-fn own_secret(secret: &PartialObjectMeta<Secret>, name: &Arc<str>, instance: &str) -> Option<OwnSecret> {
-    let observed = observe::secret(&secret.metadata, instance);
+fn own_secret(meta: ObjectMeta, name: &Arc<str>, instance: &str) -> Option<OwnSecret> {
+    let observed = observe::secret(&meta, instance);
     (observed.owner == Owner::This).then(|| OwnSecret {
-        namespace: secret.metadata.namespace.clone().unwrap_or_default(),
+        namespace: meta.namespace.unwrap_or_default(),
         name: name.clone(),
         uid: observed.uid,
         resource_version: observed.resource_version,
@@ -70,27 +68,27 @@ pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnRe
     if !names.service_accounts {
         return Ok(vec![]);
     }
-    let api: Api<ServiceAccount> = Api::all(client.clone());
-    let listed = list_all(ListParams::default(), async |page| api.list(page).await).await;
-    let listed = listed.map_err(|error| InventoryError::ServiceAccounts(message(&error)))?;
-    let changed =
-        listed.into_iter().filter(|account| !observe::service_account(account, names).attached.is_empty());
-    let reference = |account: ServiceAccount| OwnReference {
-        namespace: account.metadata.namespace.unwrap_or_default(),
-        service_account: account.metadata.name.unwrap_or_default(),
+    let listed = list_all::<ServiceAccount>(client, ListParams::default()).await;
+    let listed = listed.map_err(InventoryError::ServiceAccounts)?;
+    let changed = listed.into_iter().filter(|meta| !observe::attached(meta, names).is_empty());
+    let reference = |meta: ObjectMeta| OwnReference {
+        namespace: meta.namespace.unwrap_or_default(),
+        service_account: meta.name.unwrap_or_default(),
     };
     Ok(changed.map(reference).collect())
 }
 
-async fn list_all<T: Clone>(
-    params: ListParams,
-    list: impl AsyncFn(&ListParams) -> Result<ObjectList<T>, kube::Error>,
-) -> Result<Vec<T>, kube::Error> {
+/// The metadata of every object.
+async fn list_all<K>(client: &Client, params: ListParams) -> kube::Result<Vec<ObjectMeta>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api: Api<K> = Api::all(client.clone());
     let mut page = params.limit(PAGE_SIZE);
     let mut found = vec![];
     loop {
-        let mut listed = list(&page).await?;
-        found.append(&mut listed.items);
+        let listed = api.list_metadata(&page).await?;
+        found.extend(listed.items.into_iter().map(|object| object.metadata));
         page.continue_token = listed.metadata.continue_.filter(|token| !token.is_empty());
         if page.continue_token.is_none() {
             return Ok(found);

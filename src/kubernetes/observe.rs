@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use serde_json::Value;
 
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
 use crate::core::plan::{NamespaceRecord, Observed, Owner};
@@ -30,20 +29,33 @@ pub fn namespace(meta: &ObjectMeta, settings: &Settings) -> Option<NamespaceReco
 }
 
 /// The record of a Secret of an allowed name.
+///
+/// Our `managedFields` entry with operation Apply shows which fields have the applied values. Another client's write
+/// removes a field from it, even under our manager's name, because that write has operation Update
+/// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
 pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
     let recorded = meta.annotations.as_ref().map(RecordedState::from_annotations).unwrap_or_default();
     let applied = recorded.applied.filter(|(applier, _)| applier == instance).map(|(_, applied)| applied);
-    let owned = FieldOwnership::from_managed_fields(meta.managed_fields.as_deref().unwrap_or_default());
-    let claimed = owned.any && applied.is_some();
+
+    let managed = meta.managed_fields.as_deref().unwrap_or_default();
+    let ours = managed.iter().find(|entry| is_our_apply(entry));
+    let owned = |path: &[&str]| ours.is_some_and(|entry| owns(entry, path));
+    let label = |key: &str| owned(&["f:metadata", "f:labels", &format!("f:{key}")]);
+    let annotation = |key: &str| owned(&["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]);
+    let labels_intact = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
+    let data_intact = owned(&["f:data", &format!("f:{SECRET_KEY}")]) && owned(&["f:type"]);
+    let times_intact = annotation(EXPIRES_AT) && annotation(REFRESH_AFTER);
+    let applied_intact = annotation(APPLIED);
+
     Observed {
         uid: meta.uid.as_deref().unwrap_or_default().into(),
         resource_version: resource_version(meta),
-        owner: owner(meta.labels.as_ref(), instance, claimed),
-        intact: owned.all,
-        data_intact: owned.data,
-        immutable: owned.immutable,
-        times: if owned.times { recorded.times } else { None },
-        applied: applied.map(|applied| Arc::new(trusted(applied, owned.applied))),
+        owner: owner(meta.labels.as_ref(), instance, ours.is_some() && applied.is_some()),
+        intact: labels_intact && data_intact && times_intact && applied_intact,
+        data_intact,
+        immutable: managed.iter().any(|entry| owns(entry, &["f:immutable"])),
+        times: recorded.times.filter(|_| times_intact),
+        applied: applied.map(|applied| Arc::new(trusted(applied, applied_intact))),
     }
 }
 
@@ -58,15 +70,19 @@ fn trusted(mut applied: AppliedState, intact: bool) -> AppliedState {
 }
 
 pub fn service_account(service_account: &ServiceAccount, names: &OwnedNames) -> PullSecretRefs {
-    let meta = &service_account.metadata;
-    let attached = meta.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}{ATTACHED}")));
     let references = service_account.image_pull_secrets.iter().flatten();
     let is_referenced = |name: &&Arc<str>| references.clone().any(|reference| *reference.name == ***name);
     PullSecretRefs {
-        resource_version: resource_version(meta),
+        resource_version: resource_version(&service_account.metadata),
         references: names.all().filter(is_referenced).cloned().collect(),
-        attached: attached_names(attached.map(String::as_str), names),
+        attached: attached(&service_account.metadata, names),
     }
+}
+
+/// The pull secrets that this instance added to a service account.
+pub fn attached(meta: &ObjectMeta, names: &OwnedNames) -> Vec<Arc<str>> {
+    let annotation = meta.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}{ATTACHED}")));
+    attached_names(annotation.map(String::as_str), names)
 }
 
 /// The resource version as a number, or 0, which is older than every version
@@ -88,58 +104,21 @@ fn owner(labels: Option<&BTreeMap<String, String>>, instance: &str, claimed: boo
     }
 }
 
-/// The fields that our `managedFields` entry with operation Apply owns. Another client's write removes a field from it,
-/// even under our manager's name, because that write has operation Update
-/// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
-#[derive(Default)]
-// Independent flags from one list.
-#[expect(clippy::struct_excessive_bools)]
-struct FieldOwnership {
-    /// Whether there is such an entry.
-    any: bool,
-    all: bool,
-    data: bool,
-    times: bool,
-    applied: bool,
-    /// Whether any manager owns the field `immutable`.
-    immutable: bool,
-}
-
-impl FieldOwnership {
-    fn from_managed_fields(entries: &[ManagedFieldsEntry]) -> Self {
-        let immutable = entries.iter().filter_map(fields).any(|fields| owns(fields, &["f:immutable"]));
-        let Some(fields) = entries.iter().find(|entry| is_our_apply(entry)).and_then(fields) else {
-            return Self { immutable, ..Self::default() };
-        };
-        let data = owns(fields, &["f:data", &format!("f:{SECRET_KEY}")]) && owns(fields, &["f:type"]);
-        let label = |key: &str| owns(fields, &["f:metadata", "f:labels", &format!("f:{key}")]);
-        let annotation =
-            |key: &str| owns(fields, &["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]);
-        let labels = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
-        let times = annotation(EXPIRES_AT) && annotation(REFRESH_AFTER);
-        let applied = annotation(APPLIED);
-        Self { any: true, all: data && labels && times && applied, data, times, applied, immutable }
-    }
-}
-
 fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(MANAGER)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().unwrap_or_default().is_empty()
 }
 
-fn fields(entry: &ManagedFieldsEntry) -> Option<&Value> {
-    entry.fields_v1.as_ref().map(|fields| &fields.0)
-}
-
-fn owns(fields: &Value, path: &[&str]) -> bool {
-    path.iter().try_fold(fields, |at, key| at.get(key)).is_some()
+fn owns(entry: &ManagedFieldsEntry, path: &[&str]) -> bool {
+    let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+    path.iter().try_fold(fields, |at, key| Some(at?.get(key))).flatten().is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn meta(change: impl FnOnce(&mut Value)) -> ObjectMeta {
         let applied = r#"{"instance":"one","registries":["default"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[]}"#;

@@ -10,18 +10,17 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
-use kube::runtime::utils::{self, StreamBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::errors::message;
 use super::observe::{self, resource_version};
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::core::plan::Backoff;
-use crate::core::request::OwnedNames;
 use crate::core::secret::DockerConfig;
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY};
@@ -52,52 +51,42 @@ pub async fn run(
     let all = watcher::Config::default();
     let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let watch = Watch { target: target.clone(), jitter: settings.jitter, streaming, changes };
+    let names = &settings.names;
     match target {
         WatchTarget::Namespaces => {
-            let change = |object: &PartialObjectMeta<Namespace>, deleted| {
-                namespace_change(&object.metadata, deleted, &settings)
+            let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {
+                let namespace = object.metadata.name.as_deref()?.into();
+                let record = if deleted { None } else { observe::namespace(&object.metadata, &settings) };
+                Some(Change::Namespace { namespace, record })
             };
             watch.run(Api::all(client), all, change).await;
         }
         WatchTarget::Secrets(name) => {
-            let instance = &settings.names.instance;
             let change = |object: &PartialObjectMeta<Secret>, deleted| {
-                secret_change(&name, &object.metadata, deleted, instance)
+                let meta = &object.metadata;
+                let namespace = meta.namespace.as_deref()?.into();
+                let seen = seen(meta, deleted, || observe::secret(meta, &names.instance));
+                Some(Change::Secret { namespace, name: name.clone(), seen })
             };
             watch.run(Api::all(client), named(&name), change).await;
         }
         WatchTarget::ServiceAccounts => {
-            let change =
-                |object: &ServiceAccount, deleted| service_account_change(object, deleted, &settings.names);
+            let change = |object: &ServiceAccount, deleted| {
+                let meta = &object.metadata;
+                let (namespace, name) = (meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into());
+                let seen = seen(meta, deleted, || observe::service_account(object, names));
+                Some(Change::ServiceAccount { namespace, name, seen })
+            };
             watch.run(Api::all(client), all, change).await;
         }
         WatchTarget::StaticSource(name) => {
-            let change = |object: &Secret, deleted| Some(static_source_change(&name, object, deleted));
+            let change = |object: &Secret, deleted| Some(static_source(&name, object, deleted));
             watch.run(Api::default_namespaced(client), named(&name), change).await;
         }
     }
 }
 
-fn namespace_change(meta: &ObjectMeta, deleted: bool, settings: &Settings) -> Option<Change> {
-    let namespace = meta.name.as_deref()?.into();
-    let record = if deleted { None } else { observe::namespace(meta, settings) };
-    Some(Change::Namespace { namespace, record })
-}
-
-fn secret_change(name: &Arc<str>, meta: &ObjectMeta, deleted: bool, instance: &str) -> Option<Change> {
-    let namespace = meta.namespace.as_deref()?.into();
-    let seen = seen(meta, deleted, || observe::secret(meta, instance));
-    Some(Change::Secret { namespace, name: name.clone(), seen })
-}
-
-fn service_account_change(object: &ServiceAccount, deleted: bool, names: &OwnedNames) -> Option<Change> {
-    let meta = &object.metadata;
-    let (namespace, name) = (meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into());
-    let seen = seen(meta, deleted, || observe::service_account(object, names));
-    Some(Change::ServiceAccount { namespace, name, seen })
-}
-
-fn static_source_change(name: &Arc<str>, secret: &Secret, deleted: bool) -> Change {
+fn static_source(name: &Arc<str>, secret: &Secret, deleted: bool) -> Change {
     let data = secret.data.as_ref().and_then(|data| data.get(SECRET_KEY));
     let entries = data.map(|data| DockerConfig::parse_foreign(&data.0)).unwrap_or_default();
     if deleted {
@@ -133,22 +122,27 @@ impl Watch {
         loop {
             let config = config.clone();
             let config = if self.streaming { config.streaming_lists() } else { config.page_size(PAGE_SIZE) };
-            let mut events = StreamBackoff::new(watcher(api.clone(), config), self.backoff()).boxed();
+            let mut events = watcher(api.clone(), config).boxed();
+            let mut failures = 0;
             while let Some(event) = events.next().await {
-                if let Err(error) = &event
+                failures = if event.is_ok() { 0 } else { failures + 1 };
+                if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
                     && self.streaming
-                    && rejects_streaming(error)
                 {
                     // kube's watcher has no fallback and would repeat the same request.
                     self.streaming = false;
-                    let (target, reason) = (&self.target, error_message(error));
+                    let target = &self.target;
                     warn!(?target, reason, "the API server rejects streaming lists, listing by pages");
                     break;
                 }
-                let Some(change) = self.change(event, &to_change) else { continue };
-                debug!(?change, "watch event");
-                if self.changes.send(change).await.is_err() {
-                    return;
+                if let Some(change) = self.change(event, &to_change) {
+                    debug!(?change, "watch event");
+                    if self.changes.send(change).await.is_err() {
+                        return;
+                    }
+                }
+                if failures > 0 {
+                    sleep(BACKOFF.delay(failures, self.jitter, &format!("{:?}", self.target))).await;
                 }
             }
         }
@@ -159,70 +153,38 @@ impl Watch {
         event: watcher::Result<Event<K>>,
         to_change: impl Fn(&K, bool) -> Option<Change>,
     ) -> Option<Change> {
+        let target = &self.target;
         match event {
-            Ok(Event::Init) => Some(Change::ListStarted(self.target.clone())),
+            Ok(Event::Init) => Some(Change::ListStarted(target.clone())),
             Ok(Event::InitApply(object) | Event::Apply(object)) => to_change(&object, false),
             Ok(Event::Delete(object)) => to_change(&object, true),
-            Ok(Event::InitDone) => Some(Change::ListDone(self.target.clone())),
+            Ok(Event::InitDone) => Some(Change::ListDone(target.clone())),
             Err(error) => {
-                let target = &self.target;
-                warn!(?target, reason = error_message(&error), "the watch was interrupted, restarting it");
+                warn!(?target, reason = describe(&error).1, "the watch was interrupted, restarting it");
                 // Writes do not wait for targets that are not required.
                 (!target.is_required()).then(|| Change::ListUnavailable(target.clone()))
             }
         }
     }
-
-    fn backoff(&self) -> WatchBackoff {
-        WatchBackoff { jitter: self.jitter, target: format!("{:?}", self.target), failures: 0 }
-    }
 }
 
-struct WatchBackoff {
-    jitter: Jitter,
-    target: String,
-    failures: u32,
-}
-
-impl Iterator for WatchBackoff {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
-        Some(BACKOFF.delay(self.failures, self.jitter, &self.target))
-    }
-}
-
-impl utils::Backoff for WatchBackoff {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
-
-fn rejects_streaming(error: &watcher::Error) -> bool {
-    let code = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code,
-        _ => return false,
-    };
-    matches!(code, 400 | 422)
-}
-
-fn error_message(error: &watcher::Error) -> String {
+/// The HTTP status, or 0 without a response, and the message.
+fn describe(error: &watcher::Error) -> (u16, String) {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => message(error),
-        watcher::Error::WatchError(status) => status.message.clone(),
-        watcher::Error::NoResourceVersion => "the response had no resourceVersion".to_owned(),
+        | watcher::Error::WatchFailed(error) => {
+            let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+            (code, message(error))
+        }
+        watcher::Error::WatchError(status) => (status.code, status.message.clone()),
+        watcher::Error::NoResourceVersion => (0, "the response had no resourceVersion".to_owned()),
     }
 }
 
 /// Whether the API server streams lists reliably (`WatchList`, enabled by default since 1.34:
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists>).
-pub async fn streams_lists(client: &Client) -> Result<bool, kube::Error> {
+pub async fn streams_lists(client: &Client) -> kube::Result<bool> {
     let version = client.apiserver_version().await?;
     let number =
         |text: &str| text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().unwrap_or(0);
@@ -232,10 +194,7 @@ pub async fn streams_lists(client: &Client) -> Result<bool, kube::Error> {
 }
 
 /// Sends a request until it succeeds, and logs each failure under `what`.
-pub async fn retry_until_ok<T, R>(what: &str, jitter: Jitter, mut request: impl FnMut() -> R) -> T
-where
-    R: Future<Output = Result<T, kube::Error>>,
-{
+pub async fn retry_until_ok<T>(what: &str, jitter: Jitter, request: impl AsyncFn() -> kube::Result<T>) -> T {
     let mut failures = 0;
     loop {
         match request().await {
@@ -244,7 +203,7 @@ where
                 failures += 1;
                 let delay = Backoff::CALLS.delay(failures, jitter, &what);
                 warn!(reason = message(&error), retry_in = ?delay, "{what}");
-                tokio::time::sleep(delay).await;
+                sleep(delay).await;
             }
         }
     }

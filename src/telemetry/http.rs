@@ -2,9 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, StatusCode, header};
@@ -34,44 +32,44 @@ pub struct BindError {
 
 /// The state that the probes report.
 #[derive(Clone, Default)]
-pub struct Health(Arc<State>);
+pub struct Health(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    synced: AtomicBool,
+    synced: bool,
     /// Without it, a controller that can never acquire the Lease would report that it is ready.
-    lease_reached: AtomicBool,
+    lease_reached: bool,
     /// `None` until the loop starts: a restart does not help while the API server is unavailable.
-    beat: Mutex<Option<Instant>>,
+    beat: Option<Instant>,
 }
 
 impl Health {
     /// Records that the loop runs.
     pub fn beat(&self) {
-        self.beat_at(Instant::now());
+        self.state().beat = Some(Instant::now());
     }
 
     /// Records that every required watch has listed.
     pub fn synced(&self) {
-        self.0.synced.store(true, Ordering::Relaxed);
+        self.state().synced = true;
     }
 
     /// Records that the Lease was read, or that none is used.
     pub fn lease_reached(&self) {
-        self.0.lease_reached.store(true, Ordering::Relaxed);
-    }
-
-    fn beat_at(&self, time: Instant) {
-        *self.0.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+        self.state().lease_reached = true;
     }
 
     fn is_alive(&self) -> bool {
-        let beat = *self.0.beat.lock().unwrap_or_else(PoisonError::into_inner);
-        beat.is_none_or(|beat| beat.elapsed() < LIVENESS_TIMEOUT)
+        self.state().beat.is_none_or(|beat| beat.elapsed() < LIVENESS_TIMEOUT)
     }
 
     fn is_ready(&self) -> bool {
-        self.0.synced.load(Ordering::Relaxed) && self.0.lease_reached.load(Ordering::Relaxed)
+        let state = self.state();
+        state.synced && state.lease_reached
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,33 +104,26 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) -> I
 }
 
 fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed");
-    }
-    match request.uri().path() {
-        "/livez" if health.is_alive() => text(StatusCode::OK, "ok"),
-        "/livez" => text(StatusCode::SERVICE_UNAVAILABLE, "the main loop of the controller is stuck"),
-        "/readyz" if health.is_ready() => text(StatusCode::OK, "ok"),
-        "/readyz" => text(
+    let mut content_type = "text/plain; charset=utf-8";
+    let (status, body) = match request.uri().path() {
+        _ if !matches!(*request.method(), Method::GET | Method::HEAD) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed".into())
+        }
+        "/livez" if health.is_alive() => (StatusCode::OK, "ok".into()),
+        "/readyz" if health.is_ready() => (StatusCode::OK, "ok".into()),
+        "/livez" => (StatusCode::SERVICE_UNAVAILABLE, "the main loop of the controller is stuck".into()),
+        "/readyz" => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "not ready: waiting for the first lists of namespaces and secrets, or for the Lease; see the log",
+            "not ready: waiting for the first lists of namespaces and secrets, or for the Lease; see the log"
+                .into(),
         ),
-        "/metrics" => match metrics.encode() {
-            Ok(body) => {
-                response(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body)
-            }
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the metrics"),
-        },
-        _ => text(StatusCode::NOT_FOUND, "not found; use /livez, /readyz or /metrics"),
-    }
-}
-
-fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
-    response(status, "text/plain; charset=utf-8", body.to_owned())
-}
-
-fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+        "/metrics" => {
+            content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, metrics.encode().into())
+        }
+        _ => (StatusCode::NOT_FOUND, "not found; use /livez, /readyz or /metrics".into()),
+    };
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
@@ -149,7 +140,7 @@ mod tests {
         health.beat();
         assert!(health.is_alive());
         if let Some(long_ago) = Instant::now().checked_sub(LIVENESS_TIMEOUT) {
-            health.beat_at(long_ago);
+            health.state().beat = Some(long_ago);
             assert!(!health.is_alive());
         }
     }

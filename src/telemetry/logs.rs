@@ -6,7 +6,6 @@
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
-use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{EnvFilter, FilterFn, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -43,35 +42,33 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), error })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    match format {
-        LogFormat::Text => {
-            let ansi = std::io::stderr().is_terminal();
-            let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi).with_target(false);
-            registry.with(layer.with_filter(level_limits())).try_init()?;
-        }
+    let limits = level_limits();
+    let limits = FilterFn::new(move |event| limits.would_enable(event.target(), event.level()));
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = match format {
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
         LogFormat::Json => {
-            let layer =
-                fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(layer.with_writer(std::io::stderr).with_filter(level_limits())).try_init()?;
+            layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
-    }
-    Ok(())
+    };
+    Ok(tracing_subscriber::registry()
+        .with(filter)
+        .with(layer.with_filter(limits.with_max_level_hint(LevelFilter::TRACE)))
+        .try_init()?)
 }
 
-fn level_limits() -> FilterFn<impl Fn(&tracing::Metadata<'_>) -> bool> {
-    let limits = Targets::new().with_default(LevelFilter::TRACE).with_targets(MAX_LEVELS);
-    FilterFn::new(move |metadata| limits.would_enable(metadata.target(), metadata.level()))
-        .with_max_level_hint(Level::TRACE)
+fn level_limits() -> Targets {
+    Targets::new().with_default(LevelFilter::TRACE).with_targets(MAX_LEVELS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracing::Level;
 
     #[test]
     fn no_filter_enables_logs_that_contain_responses() {
-        let limits = Targets::new().with_default(LevelFilter::TRACE).with_targets(MAX_LEVELS);
+        let limits = level_limits();
         assert!(!limits.would_enable("kube_client::client", &Level::WARN));
         for target in [
             "aws_smithy_runtime::client::orchestrator",

@@ -1,7 +1,6 @@
 //! The metrics. Label values come from enums and from the configuration, never from an error message or an annotation.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,135 +27,66 @@ pub struct KubernetesRequest {
     pub code: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AwsRequestLabels {
-    operation: &'static str,
-    result: &'static str,
+/// Names and values.
+type Labels<const N: usize, V = &'static str> = [(&'static str, V); N];
+
+type LatencyFamily<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Declares the metrics and registers each of them.
+macro_rules! metrics {
+    ($($field:ident: $metric:ty = $new:expr, $name:literal, $help:literal;)*) => {
+        struct Inner {
+            registry: Registry,
+            $($field: $metric,)*
+        }
+
+        impl Default for Inner {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("ecr_pull_secrets");
+                $(
+                    let $field: $metric = $new;
+                    registry.register($name, $help, $field.clone());
+                )*
+                let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+                registry.register("build", "Version of this build", version);
+                Self { registry, $($field,)* }
+            }
+        }
+    };
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SecretWriteLabels {
-    operation: &'static str,
-    reason: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OperationLabel {
-    operation: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TokenLabels {
-    identity: String,
-    region: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
-}
-
-/// All metrics; clones share them.
-#[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
-
-struct Inner {
-    registry: Mutex<Registry>,
-    secret_expiration: Gauge,
-    token_expiration: Family<TokenLabels, Gauge>,
-    namespaces: Family<StateLabel, Gauge>,
-    secret_write_duration: Family<OperationLabel, Histogram, fn() -> Histogram>,
-    secret_writes: Family<SecretWriteLabels, Counter>,
-    aws_requests: Family<AwsRequestLabels, Counter>,
-    aws_request_duration: Histogram,
-    kubernetes_requests: Family<KubernetesRequest, Counter>,
-    kubernetes_request_duration: Histogram,
-    last_successful_sync: Gauge,
-    leader: Gauge,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("ecr_pull_secrets");
-        let inner = Inner {
-            registry: Mutex::new(Registry::default()),
-            secret_expiration: Gauge::default(),
-            token_expiration: Family::default(),
-            namespaces: Family::default(),
-            secret_write_duration: Family::new_with_constructor(latency_histogram),
-            secret_writes: Family::default(),
-            aws_requests: Family::default(),
-            aws_request_duration: latency_histogram(),
-            kubernetes_requests: Family::default(),
-            kubernetes_request_duration: latency_histogram(),
-            last_successful_sync: Gauge::default(),
-            leader: Gauge::default(),
-        };
-        inner.register(&mut registry);
-        *inner.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
-        Self(Arc::new(inner))
-    }
+metrics! {
+    secret_expiration: Gauge = Gauge::default(), "secret_expiration_timestamp_seconds",
+        "Earliest expiry of all secrets, as a Unix timestamp; 0 if there are no secrets";
+    token_expiration: Family<Labels<2, String>, Gauge> = Family::default(),
+        "token_expiration_timestamp_seconds", "Expiry of each token, as a Unix timestamp";
+    namespaces: Family<Labels<1>, Gauge> = Family::default(), "namespaces",
+        "Namespaces that opted in, by state";
+    secret_writes: Family<Labels<3>, Counter> = Family::default(), "secret_writes",
+        "Requests that write or delete a secret";
+    secret_write_duration: LatencyFamily<Labels<1>> = Family::new_with_constructor(latency),
+        "secret_write_duration_seconds", "Duration of requests that write or delete a secret";
+    last_successful_sync: Gauge = Gauge::default(), "last_successful_sync_timestamp_seconds",
+        "Last time that every namespace was in sync, as a Unix timestamp";
+    leader: Gauge = Gauge::default(), "leader", "1 if this process is the leader, else 0";
+    aws_requests: Family<Labels<2>, Counter> = Family::default(), "aws_requests",
+        "Token requests to AWS";
+    aws_request_duration: Histogram = latency(), "aws_request_duration_seconds",
+        "Duration of token requests to AWS";
+    kubernetes_requests: Family<KubernetesRequest, Counter> = Family::default(), "kubernetes_requests",
+        "Requests to the Kubernetes API server; code 0 means that there was no response";
+    kubernetes_request_duration: Histogram = latency(), "kubernetes_request_duration_seconds",
+        "Time until the Kubernetes API server begins to respond";
 }
 
 /// From 1 ms to 16 s.
-fn latency_histogram() -> Histogram {
+fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }
 
-impl Inner {
-    fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "secret_expiration_timestamp_seconds",
-            "Earliest expiry of all secrets, as a Unix timestamp; 0 if there are no secrets",
-            self.secret_expiration.clone(),
-        );
-        registry.register(
-            "token_expiration_timestamp_seconds",
-            "Expiry of each token, as a Unix timestamp",
-            self.token_expiration.clone(),
-        );
-        registry.register("namespaces", "Namespaces that opted in, by state", self.namespaces.clone());
-        registry.register(
-            "secret_writes",
-            "Requests that write or delete a secret",
-            self.secret_writes.clone(),
-        );
-        registry.register(
-            "secret_write_duration_seconds",
-            "Duration of requests that write or delete a secret",
-            self.secret_write_duration.clone(),
-        );
-        registry.register(
-            "last_successful_sync_timestamp_seconds",
-            "Last time that every namespace was in sync, as a Unix timestamp",
-            self.last_successful_sync.clone(),
-        );
-        registry.register("leader", "1 if this process is the leader, else 0", self.leader.clone());
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Version of this build", build);
-        self.register_requests(registry);
-    }
-
-    fn register_requests(&self, registry: &mut Registry) {
-        registry.register("aws_requests", "Token requests to AWS", self.aws_requests.clone());
-        registry.register(
-            "aws_request_duration_seconds",
-            "Duration of token requests to AWS",
-            self.aws_request_duration.clone(),
-        );
-        registry.register(
-            "kubernetes_requests",
-            "Requests to the Kubernetes API server; code 0 means that there was no response",
-            self.kubernetes_requests.clone(),
-        );
-        registry.register(
-            "kubernetes_request_duration_seconds",
-            "Time until the Kubernetes API server begins to respond",
-            self.kubernetes_request_duration.clone(),
-        );
-    }
-}
+/// All metrics; clones share them.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Inner>);
 
 impl Metrics {
     pub fn kubernetes_request(&self, request: &KubernetesRequest, took: Duration) {
@@ -165,7 +95,7 @@ impl Metrics {
     }
 
     pub fn aws_request(&self, result: &'static str, took: Duration) {
-        let labels = AwsRequestLabels { operation: GET_AUTHORIZATION_TOKEN, result };
+        let labels = [("operation", GET_AUTHORIZATION_TOKEN), ("result", result)];
         self.0.aws_requests.get_or_create(&labels).inc();
         self.0.aws_request_duration.observe(took.as_secs_f64());
     }
@@ -177,16 +107,14 @@ impl Metrics {
         result: &'static str,
         took: Duration,
     ) {
-        let operation = operation.into_str();
-        self.0.secret_writes.get_or_create(&SecretWriteLabels { operation, reason, result }).inc();
-        let duration = self.0.secret_write_duration.get_or_create(&OperationLabel { operation });
-        duration.observe(took.as_secs_f64());
+        let operation = ("operation", operation.into_str());
+        self.0.secret_writes.get_or_create(&[operation, ("reason", reason), ("result", result)]).inc();
+        self.0.secret_write_duration.get_or_create(&[operation]).observe(took.as_secs_f64());
     }
 
     /// Sets the expiry of a token, as a Unix timestamp.
     pub fn token(&self, key: &TokenKey, expires_at: i64) {
-        let identity = key.identity.as_str().to_owned();
-        let labels = TokenLabels { identity, region: key.endpoint.to_string() };
+        let labels = [("identity", key.identity.as_str().to_owned()), ("region", key.endpoint.to_string())];
         self.0.token_expiration.get_or_create(&labels).set(expires_at);
     }
 
@@ -199,7 +127,7 @@ impl Metrics {
             ("expired", counts.expired),
         ];
         for (state, count) in states {
-            self.0.namespaces.get_or_create(&StateLabel { state }).set(count);
+            self.0.namespaces.get_or_create(&[("state", state)]).set(count);
         }
         self.0.secret_expiration.set(counts.earliest_expiry.map_or(0, Timestamp::as_second));
         if let Some(time) = in_sync_at {
@@ -212,10 +140,10 @@ impl Metrics {
     }
 
     /// Returns all metrics in the `OpenMetrics` text format.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    pub fn encode(&self) -> String {
         let mut out = String::new();
-        text::encode(&mut out, &self.0.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Ok(out)
+        text::encode(&mut out, &self.0.registry).expect("a string accepts every write");
+        out
     }
 }
 
@@ -236,7 +164,7 @@ mod tests {
             ..NamespaceCounts::default()
         };
         metrics.counts(&counts, second(5));
-        let text = metrics.encode().expect("they encode");
+        let text = metrics.encode();
         let write = r#"{operation="create",reason="Missing",result="success"}"#;
         for line in [
             &*format!("ecr_pull_secrets_secret_writes_total{write} 1"),

@@ -5,5 +5,5 @@ mod registry;
 mod role_arn;
 
 pub use self::region::{AccountId, Partition, Region};
-pub use self::registry::{Endpoint, PUBLIC_REGION, Registry, RegistryError};
+pub use self::registry::{Endpoint, Registry, RegistryError};
 pub use self::role_arn::RoleArn;

@@ -16,8 +16,10 @@ use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_ecr::config::{Region as AwsRegion, SharedCredentialsProvider};
+use aws_sdk_ecr::config::Region as AwsRegion;
 use aws_sdk_ecr::primitives::DateTime;
+use aws_types::origin::Origin;
+use aws_types::sdk_config::Builder;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -26,7 +28,7 @@ use zeroize::Zeroizing;
 use self::explain::explain;
 use self::http::ReplyDate;
 use super::TokenSource;
-use crate::core::aws::{Endpoint, PUBLIC_REGION, Region};
+use crate::core::aws::{Endpoint, Region};
 use crate::core::grants::TokenRequest;
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 
@@ -46,14 +48,6 @@ pub struct AwsEcr {
     /// Services whose endpoint the environment sets.
     set_by_environment: Vec<Service>,
     endpoints: Endpoints,
-}
-
-/// The endpoint of a client.
-struct Connection {
-    /// The endpoint of the configuration; `None`: the SDK's choice.
-    url: Option<String>,
-    use_fips: bool,
-    use_dual_stack: bool,
 }
 
 impl AwsEcr {
@@ -84,14 +78,16 @@ impl AwsEcr {
 
     async fn token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
         let endpoint = &request.key.endpoint;
-        let credentials = match &request.session {
-            Some(session) => Some(self.assume_role(session, endpoint.region()).await?),
-            None => None,
-        };
+        let is_fips = matches!(endpoint, Endpoint::Fips(_));
+        let service = if *endpoint == Endpoint::Public { Service::EcrPublic } else { Service::Ecr };
+        let mut config = self.service_config(service, endpoint.region(), is_fips, request.dual_stack);
+        if let Some(session) = &request.session {
+            config.set_credentials_provider(Some(self.assume_role(session, endpoint.region()).await?));
+        }
+        let config = config.build();
         let result = match endpoint {
-            Endpoint::Private(region) => self.private(region, false, request.dual_stack, credentials).await,
-            Endpoint::Fips(region) => self.private(region, true, request.dual_stack, credentials).await,
-            Endpoint::Public => self.public(request.dual_stack, credentials).await,
+            Endpoint::Public => public_token(&config).await,
+            Endpoint::Private(_) | Endpoint::Fips(_) => private_token(&config).await,
         };
         let mut fetched = result.map_err(|error| self.with_partition_hint(endpoint, error))?;
         if let Some(max_age) = request.session.as_ref().and_then(|session| session.role.max_token_age) {
@@ -100,67 +96,22 @@ impl AwsEcr {
         Ok(fetched)
     }
 
-    async fn private(
-        &self,
-        region: &Region,
-        fips: bool,
-        dual_stack: bool,
-        credentials: Option<SharedCredentialsProvider>,
-    ) -> Result<FetchedToken, TokenError> {
-        let date = ReplyDate::default();
-        let connection = self.connection(Service::Ecr, region.as_str(), fips, dual_stack);
-        let mut config = aws_sdk_ecr::config::Builder::from(&self.config)
-            .region(AwsRegion::new(region.as_str().to_owned()))
-            .use_fips(connection.use_fips)
-            .use_dual_stack(connection.use_dual_stack)
-            .interceptor(date.clone());
-        if let Some(url) = connection.url {
-            config.set_endpoint_url(Some(url));
-        }
-        if let Some(credentials) = credentials {
-            config.set_credentials_provider(Some(credentials));
-        }
-        let client = aws_sdk_ecr::Client::from_conf(config.build());
-        let reply = client.get_authorization_token().send().await.map_err(|error| explain(&error))?;
-        let returned =
-            reply.authorization_data.unwrap_or_default().into_iter().next().ok_or_else(no_token)?;
-        fetched(returned.authorization_token, returned.expires_at, returned.proxy_endpoint, &date)
-    }
-
-    async fn public(
-        &self,
-        dual_stack: bool,
-        credentials: Option<SharedCredentialsProvider>,
-    ) -> Result<FetchedToken, TokenError> {
-        let date = ReplyDate::default();
-        let connection = self.connection(Service::EcrPublic, PUBLIC_REGION, false, dual_stack);
-        let mut config = aws_sdk_ecrpublic::config::Builder::from(&self.config)
-            .region(AwsRegion::new(PUBLIC_REGION))
-            .use_fips(connection.use_fips)
-            .use_dual_stack(connection.use_dual_stack)
-            .interceptor(date.clone());
-        if let Some(url) = connection.url {
-            config.set_endpoint_url(Some(url));
-        }
-        if let Some(credentials) = credentials {
-            config.set_credentials_provider(Some(credentials));
-        }
-        let client = aws_sdk_ecrpublic::Client::from_conf(config.build());
-        let reply = client.get_authorization_token().send().await.map_err(|error| explain(&error))?;
-        let returned = reply.authorization_data.ok_or_else(no_token)?;
-        fetched(returned.authorization_token, returned.expires_at, None, &date)
-    }
-
-    /// How to reach `service` in `region`. The SDK rejects a custom endpoint together with FIPS or dual stack.
-    fn connection(&self, service: Service, region: &str, fips: bool, dual_stack: bool) -> Connection {
+    /// The configuration of a client of `service` in `region`. The SDK rejects a custom endpoint together with FIPS or
+    /// dual stack.
+    fn service_config(&self, service: Service, region: &str, fips: bool, dual_stack: bool) -> Builder {
         let url = endpoints::configured(&self.endpoints, service, region);
         let uses_aws_endpoint = url.is_none() && !self.set_by_environment.contains(&service);
         let dual_stack = dual_stack || self.config.use_dual_stack() == Some(true);
-        Connection {
-            url,
-            use_fips: uses_aws_endpoint && fips,
-            use_dual_stack: uses_aws_endpoint && dual_stack,
+        let mut config = self.config.clone().into_builder();
+        config.set_region(AwsRegion::new(region.to_owned()));
+        config.set_use_fips(Some(uses_aws_endpoint && fips));
+        config.set_use_dual_stack(Some(uses_aws_endpoint && dual_stack));
+        if let Some(url) = url {
+            config.set_endpoint_url(Some(url));
+            // Otherwise the variable of the service takes precedence.
+            config.insert_origin("endpoint_url", Origin::shared_config());
         }
+        config
     }
 
     /// Credentials of one partition are unknown in another, and AWS's message does not mention partitions.
@@ -197,6 +148,24 @@ impl TokenSource for AwsEcr {
         }
         .boxed()
     }
+}
+
+async fn private_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {
+    let date = ReplyDate::default();
+    let config = aws_sdk_ecr::config::Builder::from(config).interceptor(date.clone()).build();
+    let call = aws_sdk_ecr::Client::from_conf(config).get_authorization_token();
+    let data = call.send().await.map_err(|error| explain(&error))?.authorization_data;
+    let data = data.unwrap_or_default().into_iter().next().ok_or_else(no_token)?;
+    fetched(data.authorization_token, data.expires_at, data.proxy_endpoint, &date)
+}
+
+async fn public_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {
+    let date = ReplyDate::default();
+    let config = aws_sdk_ecrpublic::config::Builder::from(config).interceptor(date.clone()).build();
+    let call = aws_sdk_ecrpublic::Client::from_conf(config).get_authorization_token();
+    let data = call.send().await.map_err(|error| explain(&error))?.authorization_data;
+    let data = data.ok_or_else(no_token)?;
+    fetched(data.authorization_token, data.expires_at, None, &date)
 }
 
 fn no_token() -> TokenError {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use aws_sdk_ecr::config::{Credentials, Region as AwsRegion, SharedCredentialsProvider};
+use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::types::Tag;
 use zeroize::Zeroizing;
@@ -29,7 +29,10 @@ impl AwsEcr {
     ) -> Result<SharedCredentialsProvider, TokenError> {
         let role = &session.role;
         let own = self.region().filter(|own| own.partition() == role.arn.partition());
-        let client = self.sts(own.as_ref().map_or(region, Region::as_str));
+        let region = own.as_ref().map_or(region, Region::as_str);
+        let fips = self.config.use_fips() == Some(true);
+        let client =
+            aws_sdk_sts::Client::new(&self.service_config(Service::Sts, region, fips, false).build());
         let credentials = match &role.source {
             CredentialSource::Controller => {
                 let call = client
@@ -67,30 +70,15 @@ impl AwsEcr {
             "role",
         )))
     }
-
-    fn sts(&self, region: &str) -> aws_sdk_sts::Client {
-        let fips = self.config.use_fips() == Some(true);
-        let connection = self.connection(Service::Sts, region, fips, false);
-        let mut config = aws_sdk_sts::config::Builder::from(&self.config)
-            .region(AwsRegion::new(region.to_owned()))
-            .use_fips(connection.use_fips)
-            .use_dual_stack(connection.use_dual_stack);
-        if let Some(url) = connection.url {
-            config.set_endpoint_url(Some(url));
-        }
-        aws_sdk_sts::Client::from_conf(config.build())
-    }
 }
 
 /// The session tags; `None` if there are none.
 fn tags(role: &Role) -> Result<Option<Vec<Tag>>, TokenError> {
-    if role.tags.is_empty() {
-        return Ok(None);
-    }
     let tags = role.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
-    let tags: Result<Vec<Tag>, _> = tags.collect();
-    let invalid = |_| TokenError::new(TokenErrorKind::Other, "invalid session tag: check sessionTags");
-    tags.map(Some).map_err(invalid)
+    let tags: Vec<Tag> = tags
+        .collect::<Result<_, _>>()
+        .map_err(|_| TokenError::new(TokenErrorKind::Other, "invalid session tag: check sessionTags"))?;
+    Ok(Some(tags).filter(|tags| !tags.is_empty()))
 }
 
 /// Reads the file for each session, because the kubelet rotates the token.

@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::LeaseSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -14,7 +12,7 @@ use tracing::{info, warn};
 use super::lease::{LeaseClient, LeaseError};
 use super::permit::WritePermit;
 use crate::clock::Clock;
-use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
+use crate::core::leader_election::{ElectionStep, LeaderElector, Leadership, LeaseRecord};
 use crate::core::{Now, quote};
 
 /// How long a shutdown tries to release or delete the Lease.
@@ -56,18 +54,18 @@ pub struct Election {
 
 impl Election {
     /// Tries to hold the Lease until it is stopped. No other process may have the same `identity`. `on_contact` is
-    /// called after the first successful request.
+    /// called after each successful request.
     pub fn start(
         lease: LeaseClient,
         identity: String,
         clock: Clock,
-        on_contact: impl FnOnce() + Send + 'static,
+        on_contact: impl Fn() + Send + 'static,
     ) -> (Self, WritePermit) {
         let (candidate, permit) = Candidate::new(lease, identity, clock);
         (candidate.spawn(on_contact), permit)
     }
 
-    /// Waits until this process is the leader, at most `timeout`. An error leaves the Lease as it was.
+    /// Tries until this process is the leader or `timeout` has passed. An error leaves the Lease as it was.
     pub async fn acquire(
         lease: LeaseClient,
         identity: String,
@@ -77,13 +75,9 @@ impl Election {
         let (mut candidate, permit) = Candidate::new(lease, identity, clock);
         let deadline = Instant::now() + timeout;
         while permit.left().is_none() {
-            let mut step = candidate.elector.next(clock.now());
-            if let ElectionStep::Wait(pause) = &mut step {
-                let remaining = deadline.saturating_duration_since(Instant::now());
-                if remaining.is_zero() {
-                    return Err(candidate.give_up().await);
-                }
-                *pause = remaining.min(*pause);
+            let step = candidate.elector.next(clock.now());
+            if matches!(step, ElectionStep::Wait(_)) && Instant::now() >= deadline {
+                return Err(candidate.give_up().await);
             }
             candidate.execute(step).await;
         }
@@ -134,80 +128,60 @@ impl Candidate {
         (candidate, WritePermit::new(permit, clock))
     }
 
-    fn spawn(self, on_contact: impl FnOnce() + Send + 'static) -> Election {
-        let (stop, stopped) = oneshot::channel();
-        Election { stop, task: tokio::spawn(self.run(stopped, on_contact)) }
-    }
-
-    async fn run(
-        mut self,
-        mut stopped: oneshot::Receiver<Ending>,
-        on_contact: impl FnOnce() + Send + 'static,
-    ) -> Result<(), LeaseError> {
-        let mut on_contact = Some(on_contact);
-        let ending = loop {
-            let step = self.elector.next(self.clock.now());
-            let responded = tokio::select! {
-                biased;
-                ending = &mut stopped => break ending,
-                responded = self.execute(step) => responded,
+    fn spawn(mut self, on_contact: impl Fn() + Send + 'static) -> Election {
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let stopped = loop {
+                let step = self.elector.next(self.clock.now());
+                tokio::select! {
+                    biased;
+                    stopped = &mut stopped => break stopped,
+                    succeeded = self.execute(step) => if succeeded { on_contact() },
+                }
             };
-            if responded && let Some(on_contact) = on_contact.take() {
-                on_contact();
+            let Ok(ending) = stopped else { return Ok(()) };
+            let result = self.end(ending).await;
+            if result.is_err() && ending == Ending::Delete {
+                let _ = self.end(Ending::Release).await;
             }
-        };
-        match ending {
-            Ok(ending) => self.end(ending).await,
-            Err(_) => Ok(()),
-        }
+            result
+        });
+        Election { stop, task }
     }
 
     /// Returns whether a request succeeded.
     async fn execute(&mut self, step: ElectionStep) -> bool {
-        let asked = self.clock.now();
-        let result = match step {
-            ElectionStep::Wait(pause) => {
-                sleep(pause).await;
-                return false;
-            }
-            ElectionStep::Read => self.lease.get().await.map(|record| self.observed(record, asked)),
-            ElectionStep::Write { resource_version, transitions, acquires } => {
-                self.write(resource_version, transitions, acquires, asked).await
-            }
-        };
-        match result {
-            Ok(()) => {
-                self.last_error = None;
-                if self.warned_at.take().is_some() {
-                    info!("the Lease is available again");
-                }
-                true
-            }
-            Err(error) => {
-                self.elector.request_failed(asked);
-                self.warn(&error);
-                self.last_error = Some(error);
-                false
-            }
+        if let ElectionStep::Wait(pause) = step {
+            sleep(pause).await;
+            return false;
         }
+        let asked = self.clock.now();
+        let result = self.request(step, asked).await;
+        if let Err(error) = &result {
+            self.elector.request_failed(asked);
+            self.warn(error);
+        } else if self.warned_at.take().is_some() {
+            info!("the Lease is available again");
+        }
+        self.last_error = result.err();
+        self.last_error.is_none()
     }
 
-    async fn write(
-        &mut self,
-        resource_version: Option<String>,
-        transitions: i32,
-        acquires: bool,
-        asked: Now,
-    ) -> Result<(), LeaseError> {
+    async fn request(&mut self, step: ElectionStep, asked: Now) -> Result<(), LeaseError> {
+        let ElectionStep::Write { resource_version, transitions, acquires } = step else {
+            let record = self.lease.get().await?;
+            self.observed(record, asked);
+            return Ok(());
+        };
         if acquires {
             self.acquired_at = Some(asked.wall);
         }
-        let spec = self.spec(self.elector.identity(), transitions);
-        let record = self.lease.write(resource_version, spec).await?;
-        self.elector.wrote(record, asked, self.clock.now());
+        let identity = self.elector.identity();
+        let record = self.lease.write(resource_version, identity, self.acquired_at, transitions).await?;
         if acquires {
-            info!(identity = self.elector.identity(), lease = %self.lease, "this process is the leader");
+            info!(identity, lease = %self.lease, "this process is the leader");
         }
+        self.elector.wrote(record, asked, self.clock.now());
         self.leadership.send_replace(Leadership::granted(asked));
         Ok(())
     }
@@ -232,25 +206,13 @@ impl Candidate {
         }
     }
 
-    fn spec(&self, holder: &str, transitions: i32) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
-            acquire_time: self.acquired_at.map(MicroTime),
-            renew_time: Some(MicroTime(Timestamp::now())),
-            lease_transitions: Some(transitions),
-            ..LeaseSpec::default()
-        }
-    }
-
     async fn give_up(mut self) -> AcquireError {
         let lease = self.lease.to_string();
-        let error = self.last_error.take().unwrap_or(LeaseError::Conflict);
-        let error = match self.elector.other_leader() {
-            Some(holder) if matches!(error, LeaseError::Conflict) => {
+        let error = match (self.last_error.take(), self.elector.other_leader()) {
+            (None | Some(LeaseError::Conflict), Some(holder)) => {
                 AcquireError::Held { lease, holder: holder.to_owned() }
             }
-            _ => AcquireError::Unavailable { lease, source: error },
+            (error, _) => AcquireError::Unavailable { lease, source: error.unwrap_or(LeaseError::Conflict) },
         };
         // Only a write without a response can have succeeded. If it did not, there is nothing to release.
         let _ = self.end(Ending::Release).await;
@@ -259,26 +221,14 @@ impl Candidate {
 
     async fn end(&self, ending: Ending) -> Result<(), LeaseError> {
         self.leadership.send_replace(Leadership::NotLeader);
-        if self.acquired_at.is_none() {
-            return Ok(());
-        }
-        let result = self.end_with_retries(ending).await;
-        if result.is_err() && ending == Ending::Delete {
-            let _ = self.end_with_retries(Ending::Release).await;
-        }
-        result
-    }
-
-    async fn end_with_retries(&self, ending: Ending) -> Result<(), LeaseError> {
         let attempts = async {
-            loop {
-                match self.try_to_end(ending).await {
-                    Err(LeaseError::Conflict | LeaseError::Unavailable(_)) => {
-                        sleep(RELEASE_RETRY_PERIOD).await;
-                    }
-                    result => return result,
+            while let Err(error) = self.try_to_end(ending).await {
+                if matches!(error, LeaseError::Forbidden(_)) {
+                    return Err(error);
                 }
+                sleep(RELEASE_RETRY_PERIOD).await;
             }
+            Ok(())
         };
         timeout(RELEASE_TIMEOUT, attempts).await.unwrap_or_else(|_| {
             Err(LeaseError::Unavailable(format!("no success within {} seconds", RELEASE_TIMEOUT.as_secs())))
@@ -287,15 +237,18 @@ impl Candidate {
 
     /// Reads the Lease first: the resource version is unknown if the last write was interrupted.
     async fn try_to_end(&self, ending: Ending) -> Result<(), LeaseError> {
+        if self.acquired_at.is_none() {
+            return Ok(());
+        }
         let record = self.lease.get().await?;
         if record.holder.as_deref() != Some(self.elector.identity()) {
             return Ok(());
         }
-        if let (Ending::Delete, Some(version)) = (ending, &record.resource_version) {
-            self.lease.delete(version).await?;
-        } else {
-            let spec = self.spec("", record.transitions);
-            self.lease.write(record.resource_version, spec).await?;
+        match (ending, record.resource_version) {
+            (Ending::Delete, Some(version)) => self.lease.delete(version).await?,
+            (_, version) => {
+                self.lease.write(version, "", self.acquired_at, record.transitions).await?;
+            }
         }
         info!(lease = %self.lease, deleted = ending == Ending::Delete, "the Lease is released");
         Ok(())

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
+use tokio::time::timeout;
 
 use crate::core::leader_election::{LEASE_DURATION, LeaseRecord};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, one_line};
@@ -52,21 +54,14 @@ impl LeaseClient {
 
     pub async fn get(&self) -> Result<LeaseRecord, LeaseError> {
         let lease = bounded(self.api.get_opt(&self.instance)).await?;
-        Ok(lease.map_or_else(LeaseRecord::default, |lease| record(&lease)))
+        Ok(lease.map(record).unwrap_or_default())
     }
 
     /// Deletes the Lease if it still has this resource version.
-    pub async fn delete(&self, resource_version: &str) -> Result<(), LeaseError> {
-        let preconditions = Preconditions { resource_version: Some(resource_version.to_owned()), uid: None };
+    pub async fn delete(&self, resource_version: String) -> Result<(), LeaseError> {
+        let preconditions = Preconditions { resource_version: Some(resource_version), uid: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        let request = self.api.delete(&self.instance, &params);
-        bounded(async {
-            match request.await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                other => other.map(|_| ()),
-            }
-        })
-        .await
+        bounded(self.api.delete(&self.instance, &params)).await.map(|_| ())
     }
 
     /// Updates the Lease if it still has this resource version; `None` creates it. Both are a PUT: RBAC cannot bind a
@@ -74,7 +69,9 @@ impl LeaseClient {
     pub async fn write(
         &self,
         resource_version: Option<String>,
-        spec: LeaseSpec,
+        holder: &str,
+        acquired_at: Option<Timestamp>,
+        transitions: i32,
     ) -> Result<LeaseRecord, LeaseError> {
         let labels = [(LABEL_MANAGED_BY, MANAGER), (LABEL_INSTANCE, &self.instance)];
         let metadata = ObjectMeta {
@@ -83,31 +80,40 @@ impl LeaseClient {
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             ..ObjectMeta::default()
         };
+        let spec = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            acquire_time: acquired_at.map(MicroTime),
+            renew_time: Some(MicroTime(Timestamp::now())),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        };
         let lease = Lease { metadata, spec: Some(spec) };
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        Ok(record(&bounded(self.api.replace(&self.instance, &params, &lease)).await?))
+        Ok(record(bounded(self.api.replace(&self.instance, &params, &lease)).await?))
     }
 }
 
-fn record(lease: &Lease) -> LeaseRecord {
-    let spec = lease.spec.clone().unwrap_or_default();
+fn record(lease: Lease) -> LeaseRecord {
+    let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     LeaseRecord {
-        resource_version: lease.metadata.resource_version.clone(),
+        resource_version: lease.metadata.resource_version,
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         lease_duration: seconds.map_or(LEASE_DURATION, Duration::from_secs),
         transitions: spec.lease_transitions.unwrap_or_default(),
     }
 }
 
-async fn bounded<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LeaseError> {
-    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 409 | 422) => Err(LeaseError::Conflict),
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
-            Err(LeaseError::Forbidden(one_line(&status.message)))
+/// The response of a request, within the timeout.
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
+    let timed_out = "the API server did not respond within 1 second";
+    let response = timeout(REQUEST_TIMEOUT, request).await;
+    response.map_err(|_| LeaseError::Unavailable(timed_out.to_owned()))?.map_err(|error| match error {
+        kube::Error::Api(status) if matches!(status.code, 409 | 422) => LeaseError::Conflict,
+        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+            LeaseError::Forbidden(one_line(&status.message))
         }
-        Ok(Err(error)) => Err(LeaseError::Unavailable(message(&error))),
-        Err(_) => Err(LeaseError::Unavailable("the API server did not respond within 1 second".to_owned())),
-    }
+        error => LeaseError::Unavailable(message(&error)),
+    })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::core::leader_election::Leadership;
@@ -46,10 +47,7 @@ impl WritePermit {
             // A renewal during the wait is a change.
             self.leadership.mark_unchanged();
             let Some(left) = self.left() else { return };
-            tokio::select! {
-                () = tokio::time::sleep(left) => {}
-                () = self.changed() => {}
-            }
+            let _ = timeout(left, self.changed()).await;
         }
     }
 }
