@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use http::Uri;
 use jiff::SignedDuration;
 
 use crate::telemetry::logs::LogFormat;
@@ -22,11 +23,8 @@ const LEASE_TIMEOUT: &str = "5s";
 /// Region, credentials and endpoints of AWS come from the variables and files that every AWS SDK reads: `AWS_REGION`,
 /// `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL` and so on.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    max_term_width = 110,
-    after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration."
-)]
+#[command(version, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -41,13 +39,8 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_enum, default_value = "text", env = "ECR_PULL_SECRETS_LOG_FORMAT")]
     pub log_format: LogFormat,
     /// Log level: error, warn, info, debug or trace; or levels by module, such as info,kube=debug. No level logs a token.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILTER",
-        default_value = "info",
-        env = "ECR_PULL_SECRETS_LOG_LEVEL"
-    )]
+    #[arg(long, global = true, value_name = "FILTER", default_value = "info")]
+    #[arg(env = "ECR_PULL_SECRETS_LOG_LEVEL")]
     pub log_level: String,
 }
 
@@ -56,9 +49,7 @@ pub enum Command {
     /// Run the controller: create, renew and delete pull secrets until it is stopped.
     ///
     /// Several replicas can run. With leader election, only one of them writes, and another one takes over when it ends.
-    #[command(
-        after_help = "Exit codes: 0 after SIGTERM or SIGINT, 1 failure, 2 invalid flags or configuration."
-    )]
+    #[command(after_help = "Exit codes: 0 SIGTERM or SIGINT, 1 failure, 2 invalid flags or configuration.")]
     Controller(ControllerArgs),
     /// Bring the pull secrets of all namespaces up to date once, then exit.
     ///
@@ -81,9 +72,7 @@ pub enum Command {
     /// Request a URL of the controller until the response has status 200, for probes in images without a shell.
     ///
     /// The controller serves /livez, /readyz and /metrics.
-    #[command(
-        after_help = "Exit codes: 0 status 200, 1 no response with status 200 in time, 2 invalid flags or URL."
-    )]
+    #[command(after_help = "Exit codes: 0 status 200, 1 no status 200 in time, 2 invalid flags or URL.")]
     Probe(ProbeArgs),
     /// Print the JSON schema of the configuration file.
     #[command(hide = true)]
@@ -151,14 +140,8 @@ pub struct ControllerArgs {
     pub listen: SocketAddr,
     /// Write only while this process holds the Lease, so that several replicas can run. The Lease has the name of the
     /// instance, in the controller's namespace. If it is not set: true in a pod, else false.
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        env = "ECR_PULL_SECRETS_LEADER_ELECTION"
-    )]
+    #[arg(long, value_name = "BOOL", env = "ECR_PULL_SECRETS_LEADER_ELECTION")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_election: Option<bool>,
     #[command(flatten)]
     pub removals: RemovalArgs,
@@ -192,14 +175,17 @@ pub struct CleanupArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    #[arg(
-        value_name = "URL",
-        help = "The URL, such as http://127.0.0.1:8080/readyz; only http is supported"
-    )]
-    pub url: http::Uri,
+    /// The URL, such as `http://127.0.0.1:8080/readyz`; only http is supported.
+    #[arg(value_parser = parse_http_url)]
+    pub url: Uri,
     /// How long to repeat the request until it succeeds, such as 30s or 1m; without a unit, in seconds.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub timeout: Duration,
+}
+
+fn parse_http_url(text: &str) -> Result<Uri, String> {
+    let url = text.parse().ok().filter(|url: &Uri| url.scheme_str() == Some("http") && url.host().is_some());
+    url.ok_or_else(|| "expected http://HOST:PORT/PATH".to_owned())
 }
 
 /// Parses `30s` or `1m30s`, and a bare number as seconds.
