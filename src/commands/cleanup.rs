@@ -28,27 +28,23 @@ pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
     let random = random();
     let names = Config::load(args.cluster.config.as_deref())?.owned_names()?;
     let settings = Arc::new(Settings::without_grants(names, Jitter::new(random)));
-    let candidate = Candidate::new(&args.cluster, random, Metrics::default());
+    let candidate = Candidate::new(&args.cluster, &settings.names.instance, random, Metrics::default());
     let client = candidate.connect().await?;
     if !args.yes {
         return unless_stopped(&stop, print_plan(&client, &settings.names)).await;
     }
-    let (election, permit) = candidate.acquire(&settings.names.instance, &args.lease, &stop).await?;
+    let (election, permit) = candidate.acquire(&args.lease, &stop).await?;
     let cluster = Cluster::new(client.clone(), settings.clone(), permit.clone());
     let removed = tokio::select! {
         removed = unless_stopped(&stop, remove_all(&client, &cluster, &settings.names)) => removed,
         () = permit.lost() => Err("this process lost the Lease and stopped; run the command again".into()),
     };
-    match election {
-        Some(election) if removed.is_ok() => {
-            election.delete_lease().await.map_err(|error| format!("cannot delete the Lease: {error}").into())
-        }
-        Some(election) => {
-            election.stop().await;
-            removed
-        }
-        None => removed,
+    let Some(election) = election else { return removed };
+    if removed.is_err() {
+        election.stop().await;
+        return removed;
     }
+    election.delete_lease().await.map_err(|error| format!("cannot delete the Lease: {error}").into())
 }
 
 async fn list(

@@ -38,7 +38,7 @@ async fn control(
     let candidate = &connected.candidate;
     let leader = if args.leader_election.unwrap_or_else(|| candidate.connection.is_in_cluster()) {
         let health = health.clone();
-        candidate.start_election(connected.instance(), move || health.lease_reached()).await?
+        candidate.start_election(move || health.lease_reached()).await?
     } else {
         health.lease_reached();
         (None, WritePermit::unopposed(candidate.clock))

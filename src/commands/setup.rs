@@ -84,13 +84,14 @@ pub(super) type Leader = (Option<Election>, WritePermit);
 pub(super) struct Candidate {
     pub connection: Connection,
     pub clock: Clock,
+    instance: String,
     identity: String,
     metrics: Metrics,
 }
 
 impl Candidate {
     /// `random` makes the identity unique.
-    pub(super) fn new(args: &ClusterArgs, random: u64, metrics: Metrics) -> Self {
+    pub(super) fn new(args: &ClusterArgs, instance: &str, random: u64, metrics: Metrics) -> Self {
         let name = args.identity(std::env::var_os("POD_NAME"));
         let identity = leader_election_identity(name.as_deref(), random);
         let connection = Connection {
@@ -99,7 +100,7 @@ impl Candidate {
             namespace: args.namespace.clone(),
             identity: Some(identity.clone()),
         };
-        Self { connection, clock: Clock::start(), identity, metrics }
+        Self { connection, clock: Clock::start(), instance: instance.to_owned(), identity, metrics }
     }
 
     pub(super) async fn connect(&self) -> Result<kube::Client, ConnectError> {
@@ -109,10 +110,9 @@ impl Candidate {
     /// Runs for the Lease, over a connection of its own: no other request delays a renewal.
     pub(super) async fn start_election(
         &self,
-        instance: &str,
         on_contact: impl FnOnce() + Send + 'static,
     ) -> Result<Leader, ConnectError> {
-        let lease = LeaseClient::new(self.connect().await?, instance);
+        let lease = LeaseClient::new(self.connect().await?, &self.instance);
         let (election, permit) = Election::start(lease, self.identity.clone(), self.clock, on_contact);
         Ok((Some(election), permit))
     }
@@ -120,7 +120,6 @@ impl Candidate {
     /// Waits for the Lease, as the flags say.
     pub(super) async fn acquire(
         &self,
-        instance: &str,
         args: &LeaseArgs,
         stop: &watch::Receiver<bool>,
     ) -> Result<Leader, CommandError> {
@@ -128,7 +127,7 @@ impl Candidate {
             warn!("running without the Lease (--force); a running controller may write at the same time");
             return Ok((None, WritePermit::unopposed(self.clock)));
         }
-        let lease = LeaseClient::new(self.connect().await?, instance);
+        let lease = LeaseClient::new(self.connect().await?, &self.instance);
         let acquired = Election::acquire(lease, self.identity.clone(), self.clock, args.timeout);
         let (election, permit) = unless_stopped(stop, Box::pin(acquired)).await?;
         Ok((Some(election), permit))
@@ -152,7 +151,7 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
     let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
     let token_file = token_file.as_deref().map(Path::new);
     let settings = Arc::new(config.settings(aws.region(), token_file, Jitter::new(random))?);
-    let candidate = Candidate::new(args, random, metrics);
+    let candidate = Candidate::new(args, &settings.names.instance, random, metrics);
     let client = candidate.connect().await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -169,10 +168,6 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
 }
 
 impl Connected {
-    pub(super) fn instance(&self) -> &str {
-        &self.settings.names.instance
-    }
-
     /// Runs the controller until a signal, the end of its only pass, or the end of a task that must not end; then
     /// releases the Lease.
     pub(super) async fn run(
@@ -189,7 +184,7 @@ impl Connected {
             let (client, settings, sender) = (self.client.clone(), self.settings.clone(), sender.clone());
             running.spawn(watches::run(client, target, settings, self.streaming, sender));
         }
-        let (recorder, events) = Recorder::start(self.client.clone(), self.instance());
+        let (recorder, events) = Recorder::start(self.client.clone(), &self.candidate.instance);
         let progress = if policy.repeat { ProgressBar::hidden() } else { progress() };
         let reporter = Reporter::new(recorder, self.candidate.metrics.clone(), progress, !policy.repeat);
         let runtime = self.runtime(permit, policy, confirm_removals, health, reporter);

@@ -11,7 +11,7 @@ use crate::telemetry::metrics::Metrics;
 pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let connected = unless_stopped(&stop, connect(&args.cluster, Metrics::default())).await?;
-    let leader = connected.candidate.acquire(connected.instance(), &args.lease, &stop).await?;
+    let leader = connected.candidate.acquire(&args.lease, &stop).await?;
     let policy = RunPolicy { repeat: false, delete: args.prune };
     let confirmed = args.removals.confirm_removals;
     let summary = connected.run(leader, policy, confirmed, Health::default(), stop.clone()).await?;
