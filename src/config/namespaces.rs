@@ -87,10 +87,12 @@ fn expression(requirement: Requirement, path: &str) -> Result<Expression, Config
     let Requirement { key, operator, values } = requirement;
     check_key(format!("{path}.key"), &key)?;
     let takes_values = matches!(operator, Operator::In | Operator::NotIn);
-    check(format!("{path}.values"), takes_values != values.is_empty(), || match takes_values {
-        true => "empty: In and NotIn require at least one value",
-        false => "not empty: Exists and DoesNotExist do not take values",
-    })?;
+    let problem = if takes_values {
+        "empty: In and NotIn require at least one value"
+    } else {
+        "not empty: Exists and DoesNotExist do not take values"
+    };
+    check(format!("{path}.values"), takes_values != values.is_empty(), || problem)?;
     Ok(match operator {
         Operator::In => Expression::In(key, values),
         Operator::NotIn => Expression::NotIn(key, values),
