@@ -58,7 +58,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     result
 }
 
-/// Prints a line to standard output. A command completes its work even if the reader closes the pipe
+/// Prints a line to standard output. A command completes its work even if the reader has closed the pipe
 /// (`cleanup --yes | head -1`).
 fn print_line(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");

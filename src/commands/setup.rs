@@ -1,4 +1,5 @@
-//! What `controller`, `sync` and `cleanup` share: signals, the connections, the Lease, and the runtime with its watches.
+//! The common parts of `controller`, `sync` and `cleanup`: signals, the connections, the Lease, and the runtime with its
+//! watches.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::IsTerminal as _;
@@ -30,14 +31,14 @@ use crate::runtime::{Parts, Runtime, Summary};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// Changes that wait for the controller. The watches wait while the queue is full.
+/// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
 const CHANGE_CAPACITY: usize = 256;
-/// How long the exit of a single pass waits for the last Events.
+/// How long a single pass waits for its last Events before it exits.
 const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) const INTERRUPTED: &str = "interrupted; run the command again";
 
-/// The value becomes true at the first SIGTERM or SIGINT. The second one ends the process at once.
+/// The value becomes true at the first SIGTERM or SIGINT. The second one ends the process immediately.
 pub(super) fn stop_on_signals() -> Result<watch::Receiver<bool>, CommandError> {
     let receive = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
     let mut terminate = receive(SignalKind::terminate())?;
@@ -77,10 +78,10 @@ pub(super) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// The permit to write, and the election that renews it; without an election, nothing limits the permit.
+/// The permit to write, and the election that renews it. Without an election, the permit has no limit.
 pub(super) type Leader = (Option<Election>, WritePermit);
 
-/// This process in the election, and its connection to the cluster.
+/// This process as a candidate for the Lease, and its connection to the cluster.
 pub(super) struct Candidate {
     pub connection: Connection,
     pub clock: Clock,
@@ -107,7 +108,7 @@ impl Candidate {
         self.connection.connect(self.metrics.clone()).await
     }
 
-    /// Runs for the Lease, over a connection of its own: no other request delays a renewal.
+    /// Starts the election, with a separate connection, so that no other request delays a renewal.
     pub(super) async fn start_election(
         &self,
         on_contact: impl FnOnce() + Send + 'static,
@@ -117,7 +118,7 @@ impl Candidate {
         Ok((Some(election), permit))
     }
 
-    /// Waits for the Lease, as the flags say.
+    /// Acquires the Lease according to the flags. The election is `None` with `--force`.
     pub(super) async fn acquire(
         &self,
         args: &LeaseArgs,
@@ -134,7 +135,7 @@ impl Candidate {
     }
 }
 
-/// The checked configuration, AWS, and an API server that responds.
+/// The validated configuration, and the connections to AWS and to an API server that has responded.
 pub(super) struct Connected {
     pub candidate: Candidate,
     config: Config,
@@ -168,7 +169,7 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
 }
 
 impl Connected {
-    /// Runs the controller until a signal, the end of its only pass, or the end of a task that must not end; then
+    /// Runs the controller until a signal arrives, its single pass is complete, or a task ends unexpectedly. Then
     /// releases the Lease.
     pub(super) async fn run(
         self,
@@ -200,7 +201,7 @@ impl Connected {
             }
             how = ended(&mut election) => return Err(task_ended("the leader election", &how)),
         };
-        // After an error, a write may still be in flight: the Lease expires.
+        // After an error, a write may still be in flight, so the Lease must expire.
         let summary = ended.map_err(|error| task_ended("the controller", &error))??;
         if let Some(election) = election {
             election.stop().await;

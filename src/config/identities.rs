@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::check_scope;
 use super::validate::{ConfigError, LABEL_EXPECTED, check, invalid, is_label, parse, parse_each};
-use crate::core::grants::identity::{CONTROLLER, CredentialSource, Identity, IdentityName, Role};
+use crate::core::grants::{CONTROLLER, CredentialSource, Identity, IdentityName, Role};
 use crate::core::quote;
 
 /// Means "no identity" in `defaults.identity`.

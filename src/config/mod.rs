@@ -16,12 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::validate::{LABEL_EXPECTED, check, invalid, is_label, is_object_name, parse};
-use crate::core::aws::region::{AccountId, Region};
-use crate::core::aws::registry::Registry;
-use crate::core::grants::Grants;
-use crate::core::grants::identity::Identity;
+use crate::core::aws::{AccountId, Region, Registry};
+use crate::core::grants::{Grants, Identity};
 use crate::core::request::{MAX_REGISTRIES, OwnedNames};
-use crate::core::secret::token::RefreshPolicy;
+use crate::core::secret::RefreshPolicy;
 use crate::core::settings::Settings;
 use crate::core::{Jitter, quote};
 use crate::ecr::aws::Endpoints;
@@ -105,8 +103,8 @@ pub struct Refresh {
     /// 6 hours for a token of 12 hours.
     #[schemars(range(min = 0.1, max = 0.8))]
     pub at: f64,
-    /// The further fraction of the lifetime over which the controller spreads the renewal of the secrets that hold the
-    /// token. From 0 to 0.15, default 0.1.
+    /// The additional fraction of the lifetime over which the controller spreads the renewal of the secrets that hold
+    /// the token. From 0 to 0.15, default 0.1.
     #[schemars(range(min = 0.0, max = 0.15))]
     pub jitter: f64,
     /// The maximum number of secret renewals per second. Creations and repairs are not limited. From 1 to 1000, default
@@ -142,7 +140,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file; the defaults if there is none.
+    /// Reads the file. Without a path, returns the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path)
@@ -187,7 +185,7 @@ impl Config {
         })
     }
 
-    /// Validates what the installation owns, and nothing else.
+    /// Validates only the names that the installation owns.
     pub fn owned_names(&self) -> Result<OwnedNames, ConfigError> {
         check("instance", is_label(&self.instance), || {
             format!("{}: {LABEL_EXPECTED}", quote(&self.instance))

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::validate::{ConfigError, check, is_object_name, is_word, parse_each};
-use crate::core::grants::namespace_selector::NamespaceSelector;
+use crate::core::grants::NamespaceSelector;
 use crate::core::quote;
 
 /// The namespaces that get the default registries without an annotation. Default: none.

@@ -1,4 +1,4 @@
-//! What the parts of the configuration share to validate values.
+//! Functions that validate a value, with the path of its field in the error.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ pub(super) fn parse_each<T: FromStr<Err: Display>>(
     items.map(|(index, text)| parse(format_args!("{list}[{index}]"), text)).collect()
 }
 
-/// What [`is_label`] requires.
+/// The requirements of [`is_label`], for messages.
 pub(super) const LABEL_EXPECTED: &str =
     "expected at most 63 characters of a-z, 0-9, - and ., beginning and ending with a letter or digit";
 
@@ -60,7 +60,9 @@ pub(super) fn is_object_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(|part| is_word(part, is_alphanumeric, "-"))
 }
 
-/// Whether the text consists of `inner` characters and of those in `others`, and begins and ends with one of the former.
-pub(super) fn is_word(text: &str, inner: impl Fn(char) -> bool + Copy, others: &str) -> bool {
-    text.starts_with(inner) && text.ends_with(inner) && text.chars().all(|c| inner(c) || others.contains(c))
+/// Whether the text begins and ends with an alphanumeric character, and the rest is alphanumeric or in `others`.
+pub(super) fn is_word(text: &str, is_alphanumeric: impl Fn(char) -> bool + Copy, others: &str) -> bool {
+    text.starts_with(is_alphanumeric)
+        && text.ends_with(is_alphanumeric)
+        && text.chars().all(|c| is_alphanumeric(c) || others.contains(c))
 }

@@ -4,80 +4,71 @@
 use std::fmt::Write as _;
 
 use testing::process::Process;
+use testing::tenants::{HOST, REGISTRIES, auths, hosts};
 
-use crate::world::{HOST, REGISTRIES, World, auths};
+use crate::harness::cluster_test;
 
-#[tokio::test]
-async fn whatever_stands_in_an_annotation_the_others_are_served() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.run_controller().await;
-    let mut thousands = String::new();
-    for n in 0..2_000u64 {
-        write!(thousands, "{n:012}.dkr.ecr.eu-central-1.amazonaws.com,").expect("a string");
-    }
-    let large = "x".repeat(200 * 1024);
-    let longest = "n".repeat(63);
-    world.annotate("large", &[(REGISTRIES, Some(HOST)), ("example.com/large", Some(&large))]).await;
-    world.annotate("large-value", &[(REGISTRIES, Some(&large))]).await;
-    world.annotate("thousands", &[(REGISTRIES, Some(&thousands))]).await;
-    world.annotate("non-ascii", &[(REGISTRIES, Some("１２３４５６７８９０１２ \u{202e}evil \u{0}"))]).await;
-    world.annotate("look-alike", &[(REGISTRIES, Some(&format!("{HOST}.evil.example")))]).await;
-    world.annotate("empty", &[(REGISTRIES, Some(""))]).await;
-    world
-        .annotate(
-            "bad-name",
-            &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/secret-name", Some("kube-root"))],
-        )
-        .await;
-    world
-        .annotate("ungranted", &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/role", Some("admin"))])
-        .await;
-    world.annotate(&longest, &[(REGISTRIES, Some(HOST))]).await;
+#[test]
+fn whatever_an_annotation_contains_the_others_are_served() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        let mut thousands = String::new();
+        for n in 0..2_000u64 {
+            write!(thousands, "{n:012}.dkr.ecr.eu-central-1.amazonaws.com,").expect("a string");
+        }
+        let large = "x".repeat(200 * 1024);
+        let longest = "n".repeat(63);
+        cluster.annotate("large", &[(REGISTRIES, Some(HOST)), ("example.com/large", Some(&large))]).await;
+        cluster.request("large-value", &large).await;
+        cluster.request("thousands", &thousands).await;
+        cluster.request("non-ascii", "１２３４５６７８９０１２ \u{202e}evil \u{0}").await;
+        cluster.request("look-alike", &format!("{HOST}.evil.example")).await;
+        cluster.request("empty", "").await;
+        cluster
+            .annotate(
+                "bad-name",
+                &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/secret-name", Some("kube-root"))],
+            )
+            .await;
+        cluster
+            .annotate("ungranted", &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/role", Some("admin"))])
+            .await;
+        cluster.request(&longest, HOST).await;
 
-    for namespace in ["large", &longest] {
-        let secret = world.wait_for_secret(namespace).await;
-        assert_eq!(auths(&secret).into_keys().collect::<Vec<_>>(), [HOST], "{namespace}");
-    }
-    let capped = world.wait_for_secret("thousands").await;
-    assert_eq!(auths(&capped).len(), 64);
-    for (namespace, reason, said) in [
-        ("large-value", "InvalidAnnotation", "(204800 bytes)"),
-        ("thousands", "InvalidAnnotation", "a secret holds at most 64 registries"),
-        ("non-ascii", "InvalidAnnotation", "is no Amazon ECR host"),
-        ("look-alike", "InvalidAnnotation", "amazonaws.com.evil.example\" is no Amazon ECR host"),
-        ("empty", "InvalidAnnotation", "empty: name registries"),
-        (
-            "bad-name",
-            "InvalidAnnotation",
-            "\"kube-root\" is not allowed: the configuration allows \"ecr-pull\"",
-        ),
-        ("ungranted", "IdentityNotGranted", "\"admin\" is unknown or not granted to this namespace"),
-    ] {
-        let message = world.wait_for_event(namespace, reason).await.message.expect("a message");
-        assert!(message.contains(said) && message.len() < 1_100, "{namespace}: {message}");
-    }
-    for namespace in ["large-value", "non-ascii", "look-alike", "empty", "bad-name", "ungranted"] {
-        assert!(world.secret(namespace).await.is_none(), "{namespace} got a token");
-    }
-    assert_eq!(world.aws.calls().len(), 1);
-    world.finish().await;
+        for namespace in ["large", &longest] {
+            let secret = cluster.wait_for_secret(namespace).await;
+            assert_eq!(hosts(&secret), [HOST], "{namespace}");
+        }
+        let capped = cluster.wait_for_secret("thousands").await;
+        assert_eq!(auths(&capped).len(), 64);
+        for (namespace, reason, said) in [
+            ("large-value", "InvalidAnnotation", "(204800 bytes)"),
+            ("thousands", "InvalidAnnotation", "at most 64 registries"),
+            ("non-ascii", "InvalidAnnotation", "Amazon ECR host"),
+            ("look-alike", "InvalidAnnotation", "amazonaws.com.evil.example"),
+            ("empty", "InvalidAnnotation", "empty"),
+            ("bad-name", "InvalidAnnotation", "\"kube-root\" is not allowed"),
+            ("ungranted", "NotGranted", "\"admin\" is unknown or not granted"),
+        ] {
+            let message = cluster.wait_for_message(namespace, reason).await;
+            assert!(message.contains(said) && message.len() < 1_100, "{namespace}: {message}");
+        }
+        for namespace in ["large-value", "non-ascii", "look-alike", "empty", "bad-name", "ungranted"] {
+            assert!(cluster.secret(namespace).await.is_none(), "{namespace} got a token");
+        }
+        assert_eq!(cluster.aws.calls().len(), 1);
+    });
 }
 
-#[tokio::test]
-async fn a_namespace_that_is_put_right_is_served_at_once() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.run_controller().await;
-    world.annotate("team-a", &[(REGISTRIES, Some("nonsense"))]).await;
-    world.wait_for_event("team-a", "InvalidAnnotation").await;
-    world.opt_in("team-a").await;
-    world.wait_for_secret("team-a").await;
-    world.finish().await;
+#[test]
+fn a_namespace_whose_annotation_is_fixed_is_served_at_once() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        cluster.request("team-a", "nonsense").await;
+        cluster.wait_for_event("team-a", "InvalidAnnotation").await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+    });
 }
 
 /// Runs the program to its end, without a cluster.
@@ -102,7 +93,7 @@ async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
     let region = file("region", "defaults: {registries: ['123456789012']}\n");
     let listen = ["--listen", "127.0.0.1:0"];
     for (args, said) in [
-        (vec!["controller", "--config", "/does/not/exist"], "--config /does/not/exist: No such file"),
+        (vec!["controller", "--config", "/does/not/exist"], "No such file"),
         (vec!["controller", "--config", &unknown], "secretName"),
         (vec!["controller", "--config", &range], "refresh.at: 1.5: expected 0.1 to 0.8"),
         (vec!["controller", "--config", &region], "set AWS_REGION"),

@@ -1,120 +1,161 @@
-//! `ecr-pull-secrets cleanup`: nothing stays behind that an instance made, and nothing else is touched.
+//! `ecr-pull-secrets cleanup` removes everything that an instance made, and nothing else.
+
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
-use kube::api::PostParams;
 use serde_json::json;
+use testing::control_plane::assert_one_at_a_time;
+use testing::tenants::{INSTANCE, NAME, uid};
 
-use crate::world::{NAME, RBAC, World, uid};
+use crate::harness::{RBAC, TestCluster, cluster_test};
 
-const OWN: &str = "ecr-pull-secrets";
 const ACCOUNTS: &str = include_str!("../../deploy/rbac-service-accounts.yaml");
 
 /// The rights that cleaning up takes: its own, and to delete the Lease.
-async fn allow(world: &World) {
-    world.cluster.apply(&RBAC.replace("[get, create, update]", "[get, create, update, delete]")).await;
+async fn allow(cluster: &TestCluster) {
+    cluster
+        .control_plane
+        .apply(&RBAC.replace("[get, create, update]", "[get, create, update, delete]"))
+        .await;
 }
 
-#[tokio::test]
-async fn it_says_what_it_would_do_and_does_it_with_yes() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    allow(&world).await;
-    world.cluster.apply(ACCOUNTS).await;
-    let file = world.config("serviceAccounts: {enabled: true}");
-    world.run_controller_with(&["--config", &file, "--leader-election"]).await;
-    for namespace in ["team-a", "team-b"] {
-        world.annotate(namespace, &[("ecr-pull-secrets.dev/service-accounts", Some("builder"))]).await;
-        let accounts: Api<ServiceAccount> = Api::namespaced(world.admin.clone(), namespace);
-        let builder = json!({"metadata": {"name": "builder"}, "imagePullSecrets": [{"name": "theirs"}]});
-        let builder = serde_json::from_value(builder).expect("a service account");
-        accounts.create(&PostParams::default(), &builder).await.expect("it is created");
-        world.opt_in(namespace).await;
-    }
-    let accounts: Api<ServiceAccount> = Api::namespaced(world.admin.clone(), "team-a");
-    let references = async || {
+#[test]
+fn it_prints_what_it_would_do_and_does_it_with_yes() {
+    cluster_test(async |cluster| {
+        allow(cluster).await;
+        cluster.control_plane.apply(ACCOUNTS).await;
+        let file = cluster.config("serviceAccounts: {enabled: true}");
+        cluster.run_controller_with(&["--config", &file, "--leader-election"]).await;
+        for namespace in ["team-a", "team-b"] {
+            cluster.annotate(namespace, &[("ecr-pull-secrets.dev/service-accounts", Some("builder"))]).await;
+            let builder = json!({"metadata": {"name": "builder"}, "imagePullSecrets": [{"name": "theirs"}]});
+            cluster.create::<ServiceAccount>(namespace, builder).await;
+            cluster.opt_in(namespace).await;
+        }
+        let accounts: Api<ServiceAccount> = cluster.api("team-a");
+        let references = async || {
+            let account = accounts.get("builder").await.expect("it is there");
+            let all = account.image_pull_secrets.unwrap_or_default();
+            all.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
+        };
+        cluster.wait_until("the reference", async || references().await == ["theirs", NAME]).await;
+        cluster.wait_for_secret("team-b").await;
+        cluster.annotate("foreign", &[]).await;
+        let foreign: Secret = cluster.create("foreign", json!({"metadata": {"name": NAME}})).await;
+
+        let (code, said) = cluster.run("cleanup", &["--config", &file]).await;
+        assert_eq!(code, Some(0), "{said}");
+        for line in
+            ["would delete secret team-a/ecr-pull", "service account team-b/builder", "nothing was changed"]
+        {
+            assert!(said.contains(line), "{line:?} in {said}");
+        }
+        assert_eq!(cluster.all_secrets().await.len(), 3);
+        let (code, said) = cluster.run("cleanup", &["--config", &file, "--yes", "--timeout", "1s"]).await;
+        assert_eq!(code, Some(1), "the controller would make it all again: {said}");
+        assert!(said.contains("\"controller_") && said.contains("--force"), "it names the leader: {said}");
+        assert_eq!(cluster.all_secrets().await.len(), 3);
+        cluster.stop_controller().await;
+
+        let (code, said) = cluster.run("cleanup", &["--config", &file, "--yes"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(
+            said.contains("2 references and 2 secrets of instance \"ecr-pull-secrets\" removed, 0 failed"),
+            "{said}"
+        );
+        let left = cluster.all_secrets().await;
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["foreign"]);
+        assert_eq!(uid(&left["foreign"]), uid(&foreign));
+        assert_eq!(references().await, ["theirs"]);
         let account = accounts.get("builder").await.expect("it is there");
-        let all = account.image_pull_secrets.unwrap_or_default();
-        all.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
-    };
-    world.wait_until("the reference", async |_: &World| references().await == ["theirs", NAME]).await;
-    world.wait_for_secret("team-b").await;
-    world.annotate("foreign", &[]).await;
-    let foreign = serde_json::from_value(json!({"metadata": {"name": NAME}})).expect("a secret");
-    let foreign = world.secrets("foreign").create(&PostParams::default(), &foreign).await.expect("theirs");
-
-    let (code, said) = world.run("cleanup", &["--config", &file]).await;
-    assert_eq!(code, Some(0), "{said}");
-    for line in
-        ["would delete secret team-a/ecr-pull", "service account team-b/builder", "nothing was changed"]
-    {
-        assert!(said.contains(line), "{line:?} in {said}");
-    }
-    assert_eq!(world.all_secrets().await.len(), 3);
-    let (code, said) = world.run("cleanup", &["--config", &file, "--yes", "--wait", "1"]).await;
-    assert_eq!(code, Some(1), "the controller would make it all again: {said}");
-    assert!(said.contains("a controller of this instance is running"), "{said}");
-    world.stop_controller().await;
-
-    let (code, said) = world.run("cleanup", &["--config", &file, "--yes"]).await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(
-        said.contains("2 references and 2 secrets of instance \"ecr-pull-secrets\" removed, 0 failed"),
-        "{said}"
-    );
-    let left = world.all_secrets().await;
-    assert_eq!(left.keys().collect::<Vec<_>>(), ["foreign"]);
-    assert_eq!(uid(&left["foreign"]), uid(&foreign));
-    assert_eq!(references().await, ["theirs"]);
-    let account = accounts.get("builder").await.expect("it is there");
-    assert_eq!(account.metadata.annotations.unwrap_or_default().len(), 0, "our record is gone too");
-    let leases: Api<Lease> = Api::namespaced(world.admin.clone(), OWN);
-    assert!(leases.get_opt(OWN).await.expect("a look").is_none());
-    let (code, said) = world.run("cleanup", &["--config", &file, "--yes"]).await;
-    assert_eq!((code, said.contains("0 references and 0 secrets")), (Some(0), true), "{said}");
+        assert_eq!(account.metadata.annotations.unwrap_or_default().len(), 0, "our record is gone too");
+        let leases: Api<Lease> = cluster.api(INSTANCE);
+        assert!(leases.get_opt(INSTANCE).await.expect("the admin reads leases").is_none());
+        let (code, said) = cluster.run("cleanup", &["--config", &file, "--yes"]).await;
+        assert_eq!((code, said.contains("0 references and 0 secrets")), (Some(0), true), "{said}");
+    });
 }
 
-#[tokio::test]
-async fn it_waits_for_a_controller_that_is_about_to_end_and_says_what_it_may_not_do() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let mut leader = world.spawn_candidate("first");
-    world.opt_in("team-a").await;
-    world.wait_for_secret("team-a").await;
-    leader.process.kill9();
-    let (code, said) = world.run("cleanup", &["--yes"]).await;
-    assert_eq!(code, Some(1), "the right to delete the Lease is missing: {said}");
-    assert!(said.contains("the Lease cannot be deleted"), "{said}");
-    assert!(world.all_secrets().await.is_empty());
-    allow(&world).await;
-    let (code, said) = world.run("cleanup", &["--yes"]).await;
-    assert_eq!(code, Some(0), "{said}");
+#[test]
+fn it_waits_until_the_lease_of_a_killed_controller_expires_and_reports_missing_rights() {
+    cluster_test(async |cluster| {
+        cluster.spawn_candidate("first");
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        cluster.kill("first");
+        let (code, said) = cluster.run("cleanup", &["--yes"]).await;
+        assert_eq!(code, Some(1), "the right to delete the Lease is missing: {said}");
+        assert!(said.contains("delete the Lease") && said.contains("and delete"), "{said}");
+        assert!(cluster.all_secrets().await.is_empty());
+        allow(cluster).await;
+        let (code, said) = cluster.run("cleanup", &["--yes"]).await;
+        assert_eq!(code, Some(0), "{said}");
+    });
 }
 
-#[tokio::test]
-async fn many_are_removed_and_another_instances_stay() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.opt_in("of-another").await;
-    let another = world.config("instance: another");
-    let (code, said) = world.run("sync", &["--config", &another, "--force"]).await;
-    assert_eq!(code, Some(0), "{said}");
-    for n in 0..120 {
-        world.opt_in(&format!("team-{n}")).await;
-    }
-    world.run_controller_with(&[]).await;
-    world.wait_until("all secrets", async |world: &World| world.all_secrets().await.len() == 121).await;
-    world.stop_controller().await;
-    allow(&world).await;
-    let (code, said) = world.run("cleanup", &["--yes"]).await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("120 secrets of instance"), "{said}");
-    assert_eq!(world.all_secrets().await.into_keys().collect::<Vec<_>>(), ["of-another"]);
+#[test]
+fn many_are_removed_and_those_of_another_instance_stay() {
+    cluster_test(async |cluster| {
+        cluster.opt_in("of-another").await;
+        let another = cluster.config("instance: another");
+        let (code, said) = cluster.run("sync", &["--config", &another, "--force"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        for n in 0..120 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        cluster.run_controller().await;
+        cluster.wait_for_secrets(121).await;
+        cluster.stop_controller().await;
+        allow(cluster).await;
+        let (code, said) = cluster.run("cleanup", &["--yes"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("120 secrets of instance"), "{said}");
+        assert_eq!(cluster.all_secrets().await.into_keys().collect::<Vec<_>>(), ["of-another"]);
+    });
+}
+
+#[test]
+fn with_force_it_removes_all_although_a_controller_holds_the_lease() {
+    cluster_test(async |cluster| {
+        cluster.spawn_candidate("first");
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        // So that it does not create the Secret again.
+        cluster.candidate_process("first").signal("STOP");
+        let (code, said) = cluster.run("cleanup", &["--yes", "--force"]).await;
+        assert_eq!((code, said.contains("without the Lease (--force)")), (Some(0), true), "{said}");
+        assert!(cluster.all_secrets().await.is_empty());
+        assert!(cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("first_")));
+        cluster.kill("first");
+    });
+}
+
+#[test]
+fn once_another_process_has_the_lease_it_removes_nothing_more() {
+    cluster_test(async |cluster| {
+        for n in 0..100 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!(code, Some(0), "{said}");
+        let mut cleanup = cluster.start_command("cleanup", &["--yes"]);
+        let acquired =
+            async || cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("cleanup_"));
+        cluster.wait_until("cleanup holds the Lease", acquired).await;
+        cleanup.signal("STOP");
+        cluster.spawn_candidate("second");
+        let leads = async || cluster.candidate("second").leads().await;
+        cluster.wait_until("second leads", leads).await;
+        // Which also creates again what was removed.
+        cluster.wait_for_secrets(100).await;
+        cleanup.signal("CONT");
+        let code = cleanup.wait(Duration::from_secs(10)).await;
+        assert_eq!((code, cleanup.log().contains("lost")), (Some(1), true), "{}", cleanup.log_tail());
+        assert_eq!(cluster.all_secrets().await.len(), 100);
+        assert!(cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("second_")));
+        let writes = [cluster.requests("delete"), cluster.requests("patch")].concat();
+        assert_one_at_a_time(writes);
+    });
 }

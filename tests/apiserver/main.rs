@@ -1,20 +1,21 @@
 //! The controller as a program, on a real API server, with the rights of `deploy/rbac.yaml` and no others.
 //!
-//! Every test has a control plane of its own, so that they run in any order and side by side, and every test ends
-//! with a search for tokens in all that the controller said: see [`world::World::finish`].
+//! Every test has a control plane of its own, so that they run in any order and in parallel, and every test ends with a
+//! search for tokens in everything that the controller wrote: see [`harness::cluster_test`].
 
 mod admission;
 mod aws_faults;
 mod bad_input;
 mod chart;
 mod cleanup;
-mod creates;
+mod creation;
 mod credential_sources;
-mod leader;
+mod failover;
+mod harness;
 mod opt_in;
 mod outage;
 mod process;
-mod refreshes;
+mod renewals;
 mod repairs;
 mod restarts;
 mod rights;
@@ -23,4 +24,3 @@ mod six_registries;
 mod static_registries;
 mod sync;
 mod tenants;
-mod world;

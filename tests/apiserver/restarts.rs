@@ -1,135 +1,120 @@
-//! What is fresh stays as it is, and nothing is forgotten.
+//! A restart changes no fresh Secret and forgets nothing.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use testing::aws::Behaviour;
+use testing::tenants::{HOST, assert_untouched, hosts, time, uid, version};
 
-use crate::world::{HOST, REGISTRIES, World, assert_untouched, auths, time, uid, version};
+use crate::harness::cluster_test;
 
-#[tokio::test]
-async fn a_restart_while_fresh_neither_mints_nor_writes() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.run_controller().await;
-    for n in 0..20 {
-        world.opt_in(&format!("team-{n}")).await;
-    }
-    world.wait_until("20 secrets", async |world: &World| world.all_secrets().await.len() == 20).await;
-    let before = world.all_secrets().await;
-    world.stop_controller().await;
-    let (mints, writes) = (world.aws.calls().len(), world.requests("patch").len());
-    world.run_controller().await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(world.aws.calls().len(), mints, "a mint");
-    assert_eq!(world.requests("patch").len(), writes, "a write");
-    assert_eq!(world.requests("get").len(), 0, "a read of a secret");
-    for (namespace, secret) in world.all_secrets().await {
-        assert_untouched(&before[&namespace], &secret);
-    }
-    world.finish().await;
+#[test]
+fn a_restart_while_fresh_neither_fetches_tokens_nor_writes() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        for n in 0..20 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        cluster.wait_for_secrets(20).await;
+        let before = cluster.all_secrets().await;
+        cluster.stop_controller().await;
+        let (mints, writes) = (cluster.aws.calls().len(), cluster.requests("patch").len());
+        cluster.run_controller().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(cluster.aws.calls().len(), mints, "a mint");
+        assert_eq!(cluster.requests("patch").len(), writes, "a write");
+        assert_eq!(cluster.requests("get").len(), 0, "a read of a secret");
+        for (namespace, secret) in cluster.all_secrets().await {
+            assert_untouched(&before[&namespace], &secret);
+        }
+    });
 }
 
-#[tokio::test]
-async fn killed_in_the_middle_of_two_hundred_creations_it_ends_up_with_all() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.run_into_two_hundred_creations().await;
-    world.kill_controller();
-    let before = world.all_secrets().await;
-    assert!(before.len() < 200, "it was killed too late to show anything");
-    world.run_controller().await;
-    world.wait_until("200 secrets", async |world: &World| world.all_secrets().await.len() == 200).await;
-    let after = world.all_secrets().await;
-    for (namespace, secret) in &after {
-        assert_eq!(auths(secret).into_keys().collect::<Vec<_>>(), [HOST], "{namespace}");
-        assert!(time(secret, "expires-at") > jiff::Timestamp::now(), "{namespace}");
-    }
-    for (namespace, secret) in before {
-        assert_eq!(uid(&secret), uid(&after[&namespace]), "{namespace}");
-    }
-    world.finish().await;
+#[test]
+fn killed_in_the_middle_of_two_hundred_creations_it_creates_all_after_a_restart() {
+    cluster_test(async |cluster| {
+        cluster.run_into_two_hundred_creations().await;
+        cluster.kill_controller();
+        let before = cluster.all_secrets().await;
+        assert!(before.len() < 200, "it was killed too late to show anything");
+        cluster.run_controller().await;
+        cluster.wait_for_secrets(200).await;
+        let after = cluster.all_secrets().await;
+        for (namespace, secret) in &after {
+            assert_eq!(hosts(secret), [HOST], "{namespace}");
+            assert!(time(secret, "expires-at") > Timestamp::now(), "{namespace}");
+        }
+        for (namespace, secret) in before {
+            assert_eq!(uid(&secret), uid(&after[&namespace]), "{namespace}");
+        }
+    });
 }
 
-#[tokio::test]
-async fn after_a_bad_annotation_and_a_restart_the_applied_request_is_still_refreshed() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.aws.set(Behaviour::living(Duration::from_secs(20)));
-    world.run_controller().await;
-    world.opt_in("team-a").await;
-    let first = world.wait_for_secret("team-a").await;
-    world.annotate("team-a", &[(REGISTRIES, Some("no-host-at-all"))]).await;
-    let event = world.wait_for_event("team-a", "InvalidAnnotation").await;
-    let message = event.message.expect("a message");
-    assert!(message.starts_with("ecr-pull-secrets.dev/registries: \"no-host-at-all\" is no"), "{message}");
-    world.stop_controller().await;
-    world.run_controller().await;
-    let refreshed = async |world: &World| {
-        let now = world.secret("team-a").await.expect("it is never gone");
-        (version(&now) != version(&first)).then_some(now)
-    };
-    for _ in 0..2 {
-        let secret = world.wait_for("a refresh", refreshed).await;
-        assert_eq!(uid(&secret), uid(&first));
-        assert_eq!(auths(&secret).into_keys().collect::<Vec<_>>(), [HOST]);
-    }
-    world.finish().await;
+#[test]
+fn after_a_bad_annotation_and_a_restart_the_applied_request_is_still_refreshed() {
+    cluster_test(async |cluster| {
+        cluster.aws.set(Behaviour::living(Duration::from_secs(12)));
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        let first = cluster.wait_for_secret("team-a").await;
+        cluster.request("team-a", "no-host-at-all").await;
+        let message = cluster.wait_for_message("team-a", "InvalidAnnotation").await;
+        assert!(message.starts_with("ecr-pull-secrets.dev/registries: \"no-host-at-all\""), "{message}");
+        cluster.stop_controller().await;
+        cluster.run_controller().await;
+        let refreshed = async || {
+            let now = cluster.existing_secret("team-a").await;
+            (version(&now) != version(&first)).then_some(now)
+        };
+        for _ in 0..2 {
+            let secret = cluster.wait_for("a refresh", refreshed).await;
+            assert_eq!(uid(&secret), uid(&first));
+            assert_eq!(hosts(&secret), [HOST]);
+        }
+    });
 }
 
-#[tokio::test]
-async fn an_annotation_removed_while_stopped_takes_its_secret_with_it() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.run_controller().await;
-    for namespace in ["stays", "goes", "says-none"] {
-        world.opt_in(namespace).await;
-        world.wait_for_secret(namespace).await;
-    }
-    world.stop_controller().await;
-    world.annotate("goes", &[(REGISTRIES, None)]).await;
-    world.annotate("says-none", &[(REGISTRIES, Some("none"))]).await;
-    world.run_controller().await;
-    world.wait_for_no_secret("goes").await;
-    world.wait_for_no_secret("says-none").await;
-    world.wait_for_event("goes", "SecretDeleted").await;
-    assert!(world.secret("stays").await.is_some());
-    world.finish().await;
+#[test]
+fn the_secret_of_an_annotation_removed_while_stopped_is_deleted() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        for namespace in ["stays", "goes", "says-none"] {
+            cluster.opt_in(namespace).await;
+            cluster.wait_for_secret(namespace).await;
+        }
+        cluster.stop_controller().await;
+        cluster.opt_out("goes").await;
+        cluster.request("says-none", "none").await;
+        cluster.run_controller().await;
+        cluster.wait_for_no_secret("goes").await;
+        cluster.wait_for_no_secret("says-none").await;
+        cluster.wait_for_event("goes", "SecretDeleted").await;
+        assert!(cluster.secret("stays").await.is_some());
+    });
 }
 
-#[tokio::test]
-async fn a_configuration_that_takes_many_secrets_away_has_to_be_confirmed() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    world.run_controller().await;
-    for n in 0..12 {
-        world.opt_in(&format!("team-{n}")).await;
-    }
-    world.wait_until("12 secrets", async |world: &World| world.all_secrets().await.len() == 12).await;
-    world.stop_controller().await;
-    let config = world.config("defaults: {identity: none}");
-    world.run_controller_with(&["--config", &config]).await;
-    let told = async |world: &World| {
-        let events = world.events("team-0").await;
-        events.iter().any(|event| {
-            event.message.as_ref().is_some_and(|said| said.contains("neither deleted nor refreshed"))
-        })
-    };
-    world.wait_until("an Event about it", told).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(world.all_secrets().await.len(), 12, "none is deleted unconfirmed");
-    assert!(world.log().contains("--confirm-removals"));
-    world.stop_controller().await;
-    world.run_controller_with(&["--config", &config, "--confirm-removals"]).await;
-    world.wait_until("no secrets", async |world: &World| world.all_secrets().await.is_empty()).await;
-    world.finish().await;
+#[test]
+fn a_configuration_that_removes_many_secrets_has_to_be_confirmed() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        for n in 0..12 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        cluster.wait_for_secrets(12).await;
+        cluster.stop_controller().await;
+        let config = cluster.config("defaults: {identity: none}");
+        cluster.run_controller_with(&["--config", &config]).await;
+        let reported = async || {
+            let events = cluster.events_of("team-0", "RemovalHeld").await;
+            let mut messages = events.into_iter().filter_map(|event| event.message);
+            messages.any(|message| message.contains("--confirm-removals"))
+        };
+        cluster.wait_until("an Event about it", reported).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(cluster.all_secrets().await.len(), 12, "none is deleted unconfirmed");
+        assert!(cluster.log().contains("--confirm-removals"));
+        cluster.stop_controller().await;
+        cluster.run_controller_with(&["--config", &config, "--confirm-removals"]).await;
+        cluster.wait_for_secrets(0).await;
+    });
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use testing::aws::{Behaviour, Fault, Minted, Stub};
+use testing::tenants::{hosts, live_token, token};
 use tokio::time::{Instant, sleep};
 
-use crate::world::{REGISTRIES, World, auths};
+use crate::harness::cluster_test;
 
 const ROLE: &str = "arn:aws:iam::222222222222:role/ecr-pull";
 const CONFIG: &str = "\
@@ -27,28 +28,27 @@ const HOSTS: [(&str, &str, bool); 6] = [
     ("123456789012.dkr.ecr.us-east-1.amazonaws.com", "us-east-1", false),
     ("public.ecr.aws", "us-east-1", false),
 ];
+const LIFETIME: Duration = Duration::from_secs(15);
 const FAILING: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 fn all_hosts() -> String {
     HOSTS.map(|(host, ..)| host).join(" ")
 }
 
-/// Who stands behind each entry, as the stub saw it.
-fn minted(aws: &Stub, secret: &Secret) -> BTreeMap<String, Minted> {
-    let all = aws.minted();
-    let of = |(host, entry): (String, serde_json::Value)| {
-        let password = entry["password"].as_str().expect("a password").to_owned();
-        let minted = all.iter().find(|minted| minted.password == password).expect("a token of AWS's");
-        (host, minted.clone())
+/// The token in each entry, as the stub issued it.
+fn tokens(aws: &Stub, secret: &Secret) -> BTreeMap<String, Minted> {
+    let issued = |host: String| {
+        let token = token(aws, secret, &host).expect("a token of AWS");
+        (host, token)
     };
-    auths(secret).into_iter().map(of).collect()
+    hosts(secret).into_iter().map(issued).collect()
 }
 
 fn assert_right(aws: &Stub, secret: &Secret) {
-    let minted = minted(aws, secret);
-    assert_eq!(minted.len(), HOSTS.len());
+    let tokens = tokens(aws, secret);
+    assert_eq!(tokens.len(), HOSTS.len());
     for (host, region, by_role) in HOSTS {
-        let token = &minted[host];
+        let token = &tokens[host];
         assert_eq!((&*token.region, token.public), (region, host == "public.ecr.aws"), "{host}");
         assert_eq!(token.role.as_deref(), by_role.then_some(ROLE), "{host}");
         let resource = format!("\"arn:aws:ecr:{region}:222222222222:repository/*\"");
@@ -57,73 +57,65 @@ fn assert_right(aws: &Stub, secret: &Secret) {
     }
 }
 
-#[tokio::test]
-async fn fifty_namespaces_of_six_registries_cost_one_token_for_each_identity_and_region() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let config = world.config(CONFIG);
-    for n in 0..50 {
-        world.annotate(&format!("team-{n}"), &[(REGISTRIES, Some(&all_hosts()))]).await;
-    }
-    world.run_controller_with(&["--config", &config]).await;
-    for n in 0..50 {
-        let secret = world.wait_for_secret(&format!("team-{n}")).await;
-        assert_right(&world.aws, &secret);
-    }
-    let count = |operation: &str| world.aws.count(operation);
-    assert_eq!(count("GetAuthorizationToken"), 5, "two regions of the role, three of the controller");
-    assert_eq!((count("GetPublicAuthorizationToken"), count("AssumeRole")), (1, 2));
-    let roles: BTreeSet<_> =
-        world.aws.calls().into_iter().filter_map(|call| Some((call.role?, call.duration?))).collect();
-    assert_eq!(roles, BTreeSet::from([(ROLE.to_owned(), 900)]));
-    assert_eq!(world.requests("patch").len(), 50, "one write each");
-    world.finish().await;
+#[test]
+fn fifty_namespaces_of_six_registries_cost_one_token_for_each_identity_and_region() {
+    cluster_test(async |cluster| {
+        let config = cluster.config(CONFIG);
+        for n in 0..50 {
+            cluster.request(&format!("team-{n}"), &all_hosts()).await;
+        }
+        cluster.run_controller_with(&["--config", &config]).await;
+        for n in 0..50 {
+            let secret = cluster.wait_for_secret(&format!("team-{n}")).await;
+            assert_right(&cluster.aws, &secret);
+        }
+        let count = |operation: &str| cluster.aws.count(operation);
+        assert_eq!(count("GetAuthorizationToken"), 5, "two regions of the role, three of the controller");
+        assert_eq!((count("GetPublicAuthorizationToken"), count("AssumeRole")), (1, 2));
+        let roles: BTreeSet<_> =
+            cluster.aws.calls().into_iter().filter_map(|call| Some((call.role?, call.duration?))).collect();
+        assert_eq!(roles, BTreeSet::from([(ROLE.to_owned(), 900)]));
+        assert_eq!(cluster.requests("patch").len(), 50, "one write each");
+    });
 }
 
-#[tokio::test]
-async fn one_failing_region_keeps_its_last_good_entry_and_delays_no_other_also_across_a_restart() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let config = world.config(CONFIG);
-    world.aws.set(Behaviour::living(Duration::from_secs(20)));
-    world.run_controller_with(&["--config", &config]).await;
-    world.annotate("team-a", &[(REGISTRIES, Some(&all_hosts()))]).await;
-    let all_there =
-        async |world: &World| world.secret("team-a").await.filter(|s| auths(s).len() == HOSTS.len());
-    let first = world.wait_for("all six entries", all_there).await;
-    let good = minted(&world.aws, &first)[FAILING].clone();
-    let failing = Behaviour { lifetime: Duration::from_secs(20), ..Behaviour::failing(Fault::ServerError) };
-    world.aws.set_for_region("eu-west-1", failing);
-    let last = world.secret("team-a").await.expect("it is there");
-    let last_good = minted(&world.aws, &last)[FAILING].clone();
-    for restart in [false, true] {
-        if restart {
-            world.kill_controller();
-            world.run_controller_with(&["--config", &config]).await;
-            sleep(Duration::from_secs(3)).await;
-        }
-        let end = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < end {
-            let secret = world.secret("team-a").await.expect("it is there");
-            let found = minted(&world.aws, &secret);
-            assert_eq!(found.len(), HOSTS.len(), "no entry is lost");
-            assert_eq!(found[FAILING], last_good, "the last good one is kept");
-            for (host, token) in found.iter().filter(|(host, _)| *host != FAILING) {
-                assert!(token.expires_at.expect("an end") > Timestamp::now(), "{host} has expired");
+/// Ten seconds before and after a restart, in which the kept entry expires. `controller::tests` has longer failures.
+#[test]
+fn one_failing_region_keeps_its_last_good_entry_and_delays_no_other_also_across_a_restart() {
+    cluster_test(async |cluster| {
+        let config = cluster.config(CONFIG);
+        cluster.aws.set(Behaviour::living(LIFETIME));
+        cluster.run_controller_with(&["--config", &config]).await;
+        cluster.request("team-a", &all_hosts()).await;
+        let all_there = async || cluster.secret("team-a").await.filter(|s| hosts(s).len() == HOSTS.len());
+        let first = cluster.wait_for("all six entries", all_there).await;
+        let good = tokens(&cluster.aws, &first)[FAILING].clone();
+        let failing = Behaviour { lifetime: LIFETIME, ..Behaviour::failing(Fault::ServerError) };
+        cluster.aws.set_for_region("eu-west-1", failing);
+        let last = cluster.existing_secret("team-a").await;
+        let last_good = tokens(&cluster.aws, &last)[FAILING].clone();
+        for restart in [false, true] {
+            if restart {
+                cluster.kill_controller();
+                cluster.run_controller_with(&["--config", &config]).await;
+                sleep(Duration::from_secs(3)).await;
             }
-            sleep(Duration::from_millis(200)).await;
+            let end = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < end {
+                let secret = cluster.existing_secret("team-a").await;
+                let found = tokens(&cluster.aws, &secret);
+                assert_eq!(found.len(), HOSTS.len(), "no entry is lost");
+                assert_eq!(found[FAILING], last_good, "the last good one is kept");
+                for (host, token) in found.iter().filter(|(host, _)| *host != FAILING) {
+                    assert!(token.expires_at.expect("an end") > Timestamp::now(), "{host} has expired");
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
         }
-    }
-    assert!(good.expires_at < Some(Timestamp::now()), "what was kept had expired meanwhile");
-    world.aws.reset();
-    let fresh = async |world: &World| {
-        let secret = world.secret("team-a").await.expect("it is there");
-        minted(&world.aws, &secret)[FAILING].expires_at > Some(Timestamp::now())
-    };
-    world.wait_until("the recovery of the region", fresh).await;
-    world.finish().await;
+        assert!(good.expires_at < Some(Timestamp::now()), "what was kept had expired meanwhile");
+        cluster.aws.reset();
+        let fresh =
+            async || live_token(&cluster.aws, &cluster.existing_secret("team-a").await, FAILING).is_some();
+        cluster.wait_until("the recovery of the region", fresh).await;
+    });
 }

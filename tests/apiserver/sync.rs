@@ -1,82 +1,190 @@
 //! `ecr-pull-secrets sync`: one pass and exit.
 
-use kube::api::PostParams;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
+use testing::aws::{Behaviour, Fault};
+use testing::control_plane::assert_one_at_a_time;
+use testing::tenants::{HOST, NAME, assert_untouched, hosts};
+use tokio::time::{Instant, sleep};
 
-use crate::world::{HOST, NAME, REGISTRIES, World, assert_untouched, auths};
+use crate::harness::{TestCluster, cluster_test};
 
-#[tokio::test]
-async fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let world = World::start().await;
-    for n in 0..30 {
-        world.opt_in(&format!("team-{n}")).await;
-    }
-    let (code, said) = world.run("sync", &[]).await;
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("30 in order, 30 written, 0 deleted, 0 failed"), "{said}");
-    let before = world.all_secrets().await;
-    assert_eq!(before.len(), 30);
-    let (code, said) = world.run("sync", &[]).await;
-    assert_eq!((code, said.contains("30 in order, 0 written")), (Some(0), true), "{said}");
-    for (namespace, secret) in world.all_secrets().await {
-        assert_untouched(&before[&namespace], &secret);
-    }
-    assert_eq!(world.aws.calls().len(), 1);
+async fn wait_until_leader(cluster: &TestCluster, name: &str) {
+    cluster.wait_until(&format!("{name} leads"), async || cluster.candidate(name).leads().await).await;
 }
 
-#[tokio::test]
-async fn it_deletes_only_with_prune() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let world = World::start().await;
-    world.opt_in("team-a").await;
-    world.run("sync", &[]).await;
-    world.annotate("team-a", &[(REGISTRIES, None)]).await;
-    let (code, said) = world.run("sync", &[]).await;
-    assert_eq!((code, said.contains("would delete team-a/ecr-pull")), (Some(0), true), "{said}");
-    assert!(world.secret("team-a").await.is_some());
-    let (code, said) = world.run("sync", &["--prune"]).await;
-    assert_eq!((code, said.contains("1 deleted")), (Some(0), true), "{said}");
-    assert!(world.secret("team-a").await.is_none());
+/// Whether the Lease has a holder whose identity begins with this name.
+async fn holds_the_lease(cluster: &TestCluster, name: &str) -> bool {
+    cluster.lease_holder().await.is_some_and(|holder| holder.starts_with(&format!("{name}_")))
 }
 
-#[tokio::test]
-async fn what_failed_is_listed_and_the_exit_code_is_1() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let world = World::start().await;
-    world.opt_in("good").await;
-    world.annotate("bad", &[(REGISTRIES, Some("nonsense"))]).await;
-    world.opt_in("taken").await;
-    let body = json!({"metadata": {"name": NAME}, "data": {"key": "dmFsdWU="}});
-    let body = serde_json::from_value(body).expect("a secret");
-    world.secrets("taken").create(&PostParams::default(), &body).await.expect("a secret of somebody else");
-    let (code, said) = world.run("sync", &[]).await;
-    assert_eq!(code, Some(1), "{said}");
-    for line in [
-        "FAILED bad: InvalidAnnotation: ecr-pull-secrets.dev/registries: \"nonsense\" is no Amazon ECR host",
-        "FAILED taken: SecretNotOwned: secret \"ecr-pull\" was not made by this controller",
-        "1 in order, 1 written, 0 deleted, 2 failed",
-    ] {
-        assert!(said.contains(line), "{line} is not in {said}");
-    }
-    for (namespace, reason) in
-        [("bad", "InvalidAnnotation"), ("taken", "SecretNotOwned"), ("good", "SecretCreated")]
-    {
-        let events = world.events(namespace).await;
-        let told = events.iter().any(|event| event.reason.as_deref() == Some(reason));
-        assert!(told, "{namespace}: it exits before its Events are written: {events:?}");
-    }
-    let good = world.wait_for_secret("good").await;
-    assert_eq!(auths(&good).into_keys().collect::<Vec<_>>(), [HOST]);
-    let down = testing::aws::Behaviour::failing(testing::aws::Fault::AccessDenied);
-    world.aws.set(down);
-    world.opt_in("late").await;
-    let (code, said) = world.run("sync", &[]).await;
-    assert_eq!((code, said.contains("FAILED late: TokenFailed")), (Some(1), true), "{said}");
+#[test]
+fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
+    cluster_test(async |cluster| {
+        for n in 0..30 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("30 up to date, 30 written, 0 deleted, 0 failed"), "{said}");
+        let before = cluster.all_secrets().await;
+        assert_eq!(before.len(), 30);
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!((code, said.contains("30 up to date, 0 written")), (Some(0), true), "{said}");
+        for (namespace, secret) in cluster.all_secrets().await {
+            assert_untouched(&before[&namespace], &secret);
+        }
+        assert_eq!(cluster.aws.calls().len(), 1);
+    });
+}
+
+#[test]
+fn it_deletes_only_with_prune() {
+    cluster_test(async |cluster| {
+        cluster.opt_in("team-a").await;
+        cluster.run("sync", &[]).await;
+        cluster.opt_out("team-a").await;
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!(
+            (code, said.contains("would delete secret team-a/ecr-pull (with --prune)")),
+            (Some(0), true),
+            "{said}"
+        );
+        assert!(cluster.secret("team-a").await.is_some());
+        let (code, said) = cluster.run("sync", &["--prune"]).await;
+        assert_eq!((code, said.contains("1 deleted")), (Some(0), true), "{said}");
+        assert!(cluster.secret("team-a").await.is_none());
+    });
+}
+
+#[test]
+fn failures_are_listed_and_the_exit_code_is_1() {
+    cluster_test(async |cluster| {
+        cluster.opt_in("good").await;
+        cluster.request("bad", "nonsense").await;
+        cluster.opt_in("taken").await;
+        cluster
+            .create::<Secret>("taken", json!({"metadata": {"name": NAME}, "data": {"key": "dmFsdWU="}}))
+            .await;
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(cluster.lease_holder().await, None, "the Lease is released after a failed pass, too");
+        for line in [
+            "FAILED bad: InvalidAnnotation: ecr-pull-secrets.dev/registries: \"nonsense\"",
+            "FAILED taken: SecretNotOwned: secret \"ecr-pull\"",
+            "1 up to date, 1 written, 0 deleted, 2 failed",
+        ] {
+            assert!(said.contains(line), "{line} is not in {said}");
+        }
+        for (namespace, reason) in
+            [("bad", "InvalidAnnotation"), ("taken", "SecretNotOwned"), ("good", "SecretCreated")]
+        {
+            let events = cluster.events_of(namespace, reason).await;
+            assert!(!events.is_empty(), "{namespace}: it exits before its Events are written");
+        }
+        let good = cluster.wait_for_secret("good").await;
+        assert_eq!(hosts(&good), [HOST]);
+        cluster.aws.set(Behaviour::failing(Fault::AccessDenied));
+        cluster.opt_in("late").await;
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!((code, said.contains("FAILED late: TokenFailed")), (Some(1), true), "{said}");
+    });
+}
+
+#[test]
+fn it_holds_the_lease_while_it_writes_and_a_controller_that_starts_meanwhile_stands_by() {
+    cluster_test(async |cluster| {
+        for n in 0..60 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        let slow = cluster.config("refresh: {writesPerSecond: 10}");
+        let mut sync = cluster.start_command("sync", &["--config", &slow]);
+        cluster.wait_until("the first secrets", async || !cluster.all_secrets().await.is_empty()).await;
+        cluster.spawn_candidate("controller-2");
+        let standby = async || cluster.candidate("controller-2").probe("/readyz").await.0 == 200;
+        cluster.wait_until("the controller has its first lists", standby).await;
+        assert!(holds_the_lease(cluster, "sync").await && sync.exit_code().is_none(), "{}", sync.log_tail());
+        assert!(!cluster.candidate("controller-2").leads().await);
+        assert_eq!(sync.wait(Duration::from_secs(30)).await, Some(0), "{}", sync.log_tail());
+        assert!(sync.log().contains("60 up to date, 60 written"), "{}", sync.log_tail());
+        assert!(!holds_the_lease(cluster, "sync").await, "it is released before the exit");
+        wait_until_leader(cluster, "controller-2").await;
+        cluster.opt_in("later").await;
+        cluster.wait_for_secret("later").await;
+        assert_eq!(assert_one_at_a_time(cluster.requests("patch")), 2);
+    });
+}
+
+#[test]
+fn it_waits_for_a_leader_that_ends_within_the_timeout() {
+    cluster_test(async |cluster| {
+        cluster.spawn_candidate("first");
+        wait_until_leader(cluster, "first").await;
+        let mut sync = cluster.start_command("sync", &["--timeout", "20s"]);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(sync.exit_code(), None, "{}", sync.log_tail());
+        assert!(holds_the_lease(cluster, "first").await);
+        cluster.stop("first").await;
+        assert_eq!(sync.wait(Duration::from_secs(10)).await, Some(0), "{}", sync.log_tail());
+        assert_eq!(cluster.lease_holder().await, None, "released");
+
+        cluster.spawn_candidate("second");
+        wait_until_leader(cluster, "second").await;
+        cluster.kill("second");
+        assert!(holds_the_lease(cluster, "second").await, "nobody released it");
+        let start = Instant::now();
+        let (code, said) = cluster.run("sync", &[]).await;
+        assert_eq!(code, Some(0), "a leader that does not renew counts as gone: {said}");
+        assert!(start.elapsed() >= Duration::from_secs(3), "which takes as long as the Lease lasts");
+    });
+}
+
+#[test]
+fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
+    cluster_test(async |cluster| {
+        cluster.spawn_candidate("first");
+        wait_until_leader(cluster, "first").await;
+        let holder = cluster.lease_holder().await.expect("it leads");
+        let start = Instant::now();
+        let (code, said) = cluster.run("sync", &["--timeout", "1s"]).await;
+        assert!((1..4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        for part in [&format!("{holder:?}"), "ecr-pull-secrets/ecr-pull-secrets", "--timeout", "--force"] {
+            assert_eq!((code, said.contains(part)), (Some(1), true), "{part} is not in {said}");
+        }
+        assert_eq!(cluster.lease_holder().await, Some(holder.clone()));
+
+        // So that only the command writes.
+        cluster.candidate_process("first").signal("STOP");
+        cluster.opt_in("team-a").await;
+        let (code, said) = cluster.run("sync", &["--force"]).await;
+        assert_eq!((code, said.contains("without the Lease (--force)")), (Some(0), true), "{said}");
+        assert!(said.contains("1 up to date, 1 written"), "{said}");
+        assert_eq!(cluster.lease_holder().await, Some(holder), "it leaves the Lease alone");
+        cluster.candidate_process("first").signal("CONT");
+        wait_until_leader(cluster, "first").await;
+        cluster.opt_in("team-b").await;
+        cluster.wait_for_secret("team-b").await;
+    });
+}
+
+#[test]
+fn once_another_process_has_the_lease_it_writes_nothing_more() {
+    cluster_test(async |cluster| {
+        for n in 0..60 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        let slow = cluster.config("refresh: {writesPerSecond: 10}");
+        let mut sync = cluster.start_command("sync", &["--config", &slow]);
+        cluster.wait_until("the first secrets", async || !cluster.all_secrets().await.is_empty()).await;
+        sync.signal("STOP");
+        cluster.spawn_candidate("second");
+        cluster.wait_for_secrets(60).await;
+        sync.signal("CONT");
+        assert_eq!(sync.wait(Duration::from_secs(15)).await, Some(1), "{}", sync.log_tail());
+        assert!(sync.log().contains("lost"), "{}", sync.log_tail());
+        assert!(holds_the_lease(cluster, "second").await);
+        assert_eq!(assert_one_at_a_time(cluster.requests("patch")), 2);
+    });
 }

@@ -2,14 +2,17 @@
 
 use jiff::{SignedDuration, Timestamp};
 use testing::aws::{Behaviour, Fault, Minted};
+use testing::tenants::{self, assert_untouched, auths, time};
 
-use crate::world::{REGISTRIES, World, assert_untouched, auths, time};
+use crate::harness::{TestCluster, cluster_test};
 
 const A: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
 const B: &str = "333333333333.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE_A: &str = "arn:aws:iam::222222222222:role/ecr-pull";
 const ROLE_B: &str = "arn:aws:iam::333333333333:role/b/ecr-pull";
 const ROLE: &str = "ecr-pull-secrets.dev/role";
+/// The reason of Events about anything that is not granted.
+const NOT_GRANTED: &str = "NotGranted";
 const REPOSITORIES: &str = "ecr-pull-secrets.dev/repositories";
 
 fn config(bound: &str, namespaces: &str) -> String {
@@ -33,167 +36,166 @@ identities:
     )
 }
 
-async fn token(world: &World, namespace: &str, host: &str) -> Option<Minted> {
-    let secret = world.secret(namespace).await?;
-    let password = auths(&secret).get(host)?["password"].as_str()?.to_owned();
-    world.aws.minted().into_iter().find(|minted| minted.password == password)
+async fn token(cluster: &TestCluster, namespace: &str, host: &str) -> Option<Minted> {
+    tenants::token(&cluster.aws, &cluster.secret(namespace).await?, host)
 }
 
 /// Waits for a token whose policy names exactly these repositories.
-async fn wait_for_bound(world: &World, namespace: &str, repositories: &[&str]) -> Minted {
+async fn wait_for_bound(cluster: &TestCluster, namespace: &str, repositories: &[&str]) -> Minted {
     let arn = |name: &&str| format!("\"arn:aws:ecr:eu-central-1:222222222222:repository/{name}\"");
     let resources = format!("\"Resource\":[{}]", repositories.iter().map(arn).collect::<Vec<_>>().join(","));
-    let found = async |world: &World| {
-        let minted = token(world, namespace, A).await?;
+    let found = async || {
+        let minted = token(cluster, namespace, A).await?;
         minted.policy.as_ref().is_some_and(|policy| policy.contains(&resources)).then_some(minted)
     };
-    world.wait_for(&format!("a token for {repositories:?} in {namespace}"), found).await
+    cluster.wait_for(&format!("a token for {repositories:?} in {namespace}"), found).await
 }
 
-async fn wait_for_event(world: &World, namespace: &str, reason: &str, said: &str) -> String {
-    let found = async |world: &World| {
-        let all = world.events(namespace).await;
-        let mut all = all.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
-        all.find_map(|event| event.message.filter(|message| message.contains(said)))
+async fn wait_for_event(cluster: &TestCluster, namespace: &str, reason: &str, said: &str) -> String {
+    let found = async || {
+        let all = cluster.events_of(namespace, reason).await;
+        all.into_iter().find_map(|event| event.message.filter(|message| message.contains(said)))
     };
-    world.wait_for(&format!("an Event {reason} in {namespace} that says {said:?}"), found).await
+    cluster.wait_for(&format!("an Event {reason} in {namespace} that says {said:?}"), found).await
 }
 
-#[tokio::test]
-async fn each_tenant_gets_a_token_for_its_own_repositories_and_an_annotation_only_narrows() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let file = world.config(&config("['{namespace}/*']", "['team-a', 'team-a-*']"));
-    for namespace in ["team-a", "team-a-x", "team-b"] {
-        world.annotate(namespace, &[(REGISTRIES, Some(A))]).await;
-    }
-    world.annotate("dev", &[(REGISTRIES, Some(&format!("{A},{B}")))]).await;
-    world.run_controller_with(&["--config", &file]).await;
-    let own = wait_for_bound(&world, "team-a", &["team-a/*"]).await;
-    wait_for_bound(&world, "team-a-x", &["team-a-x/*"]).await;
-    assert_eq!((own.role.as_deref(), world.aws.count("AssumeRole")), (Some(ROLE_A), 3));
-    let calls = world.aws.calls();
-    let assumed = calls.iter().find(|call| call.role.as_deref() == Some(ROLE_A)).expect("a call");
-    assert_eq!(assumed.external_id.as_deref(), Some("our/secret:handshake"));
-    assert_eq!(assumed.session_name.as_deref(), Some("cluster-one"));
-    assert_eq!(assumed.tags, [("cluster".to_owned(), "one".to_owned())]);
-    let secret = world.wait_for_secret("team-a").await;
-    assert!(time(&secret, "expires-at") <= Timestamp::now() + SignedDuration::from_mins(15), "maxTokenAge");
+#[test]
+fn each_tenant_gets_a_token_for_its_own_repositories_and_an_annotation_only_narrows() {
+    cluster_test(async |cluster| {
+        let file = cluster.config(&config("['{namespace}/*']", "['team-a', 'team-a-*']"));
+        for namespace in ["team-a", "team-a-x", "team-b"] {
+            cluster.request(namespace, A).await;
+        }
+        cluster.request("dev", &format!("{A},{B}")).await;
+        cluster.run_controller_with(&["--config", &file]).await;
+        let own = wait_for_bound(cluster, "team-a", &["team-a/*"]).await;
+        wait_for_bound(cluster, "team-a-x", &["team-a-x/*"]).await;
+        assert_eq!((own.role.as_deref(), cluster.aws.count("AssumeRole")), (Some(ROLE_A), 3));
+        let calls = cluster.aws.calls();
+        let assumed = calls.iter().find(|call| call.role.as_deref() == Some(ROLE_A)).expect("a call");
+        assert_eq!(assumed.external_id.as_deref(), Some("our/secret:handshake"));
+        assert_eq!(assumed.session_name.as_deref(), Some("cluster-one"));
+        assert_eq!(assumed.tags, [("cluster".to_owned(), "one".to_owned())]);
+        let secret = cluster.wait_for_secret("team-a").await;
+        assert!(
+            time(&secret, "expires-at") <= Timestamp::now() + SignedDuration::from_mins(15),
+            "maxTokenAge"
+        );
 
-    // What is not granted is said without a word about others, and nothing is written for it.
-    let said = wait_for_event(&world, "team-b", "IdentityNotGranted", "no identity is granted").await;
-    assert!(!said.contains("team-a") && !said.contains("ecr-pull\"") && !said.contains(ROLE_A), "{said}");
-    assert!(world.secret("team-b").await.is_none());
-    wait_for_event(&world, "dev", "IdentityNotGranted", A).await;
-    assert_eq!(token(&world, "dev", B).await.expect("the other one is served").role.as_deref(), Some(ROLE_B));
-    assert_eq!(auths(&world.wait_for_secret("dev").await).len(), 1);
+        // What is not granted is said without a word about others, and nothing is written for it.
+        let said = wait_for_event(cluster, "team-b", NOT_GRANTED, "no identity is granted").await;
+        assert!(!said.contains("team-a") && !said.contains("ecr-pull\"") && !said.contains(ROLE_A), "{said}");
+        assert!(cluster.secret("team-b").await.is_none());
+        wait_for_event(cluster, "dev", NOT_GRANTED, A).await;
+        assert_eq!(
+            token(cluster, "dev", B).await.expect("the other one is served").role.as_deref(),
+            Some(ROLE_B)
+        );
+        assert_eq!(auths(&cluster.wait_for_secret("dev").await).len(), 1);
 
-    // Choosing and narrowing.
-    for chosen in ["a", ROLE_A] {
-        world.annotate("team-a", &[(ROLE, Some(chosen)), (REPOSITORIES, Some("team-a/app"))]).await;
-        wait_for_bound(&world, "team-a", &["team-a/app"]).await;
-    }
-    let narrow = world.wait_for_secret("team-a").await;
-    for (key, value, reason, said) in [
-        (REPOSITORIES, "*", "IdentityNotGranted", "\"*\" is not within"),
-        (REPOSITORIES, "team-b/*", "IdentityNotGranted", "\"team-b/*\" is not within"),
-        (REPOSITORIES, "team-a*", "IdentityNotGranted", "\"team-a*\" is not within"),
-        (REPOSITORIES, "a/*/b", "InvalidAnnotation", "at most one *, at the end"),
-        (ROLE, "b", "IdentityNotGranted", "\"b\" is unknown or not granted"),
-        (ROLE, ROLE_B, "IdentityNotGranted", "is unknown or not granted"),
-        (ROLE, "nobody", "IdentityNotGranted", "\"nobody\" is unknown or not granted"),
-    ] {
-        let before = if key == ROLE { "a" } else { "team-a/app" };
-        world.annotate("team-a", &[(key, Some(value))]).await;
-        wait_for_event(&world, "team-a", reason, said).await;
-        world.annotate("team-a", &[(key, Some(before))]).await;
-    }
-    let same = world.wait_for_secret("team-a").await;
-    assert_eq!(auths(&narrow), auths(&same), "what was applied stays in force");
-    world.finish().await;
+        // Choosing and narrowing.
+        for chosen in ["a", ROLE_A] {
+            cluster.annotate("team-a", &[(ROLE, Some(chosen)), (REPOSITORIES, Some("team-a/app"))]).await;
+            wait_for_bound(cluster, "team-a", &["team-a/app"]).await;
+        }
+        let narrow = cluster.wait_for_secret("team-a").await;
+        for (key, value, reason, said) in [
+            (REPOSITORIES, "*", NOT_GRANTED, "\"*\" is not within"),
+            (REPOSITORIES, "team-b/*", NOT_GRANTED, "\"team-b/*\" is not within"),
+            (REPOSITORIES, "team-a*", NOT_GRANTED, "\"team-a*\" is not within"),
+            (REPOSITORIES, "a/*/b", "InvalidAnnotation", "at most one *, at the end"),
+            (ROLE, "b", NOT_GRANTED, "\"b\" is unknown or not granted"),
+            (ROLE, ROLE_B, NOT_GRANTED, "is unknown or not granted"),
+            (ROLE, "nobody", NOT_GRANTED, "\"nobody\" is unknown or not granted"),
+        ] {
+            let before = if key == ROLE { "a" } else { "team-a/app" };
+            cluster.annotate("team-a", &[(key, Some(value))]).await;
+            wait_for_event(cluster, "team-a", reason, said).await;
+            cluster.annotate("team-a", &[(key, Some(before))]).await;
+        }
+        let same = cluster.wait_for_secret("team-a").await;
+        assert_eq!(auths(&narrow), auths(&same), "what was applied stays in force");
+    });
 }
 
-#[tokio::test]
-async fn what_was_granted_and_no_longer_is_goes_and_a_narrower_grant_is_a_new_token() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let file = world.config(&config("['{namespace}/*', 'shared/*']", "['team-*']"));
-    for namespace in ["team-a", "team-b"] {
-        world.annotate(namespace, &[(REGISTRIES, Some(A))]).await;
-    }
-    world.annotate("dev", &[(REGISTRIES, Some(B))]).await;
-    world.run_controller_with(&["--config", &file]).await;
-    wait_for_bound(&world, "team-a", &["shared/*", "team-a/*"]).await;
-    world.wait_for_secret("team-b").await;
-    let other = world.wait_for_secret("dev").await;
-    world.stop_controller().await;
-    let calls = world.aws.calls().len();
+#[test]
+fn a_withdrawn_grant_deletes_the_secret_and_a_narrower_one_is_a_new_token() {
+    cluster_test(async |cluster| {
+        let file = cluster.config(&config("['{namespace}/*', 'shared/*']", "['team-*']"));
+        for namespace in ["team-a", "team-b"] {
+            cluster.request(namespace, A).await;
+        }
+        cluster.request("dev", B).await;
+        cluster.run_controller_with(&["--config", &file]).await;
+        wait_for_bound(cluster, "team-a", &["shared/*", "team-a/*"]).await;
+        cluster.wait_for_secret("team-b").await;
+        let other = cluster.wait_for_secret("dev").await;
+        cluster.stop_controller().await;
+        let calls = cluster.aws.calls().len();
 
-    let file = world.config(&config("['{namespace}/*']", "['team-a']"));
-    world.run_controller_with(&["--config", &file]).await;
-    wait_for_bound(&world, "team-a", &["team-a/*"]).await;
-    world.wait_for_no_secret("team-b").await;
-    assert_untouched(&other, &world.wait_for_secret("dev").await);
-    assert_eq!(world.aws.calls().len(), calls + 2, "one session and one token: for the narrower grant");
-    world.finish().await;
+        let file = cluster.config(&config("['{namespace}/*']", "['team-a']"));
+        cluster.run_controller_with(&["--config", &file]).await;
+        wait_for_bound(cluster, "team-a", &["team-a/*"]).await;
+        cluster.wait_for_no_secret("team-b").await;
+        assert_untouched(&other, &cluster.wait_for_secret("dev").await);
+        assert_eq!(cluster.aws.calls().len(), calls + 2, "one session and one token: for the narrower grant");
+    });
 }
 
-#[tokio::test]
-async fn each_refusal_of_aws_is_said_in_its_own_words_and_the_others_are_served() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let file = world.config(&config("[]", "['denied', 'large', 'disabled']").replace("'dev'", "'*'"));
-    world.run_controller_with(&["--config", &file]).await;
-    for (namespace, fault, said) in [
-        ("denied", Fault::AccessDenied, "the role's trust policy has to name the controller's principal"),
-        ("large", Fault::PackedPolicyTooLarge, "PackedPolicyTooLarge"),
-        ("disabled", Fault::RegionDisabled, "STS is not activated in this region"),
-    ] {
-        world.aws.set_for_role(ROLE_A, Behaviour::failing(fault));
-        world.annotate(namespace, &[(REGISTRIES, Some(&format!("{A} {B}")))]).await;
-        let message = wait_for_event(&world, namespace, "TokenFailed", said).await;
-        assert!(message.contains(ROLE_A), "{message}");
-        let found = async |world: &World| token(world, namespace, B).await;
-        world.wait_for(&format!("the other registry in {namespace}"), found).await;
-    }
-    world.aws.reset();
-    for namespace in ["denied", "large", "disabled"] {
-        let found = async |world: &World| token(world, namespace, A).await;
-        world.wait_for(&format!("the recovery of {namespace}"), found).await;
-    }
-    world.finish().await;
+#[test]
+fn each_denial_by_aws_is_reported_with_its_cause_and_the_others_are_served() {
+    cluster_test(async |cluster| {
+        let denials = [
+            ("denied", Fault::AccessDenied, "the role's trust policy"),
+            ("large", Fault::PackedPolicyTooLarge, "PackedPolicyTooLarge"),
+            ("disabled", Fault::RegionDisabled, "STS is not activated in this region"),
+        ];
+        let role = |namespace: &str| format!("arn:aws:iam::222222222222:role/{namespace}");
+        // A role for each denial, so that none waits for the backoff of another.
+        let identities = denials.map(|(name, ..)| {
+            let role = role(name);
+            format!("\n  - {{name: {name}, roleArn: {role}, namespaces: [{name}], registries: ['222222222222/*']}}")
+        });
+        for (name, fault, _) in denials {
+            cluster.aws.set_for_role(&role(name), Behaviour::failing(fault));
+            cluster.request(name, &format!("{A} {B}")).await;
+        }
+        let yaml = config("[]", "[]").replace("'dev'", "'*'") + &identities.concat();
+        cluster.run_controller_configured(&yaml).await;
+        for (namespace, _, said) in denials {
+            let message = wait_for_event(cluster, namespace, "TokenFailed", said).await;
+            assert!(message.contains(&role(namespace)), "{message}");
+            let found = async || token(cluster, namespace, B).await;
+            cluster.wait_for(&format!("the other registry in {namespace}"), found).await;
+        }
+        cluster.aws.reset();
+        for (namespace, ..) in denials {
+            let found = async || token(cluster, namespace, A).await;
+            cluster.wait_for(&format!("the recovery of {namespace}"), found).await;
+        }
+    });
 }
 
-#[tokio::test]
-async fn two_roles_that_fail_in_one_region_are_two_events_and_two_lines_of_the_log() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let mut world = World::start().await;
-    let file = world.config(&config("[]", "['team-a']").replace("'dev'", "'team-a'"));
-    let roles = [(ROLE_A, Fault::AccessDenied), (ROLE_B, Fault::RegionDisabled)];
-    for (role, fault) in roles {
-        world.aws.set_for_role(role, Behaviour::failing(fault));
-    }
-    world.run_controller_with(&["--config", &file]).await;
-    world.annotate("team-a", &[(REGISTRIES, Some(&format!("{A} {B}")))]).await;
-    for (role, _) in roles {
-        wait_for_event(&world, "team-a", "TokenFailed", role).await;
-    }
-    let mut events = world.events("team-a").await;
-    events.retain(|event| event.reason.as_deref() == Some("TokenFailed"));
-    assert_eq!(events.len(), 2, "one for each, side by side: {events:?}");
-    let log = world.log();
-    for (role, _) in roles {
-        let warned =
-            |line: &str| line.contains("WARN") && line.contains("no new token for") && line.contains(role);
-        assert!(log.lines().any(warned), "a warning about {role}");
-    }
-    world.finish().await;
+#[test]
+fn two_roles_that_fail_in_one_region_are_two_events_and_two_lines_of_the_log() {
+    cluster_test(async |cluster| {
+        let file = cluster.config(&config("[]", "['team-a']").replace("'dev'", "'team-a'"));
+        let roles = [(ROLE_A, Fault::AccessDenied), (ROLE_B, Fault::RegionDisabled)];
+        for (role, fault) in roles {
+            cluster.aws.set_for_role(role, Behaviour::failing(fault));
+        }
+        cluster.run_controller_with(&["--config", &file]).await;
+        cluster.request("team-a", &format!("{A} {B}")).await;
+        for (role, _) in roles {
+            wait_for_event(cluster, "team-a", "TokenFailed", role).await;
+        }
+        let events = cluster.events_of("team-a", "TokenFailed").await;
+        assert_eq!(events.len(), 2, "one for each, side by side: {events:?}");
+        let log = cluster.log();
+        for (role, _) in roles {
+            let warned =
+                |line: &str| line.contains("WARN") && line.contains("TokenFailed") && line.contains(role);
+            assert!(log.lines().any(warned), "a warning about {role}");
+        }
+    });
 }

@@ -1,60 +1,44 @@
 //! From `helm install` to a running pod: a real API server, a real node with a network of pods and Services, Helm, and a
 //! registry that demands the token.
 
-mod gaps;
+mod availability;
+mod compromised_credential;
+mod failover;
+mod harness;
 mod install;
-mod replicas;
-mod robbery;
 mod upgrades;
-mod world;
 
-use std::future::Future;
+use testing::tenants::HOST;
 
-use testing::isolation::isolated;
-use testing::registry::Registry;
-
-use world::{HOSTS, World};
-
-/// Runs a test in namespaces of its own, with a runtime.
-fn on_a_node<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
-    isolated(test, &HOSTS, || {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(body());
-    });
-}
+use harness::e2e_test;
 
 /// With the chart's defaults, but on the node's network, of which only one pod can have the port.
 #[test]
 fn a_pod_runs_by_the_secret_and_not_without_it() {
-    on_a_node("a_pod_runs_by_the_secret_and_not_without_it", async || {
-        let namespaces = ["team-a", "team-b"].map(str::to_owned);
-        let world = World::start(&namespaces).await;
-        world.installs_on_the_node().await;
-        world.pulls().await;
-        world.rotates().await;
-        world.uninstalls(&namespaces).await;
+    let namespaces = ["team-a", "team-b"].map(str::to_owned);
+    e2e_test("a_pod_runs_by_the_secret_and_not_without_it", &namespaces, async |e2e| {
+        e2e.install_on_the_node().await;
+        e2e.test_pull().await;
+        e2e.test_renewal().await;
     });
 }
 
 /// With the chart's defaults, on the pods' own network, in a namespace that enforces Pod Security "restricted".
 #[test]
-fn two_replicas_are_upgraded_rolled_back_robbed_killed_and_drained() {
-    on_a_node("two_replicas_are_upgraded_rolled_back_robbed_killed_and_drained", async || {
-        let teams = ["team-a", "team-c", "tenant", "asks"].map(str::to_owned);
-        let namespaces: Vec<_> = teams.into_iter().chain(replicas::namespaces()).collect();
-        let world = World::start(&namespaces).await;
-        world.installs_two_replicas().await;
-        let reader = world.reads("team-a", Registry::HOST);
-        world.upgrades().await;
-        world.is_robbed().await;
-        world.rolls_back().await;
-        world.fails_over().await;
-        let seen = reader.finish().await;
+fn two_replicas_are_upgraded_attacked_rolled_back_killed_and_drained() {
+    let teams = ["team-a", "team-c", "tenant", "asks"].map(str::to_owned);
+    let namespaces: Vec<_> = teams.into_iter().chain(failover::namespaces()).collect();
+    let name = "two_replicas_are_upgraded_attacked_rolled_back_killed_and_drained";
+    e2e_test(name, &namespaces, async |e2e| {
+        e2e.install_two_replicas().await;
+        let probe = e2e.probe_availability("team-a", HOST);
+        e2e.test_upgrade().await;
+        e2e.test_compromised_credential().await;
+        e2e.test_rollback().await;
+        e2e.test_failover().await;
+        let seen = probe.finish().await;
         assert_eq!(seen.secrets.len(), 1, "its UID is stable");
-        let looks = seen.looks;
-        world.say(&format!(
-            "of {looks} looks at team-a during all that, each found a live token, in one and the same secret"
-        ));
-        world.uninstalls(&namespaces).await;
+        let reads = seen.reads;
+        e2e.log(&format!("each of {reads} reads of team-a found a live token, in one and the same secret"));
     });
 }

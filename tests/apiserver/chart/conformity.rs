@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use testing::helm;
 
 use super::{CHART, RELEASE, all, render, schemas::Schemas, yaml};
-use crate::world::World;
+use crate::harness::{TestCluster, cluster_test};
 
 fn value_files() -> Vec<PathBuf> {
     let folder = std::fs::read_dir(Path::new(CHART).join("ci")).expect("the folder of value files");
@@ -18,38 +18,32 @@ fn value_files() -> Vec<PathBuf> {
     files
 }
 
-#[tokio::test]
-async fn every_value_file_passes_lint_kubeconform_and_the_real_api_server_with_strict_fields() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let world = World::start().await;
-    let namespaces: Api<Namespace> = Api::all(world.admin.clone());
-    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
-    namespaces
-        .patch(RELEASE, &PatchParams::default(), &Patch::Merge(&enforce))
-        .await
-        .expect("it is restricted");
-    let schemas = Schemas::of(world.admin.clone()).await;
-    for file in value_files() {
-        let file = file.display().to_string();
-        helm::run(&["lint", "--strict", CHART, "--values", &file])
-            .await
-            .unwrap_or_else(|said| panic!("{file}: {said}"));
-        let mut objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
-        let pods = pods(&objects);
-        // Not a kind of Kubernetes.
-        objects.retain(|object| object["kind"] != "ServiceMonitor");
-        schemas.check(&yaml(&objects)).await.unwrap_or_else(|said| panic!("{file}: {said}"));
-        // The pod of the chart's own test is one of `pods`.
-        objects.retain(|object| object["kind"] != "Pod");
-        world.cluster.apply(&yaml(&objects)).await;
-        assert!(!pods.is_empty(), "{file}");
-        for pod in pods {
-            let on_node = pod["spec"]["hostNetwork"] == true;
-            restricted(&world, &file, pod, on_node).await;
+#[test]
+fn every_value_file_passes_lint_kubeconform_and_the_real_api_server_with_strict_fields() {
+    cluster_test(async |cluster| {
+        cluster.label(RELEASE, json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
+        let schemas = Schemas::of(cluster.admin.clone()).await;
+        for file in value_files() {
+            let file = file.display().to_string();
+            helm::run(&["lint", "--strict", CHART, "--values", &file])
+                .await
+                .unwrap_or_else(|said| panic!("{file}: {said}"));
+            let mut objects =
+                render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
+            let pods = pods(&objects);
+            // Not a kind of Kubernetes.
+            objects.retain(|object| object["kind"] != "ServiceMonitor");
+            schemas.check(&yaml(&objects)).await.unwrap_or_else(|said| panic!("{file}: {said}"));
+            // The pod of the chart's own test is one of `pods`.
+            objects.retain(|object| object["kind"] != "Pod");
+            cluster.control_plane.apply(&yaml(&objects)).await;
+            assert!(!pods.is_empty(), "{file}");
+            for pod in pods {
+                let on_node = pod["spec"]["hostNetwork"] == true;
+                restricted(cluster, &file, pod, on_node).await;
+            }
         }
-    }
+    });
 }
 
 /// The pods that controllers make of the objects.
@@ -63,8 +57,8 @@ fn pods(objects: &[Value]) -> Vec<Value> {
     made.chain(all(objects, "Pod")).collect()
 }
 
-async fn restricted(world: &World, file: &str, mut pod: Value, on_node: bool) {
-    let api: Api<Pod> = Api::namespaced(world.admin.clone(), RELEASE);
+async fn restricted(cluster: &TestCluster, file: &str, mut pod: Value, on_node: bool) {
+    let api: Api<Pod> = cluster.api(RELEASE);
     // No controller makes service accounts and priority classes known to admission here.
     pod["spec"]["serviceAccountName"] = json!(RELEASE);
     if let Some(spec) = pod["spec"].as_object_mut() {

@@ -1,18 +1,18 @@
 //! The chart: what it renders, and that Kubernetes takes it.
 
 mod conformity;
+mod invalid_values;
 mod notes;
-mod refusals;
 mod rights;
 mod schemas;
 mod templates;
 
 use serde_json::Value;
 use testing::helm;
+pub use testing::tenants::INSTANCE as RELEASE;
 
-use crate::world::World;
+use crate::harness::TestCluster;
 
-pub const RELEASE: &str = "ecr-pull-secrets";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
 const POLICY: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
 
@@ -43,10 +43,10 @@ fn yaml(objects: &[Value]) -> String {
 }
 
 /// Applies what an installation consists of, but for what only pods run.
-pub async fn install(world: &World, values: &[&str]) {
+pub async fn install(cluster: &TestCluster, values: &[&str]) {
     let mut objects = render(values).await.expect("the chart renders");
     objects.retain(|object| !["Pod", "Job"].contains(&object["kind"].as_str().unwrap_or_default()));
-    world.cluster.apply(&yaml(&objects)).await;
+    cluster.control_plane.apply(&yaml(&objects)).await;
 }
 
 /// The configuration file that its pods have.

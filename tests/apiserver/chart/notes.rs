@@ -1,9 +1,9 @@
-//! What Helm says after an installation.
+//! What Helm prints after an installation.
 
 use testing::helm;
 
 use super::{CHART, RELEASE, install};
-use crate::world::World;
+use crate::harness::cluster_test;
 
 async fn notes(values: &[&str]) -> String {
     let args = ["install", "ecr-pull-secrets", CHART, "--dry-run=client"];
@@ -12,10 +12,10 @@ async fn notes(values: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn they_say_the_next_command_and_what_is_missing() {
+async fn they_name_the_next_command_and_what_is_missing() {
     const REGION: &str = "--set aws.region=REGION";
     const CREDENTIALS: &str = "No credentials for AWS are among the values";
-    const NO_POLICY: &str = "No ValidatingAdmissionPolicy holds";
+    const NO_POLICY: &str = "No ValidatingAdmissionPolicy restricts";
     let plain = notes(&[]).await;
     assert!(
         plain.contains("kubectl annotate namespace NAMESPACE ecr-pull-secrets.dev/registries="),
@@ -32,30 +32,28 @@ async fn they_say_the_next_command_and_what_is_missing() {
     assert!(!notes(&["--set", "admissionPolicy.enabled=true"]).await.contains(NO_POLICY));
 }
 
-#[tokio::test]
-async fn an_upgrade_that_drops_a_name_says_what_stays_and_how_it_goes() {
+#[test]
+fn after_an_upgrade_that_drops_a_name_they_name_the_secrets_that_stay_and_the_remedy() {
     const STAY: &str = "are no longer looked after, and stay";
-    if !testing::real_cluster() {
-        return;
-    }
-    let world = World::start().await;
-    install(&world, &["--set", "config.secretNames={one,two}"]).await;
-    let kubeconfig = world.cluster.admin_kubeconfig().display().to_string();
-    let upgrade = async |set: &str| {
-        let args = ["upgrade", "--install", RELEASE, CHART, "--namespace", RELEASE, "--dry-run=server"];
-        // Nothing of the installation before is a release of Helm.
-        let more = ["--take-ownership", "--kubeconfig", &kubeconfig, "--set", set];
-        helm::run(&[&args[..], &more].concat())
-            .await
-            .expect("a dry run")
-            .split_once("NOTES:")
-            .expect("notes")
-            .1
-            .to_owned()
-    };
-    let dropped = upgrade("config.secretNames={one}").await;
-    assert!(dropped.contains("Secrets named two are") && dropped.contains(STAY), "{dropped}");
-    assert!(dropped.contains("config.retiredSecretNames={two}"), "{dropped}");
-    let retired = upgrade("config.secretNames={one},config.retiredSecretNames={two}").await;
-    assert!(!retired.contains(STAY), "{retired}");
+    cluster_test(async |cluster| {
+        install(cluster, &["--set", "config.secretNames={one,two}"]).await;
+        let kubeconfig = cluster.control_plane.admin_kubeconfig().display().to_string();
+        let upgrade = async |set: &str| {
+            let args = ["upgrade", "--install", RELEASE, CHART, "--namespace", RELEASE, "--dry-run=server"];
+            // Nothing of the installation before is a release of Helm.
+            let more = ["--take-ownership", "--kubeconfig", &kubeconfig, "--set", set];
+            helm::run(&[&args[..], &more].concat())
+                .await
+                .expect("a dry run")
+                .split_once("NOTES:")
+                .expect("notes")
+                .1
+                .to_owned()
+        };
+        let dropped = upgrade("config.secretNames={one}").await;
+        assert!(dropped.contains("Secrets named two are") && dropped.contains(STAY), "{dropped}");
+        assert!(dropped.contains("config.retiredSecretNames={two}"), "{dropped}");
+        let retired = upgrade("config.secretNames={one},config.retiredSecretNames={two}").await;
+        assert!(!retired.contains(STAY), "{retired}");
+    });
 }

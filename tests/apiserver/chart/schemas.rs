@@ -8,6 +8,8 @@ use kube::Client;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use crate::harness::cluster_test;
+
 const REFERENCE: &str = "#/definitions/";
 
 /// A folder with a schema for each kind, in which unknown fields are errors.
@@ -99,24 +101,22 @@ fn strict(definition: &mut Value) {
     }
 }
 
-#[tokio::test]
-async fn unknown_fields_and_wrong_types_do_not_conform() {
-    if !testing::real_cluster() {
-        return;
-    }
-    let world = crate::world::World::start().await;
-    let schemas = Schemas::of(world.admin.clone()).await;
-    let service = |ports: Value| {
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [ports]}})
+#[test]
+fn unknown_fields_and_wrong_types_do_not_conform() {
+    cluster_test(async |cluster| {
+        let schemas = Schemas::of(cluster.admin.clone()).await;
+        let service = |ports: Value| {
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [ports]}})
             .to_string()
-    };
-    schemas.check(&service(json!({"port": 1, "targetPort": "http"}))).await.expect("a Service");
-    for (ports, said) in
-        [(json!({"port": 1, "prot": 1}), "prot"), (json!({"port": "one"}), "/spec/ports/0/port")]
-    {
-        let error = schemas.check(&service(ports)).await.expect_err(said);
-        assert!(error.contains(said), "{error}");
-    }
-    let unknown = json!({"apiVersion": "v1", "kind": "Servive", "metadata": {"name": "x"}});
-    assert!(schemas.check(&unknown.to_string()).await.is_err());
+        };
+        schemas.check(&service(json!({"port": 1, "targetPort": "http"}))).await.expect("a Service");
+        for (ports, said) in
+            [(json!({"port": 1, "prot": 1}), "prot"), (json!({"port": "one"}), "/spec/ports/0/port")]
+        {
+            let error = schemas.check(&service(ports)).await.expect_err(said);
+            assert!(error.contains(said), "{error}");
+        }
+        let unknown = json!({"apiVersion": "v1", "kind": "Servive", "metadata": {"name": "x"}});
+        assert!(schemas.check(&unknown.to_string()).await.is_err());
+    });
 }

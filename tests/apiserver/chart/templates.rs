@@ -1,4 +1,4 @@
-//! What each value renders, and what is there without it.
+//! What each value renders, and what is rendered without it.
 
 use serde_json::{Value, json};
 use testing::helm;
@@ -10,7 +10,7 @@ async fn with(values: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
+async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
     let files = ["least", "default", "everything"].map(|name| format!("{CHART}/ci/{name}-values.yaml"));
     let mut rendered = vec![];
     for file in &files {
@@ -50,7 +50,7 @@ async fn each_conditional_object_is_there_when_asked_for_and_only_then() {
 }
 
 #[tokio::test]
-async fn everything_at_once_and_as_little_as_there_can_be_are_pods_of_their_own() {
+async fn the_pod_with_all_values_and_the_pod_with_as_few_as_possible() {
     let pod = async |name: &str| {
         let file = format!("{CHART}/ci/{name}-values.yaml");
         let objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
@@ -81,7 +81,7 @@ fn variables(pod: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_policy_comes_where_the_api_server_serves_it_or_where_it_is_asked_for() {
+async fn the_policy_is_rendered_if_the_api_server_serves_it_or_a_value_enables_it() {
     let policies = async |args: &[&str]| {
         let text = helm::run(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
         text.matches("kind: ValidatingAdmissionPolicy\n").count()
@@ -95,9 +95,9 @@ async fn the_policy_comes_where_the_api_server_serves_it_or_where_it_is_asked_fo
     );
 }
 
-/// `fields.yaml`: what each value sets, and what stands there without it.
+/// `fields.yaml` has what each value sets, and the field's value without it.
 #[tokio::test]
-async fn each_conditional_field_is_there_when_asked_for_and_only_then() {
+async fn each_conditional_field_is_rendered_only_if_its_value_is_set() {
     type Row = (String, String, String, Value, Value);
     let rows: Vec<Row> = serde_saphyr::from_str(include_str!("fields.yaml")).expect("rows of five");
     assert!(rows.len() > 35);
@@ -114,7 +114,7 @@ async fn each_conditional_field_is_there_when_asked_for_and_only_then() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_beside_an_object_stands_in_it() {
+async fn optional_parts_of_an_object_are_rendered_from_their_values() {
     let monitor = with(r#"serviceMonitor={"enabled":true,"labels":{"release":"p"},"relabelings":[{"action":"drop"}],"metricRelabelings":[{"action":"keep"}]}"#).await;
     let monitor = one(&monitor, "ServiceMonitor");
     assert_eq!(monitor["metadata"]["labels"]["release"], "p");
@@ -142,7 +142,10 @@ async fn what_is_asked_for_beside_an_object_stands_in_it() {
     );
 
     let other = helm::run(&["template", "rel", CHART]).await.expect("a release of another name");
-    assert!(other.contains("name: rel-ecr-pull-secrets\n"), "a release whose name has not the chart's in it");
+    assert!(
+        other.contains("name: rel-ecr-pull-secrets\n"),
+        "a release whose name does not contain the chart's"
+    );
 }
 
 #[tokio::test]
@@ -172,9 +175,19 @@ async fn the_cleanup_has_the_rights_that_it_needs_and_no_more() {
     let accounts =
         json!({"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "patch"]});
     assert_eq!(rules(names).await, json!([secrets(json!(["a", "b"])), accounts]));
+    let objects = with("cleanupOnUninstall=true").await;
+    let roles = all(&objects, "Role");
+    let role =
+        roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role");
+    let lease = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+        "resourceNames": ["ecr-pull-secrets"], "verbs": ["get", "create", "update", "delete"]});
+    assert_eq!(role["rules"], json!([lease]), "it holds the Lease and deletes it");
     let job = async |values: &str| one(&with(&format!("cleanupOnUninstall=true,{values}")).await, "Job");
     let container = |job: &Value| job["spec"]["template"]["spec"]["containers"][0].clone();
-    assert_eq!(container(&job("resources=null").await)["resources"], json!(null));
+    let plain = container(&job("resources=null").await);
+    assert_eq!(plain["resources"], json!(null));
+    let args = ["cleanup", "--config=/etc/ecr-pull-secrets/config.yaml", "--yes", "--timeout=120s"];
+    assert_eq!(plain["args"], json!(args));
     assert_eq!(container(&job(r#"extraEnv=[{"name":"a","value":"b"}]"#).await)["env"][0]["name"], "a");
 }
 

@@ -1,14 +1,14 @@
-//! The search for what must not be said.
+//! The search for tokens and keys in output.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Asserts that none of these secrets stands in a text, plain or in base64.
+/// Asserts that a text contains none of these secrets, plain or in base64.
 pub fn assert_none(said: &str, secrets: &[String]) {
     assert_eq!(find(said, secrets), None, "a token or key is in the output, behind what is shown here");
 }
 
-/// What stands before a secret in a text, if one of them is there, plain or in base64.
+/// The text before the first secret that a text contains, plain or in base64.
 fn find<'a>(said: &'a str, secrets: &[String]) -> Option<&'a str> {
     let place = |secret: &String| {
         let encoded = STANDARD.encode(secret);

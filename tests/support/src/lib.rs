@@ -11,7 +11,8 @@
 //! | [`node`] | a real kubelet, scheduler, containerd and runc in those |
 //! | [`registry`] | a real container registry that wants a password |
 //! | [`helm`] | Helm, which leaves nothing in anybody's home |
-//! | [`stolen`] | what the controller's credential is refused, and by which layer |
+//! | [`tenants`] | tenants' namespaces and pull secrets, as an admin edits and reads them |
+//! | [`compromised_credential`] | what a stolen credential of the controller is refused, and by which layer |
 //! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`process`] | children that never outlive the test process |
 //!
@@ -20,6 +21,7 @@
 
 pub mod aws;
 mod certificates;
+pub mod compromised_credential;
 pub mod control_plane;
 pub mod credentials;
 mod folder;
@@ -36,7 +38,7 @@ pub mod registry;
 #[cfg(test)]
 mod sdk;
 mod server;
-pub mod stolen;
+pub mod tenants;
 pub mod tools;
 
 use std::io::Write as _;

@@ -22,6 +22,7 @@ use crate::certificates::Authority;
 use crate::folder::Folder;
 use crate::ports::Port;
 use crate::process::Process;
+use crate::tenants::HOST;
 use crate::tools;
 
 /// The cheapest that bcrypt allows: the registry compares a hash for each request.
@@ -40,15 +41,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The host name that a registry always has, beside those given to [`Registry::start_for`].
-    pub const HOST: &'static str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
-
-    /// Starts a registry for [`Registry::HOST`] in which user `AWS` has this password.
+    /// Starts a registry for [`HOST`] in which user `AWS` has this password.
     pub async fn start(password: &str) -> Self {
         Self::start_for(&[], password).await
     }
 
-    /// Starts a registry whose certificate is also valid for `hosts`.
+    /// Starts a registry whose certificate is valid for [`HOST`] and `hosts`.
     pub async fn start_for(hosts: &[&str], password: &str) -> Self {
         let program = tools::folder("registry").await.join("registry");
         loop {
@@ -75,7 +73,7 @@ impl Registry {
     fn spawn(program: &Path, port: Port, hosts: &[&str], password: &str) -> Self {
         let folder = Folder::new();
         let authority = Authority::new("registry of a test");
-        let names = [hosts, &[Self::HOST, "localhost", "127.0.0.1"]].concat();
+        let names = [hosts, &[HOST, "localhost", "127.0.0.1"]].concat();
         let certificate = authority.issue(&names);
         let at = |name: &str| folder.path().join(name);
         let write =
@@ -197,12 +195,12 @@ mod tests {
         let (first, second) = (format!("first{}", "x".repeat(1800)), format!("second{}", "x".repeat(1800)));
         let basic = |password: &str| format!("Basic {}", STANDARD.encode(format!("AWS:{password}")));
         let registry = Registry::start_for(&[OTHER], &first).await;
-        assert_eq!(registry.get_v2(Registry::HOST, None).await, 401);
-        assert_eq!(registry.get_v2(Registry::HOST, Some(&basic(&first))).await, 200);
+        assert_eq!(registry.get_v2(HOST, None).await, 401);
+        assert_eq!(registry.get_v2(HOST, Some(&basic(&first))).await, 200);
         assert_eq!(registry.get_v2(OTHER, Some(&basic(&first))).await, 200);
-        assert_eq!(registry.get_v2(Registry::HOST, Some(&basic(&second))).await, 401);
+        assert_eq!(registry.get_v2(HOST, Some(&basic(&second))).await, 401);
         registry.set_password(&second);
-        assert_eq!(registry.get_v2(Registry::HOST, Some(&basic(&first))).await, 401);
-        assert_eq!(registry.get_v2(Registry::HOST, Some(&basic(&second))).await, 200);
+        assert_eq!(registry.get_v2(HOST, Some(&basic(&first))).await, 401);
+        assert_eq!(registry.get_v2(HOST, Some(&basic(&second))).await, 200);
     }
 }

@@ -6,13 +6,12 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
 use testing::aws::{Behaviour, Stub};
 use testing::control_plane::ControlPlane;
 use testing::process::Process;
+use testing::tenants::{INSTANCE, NAME, REGISTRIES, Tenants, annotation, hosts, uid, version};
 
 const RBAC: &str = include_str!("../../../../deploy/rbac.yaml");
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
@@ -31,7 +30,7 @@ struct Args {
 
 struct Demo {
     start: Instant,
-    admin: Client,
+    tenants: Tenants,
     aws: Stub,
 }
 
@@ -43,7 +42,8 @@ async fn main() -> ExitCode {
     cluster.apply(RBAC).await;
     let aws = Stub::start().await;
     aws.set(Behaviour::living(LIFETIME));
-    let demo = Demo { start: Instant::now(), admin: cluster.admin(), aws };
+    let tenants = Tenants::new(cluster.admin()).timeout(LIFETIME * 2);
+    let demo = Demo { start: Instant::now(), tenants, aws };
     demo.say("the cluster runs; to join in:");
     println!("        export KUBECONFIG={}", cluster.admin_kubeconfig().display());
     demo.say("AWS is a stub whose tokens live for 60 seconds, instead of 12 hours");
@@ -77,7 +77,7 @@ async fn start_controller(
     aws: &Stub,
     folder: &tempfile::TempDir,
 ) -> Process {
-    let kubeconfig = cluster.kubeconfig_for("ecr-pull-secrets", "ecr-pull-secrets").await;
+    let kubeconfig = cluster.kubeconfig_for(INSTANCE, INSTANCE).await;
     let free =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let mut command = Command::new(std::path::absolute(&args.controller).expect("a path"));
@@ -87,7 +87,7 @@ async fn start_controller(
         .envs(aws.env());
     let mut controller = Process::spawn("controller", &command, folder.path());
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !controller.log().contains("first lists are there") {
+    while !controller.log().contains("first lists") {
         assert!(Instant::now() < deadline && controller.exit_code().is_none(), "{}", controller.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -99,42 +99,12 @@ impl Demo {
         println!("[{:5.1} s] {text}", self.start.elapsed().as_secs_f64());
     }
 
-    fn secrets(&self, namespace: &str) -> Api<Secret> {
-        Api::namespaced(self.admin.clone(), namespace)
-    }
-
-    async fn wait(
-        &self,
-        namespace: &str,
-        what: &str,
-        wanted: impl Fn(Option<&Secret>) -> bool,
-    ) -> Option<Secret> {
-        let deadline = Instant::now() + LIFETIME * 2;
-        loop {
-            let secret = self.secrets(namespace).get_opt("ecr-pull").await.expect("the admin reads secrets");
-            if wanted(secret.as_ref()) {
-                return secret;
-            }
-            assert!(Instant::now() < deadline, "waited in vain for {what} in {namespace}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn there(&self, namespace: &str, what: &str, wanted: impl Fn(&Secret) -> bool) -> Secret {
-        let found = self.wait(namespace, what, |secret| secret.is_some_and(&wanted)).await;
-        found.expect("what was waited for")
-    }
-
     async fn create(&self) {
-        let api: Api<Namespace> = Api::all(self.admin.clone());
         for name in NAMESPACES {
-            self.say(&format!("kubectl annotate namespace {name} ecr-pull-secrets.dev/registries=default"));
-            let annotations = json!({"ecr-pull-secrets.dev/registries": "default"});
-            let body = json!({"metadata": {"name": name, "annotations": annotations}});
-            let body = serde_json::from_value(body).expect("a namespace");
+            self.say(&format!("kubectl annotate namespace {name} {REGISTRIES}=default"));
             let asked = Instant::now();
-            api.create(&PostParams::default(), &body).await.expect("a namespace is created");
-            let secret = self.there(name, "a secret", |_| true).await;
+            self.tenants.request(name, "default").await;
+            let secret = self.tenants.wait_for_secret(name).await;
             let took = asked.elapsed().as_millis();
             self.say(&format!("  → {} after {took} ms", describe(&secret)));
         }
@@ -143,47 +113,47 @@ impl Demo {
     async fn refresh(&self) {
         self.say("waiting for the refresh, due after half of the tokens' life …");
         for name in NAMESPACES {
-            let old = self.there(name, "a secret", |_| true).await;
-            let other = |new: &Secret| annotation(new, "expires-at") != annotation(&old, "expires-at");
-            let new = self.there(name, "a refresh", other).await;
-            let uid = if new.metadata.uid == old.metadata.uid { "the same UID" } else { "ANOTHER UID" };
-            self.say(&format!("  {name}: {}, {uid}", describe(&new)));
+            let old = self.tenants.existing_secret(name).await;
+            let new = self.tenants.wait_for("a refresh", async || {
+                let new = self.tenants.existing_secret(name).await;
+                (annotation(&new, "expires-at") != annotation(&old, "expires-at")).then_some(new)
+            });
+            let new = new.await;
+            self.say(&format!("  {name}: {}, {}", describe(&new), same(&old, &new)));
         }
     }
 
     async fn repair(&self) {
         self.say("kubectl patch secret -n team-b ecr-pull: its data is overwritten by hand");
-        let before = self.there("team-b", "a secret", |_| true).await;
-        let patch = Patch::Merge(json!({"data": {".dockerconfigjson": "e30="}}));
-        let edited = self.secrets("team-b").patch("ecr-pull", &PatchParams::default(), &patch).await;
-        let edited = edited.expect("the admin edits secrets");
+        let edited = self.tenants.edit("team-b", json!({"data": {".dockerconfigjson": "e30="}})).await;
         let asked = Instant::now();
-        let version = edited.metadata.resource_version;
-        let repaired = self.there("team-b", "a repair", |now| now.metadata.resource_version != version).await;
-        assert_ne!(hosts(&repaired), "", "the entries are back");
-        let uid = if repaired.metadata.uid == before.metadata.uid { "the same UID" } else { "ANOTHER UID" };
+        let repaired = self.tenants.wait_for("a repair", async || {
+            let now = self.tenants.existing_secret("team-b").await;
+            (version(&now) != version(&edited)).then_some(now)
+        });
+        let repaired = repaired.await;
+        assert!(!hosts(&repaired).is_empty(), "the entries are back");
         let took = asked.elapsed().as_millis();
-        self.say(&format!("  → repaired after {took} ms: {}, {uid}", describe(&repaired)));
+        self.say(&format!(
+            "  → repaired after {took} ms: {}, {}",
+            describe(&repaired),
+            same(&edited, &repaired)
+        ));
     }
 
     async fn opt_out(&self) {
-        self.say("kubectl annotate namespace team-c ecr-pull-secrets.dev/registries-");
-        let api: Api<Namespace> = Api::all(self.admin.clone());
-        let patch = json!({"metadata": {"annotations": {"ecr-pull-secrets.dev/registries": null}}});
-        api.patch("team-c", &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .expect("the annotation goes");
+        self.say(&format!("kubectl annotate namespace team-c {REGISTRIES}-"));
+        self.tenants.opt_out("team-c").await;
         let asked = Instant::now();
-        self.wait("team-c", "the end of the secret", |secret| secret.is_none()).await;
+        self.tenants.wait_for_no_secret("team-c").await;
         self.say(&format!("  → its secret is gone after {} ms", asked.elapsed().as_millis()));
     }
 
     async fn events(&self) {
-        // Events follow what they tell of.
+        // Events are written after the Secrets.
         tokio::time::sleep(Duration::from_secs(1)).await;
         for name in NAMESPACES {
-            let api: Api<Event> = Api::namespaced(self.admin.clone(), name);
-            let mut events = api.list(&ListParams::default()).await.expect("the admin lists events").items;
+            let mut events = self.tenants.events(name).await;
             events.sort_by_key(|event| event.first_timestamp.as_ref().map(|time| time.0));
             for event in events {
                 let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
@@ -193,18 +163,14 @@ impl Demo {
     }
 }
 
-fn annotation<'a>(secret: &'a Secret, key: &str) -> Option<&'a String> {
-    secret.metadata.annotations.as_ref()?.get(&format!("ecr-pull-secrets.dev/{key}"))
-}
-
-fn hosts(secret: &Secret) -> String {
-    let data = secret.data.as_ref().and_then(|data| data.get(".dockerconfigjson"));
-    let config: Value = data.and_then(|data| serde_json::from_slice(&data.0).ok()).unwrap_or_default();
-    let auths = config["auths"].as_object();
-    auths.map(|auths| auths.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default()
+fn same(before: &Secret, after: &Secret) -> &'static str {
+    if uid(before) == uid(after) { "the same UID" } else { "ANOTHER UID" }
 }
 
 fn describe(secret: &Secret) -> String {
-    let until = annotation(secret, "expires-at").map_or("?", String::as_str);
-    format!("secret ecr-pull for {}, valid until {until}", hosts(secret))
+    format!(
+        "secret {NAME} for {}, valid until {}",
+        hosts(secret).join(", "),
+        annotation(secret, "expires-at")
+    )
 }

@@ -179,6 +179,13 @@ impl ControlPlane {
         audit::read(&self.files.path("audit.log"))
     }
 
+    /// The requests of one user with this verb and resource, among those of [`ControlPlane::audit`].
+    pub fn requests(&self, user: &str, verb: &str, resource: &str) -> Vec<AuditEntry> {
+        let mut all = self.audit();
+        all.retain(|entry| entry.user == user && entry.verb == verb && entry.resource == resource);
+        all
+    }
+
     /// The API server's process, for tests that stop or kill it.
     pub fn apiserver(&mut self) -> Option<&mut Process> {
         self.programs.apiserver()

@@ -1,4 +1,4 @@
-//! How a world comes to be.
+//! Starts everything that a test needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,16 +13,17 @@ use testing::control_plane::ControlPlane;
 use testing::isolation::ADDRESS;
 use testing::node::{Node, SANDBOX};
 use testing::registry::Registry;
+use testing::tenants::Tenants;
 
 use super::apps::APP;
-use super::{HOSTS, RELEASE, World};
+use super::{E2e, HOSTS, RELEASE};
 
 /// Half of it passes before a refresh.
 const LIFETIME: Duration = Duration::from_mins(2);
 /// Of the registry, until there is a token.
 const NOBODYS: &str = "of nobody but the test";
 
-impl World {
+impl E2e {
     /// A registry under host names of ECR that lets in nothing but the last token, and whose image is on no node; and
     /// namespaces that did not opt in.
     pub async fn start(namespaces: &[String]) -> Self {
@@ -39,14 +40,15 @@ impl World {
         aws.set(Behaviour::living(LIFETIME));
         let registry = Arc::new(registry);
         let follow = tokio::spawn(follow(Arc::clone(&aws), Arc::clone(&registry)));
-        let (admin, before) = (cluster.admin(), super::Inventory::default());
-        let mut world = Self { follow, node, registry, aws, admin, cluster, folder, start, before };
+        let tenants = Tenants::new(cluster.admin()).timeout(Duration::from_mins(2));
+        let before = super::Inventory::default();
+        let mut e2e = Self { follow, node, registry, aws, tenants, cluster, folder, start, before };
         for name in namespaces {
-            world.create_namespace(name, json!({})).await;
+            e2e.create_namespace(name, json!({})).await;
         }
-        world.before = world.settled().await;
-        world.say("a cluster with a node, whose image is in the registry only");
-        world
+        e2e.before = e2e.stable_objects().await;
+        e2e.log("a cluster with a node, whose image is in the registry only");
+        e2e
     }
 }
 

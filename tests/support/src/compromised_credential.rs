@@ -1,15 +1,14 @@
-//! A credential of the controller in the wrong hands: what it is refused, and by which layer.
+//! The controller's credential in the wrong hands: what it is refused, and by which layer.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::tenants::{INSTANCE, NAME, Tenants, assert_untouched};
+
 /// The type that the controller writes.
 pub const TYPE: &str = "kubernetes.io/dockerconfigjson";
-/// The name that it may write, the name of its instance, and its namespace.
-pub const NAME: &str = "ecr-pull";
-const INSTANCE: &str = "ecr-pull-secrets";
 
 /// What the API server made of a request: `allowed`, `RBAC`, `policy: ` with its message, or status and message.
 fn outcome<T>(result: Result<T, kube::Error>) -> String {
@@ -44,14 +43,14 @@ fn typed<T: serde::de::DeserializeOwned>(body: Value) -> T {
 }
 
 /// The credential, and what somebody does with it.
-pub struct Stolen {
+pub struct CompromisedCredential {
     /// Whoever has it.
     pub client: Client,
-    /// Somebody who may do everything, to set the scene.
-    pub admin: Client,
+    /// The tenants whose namespaces are attacked.
+    pub tenants: Tenants,
 }
 
-impl Stolen {
+impl CompromisedCredential {
     fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -71,9 +70,7 @@ impl Stolen {
     ///
     /// Leaves a Secret `private` in the namespace.
     pub async fn reaches_no_other_name(&self, namespace: &str) {
-        let theirs: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
-        let private = typed(secret("private", "Opaque", "x"));
-        theirs.create(&PostParams::default(), &private).await.expect("a secret of the tenant");
+        self.tenants.create::<Secret>(namespace, secret("private", "Opaque", "x")).await;
         let here = self.secrets(namespace);
         let everywhere: Api<Secret> = Api::all(self.client.clone());
         let (nothing, all) = (DeleteParams::default(), ListParams::default());
@@ -115,18 +112,15 @@ impl Stolen {
     ///
     /// Leaves it in the namespace, which opted in and had none.
     pub async fn leaves_a_foreign_secret_alone(&self, namespace: &str) {
-        let theirs: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
-        let foreign = typed(json!({"metadata": {"name": NAME}, "data": {"key": "dmFsdWU="}}));
-        let before =
-            theirs.create(&PostParams::default(), &foreign).await.expect("a secret that is not ours");
+        let foreign = json!({"metadata": {"name": NAME}, "data": {"key": "dmFsdWU="}});
+        let before: Secret = self.tenants.create(namespace, foreign).await;
         let here = self.secrets(namespace);
         let patch = Patch::Merge(secret(NAME, "Opaque", INSTANCE));
         let said = outcome(here.patch(NAME, &PatchParams::default(), &patch).await);
         assert!(said.starts_with("policy"), "{said}");
         let said = outcome(here.delete(NAME, &DeleteParams::default()).await.map(drop));
         assert!(said.contains("only change and delete secrets of its own instance"), "{said}");
-        let after = theirs.get(NAME).await.expect("it stays");
-        assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
+        assert_untouched(&before, &self.tenants.existing_secret(namespace).await);
     }
 
     /// Of a service account only our annotation and the reference to our own Secret change: RBAC refuses to create
@@ -134,11 +128,8 @@ impl Stolen {
     ///
     /// Leaves a service account `builder` in the namespace.
     pub async fn changes_only_references(&self, namespace: &str) {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), namespace);
-        let builder: ServiceAccount = typed(
-            json!({"metadata": {"name": "builder", "annotations": {"theirs": "x"}}, "imagePullSecrets": [{"name": "theirs"}]}),
-        );
-        accounts.create(&PostParams::default(), &builder).await.expect("it is created");
+        let builder = json!({"metadata": {"name": "builder", "annotations": {"theirs": "x"}}, "imagePullSecrets": [{"name": "theirs"}]});
+        let builder: ServiceAccount = self.tenants.create(namespace, builder).await;
         let stolen: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         assert_eq!(outcome(stolen.create(&PostParams::default(), &builder).await), "RBAC");
         assert_eq!(outcome(stolen.delete("builder", &DeleteParams::default()).await.map(drop)), "RBAC");
@@ -165,8 +156,7 @@ impl Stolen {
     /// `namespace` did not opt in, and `account` is a service account there that would not be changed.
     pub async fn policies_are_in_force(&self, namespace: &str, account: &str) -> bool {
         let secrets = self.apply(namespace, NAME, secret(NAME, TYPE, INSTANCE)).await;
-        let theirs: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
-        let _ = theirs.delete(NAME, &DeleteParams::default()).await;
+        let _ = self.tenants.secrets(namespace).delete(NAME, &DeleteParams::default()).await;
         // Nothing is stored, so that the same change stays one.
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);

@@ -5,49 +5,76 @@ mod controller;
 mod inventory;
 mod start;
 
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::aws::Stub;
 use testing::control_plane::ControlPlane;
 use testing::helm;
+use testing::isolation::isolated;
 use testing::node::Node;
 use testing::registry::Registry;
+use testing::tenants::{HOST, Tenants};
 
-pub use apps::{basic, password};
+pub use apps::basic;
 use inventory::Inventory;
+pub use testing::tenants::INSTANCE as RELEASE;
 
-/// The release, its namespace, and so its instance.
-pub const RELEASE: &str = "ecr-pull-secrets";
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
 /// The registry of another account, which the tests' registry is too.
 pub const OTHER_HOST: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
-pub const HOSTS: [&str; 2] = [Registry::HOST, OTHER_HOST];
-/// The Secret that the chart's defaults allow.
-pub const NAME: &str = "ecr-pull";
-const REGISTRIES: &str = "ecr-pull-secrets.dev/registries";
+pub const HOSTS: [&str; 2] = [HOST, OTHER_HOST];
 
-/// All that the test needs; ended in this order.
-pub struct World {
+/// Runs `body` on a cluster of its own, in Linux namespaces of its own. Then searches the logs of the controller's pods
+/// for tokens and keys, uninstalls the release, and compares the cluster with the one before the installation.
+///
+/// `test` is the full name of the calling test, and `namespaces` are those of its tenants.
+pub fn e2e_test(test: &str, namespaces: &[String], body: impl AsyncFnOnce(&E2e)) {
+    isolated(test, &HOSTS, || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let e2e = E2e::start(namespaces).await;
+            let test = async {
+                body(&e2e).await;
+                e2e.uninstall(namespaces).await;
+            };
+            if let Err(panic) = AssertUnwindSafe(test).catch_unwind().await {
+                println!("{}", e2e.state().await);
+                resume_unwind(panic);
+            }
+        });
+    });
+}
+
+/// What a test acts on, ended in this order; the methods of [`Tenants`] are its own.
+pub struct E2e {
     follow: tokio::task::JoinHandle<()>,
     pub node: Node,
     pub registry: Arc<Registry>,
     pub aws: Arc<Stub>,
-    pub admin: Client,
+    tenants: Tenants,
     pub cluster: ControlPlane,
     folder: TempDir,
     start: Instant,
     before: Inventory,
 }
 
-impl World {
-    /// A line for whoever watches.
-    pub fn say(&self, what: &str) {
+impl Deref for E2e {
+    type Target = Tenants;
+
+    fn deref(&self) -> &Tenants {
+        &self.tenants
+    }
+}
+
+impl E2e {
+    /// Prints a line of progress.
+    pub fn log(&self, what: &str) {
         println!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
     }
 
@@ -61,7 +88,7 @@ impl World {
     pub async fn helm(&self, args: &[&str], values: &Value) {
         let kubeconfig = self.cluster.admin_kubeconfig().display().to_string();
         let mut all = [args, &["--namespace", RELEASE, "--kubeconfig", &kubeconfig]].concat();
-        let files = [("cluster", &self.needs()), ("own", values)].map(|(name, values)| {
+        let files = [("cluster", &self.values()), ("own", values)].map(|(name, values)| {
             let path = self.folder.path().join(format!("{name}.yaml"));
             std::fs::write(&path, values.to_string()).expect("a temporary folder takes files");
             path.display().to_string()
@@ -70,12 +97,12 @@ impl World {
             all.extend(files.iter().flat_map(|file| ["--values", file]));
         }
         if let Err(said) = helm::run(&all).await {
-            panic!("helm {args:?}: {said}\n{}", self.state().await);
+            panic!("helm {args:?}: {said}");
         }
     }
 
     /// Where AWS is; and nothing is to be left behind.
-    fn needs(&self) -> Value {
+    fn values(&self) -> Value {
         let aws = json!({"name": "AWS_ENDPOINT_URL", "value": self.aws.url()});
         json!({"cleanupOnUninstall": true, "extraEnv": [aws]})
     }
@@ -87,46 +114,13 @@ impl World {
         self.cluster.apply(&document.to_string()).await;
     }
 
-    /// Changes annotations of a namespace that is there; null removes one.
-    pub async fn annotate(&self, namespace: &str, annotations: Value) {
-        let api: Api<Namespace> = Api::all(self.admin.clone());
-        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
-        api.patch(namespace, &PatchParams::default(), &patch).await.expect("the namespace is annotated");
-    }
-
-    /// Opts a namespace in for registries.
-    pub async fn opt_in(&self, namespace: &str, registries: &str) {
-        self.annotate(namespace, json!({REGISTRIES: registries})).await;
-    }
-
-    /// Opts a namespace out.
-    pub async fn opt_out(&self, namespace: &str) {
-        self.annotate(namespace, json!({REGISTRIES: null})).await;
-    }
-
-    /// Waits for a value.
-    pub async fn wait<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_mins(2);
-        loop {
-            if let Some(found) = look().await {
-                return found;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "waited two minutes for {what}, in vain\n{}",
-                self.state().await
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// How everything stands, for a message.
+    /// Pods and logs, for a message.
     async fn state(&self) -> String {
         format!("{}\n{}", self.pods().await, self.node.log_tails())
     }
 }
 
-impl Drop for World {
+impl Drop for E2e {
     fn drop(&mut self) {
         self.follow.abort();
     }

@@ -6,14 +6,15 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
-use serde_json::{Value, json};
+use serde_json::json;
+use testing::tenants::password;
 
-use super::World;
+use super::E2e;
 
 /// The image that is in the registry only.
 pub(super) const APP: &str = "team/app:1";
 
-impl World {
+impl E2e {
     /// A Deployment of one pod that pulls its image from `host` each time, with these pull secrets.
     pub async fn deploy(&self, namespace: &str, name: &str, host: &str, secrets: &[&str]) {
         let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
@@ -32,32 +33,32 @@ impl World {
     }
 
     async fn pod(&self, namespace: &str, app: &str) -> Option<Pod> {
-        let api: Api<Pod> = Api::namespaced(self.admin.clone(), namespace);
+        let api: Api<Pod> = self.api(namespace);
         let list = api.list(&ListParams::default().labels(&format!("app={app}"))).await;
         list.expect("the admin lists pods").items.into_iter().next()
     }
 
     /// Waits until the Deployment's pod runs.
-    pub async fn runs(&self, namespace: &str, app: &str) {
+    pub async fn wait_until_running(&self, namespace: &str, app: &str) {
         let ready = async || {
             let status = self.pod(namespace, app).await?.status?;
             status.container_statuses?.iter().all(|container| container.ready).then_some(())
         };
-        self.wait(&format!("{namespace}/{app} to run"), ready).await;
+        self.wait_for(&format!("{namespace}/{app} to run"), ready).await;
     }
 
-    /// Waits until the kubelet says so.
-    pub async fn cannot_pull(&self, namespace: &str, app: &str) {
+    /// Waits until the kubelet cannot pull the image of the Deployment's pod.
+    pub async fn wait_until_pull_fails(&self, namespace: &str, app: &str) {
         let refused = async || {
             let status = self.pod(namespace, app).await?.status?.container_statuses?.pop()?;
             assert!(status.started != Some(true), "it runs");
             let waiting = status.state?.waiting?;
             (waiting.reason.as_deref() == Some("ErrImagePull")).then_some(())
         };
-        self.wait(&format!("ErrImagePull of {namespace}/{app}"), refused).await;
+        self.wait_for(&format!("ErrImagePull of {namespace}/{app}"), refused).await;
     }
 
-    /// How all pods stand, for a message.
+    /// The status of all pods, for a message.
     pub(super) async fn pods(&self) -> String {
         let api: Api<Pod> = Api::all(self.admin.clone());
         let pods = api.list(&ListParams::default()).await.expect("the admin lists pods").items;
@@ -65,59 +66,34 @@ impl World {
         pods.into_iter().map(line).collect()
     }
 
-    /// The Secret of a name, if it is there.
-    pub async fn look(&self, namespace: &str, name: &str) -> Option<Secret> {
-        let api: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
-        api.get_opt(name).await.expect("the admin reads secrets")
-    }
-
-    /// Waits for the Secret of a name.
-    pub async fn secret(&self, namespace: &str, name: &str) -> Secret {
-        let look = async || self.look(namespace, name).await;
-        self.wait(&format!("secret {namespace}/{name}"), look).await
-    }
-
-    /// Waits until there is no Secret of a name.
-    pub async fn no_secret(&self, namespace: &str, name: &str) {
-        let gone = async || self.look(namespace, name).await.is_none().then_some(());
-        self.wait(&format!("the end of {namespace}/{name}"), gone).await;
-    }
-
     /// Waits until a Secret has another password for a host.
-    pub async fn refreshed(&self, namespace: &str, name: &str, host: &str, old: &str) {
+    pub async fn wait_for_renewal(&self, namespace: &str, name: &str, host: &str, old: &str) {
         let other = async || {
-            let now = password(&self.look(namespace, name).await?, host)?;
+            let now = password(&self.secret_named(namespace, name).await?, host)?;
             (now != old).then_some(())
         };
-        self.wait("a refresh", other).await;
+        self.wait_for("a renewal", other).await;
     }
 
     /// Deletes a Secret.
     pub async fn delete_secret(&self, namespace: &str, name: &str) {
-        let api: Api<Secret> = Api::namespaced(self.admin.clone(), namespace);
+        let api: Api<Secret> = self.api(namespace);
         api.delete(name, &DeleteParams::default()).await.expect("the admin deletes secrets");
     }
 
     /// Deletes a service account.
-    pub async fn delete_account(&self, namespace: &str, name: &str) {
-        let api: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), namespace);
+    pub async fn delete_service_account(&self, namespace: &str, name: &str) {
+        let api: Api<ServiceAccount> = self.api(namespace);
         api.delete(name, &DeleteParams::default()).await.expect("the admin deletes service accounts");
     }
 
     /// Takes out of a namespace what a test put into it: Deployments, with their pods, and annotations.
-    pub async fn forgets(&self, namespace: &str) {
-        let api: Api<Deployment> = Api::namespaced(self.admin.clone(), namespace);
+    pub async fn clear(&self, namespace: &str) {
+        let api: Api<Deployment> = self.api(namespace);
         let all = api.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
         all.expect("the admin deletes Deployments");
-        self.annotate(namespace, Value::Null).await;
+        self.patch_metadata(namespace, json!({"annotations": null})).await;
     }
-}
-
-/// The password that a Secret has for a host.
-pub fn password(secret: &Secret, host: &str) -> Option<String> {
-    let data = secret.data.as_ref()?.get(".dockerconfigjson")?;
-    let config: Value = serde_json::from_slice(&data.0).ok()?;
-    Some(config["auths"][host]["password"].as_str()?.to_owned())
 }
 
 /// The value of an `Authorization` header.

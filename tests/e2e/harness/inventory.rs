@@ -8,7 +8,7 @@ use kube::discovery::ApiGroup;
 use kube::{Api, Discovery};
 use serde_json::Value;
 
-use super::World;
+use super::E2e;
 
 /// Every object, by kind, namespace and name, with its content but for what counts its writes.
 pub type Inventory = BTreeMap<String, Value>;
@@ -26,9 +26,9 @@ const OF_THE_NAMESPACE: [&str; 3] = [
     "ConfigMap ecr-pull-secrets/kube-root-ca.crt",
 ];
 
-impl World {
+impl E2e {
     /// Waits until the cluster is as it was before the installation, object by object, but for the release's namespace.
-    pub async fn is_as_before(&self) {
+    pub async fn wait_until_as_before(&self) {
         let mut left = vec![];
         for _ in 0..120 {
             left = differences(&self.before, &self.objects().await);
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// The inventory, once the cluster's own controllers have made what they make of a namespace.
-    pub(super) async fn settled(&self) -> Inventory {
+    pub(super) async fn stable_objects(&self) -> Inventory {
         let mut last = self.objects().await;
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! Values that are refused.
+//! Invalid values.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::render;
 
 #[tokio::test]
-async fn unknown_and_wrong_values_are_refused_with_their_names() {
+async fn unknown_and_wrong_values_are_rejected_with_their_names() {
     for (set, said) in [
         ("replicas=2", "'replicas' not allowed"),
         ("image.name=x", "'name' not allowed"),
@@ -15,8 +15,8 @@ async fn unknown_and_wrong_values_are_refused_with_their_names() {
         ("config.refresh.att=0.5", "'att' not allowed"),
         ("image.digest=x", "/image/digest"),
         ("metrics.service.port=0", "/metrics/service/port"),
-        ("serviceAccount.create=false", "serviceAccount.name: name the service account"),
-        ("serviceMonitor.enabled=true,metrics.service.enabled=false", "let metrics.service.enabled be true"),
+        ("serviceAccount.create=false", "serviceAccount.name: name an existing service account"),
+        ("serviceMonitor.enabled=true,metrics.service.enabled=false", "set metrics.service.enabled=true"),
     ] {
         let error = render(&["--set", set]).await.expect_err(set);
         assert!(error.contains(said), "{set}: {error}");

@@ -6,34 +6,33 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{EvictParams, ListParams};
+use testing::compromised_credential::CompromisedCredential;
 use testing::control_plane::AuditEntry;
-use testing::stolen::Stolen;
+use testing::tenants::{Tenants, USER};
 
-use super::{RELEASE, World};
+use super::{E2e, RELEASE};
 
-const USER: &str = "system:serviceaccount:ecr-pull-secrets:ecr-pull-secrets";
-
-impl World {
+impl E2e {
     fn own_pods(&self) -> Api<Pod> {
-        Api::namespaced(self.admin.clone(), RELEASE)
+        self.api(RELEASE)
     }
 
     /// The holder of the Lease, whose name begins with that of its pod.
     pub async fn leader(&self) -> Option<String> {
-        let api: Api<Lease> = Api::namespaced(self.admin.clone(), RELEASE);
+        let api: Api<Lease> = self.api(RELEASE);
         let lease = api.get_opt(RELEASE).await.expect("the admin reads leases")?;
         lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
     }
 
     /// Waits until another process than `before` leads, and so many pods are ready, none of them about to end.
-    pub async fn leads_anew(&self, before: Option<&str>, pods: usize) -> String {
+    pub async fn wait_for_leader(&self, before: Option<&str>, pods: usize) -> String {
         let look = async || {
             let leader = self.leader().await.filter(|leader| Some(&**leader) != before)?;
             let all = self.own_pods().list(&ListParams::default().labels("helm.sh/chart")).await;
             let all = all.expect("the admin lists pods").items;
             (all.len() == pods && all.iter().all(ready)).then_some(leader)
         };
-        self.wait("a new leader, and all pods ready", look).await
+        self.wait_for("a new leader, and all pods ready", look).await
     }
 
     /// The container that runs the controller in the pod of a holder of the Lease.
@@ -53,29 +52,27 @@ impl World {
                 Some(())
             }
         };
-        self.wait("the budget to allow an eviction", allowed).await;
+        self.wait_for("the budget to allow an eviction", allowed).await;
     }
 
     /// Waits until a holder of the Lease no longer holds it: that moment.
-    pub async fn gives_back(&self, holder: &str) -> Instant {
+    pub async fn wait_until_released(&self, holder: &str) -> Instant {
         let gone = async || (self.leader().await.as_deref() != Some(holder)).then(Instant::now);
-        self.wait("the Lease to be given back", gone).await
+        self.wait_for("the Lease to be given back", gone).await
     }
 
     /// The token of the controller, taken from its pod.
-    pub async fn stolen(&self) -> Stolen {
-        let leader = self.leads_anew(None, 2).await;
+    pub async fn steal_credential(&self) -> CompromisedCredential {
+        let leader = self.wait_for_leader(None, 2).await;
         let container = self.container(&leader).await;
         let token = self.node.file(&container, "/var/run/secrets/kubernetes.io/serviceaccount/token");
         let client = self.cluster.client_with(&token).await;
-        Stolen { client, admin: self.admin.clone() }
+        CompromisedCredential { client, tenants: Tenants::clone(self) }
     }
 
-    /// The controllers' writes of Secrets, as the API server saw them.
+    /// The controllers' writes of Secrets, as the API server audited them.
     pub fn writes(&self) -> Vec<AuditEntry> {
-        let mut all = self.cluster.audit();
-        all.retain(|entry| entry.user == USER && entry.resource == "secrets" && entry.verb == "patch");
-        all
+        self.cluster.requests(USER, "patch", "secrets")
     }
 }
 

@@ -1,0 +1,176 @@
+//! Several controllers: one writes, and another one follows it at once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+use testing::control_plane::assert_one_at_a_time;
+use testing::process::Process;
+use testing::tenants::INSTANCE;
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{RBAC, TestCluster, cluster_test};
+
+async fn wait_until_ready(cluster: &TestCluster, name: &str) {
+    let ready = async || cluster.candidate(name).probe("/readyz").await.0 == 200;
+    cluster.wait_until(&format!("{name} is ready"), ready).await;
+}
+
+async fn wait_until_leader(cluster: &TestCluster, name: &str) {
+    cluster.wait_until(&format!("{name} leads"), async || leads(cluster, name).await).await;
+}
+
+async fn leads(cluster: &TestCluster, name: &str) -> bool {
+    cluster.candidate(name).leads().await
+}
+
+/// Starts `first` and `second`, which are ready, and of which the first leads.
+async fn start_two(cluster: &mut TestCluster) {
+    cluster.spawn_candidate("first");
+    wait_until_leader(cluster, "first").await;
+    cluster.spawn_candidate("second");
+    wait_until_ready(cluster, "first").await;
+    wait_until_ready(cluster, "second").await;
+    assert!(!leads(cluster, "second").await, "one is enough");
+}
+
+/// Asserts that no process wrote a Secret again once another one had, and how many wrote at least.
+fn assert_one_writer_at_a_time(cluster: &TestCluster, least: usize) {
+    let writers = assert_one_at_a_time(cluster.requests("patch"));
+    assert!(writers >= least, "the writers are told apart: {writers}");
+}
+
+/// Ends the leader twenty times: how long until a namespace that opts in at once has its Secret.
+async fn twenty_failovers(cluster: &mut TestCluster, end: impl Fn(&mut Process), limit: Duration) {
+    start_two(cluster).await;
+    let (mut leader, mut standby) = ("first".to_owned(), "second".to_owned());
+    let mut took = vec![];
+    for n in 0..20 {
+        let [before, after, next] = ["before", "after", "standby"].map(|when| format!("{when}-{n}"));
+        cluster.opt_in(&before).await;
+        end(cluster.candidate_process(&leader));
+        let start = Instant::now();
+        cluster.opt_in(&after).await;
+        cluster.wait_for_secret(&after).await;
+        took.push(start.elapsed());
+        cluster.wait_for_secret(&before).await;
+        let ended = cluster.candidate_process(&leader).wait(Duration::from_secs(10)).await;
+        ended.expect("the old leader is gone");
+        cluster.spawn_candidate(&next);
+        leader = std::mem::replace(&mut standby, next);
+        // Not at once: the old one may have written the last Secret while it ended.
+        wait_until_leader(cluster, &leader).await;
+        wait_until_ready(cluster, &standby).await;
+    }
+    took.sort();
+    println!("failover, 20 times: shortest {:?}, median {:?}, longest {:?}", took[0], took[10], took[19]);
+    assert_one_writer_at_a_time(cluster, 20);
+    assert!(took[19] < limit, "{took:?}");
+}
+
+#[test]
+fn within_five_seconds_of_a_crash_another_one_writes_twenty_times() {
+    cluster_test(async |cluster| {
+        twenty_failovers(cluster, Process::kill9, Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn at_once_after_a_clean_end_another_one_writes_twenty_times() {
+    cluster_test(async |cluster| {
+        twenty_failovers(cluster, Process::terminate, Duration::from_secs(2)).await;
+    });
+}
+
+#[test]
+fn a_leader_that_was_frozen_writes_nothing_when_it_wakes() {
+    cluster_test(async |cluster| {
+        start_two(cluster).await;
+        for n in 0..20 {
+            cluster.opt_in(&format!("team-{n}")).await;
+        }
+        cluster.wait_for_secret("team-19").await;
+        for n in 20..60 {
+            cluster.opt_in(&format!("team-{n}")).await;
+            if n == 40 {
+                cluster.candidate_process("first").signal("STOP");
+            }
+        }
+        cluster.wait_for_secret("team-59").await;
+        assert!(leads(cluster, "second").await);
+        cluster.candidate_process("first").signal("CONT");
+        cluster.opt_in("later").await;
+        cluster.wait_for_secret("later").await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(!leads(cluster, "first").await && leads(cluster, "second").await);
+        assert_eq!(cluster.all_secrets().await.len(), 61);
+        assert_one_writer_at_a_time(cluster, 2);
+    });
+}
+
+#[test]
+fn a_leader_that_cannot_renew_stops_before_the_lease_can_be_taken_and_leads_again() {
+    cluster_test(async |cluster| {
+        cluster.spawn_candidate("first");
+        wait_until_leader(cluster, "first").await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        // It accepts connections and does not reply.
+        cluster.control_plane.apiserver().expect("it runs").signal("STOP");
+        let silent = Instant::now();
+        assert!(leads(cluster, "first").await, "for a moment it still may");
+        cluster.wait_until("it stops", async || !leads(cluster, "first").await).await;
+        let took = silent.elapsed();
+        println!("stopped {took:?} after the API server fell silent");
+        assert!(took < Duration::from_millis(3500), "{took:?}");
+        assert_eq!(cluster.candidate("first").probe("/livez").await.0, 200, "it waits, and does not end");
+        sleep(Duration::from_secs(5)).await;
+        assert!(!leads(cluster, "first").await);
+        cluster.control_plane.apiserver().expect("it runs").signal("CONT");
+        wait_until_leader(cluster, "first").await;
+        cluster.opt_in("team-b").await;
+        cluster.wait_for_secret("team-b").await;
+    });
+}
+
+#[test]
+fn without_rights_on_the_lease_it_is_not_ready_and_logs_what_is_missing() {
+    cluster_test(async |cluster| {
+        let roles: Api<RoleBinding> = cluster.api(INSTANCE);
+        roles.delete(INSTANCE, &DeleteParams::default()).await.expect("the role binding is deleted");
+        cluster.spawn_candidate("first");
+        let reported = async || {
+            cluster.candidate("first").process.log().contains("allow get, create and update on leases")
+        };
+        cluster.wait_until("a line in the log", reported).await;
+        assert_eq!(cluster.candidate("first").probe("/readyz").await.0, 503);
+        assert!(!leads(cluster, "first").await);
+        cluster.control_plane.apply(RBAC).await;
+        wait_until_leader(cluster, "first").await;
+        wait_until_ready(cluster, "first").await;
+    });
+}
+
+#[test]
+fn its_credential_writes_no_lease_of_another_name_and_creates_its_own_by_name_only() {
+    cluster_test(async |cluster| {
+        let client = cluster.own_client().await;
+        let put = async |namespace: &str, name: &str| {
+            let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+            let lease = serde_json::from_value(json!({"metadata": {"name": name}})).expect("a Lease");
+            match api.replace(name, &PostParams::default(), &lease).await {
+                Ok(_) => 200,
+                Err(kube::Error::Api(status)) => status.code,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(put(INSTANCE, "another").await, 403);
+        assert_eq!(put("default", INSTANCE).await, 403);
+        assert_eq!(put(INSTANCE, INSTANCE).await, 200, "a PUT creates it");
+        cluster.api::<Lease>(INSTANCE).get(INSTANCE).await.expect("the Lease exists");
+        assert_eq!(put(INSTANCE, INSTANCE).await, 422, "and never writes over it without its version");
+    });
+}

@@ -1,0 +1,158 @@
+//! The controllers of a test: the one that most tests have, and candidates for the Lease.
+
+use std::time::Duration;
+
+use testing::process::Process;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::TestCluster;
+
+/// The name of the one that most tests have.
+const CONTROLLER: &str = "controller";
+
+/// A controller that was started.
+pub struct Controller {
+    pub process: Process,
+    pub name: String,
+    pub(super) elects: bool,
+    port: u16,
+}
+
+impl Controller {
+    /// The URL of a page of its HTTP server.
+    pub fn page(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Status and body of a page of its HTTP server; status 0 if it does not accept the connection.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else {
+            return (0, String::new());
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("a request is sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.expect("a reply");
+        let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        let body = reply.split_once("\r\n\r\n").expect("a body").1;
+        (status, body.to_owned())
+    }
+
+    /// Whether its metrics have it as the leader.
+    pub async fn leads(&self) -> bool {
+        self.probe("/metrics").await.1.lines().any(|line| line == "ecr_pull_secrets_leader 1")
+    }
+}
+
+impl TestCluster {
+    fn start_controller(&mut self, name: &str, flags: &[&str]) {
+        assert!(self.controllers.iter().all(|other| other.name != name), "{name} is running already");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a free port").port();
+        let (listen, kubeconfig) = (format!("127.0.0.1:{port}"), self.kubeconfig.display().to_string());
+        let common = ["controller", "--listen", &listen, "--kubeconfig", &kubeconfig];
+        let logs = ["--log-level", "trace", "--log-format", "json"];
+        let process = self.spawn(name, &[&common, &logs[..], flags].concat());
+        let elects = flags.contains(&"--leader-election");
+        self.controllers.push(Controller { process, name: name.to_owned(), elects, port });
+    }
+
+    /// Starts the controller and waits until it has its first lists.
+    pub async fn run_controller(&mut self) {
+        self.run_controller_with(&[]).await;
+    }
+
+    /// Starts the controller with more flags and waits until it has its first lists.
+    pub async fn run_controller_with(&mut self, flags: &[&str]) {
+        self.spawn_controller(flags);
+        self.wait_until("the controller is ready", async || self.probe("/readyz").await.0 == 200).await;
+    }
+
+    /// Starts the controller with a configuration file and waits until it has its first lists.
+    pub async fn run_controller_configured(&mut self, yaml: &str) {
+        let file = self.config(yaml);
+        self.run_controller_with(&["--config", &file]).await;
+    }
+
+    /// Starts the controller.
+    pub fn spawn_controller(&mut self, flags: &[&str]) {
+        self.start_controller(CONTROLLER, flags);
+    }
+
+    /// Starts one more controller, with leader election.
+    pub fn spawn_candidate(&mut self, name: &str) {
+        self.start_controller(name, &["--leader-election"]);
+    }
+
+    /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations.
+    pub async fn run_into_two_hundred_creations(&mut self) {
+        for n in 0..200 {
+            self.opt_in(&format!("team-{n}")).await;
+        }
+        self.spawn_controller(&[]);
+        self.wait_until("the first secrets", async || !self.all_secrets().await.is_empty()).await;
+    }
+
+    /// The controller of this name.
+    pub fn candidate(&self, name: &str) -> &Controller {
+        self.controllers.iter().find(|controller| controller.name == name).expect("it was started")
+    }
+
+    /// The process of the controller of this name.
+    pub fn candidate_process(&mut self, name: &str) -> &mut Process {
+        let found = self.controllers.iter_mut().find(|controller| controller.name == name);
+        &mut found.expect("it was started").process
+    }
+
+    /// The controller's process.
+    pub fn controller(&mut self) -> &mut Process {
+        self.candidate_process(CONTROLLER)
+    }
+
+    /// All that the controller logged so far.
+    pub fn log(&self) -> String {
+        self.candidate(CONTROLLER).process.log()
+    }
+
+    /// The URL of a page of the controller's HTTP server.
+    pub fn page(&self, path: &str) -> String {
+        self.candidate(CONTROLLER).page(path)
+    }
+
+    /// Status and body of a page of the controller's HTTP server; status 0 if it does not accept the connection.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        self.candidate(CONTROLLER).probe(path).await
+    }
+
+    fn take(&mut self, name: &str) -> Controller {
+        let index = self.controllers.iter().position(|controller| controller.name == name);
+        self.controllers.remove(index.expect("it was started"))
+    }
+
+    /// Ends a controller with SIGTERM: it exits with code 0 within ten seconds.
+    pub async fn stop(&mut self, name: &str) {
+        let mut controller = self.take(name);
+        let metrics = controller.probe("/metrics").await.1;
+        assert!(metrics.contains("ecr_pull_secrets_build_info"), "the metrics are searched too: {metrics}");
+        self.metrics.push_str(&metrics);
+        controller.process.terminate();
+        let code = controller.process.wait(Duration::from_secs(10)).await;
+        assert_eq!(code, Some(0), "exit code after SIGTERM; {}", controller.process.log_tail());
+    }
+
+    /// Ends the controller with SIGTERM: it exits with code 0 within ten seconds.
+    pub async fn stop_controller(&mut self) {
+        self.stop(CONTROLLER).await;
+    }
+
+    /// Ends a controller with SIGKILL.
+    pub fn kill(&mut self, name: &str) {
+        self.take(name).process.kill9();
+    }
+
+    /// Ends the controller with SIGKILL.
+    pub fn kill_controller(&mut self) {
+        self.kill(CONTROLLER);
+    }
+}
