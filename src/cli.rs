@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use http::Uri;
 use jiff::SignedDuration;
 
 use crate::telemetry::logs::LogFormat;
@@ -22,11 +23,8 @@ const LEASE_TIMEOUT: &str = "5s";
 /// The AWS region, credentials and endpoints come from the standard variables and files of the AWS SDKs: `AWS_REGION`,
 /// `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL` and so on.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    max_term_width = 110,
-    after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration."
-)]
+#[command(version, max_term_width = 110)]
+#[command(after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration.")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -42,13 +40,8 @@ pub struct GlobalArgs {
     pub log_format: LogFormat,
     /// Log level: error, warn, info, debug or trace; or a level per module, such as info,kube=debug. Tokens are not
     /// logged at any level.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILTER",
-        default_value = "info",
-        env = "ECR_PULL_SECRETS_LOG_LEVEL"
-    )]
+    #[arg(long, global = true, value_name = "FILTER", default_value = "info")]
+    #[arg(env = "ECR_PULL_SECRETS_LOG_LEVEL")]
     pub log_level: String,
 }
 
@@ -153,14 +146,8 @@ pub struct ControllerArgs {
     pub listen: SocketAddr,
     /// Write only while this process holds the Lease, so that several replicas can run. The Lease is in the
     /// controller's namespace and is named after the instance. Default: true in a pod, else false.
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        env = "ECR_PULL_SECRETS_LEADER_ELECTION"
-    )]
+    #[arg(long, value_name = "BOOL", env = "ECR_PULL_SECRETS_LEADER_ELECTION")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_election: Option<bool>,
     #[command(flatten)]
     pub removals: RemovalArgs,
@@ -194,14 +181,17 @@ pub struct CleanupArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    #[arg(
-        value_name = "URL",
-        help = "The URL, such as http://127.0.0.1:8080/readyz; only http is supported"
-    )]
-    pub url: http::Uri,
+    /// The URL, such as `http://127.0.0.1:8080/readyz`; only http is supported.
+    #[arg(value_parser = parse_http_url)]
+    pub url: Uri,
     /// How long to retry the request until it succeeds, such as 30s or 1m; without a unit, in seconds.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub timeout: Duration,
+}
+
+fn parse_http_url(text: &str) -> Result<Uri, String> {
+    let url = text.parse().ok().filter(|url: &Uri| url.scheme_str() == Some("http") && url.host().is_some());
+    url.ok_or_else(|| "expected http://HOST:PORT/PATH".to_owned())
 }
 
 /// Parses `30s` or `1m30s`, and a bare number as seconds.

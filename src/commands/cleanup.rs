@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use kube::Client;
 
-use super::setup::{Candidate, random};
-use super::signals::{stop_on_signals, unless_stopped};
+use super::setup::{Candidate, random, stop_on_signals, unless_stopped};
 use super::{CommandError, print_line};
 use crate::cli::CleanupArgs;
 use crate::config::Config;
@@ -17,7 +16,6 @@ use crate::core::request::OwnedNames;
 use crate::core::settings::Settings;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::inventory::{self, InventoryError, OwnReference, OwnSecret};
-use crate::kubernetes::leader_election::WritePermit;
 use crate::telemetry::metrics::Metrics;
 
 const MAX_CONCURRENT_REQUESTS: usize = 16;
@@ -29,45 +27,36 @@ pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
     let random = random();
     let names = Config::load(args.cluster.config.as_deref())?.owned_names()?;
     let settings = Arc::new(Settings::without_grants(names, Jitter::new(random)));
-    let candidate = Candidate::new(&args.cluster, random, Metrics::default());
-    let client = candidate.connection.connect(candidate.metrics.clone()).await?;
+    let candidate = Candidate::new(&args.cluster, &settings.names.instance, random, Metrics::default());
+    let client = candidate.connect().await?;
     if !args.yes {
-        return unless_stopped(&stop, print_plan(&client, &settings.names)).await?;
+        return unless_stopped(&stop, print_plan(&client, &settings.names)).await;
     }
-    let (election, permit) =
-        Box::pin(candidate.acquire(&settings.names.instance, &args.lease, &stop)).await?;
+    let (election, permit) = candidate.acquire(&args.lease, &stop).await?;
+    let cluster = Cluster::new(client.clone(), settings.clone(), permit.clone());
     let removed = tokio::select! {
-        removed = unless_stopped(&stop, remove_all(client, settings, permit.clone())) => removed.flatten(),
-        () = permit.lost() => Err(CommandError::LeaseLost),
+        removed = unless_stopped(&stop, remove_all(&client, &cluster, &settings.names)) => removed,
+        () = permit.lost() => Err("this process lost the Lease and stopped; run the command again".into()),
     };
-    match election {
-        Some(election) if removed.is_ok() => election.delete_lease().await.map_err(CommandError::DeleteLease),
-        Some(election) => {
-            election.stop().await;
-            removed
-        }
-        None => removed,
+    let Some(election) = election else { return removed };
+    if removed.is_err() {
+        election.stop().await;
+        return removed;
     }
+    election.delete_lease().await.map_err(|error| format!("cannot delete the Lease: {error}").into())
 }
 
-struct Inventory {
-    references: Vec<OwnReference>,
-    secrets: Vec<OwnSecret>,
-}
-
-async fn list(client: &Client, names: &OwnedNames) -> Result<Inventory, InventoryError> {
-    Ok(Inventory {
-        references: inventory::references(client, names).await?,
-        secrets: inventory::secrets(client, names).await?,
-    })
+async fn list(
+    client: &Client,
+    names: &OwnedNames,
+) -> Result<(Vec<OwnReference>, Vec<OwnSecret>), InventoryError> {
+    Ok((inventory::references(client, names).await?, inventory::secrets(client, names).await?))
 }
 
 async fn print_plan(client: &Client, names: &OwnedNames) -> Result<(), CommandError> {
-    let Inventory { references, secrets } = list(client, names).await?;
-    for OwnReference { namespace, service_account } in &references {
-        print_line(format_args!(
-            "would remove the reference in service account {namespace}/{service_account}"
-        ));
+    let (references, secrets) = list(client, names).await?;
+    for reference in &references {
+        print_line(format_args!("would remove the {}", label(reference)));
     }
     for OwnSecret { namespace, name, .. } in &secrets {
         print_line(format_args!("would delete secret {namespace}/{name}"));
@@ -79,39 +68,56 @@ async fn print_plan(client: &Client, names: &OwnedNames) -> Result<(), CommandEr
     Ok(())
 }
 
-async fn remove_all(
-    client: Client,
-    settings: Arc<Settings>,
-    permit: WritePermit,
-) -> Result<(), CommandError> {
-    let names = &settings.names;
-    let cluster = Cluster::new(client.clone(), settings.clone(), permit);
-    let (mut references, mut secrets) = (Progress::default(), Progress::default());
+async fn remove_all(client: &Client, cluster: &Cluster, names: &OwnedNames) -> Result<(), CommandError> {
+    let (mut references, mut secrets, mut failures) = (0, 0, vec![]);
     for _ in 0..MAX_ROUNDS {
-        let found = list(&client, names).await?;
-        (references.failures, secrets.failures) = (vec![], vec![]);
-        if found.references.is_empty() && found.secrets.is_empty() {
+        let (found_references, found_secrets) = list(client, names).await?;
+        failures.clear();
+        if found_references.is_empty() && found_secrets.is_empty() {
             break;
         }
         // References first: a pod that starts in between either finds its secret or does not refer to it.
-        references.run(found.references.into_iter().map(|found| detach(&cluster, found))).await;
-        secrets.run(found.secrets.into_iter().map(|found| delete(&cluster, found))).await;
+        let removals = found_references.into_iter().map(|found| detach(cluster, found));
+        references += remove(removals, &mut failures).await;
+        let removals = found_secrets.into_iter().map(|found| delete(cluster, found));
+        secrets += remove(removals, &mut failures).await;
     }
-    for failure in references.failures.iter().chain(&secrets.failures) {
+    for failure in &failures {
         print_line(format_args!("FAILED {failure}"));
     }
-    let failed = references.failures.len() + secrets.failures.len();
+    let (instance, failed) = (&names.instance, failures.len());
     print_line(format_args!(
-        "{} references and {} secrets of instance {:?} removed, {failed} failed",
-        references.removed, secrets.removed, names.instance
+        "{references} references and {secrets} secrets of instance {instance:?} removed, {failed} failed"
     ));
-    if failed == 0 { Ok(()) } else { Err(CommandError::NotRemoved(failed)) }
+    match failed {
+        0 => Ok(()),
+        _ => Err(format!("{failed} objects were not removed; see the list above, and run the command again")
+            .into()),
+    }
+}
+
+/// Returns how many removals succeeded, and appends the others to `failures`.
+async fn remove(
+    removals: impl Iterator<Item = impl Future<Output = (String, Result<(), WriteError>)>>,
+    failures: &mut Vec<String>,
+) -> usize {
+    let mut removed = 0;
+    let mut results = stream::iter(removals).buffer_unordered(MAX_CONCURRENT_REQUESTS);
+    while let Some((label, result)) = results.next().await {
+        match result {
+            Ok(()) => {
+                removed += 1;
+                print_line(format_args!("removed {label}"));
+            }
+            Err(error) => failures.push(format!("{label}: {error}")),
+        }
+    }
+    removed
 }
 
 async fn detach(cluster: &Cluster, found: OwnReference) -> (String, Result<(), WriteError>) {
-    let OwnReference { namespace, service_account } = found;
-    let result = cluster.set_pull_secret(&namespace, &service_account, None).await;
-    (format!("reference in service account {namespace}/{service_account}"), result.map(|_| ()))
+    let result = cluster.set_pull_secret(&found.namespace, &found.service_account, None).await;
+    (label(&found), result.map(|_| ()))
 }
 
 async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), WriteError>) {
@@ -121,27 +127,6 @@ async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), Writ
     (label, cluster.delete(&namespace, &deletion).await)
 }
 
-/// The removals of one kind: the successful ones of all rounds, and the failed ones of the last round.
-#[derive(Default)]
-struct Progress {
-    removed: usize,
-    failures: Vec<String>,
-}
-
-impl Progress {
-    async fn run(
-        &mut self,
-        removals: impl Iterator<Item = impl Future<Output = (String, Result<(), WriteError>)>>,
-    ) {
-        let mut results = stream::iter(removals).buffer_unordered(MAX_CONCURRENT_REQUESTS);
-        while let Some((label, result)) = results.next().await {
-            match result {
-                Ok(()) => {
-                    self.removed += 1;
-                    print_line(format_args!("removed {label}"));
-                }
-                Err(error) => self.failures.push(format!("{label}: {error}")),
-            }
-        }
-    }
+fn label(OwnReference { namespace, service_account }: &OwnReference) -> String {
+    format!("reference in service account {namespace}/{service_account}")
 }

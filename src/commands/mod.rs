@@ -2,64 +2,64 @@
 
 mod cleanup;
 mod controller;
-mod error;
-mod output;
 mod probe;
 mod setup;
-mod signals;
 mod sync;
 
+use std::error::Error;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
-pub use self::error::CommandError;
-use self::output::{print_error, print_line};
 use crate::cli::{Cli, Command};
-use crate::telemetry::logs;
+use crate::config::ConfigError;
+use crate::kubernetes::client::ConnectError;
+use crate::telemetry::http::BindError;
+use crate::telemetry::logs::{self, LogError};
+
+/// Why a command failed. Only the exit code depends on the type.
+type CommandError = Box<dyn Error + Send + Sync>;
 
 /// The JSON schema of the configuration file, which `make generate` writes.
 const SCHEMA: &str = include_str!("../../docs/config.schema.json");
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            print_error(&error);
-            ExitCode::from(error.exit_code())
-        }
-    }
+    let Err(error) = run(Cli::parse()) else { return ExitCode::SUCCESS };
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(exit_code(&*error))
+}
+
+/// 2 for invalid flags or configuration, 1 for any other failure.
+fn exit_code(error: &(dyn Error + Send + Sync + 'static)) -> u8 {
+    let is_configuration = error.is::<LogError>() || error.is::<ConfigError>();
+    if is_configuration || error.is::<BindError>() || error.is::<ConnectError>() { 2 } else { 1 }
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
     logs::start(cli.global.log_format, &cli.global.log_level)?;
-    match cli.command {
-        Command::Controller(args) => block_on(&mut threads(), controller::run(args)),
-        Command::Sync(args) => block_on(&mut threads(), sync::run(args)),
-        Command::Cleanup(args) => block_on(&mut threads(), cleanup::run(args)),
-        Command::Probe(args) => block_on(&mut Builder::new_current_thread(), probe::run(args)),
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let result = match cli.command {
+        Command::Controller(args) => runtime.block_on(controller::run(args)),
+        Command::Sync(args) => runtime.block_on(sync::run(args)),
+        Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
+        Command::Probe(args) => runtime.block_on(probe::run(args)),
         Command::ConfigSchema => {
             print_line(SCHEMA.trim_end());
             Ok(())
         }
-    }
-}
-
-fn threads() -> Builder {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(2);
-    builder
-}
-
-fn block_on(
-    builder: &mut Builder,
-    command: impl Future<Output = Result<(), CommandError>>,
-) -> Result<(), CommandError> {
-    let runtime: Runtime = builder.enable_all().build().map_err(CommandError::Runtime)?;
-    let result = runtime.block_on(command);
+    };
     // The exit does not wait for tasks that are blocked by a connection.
     runtime.shutdown_background();
     result
+}
+
+/// Prints a line to standard output. A command completes its work even if the reader has closed the pipe
+/// (`cleanup --yes | head -1`).
+fn print_line(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

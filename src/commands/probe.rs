@@ -17,46 +17,24 @@ use crate::core::one_line;
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    #[error(transparent)]
-    Connect(#[from] std::io::Error),
-    #[error(transparent)]
-    Http(#[from] hyper::Error),
-    #[error(transparent)]
-    Request(#[from] http::Error),
-    #[error("{0}: {1}")]
-    Status(StatusCode, String),
-    #[error("no response in time")]
-    Timeout,
-}
-
 pub(super) async fn run(args: ProbeArgs) -> Result<(), CommandError> {
-    let ProbeArgs { url, timeout } = args;
-    if url.scheme_str() != Some("http") || url.host().is_none() {
-        return Err(CommandError::InvalidUrl(url));
-    }
-    let deadline = Instant::now() + timeout;
+    let url = args.url;
+    let deadline = Instant::now() + args.timeout;
     loop {
-        match get(&url).await {
+        let result = timeout(REQUEST_TIMEOUT, get(&url)).await;
+        match result.unwrap_or_else(|_| Err("no response in time".into())) {
             Ok(body) => {
                 print_line(format_args!("{url}: {body}"));
                 return Ok(());
             }
-            Err(source) if Instant::now() >= deadline => return Err(CommandError::Probe { url, source }),
+            Err(error) if Instant::now() >= deadline => return Err(format!("{url}: {error}").into()),
             Err(_) => sleep(RETRY_PERIOD).await,
         }
     }
 }
 
 /// Returns the body of a response with status 200.
-async fn get(url: &Uri) -> Result<String, ProbeError> {
-    let (status, body) = timeout(REQUEST_TIMEOUT, request(url)).await.map_err(|_| ProbeError::Timeout)??;
-    let body = one_line(&String::from_utf8_lossy(&body));
-    if status == StatusCode::OK { Ok(body) } else { Err(ProbeError::Status(status, body)) }
-}
-
-async fn request(url: &Uri) -> Result<(StatusCode, Bytes), ProbeError> {
+async fn get(url: &Uri) -> Result<String, CommandError> {
     let (host, port) = (url.host().unwrap_or_default(), url.port_u16().unwrap_or(80));
     let address = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((address, port)).await?;
@@ -66,5 +44,7 @@ async fn request(url: &Uri) -> Result<(StatusCode, Bytes), ProbeError> {
     let request = Request::get(path).header(header::HOST, host).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
-    Ok((status, response.into_body().collect().await?.to_bytes()))
+    let body = response.into_body().collect().await?.to_bytes();
+    let body = one_line(&String::from_utf8_lossy(&body));
+    if status == StatusCode::OK { Ok(body) } else { Err(format!("{status}: {body}").into()) }
 }

@@ -1,50 +1,98 @@
-//! The common parts of `controller`, `sync` and `cleanup`: the connections, the Lease, and the runtime with its
+//! The common parts of `controller`, `sync` and `cleanup`: signals, the connections, the Lease, and the runtime with its
 //! watches.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tracing::{info, warn};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
 
 use super::CommandError;
-use super::signals::unless_stopped;
 use crate::cli::{ClusterArgs, LeaseArgs};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::controller::RunPolicy;
-use crate::controller::change::Change;
 use crate::core::Jitter;
 use crate::core::settings::Settings;
 use crate::ecr::aws::AwsEcr;
-use crate::kubernetes::client::Connection;
+use crate::kubernetes::client::{ConnectError, Connection};
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::events::Recorder;
 use crate::kubernetes::leader_election::{Election, LeaseClient, WritePermit, leader_election_identity};
 use crate::kubernetes::watch as watches;
 use crate::runtime::reporter::Reporter;
-use crate::runtime::{Parts, Runtime};
+use crate::runtime::{Parts, Runtime, Summary};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
 const CHANGE_CAPACITY: usize = 256;
+/// How long a single pass waits for its last Events before it exits.
+const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) const INTERRUPTED: &str = "interrupted; run the command again";
+
+/// The value becomes true at the first SIGTERM or SIGINT. The second one ends the process immediately.
+pub(super) fn stop_on_signals() -> Result<watch::Receiver<bool>, CommandError> {
+    let receive = |kind| signal(kind).map_err(|error| format!("cannot receive signals: {error}"));
+    let mut terminate = receive(SignalKind::terminate())?;
+    let mut interrupt = receive(SignalKind::interrupt())?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut signal = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        signal().await;
+        info!("stopping after the writes in flight; a second signal aborts them");
+        stop.send_replace(true);
+        signal().await;
+        warn!("aborted by a second signal");
+        std::process::exit(1);
+    });
+    Ok(stopped)
+}
+
+/// Runs `work` until it is done or a signal arrives.
+pub(super) async fn unless_stopped<T, E: Into<CommandError>>(
+    stop: &watch::Receiver<bool>,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, CommandError> {
+    let mut stop = stop.clone();
+    tokio::select! {
+        done = work => done.map_err(Into::into),
+        _ = stop.wait_for(|stop| *stop) => Err(INTERRUPTED.into()),
+    }
+}
+
+/// The randomness of this process.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// The permit to write, and the election that renews it. Without an election, the permit has no limit.
+pub(super) type Leader = (Option<Election>, WritePermit);
 
 /// This process as a candidate for the Lease, and its connection to the cluster.
-#[derive(Clone)]
 pub(super) struct Candidate {
     pub connection: Connection,
-    pub identity: String,
     pub clock: Clock,
-    pub metrics: Metrics,
+    instance: String,
+    identity: String,
+    metrics: Metrics,
 }
 
 impl Candidate {
     /// `random` makes the identity unique.
-    pub(super) fn new(args: &ClusterArgs, random: u64, metrics: Metrics) -> Self {
+    pub(super) fn new(args: &ClusterArgs, instance: &str, random: u64, metrics: Metrics) -> Self {
         let name = args.identity(std::env::var_os("POD_NAME"));
         let identity = leader_election_identity(name.as_deref(), random);
         let connection = Connection {
@@ -53,36 +101,44 @@ impl Candidate {
             namespace: args.namespace.clone(),
             identity: Some(identity.clone()),
         };
-        Self { connection, identity, clock: Clock::start(), metrics }
+        Self { connection, clock: Clock::start(), instance: instance.to_owned(), identity, metrics }
     }
 
-    /// Returns a client for the Lease with a separate connection, so that no other request delays a renewal.
-    pub(super) async fn lease(&self, instance: &str) -> Result<LeaseClient, CommandError> {
-        Ok(LeaseClient::new(self.connection.connect(self.metrics.clone()).await?, instance))
+    pub(super) async fn connect(&self) -> Result<kube::Client, ConnectError> {
+        self.connection.connect(self.metrics.clone()).await
+    }
+
+    /// Starts the election, with a separate connection, so that no other request delays a renewal.
+    pub(super) async fn start_election(
+        &self,
+        on_contact: impl Fn() + Send + 'static,
+    ) -> Result<Leader, ConnectError> {
+        let lease = LeaseClient::new(self.connect().await?, &self.instance);
+        let (election, permit) = Election::start(lease, self.identity.clone(), self.clock, on_contact);
+        Ok((Some(election), permit))
     }
 
     /// Acquires the Lease according to the flags. The election is `None` with `--force`.
     pub(super) async fn acquire(
-        self,
-        instance: &str,
+        &self,
         args: &LeaseArgs,
         stop: &watch::Receiver<bool>,
-    ) -> Result<(Option<Election>, WritePermit), CommandError> {
+    ) -> Result<Leader, CommandError> {
         if args.force {
             warn!("running without the Lease (--force); a running controller may write at the same time");
             return Ok((None, WritePermit::unopposed(self.clock)));
         }
-        let lease = self.lease(instance).await?;
-        let acquired = Election::acquire(lease, self.identity, self.clock, args.timeout);
-        let (election, permit) = Box::pin(unless_stopped(stop, acquired)).await??;
+        let lease = LeaseClient::new(self.connect().await?, &self.instance);
+        let acquired = Election::acquire(lease, self.identity.clone(), self.clock, args.timeout);
+        let (election, permit) = unless_stopped(stop, Box::pin(acquired)).await?;
         Ok((Some(election), permit))
     }
 }
 
 /// The validated configuration, and the connections to AWS and to an API server that has responded.
 pub(super) struct Connected {
-    pub settings: Arc<Settings>,
     pub candidate: Candidate,
+    settings: Arc<Settings>,
     aws: AwsEcr,
     client: kube::Client,
     streaming: bool,
@@ -91,12 +147,12 @@ pub(super) struct Connected {
 pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Connected, CommandError> {
     let config = Config::load(args.config.as_deref())?;
     let random = random();
-    let aws = AwsEcr::load(config.endpoints()?).await;
+    let aws = Box::pin(AwsEcr::load(config.endpoints()?)).await;
     let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
     let token_file = token_file.as_deref().map(Path::new);
     let settings = Arc::new(config.settings(aws.region(), token_file, Jitter::new(random))?);
-    let candidate = Candidate::new(args, random, metrics);
-    let client = candidate.connection.connect(candidate.metrics.clone()).await?;
+    let candidate = Candidate::new(args, &settings.names.instance, random, metrics);
+    let client = candidate.connect().await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         instance = settings.names.instance,
@@ -108,48 +164,84 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
     let version = || watches::streams_lists(&client);
     let streaming =
         watches::retry_until_ok("the API server does not respond", settings.jitter, version).await;
-    Ok(Connected { settings, candidate, aws, client, streaming })
+    Ok(Connected { candidate, settings, aws, client, streaming })
 }
 
-/// How a command runs the controller.
-pub(super) struct RunOptions {
-    pub policy: RunPolicy,
-    pub health: Health,
-    pub progress: ProgressBar,
-}
-
-/// A runtime that is ready to run. Its watches are already running.
-pub(super) struct Started {
-    pub runtime: Runtime,
-    pub changes: mpsc::Receiver<Change>,
-    pub watches: JoinSet<()>,
-    /// Ends when the runtime is dropped and its last Event is written.
-    pub events: JoinHandle<()>,
-}
-
-pub(super) fn assemble(connected: Connected, permit: WritePermit, options: RunOptions) -> Started {
-    let Connected { settings, candidate, aws, client, streaming } = connected;
-    let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
-    let mut running = JoinSet::new();
-    for target in watches::targets(&settings) {
-        running.spawn(watches::run(client.clone(), target, settings.clone(), streaming, sender.clone()));
+impl Connected {
+    /// Runs the controller until a signal arrives, its single pass is complete, or a task ends unexpectedly. Then
+    /// releases the Lease.
+    pub(super) async fn run(
+        self,
+        (mut election, permit): Leader,
+        policy: RunPolicy,
+        health: Health,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Summary, CommandError> {
+        let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
+        let mut running = JoinSet::new();
+        for target in watches::targets(&self.settings) {
+            let (client, settings, sender) = (self.client.clone(), self.settings.clone(), sender.clone());
+            running.spawn(watches::run(client, target, settings, self.streaming, sender));
+        }
+        let (recorder, events) = Recorder::start(self.client.clone(), &self.candidate.instance);
+        let progress = if policy.repeat { ProgressBar::hidden() } else { progress() };
+        let reporter = Reporter::new(recorder, self.candidate.metrics.clone(), progress, !policy.repeat);
+        let runtime = self.runtime(permit, policy, health, reporter);
+        let mut runtime = tokio::spawn(runtime.run(changes, stop));
+        let ended = tokio::select! {
+            ended = &mut runtime => ended,
+            ended = running.join_next() => {
+                // A watch also ends when the runtime drops its receiver, shortly before the runtime itself ends.
+                if !sender.is_closed() {
+                    return Err(task_ended("a watch", &ended));
+                }
+                runtime.await
+            }
+            how = ended(&mut election) => return Err(task_ended("the leader election", &how)),
+        };
+        // After an error, a write may still be in flight, so the Lease must expire.
+        let summary = ended.map_err(|error| task_ended("the controller", &error))??;
+        if let Some(election) = election {
+            election.stop().await;
+        }
+        if !policy.repeat {
+            let _ = tokio::time::timeout(EVENT_FLUSH_TIMEOUT, events).await;
+        }
+        Ok(summary)
     }
-    let (recorder, events) = Recorder::start(client.clone(), &settings.names.instance);
-    let collects = !options.policy.repeat;
-    let parts = Parts {
-        policy: options.policy,
-        cluster: Cluster::new(client, settings.clone(), permit.clone()),
-        permit,
-        source: Arc::new(aws),
-        reporter: Reporter::new(recorder, candidate.metrics, options.progress, collects),
-        health: options.health,
-        clock: candidate.clock,
-        settings,
-    };
-    Started { runtime: Runtime::new(parts), changes, watches: running, events }
+
+    fn runtime(self, permit: WritePermit, policy: RunPolicy, health: Health, reporter: Reporter) -> Runtime {
+        Runtime::new(Parts {
+            policy,
+            cluster: Cluster::new(self.client, self.settings.clone(), permit.clone()),
+            permit,
+            source: Arc::new(self.aws),
+            reporter,
+            health,
+            clock: self.candidate.clock,
+            settings: self.settings,
+        })
+    }
 }
 
-/// The randomness of this process.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one(std::process::id())
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} namespaces, {elapsed}");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+async fn ended(election: &mut Option<Election>) -> String {
+    match election {
+        Some(election) => election.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) fn task_ended(task: &str, how: &dyn std::fmt::Debug) -> CommandError {
+    error!(task, ?how, "a task ended unexpectedly");
+    format!("{task} ended unexpectedly").into()
 }

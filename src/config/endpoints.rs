@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, FieldPath};
+use super::validate::{ConfigError, check, parse};
 use crate::core::aws::Region;
 use crate::core::quote;
 use crate::ecr::aws::{Endpoints, Service};
@@ -25,22 +25,19 @@ pub struct EndpointConfig {
 
 pub(super) fn build(configs: &[EndpointConfig]) -> Result<Endpoints, ConfigError> {
     let mut endpoints = Endpoints::new();
-    for (index, config) in configs.iter().enumerate() {
-        let path = FieldPath::new("endpoints").index(index);
-        if let Some(region) = &config.region {
-            region.parse::<Region>().map_err(|error| path.field("region").invalid(error.to_string()))?;
+    for (index, EndpointConfig { service, region, url }) in configs.iter().enumerate() {
+        let path = format!("endpoints[{index}]");
+        if let Some(region) = region {
+            parse::<Region>(format!("{path}.region"), region)?;
         }
-        if !is_safe_url(&config.url) {
-            let problem = format!(
-                "{}: expected https://HOST, or http:// with a loopback address, without user name and query",
-                quote(&config.url)
-            );
-            return Err(path.field("url").invalid(problem));
-        }
-        if endpoints.insert((config.service, config.region.clone()), config.url.clone()).is_some() {
-            let problem = "duplicate endpoint: list one endpoint for each service and region";
-            return Err(path.field("region").invalid(problem));
-        }
+        check(format!("{path}.url"), is_safe_url(url), || {
+            let expected =
+                "expected https://HOST, or http:// with a loopback address, without user name and query";
+            format!("{}: {expected}", quote(url))
+        })?;
+        let previous = endpoints.insert((*service, region.clone()), url.clone());
+        let problem = "duplicate endpoint: list one endpoint for each service and region";
+        check(format!("{path}.region"), previous.is_none(), || problem)?;
     }
     Ok(endpoints)
 }
@@ -51,10 +48,7 @@ fn is_safe_url(text: &str) -> bool {
     let (Some(host), Some(authority)) = (url.host(), url.authority()) else { return false };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    let is_scheme_safe = match url.scheme_str() {
-        Some("https") => true,
-        Some("http") => is_loopback,
-        _ => false,
-    };
-    is_scheme_safe && !authority.as_str().contains('@') && url.query().is_none()
+    let is_encrypted = url.scheme_str() == Some("https");
+    let is_safe = is_encrypted || (is_loopback && url.scheme_str() == Some("http"));
+    is_safe && !authority.as_str().contains('@') && url.query().is_none()
 }

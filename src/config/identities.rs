@@ -9,10 +9,8 @@ use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::{LABEL_EXPECTED, is_label};
 use super::scope::check_scope;
-use super::{ConfigError, FieldPath};
-use crate::core::aws::RoleArn;
+use super::validate::{ConfigError, LABEL_EXPECTED, check, invalid, is_label, parse, parse_each};
 use crate::core::grants::{CONTROLLER, CredentialSource, Identity, IdentityName, Role};
 use crate::core::quote;
 
@@ -89,21 +87,18 @@ pub(super) fn build(
 ) -> Result<Vec<Identity>, ConfigError> {
     let mut identities: Vec<Identity> = vec![];
     for (index, config) in configs.iter().enumerate() {
-        let path = FieldPath::new("identities").index(index);
-        let identity = Builder { config, path: &path, web_identity_token_file }.identity()?;
-        if identities.iter().any(|other| other.name == identity.name) {
-            let problem = format!("duplicate name {}: choose another name", quote(&config.name));
-            return Err(path.field("name").invalid(problem));
-        }
+        let builder = Builder { config, path: format!("identities[{index}]"), web_identity_token_file };
+        let identity = builder.identity()?;
+        check(builder.field("name"), identities.iter().all(|other| other.name != identity.name), || {
+            format!("duplicate name {}: choose another name", quote(&config.name))
+        })?;
         if let Some(role) = &identity.role
             && let Some(other) = identities.iter().find(|other| other.is_called(role.arn.as_str()))
         {
-            let problem = format!(
-                "{} is already the role of identity {:?}: combine both grants in one identity",
-                role.arn,
-                other.name.as_str()
-            );
-            return Err(path.field("roleArn").invalid(problem));
+            let (arn, other) = (&role.arn, other.name.as_str());
+            let taken = format!("{arn} is already the role of identity {other:?}");
+            let problem = format!("{taken}: combine both grants in one identity");
+            return Err(invalid(builder.field("roleArn"), problem));
         }
         identities.push(identity);
     }
@@ -112,94 +107,65 @@ pub(super) fn build(
 
 struct Builder<'a> {
     config: &'a IdentityConfig,
-    path: &'a FieldPath,
+    path: String,
     web_identity_token_file: Option<&'a Path>,
 }
 
 impl Builder<'_> {
-    fn invalid(&self, field: &str, problem: impl Into<String>) -> ConfigError {
-        self.path.field(field).invalid(problem)
+    fn field(&self, field: &str) -> String {
+        format!("{}.{field}", self.path)
     }
 
     fn identity(&self) -> Result<Identity, ConfigError> {
         let config = self.config;
-        self.check_name()?;
+        let name = &config.name;
+        check(self.field("name"), name != RESERVED, || format!("{name:?} is reserved: choose another name"))?;
+        check(self.field("name"), is_label(name), || format!("{}: {LABEL_EXPECTED}", quote(name)))?;
         let identity = Identity {
-            name: IdentityName::new(&config.name),
+            name: IdentityName::new(name),
             role: self.role()?.map(Arc::new),
-            namespaces: self.path.field("namespaces").parse_each(&config.namespaces)?,
-            registries: self.path.field("registries").parse_each(&config.registries)?,
-            repositories: self.path.field("repositories").parse_each(&config.repositories)?,
+            namespaces: parse_each(self.field("namespaces"), &config.namespaces)?,
+            registries: parse_each(self.field("registries"), &config.registries)?,
+            repositories: parse_each(self.field("repositories"), &config.repositories)?,
             pull_through_cache: config.pull_through_cache,
         };
-        if identity.registries.is_empty() {
-            let problem = "empty: list at least one, such as 222222222222/* or public.ecr.aws";
-            return Err(self.invalid("registries", problem));
-        }
+        let problem = "empty: list at least one, such as 222222222222/* or public.ecr.aws";
+        check(self.field("registries"), !identity.registries.is_empty(), || problem)?;
         match &identity.role {
-            Some(role) => check_scope(&identity, role, config, self.path)?,
+            Some(role) => check_scope(&identity, role, config, &self.path)?,
             None => self.check_controller()?,
         }
-        self.check_namespaces()?;
+        // A pattern for repositories may contain characters that no namespace has.
+        for (index, pattern) in config.namespaces.iter().enumerate() {
+            check(self.field(&format!("namespaces[{index}]")), !pattern.contains(['/', '_']), || {
+                let expected = "expected a-z, 0-9 and -, with at most one *, at the end";
+                format!("{} matches no valid namespace name: {expected}", quote(pattern))
+            })?;
+        }
         Ok(identity)
-    }
-
-    fn check_name(&self) -> Result<(), ConfigError> {
-        let name = &self.config.name;
-        if name == RESERVED {
-            return Err(self.invalid("name", format!("{name:?} is reserved: choose another name")));
-        }
-        if !is_label(name) {
-            return Err(self.invalid("name", format!("{}: {LABEL_EXPECTED}", quote(name))));
-        }
-        Ok(())
-    }
-
-    /// A pattern for repositories may contain characters that no namespace has.
-    fn check_namespaces(&self) -> Result<(), ConfigError> {
-        for (index, pattern) in self.config.namespaces.iter().enumerate() {
-            if pattern.contains(['/', '_']) {
-                let problem = format!(
-                    "{} matches no valid namespace name: expected a-z, 0-9 and -, with at most one *, at the end",
-                    quote(pattern)
-                );
-                return Err(self.path.field("namespaces").index(index).invalid(problem));
-            }
-        }
-        Ok(())
     }
 
     fn role(&self) -> Result<Option<Role>, ConfigError> {
         let config = self.config;
-        let arn = match (&config.role_arn, config.name == CONTROLLER) {
-            (None, true) => return Ok(None),
-            (Some(_), true) => {
-                let problem = format!(
-                    "{CONTROLLER:?} is the controller's own identity, which has no role: choose another name"
-                );
-                return Err(self.invalid("roleArn", problem));
-            }
-            (None, false) => {
-                let problem =
-                    format!("missing: set the ARN of a role; only identity {CONTROLLER:?} has none");
-                return Err(self.invalid("roleArn", problem));
-            }
-            (Some(arn), false) => {
-                arn.parse::<RoleArn>().map_err(|error| self.invalid("roleArn", format!("{error}")))?
-            }
+        let is_controller = config.name == CONTROLLER;
+        let Some(arn) = &config.role_arn else {
+            check(self.field("roleArn"), is_controller, || {
+                format!("missing: set the ARN of a role; only identity {CONTROLLER:?} has none")
+            })?;
+            return Ok(None);
         };
+        check(self.field("roleArn"), !is_controller, || {
+            format!("{CONTROLLER:?} is the controller's own identity, which has no role: choose another name")
+        })?;
+        let external_id =
+            self.text("externalId", config.external_id.as_ref(), EXTERNAL_ID_LEN, "_+=,.@:/-")?;
+        let session_name =
+            self.text("sessionName", config.session_name.as_ref(), SESSION_NAME_LEN, "_+=,.@-")?;
         Ok(Some(Role {
-            arn,
+            arn: parse(self.field("roleArn"), arn)?,
             source: self.source()?,
-            external_id: self.text(
-                "externalId",
-                config.external_id.as_deref(),
-                EXTERNAL_ID_LEN,
-                "_+=,.@:/-",
-            )?,
-            session_name: self
-                .text("sessionName", config.session_name.as_deref(), SESSION_NAME_LEN, "_+=,.@-")?
-                .unwrap_or_else(|| DEFAULT_SESSION_NAME.to_owned()),
+            external_id,
+            session_name: session_name.unwrap_or_else(|| DEFAULT_SESSION_NAME.to_owned()),
             tags: self.tags()?,
             max_token_age: self.max_token_age()?,
         }))
@@ -208,26 +174,18 @@ impl Builder<'_> {
     fn source(&self) -> Result<CredentialSource, ConfigError> {
         let config = self.config;
         if config.source == SourceConfig::Controller {
-            if config.web_identity_token_file.is_some() {
-                let problem = "only valid with source: webIdentity: set that source, or remove this field";
-                return Err(self.invalid("webIdentityTokenFile", problem));
-            }
+            let problem = "only valid with source: webIdentity: set that source, or remove this field";
+            check(self.field("webIdentityTokenFile"), config.web_identity_token_file.is_none(), || problem)?;
             return Ok(CredentialSource::Controller);
         }
-        let Some(file) = config.web_identity_token_file.as_deref().or(self.web_identity_token_file) else {
-            let problem =
-                "webIdentity requires a token file: set webIdentityTokenFile or AWS_WEB_IDENTITY_TOKEN_FILE";
-            return Err(self.invalid("source", problem));
-        };
-        for (field, is_set) in
-            [("externalId", config.external_id.is_some()), ("sessionTags", !config.session_tags.is_empty())]
-        {
-            if is_set {
-                let problem = "AssumeRoleWithWebIdentity does not support this field: remove it, or set source: \
-                               controller";
-                return Err(self.invalid(field, problem));
-            }
-        }
+        let problem =
+            "webIdentity requires a token file: set webIdentityTokenFile or AWS_WEB_IDENTITY_TOKEN_FILE";
+        let file = config.web_identity_token_file.as_deref().or(self.web_identity_token_file);
+        let file = file.ok_or_else(|| invalid(self.field("source"), problem))?;
+        let problem =
+            "AssumeRoleWithWebIdentity does not support this field: remove it, or set source: controller";
+        check(self.field("externalId"), config.external_id.is_none(), || problem)?;
+        check(self.field("sessionTags"), config.session_tags.is_empty(), || problem)?;
         Ok(CredentialSource::WebIdentity(file.to_owned()))
     }
 
@@ -235,22 +193,20 @@ impl Builder<'_> {
     fn text(
         &self,
         field: &str,
-        text: Option<&str>,
+        text: Option<&String>,
         len: RangeInclusive<usize>,
         others: &str,
     ) -> Result<Option<String>, ConfigError> {
-        let Some(text) = text else { return Ok(None) };
         let is_valid = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
-        if !len.contains(&text.len()) || !text.chars().all(is_valid) {
-            let problem = format!(
-                "{}: expected {} to {} characters: letters, digits or any of {others}",
-                quote(text),
-                len.start(),
-                len.end()
-            );
-            return Err(self.invalid(field, problem));
+        if let Some(text) = text {
+            check(self.field(field), len.contains(&text.len()) && text.chars().all(is_valid), || {
+                let (min, max) = len.into_inner();
+                let expected =
+                    format!("expected {min} to {max} characters: letters, digits or any of {others}");
+                format!("{}: {expected}", quote(text))
+            })?;
         }
-        Ok(Some(text.to_owned()))
+        Ok(text.cloned())
     }
 
     fn tags(&self) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -258,15 +214,11 @@ impl Builder<'_> {
         let is_valid = |(key, value): (&String, &String)| {
             TAG_KEY_LEN.contains(&key.len()) && value.len() <= MAX_TAG_VALUE_LEN
         };
-        if tags.len() > MAX_TAGS || !tags.iter().all(is_valid) {
-            let problem = format!(
-                "expected at most {MAX_TAGS} tags, with keys of {} to {} and values of at most {MAX_TAG_VALUE_LEN} \
-                 characters",
-                TAG_KEY_LEN.start(),
-                TAG_KEY_LEN.end()
-            );
-            return Err(self.invalid("sessionTags", problem));
-        }
+        check(self.field("sessionTags"), tags.len() <= MAX_TAGS && tags.iter().all(is_valid), || {
+            let (min, max) = TAG_KEY_LEN.into_inner();
+            let values = format!("values of at most {MAX_TAG_VALUE_LEN} characters");
+            format!("expected at most {MAX_TAGS} tags, with keys of {min} to {max} and {values}")
+        })?;
         Ok(tags.clone())
     }
 
@@ -275,7 +227,7 @@ impl Builder<'_> {
         let age = text.parse::<SignedDuration>().ok();
         let age = age.filter(|age| TOKEN_AGE_SECONDS.contains(&age.as_secs()));
         let problem = || format!("{}: expected a duration from 15m to 12h", quote(text));
-        age.map(Some).ok_or_else(|| self.invalid("maxTokenAge", problem()))
+        age.map(Some).ok_or_else(|| invalid(self.field("maxTokenAge"), problem()))
     }
 
     /// Only a session policy restricts a token, and the controller's own identity has no session.
@@ -296,6 +248,6 @@ impl Builder<'_> {
             "identity {CONTROLLER:?} has the controller's whole scope and no role, and does not support this field: \
              remove it, or add an identity with a roleArn"
         );
-        Err(self.invalid(field, problem))
+        Err(invalid(self.field(field), problem))
     }
 }

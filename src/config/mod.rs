@@ -1,36 +1,37 @@
 //! The configuration file: its types, and their conversion to [`Settings`].
 
-mod defaults;
 mod endpoints;
-mod error;
 mod identities;
-mod names;
 mod namespaces;
-mod refresh;
 mod scope;
 mod static_registries;
 #[cfg(test)]
 mod tests;
+mod validate;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::core::Jitter;
-use crate::core::aws::Region;
-use crate::core::grants::Grants;
-use crate::core::request::OwnedNames;
+use self::validate::{LABEL_EXPECTED, check, invalid, is_label, is_object_name, parse};
+use crate::core::aws::{AccountId, Region, Registry};
+use crate::core::grants::{Grants, Identity};
+use crate::core::request::{MAX_REGISTRIES, OwnedNames};
+use crate::core::secret::RefreshPolicy;
 use crate::core::settings::Settings;
+use crate::core::{Jitter, quote};
 use crate::ecr::aws::Endpoints;
 
-pub use self::defaults::{DefaultIdentity, Defaults};
 pub use self::endpoints::EndpointConfig;
-pub use self::error::{ConfigError, FieldPath};
 pub use self::identities::{IdentityConfig, SourceConfig};
 pub use self::namespaces::{LabelSelector, NamespacesConfig, Operator, Requirement};
-pub use self::refresh::Refresh;
 pub use self::static_registries::StaticRegistryConfig;
+pub use self::validate::ConfigError;
+
+const SECRET_NAME_EXPECTED: &str = "expected the name of a Secret: at most 253 characters of a-z, 0-9, - and ., \
+                                    beginning and ending with a letter or digit";
 
 /// Configuration of ecr-pull-secrets. Every field is optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +70,56 @@ pub struct ServiceAccounts {
     /// Whether the controller adds the secret to `imagePullSecrets` of the service accounts that the annotation lists.
     /// The controller's RBAC rules must allow it too. Default: false.
     pub enabled: bool,
+}
+
+/// Defaults for all namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Registries that the value `default` of the annotation `registries` refers to: registry hosts, or account IDs for
+    /// the registry in the controller's region. At most 64. Default: empty, which refers to the registry of the
+    /// identity's own account in the controller's region.
+    pub registries: Vec<String>,
+    /// The identity for registries that no other granted identity serves. Default: `controller`.
+    pub identity: DefaultIdentity,
+}
+
+/// The default identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DefaultIdentity {
+    /// The controller's own identity. Every namespace that opts in can then get tokens with its whole scope.
+    #[default]
+    Controller,
+    /// No default identity. A namespace only gets tokens of the identities that are granted to it.
+    None,
+}
+
+/// Renewal of tokens and secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Refresh {
+    /// The fraction of a token's lifetime after which the controller fetches a new token. From 0.1 to 0.8, default 0.5:
+    /// 6 hours for a token of 12 hours.
+    #[schemars(range(min = 0.1, max = 0.8))]
+    pub at: f64,
+    /// The additional fraction of the lifetime over which the controller spreads the renewal of the secrets that hold
+    /// the token. From 0 to 0.15, default 0.1.
+    #[schemars(range(min = 0.0, max = 0.15))]
+    pub jitter: f64,
+    /// The maximum number of secret renewals per second. Creations and repairs are not limited. From 1 to 1000, default
+    /// 50.
+    #[schemars(range(min = 1, max = 1000))]
+    pub writes_per_second: u32,
+    /// The maximum number of token requests to AWS per second. From 1 to 1000, default 50.
+    #[schemars(range(min = 1, max = 1000))]
+    pub tokens_per_second: u32,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Self { at: 0.5, jitter: 0.1, writes_per_second: 50, tokens_per_second: 50 }
+    }
 }
 
 impl Default for Config {
@@ -115,34 +166,82 @@ impl Config {
         jitter: Jitter,
     ) -> Result<Settings, ConfigError> {
         let names = self.owned_names()?;
-        let refresh = self.refresh.build()?;
-        let namespace_selector = namespaces::build(&self.namespaces)?;
-        let default_registries = self.defaults.build_registries(region.as_ref())?;
-        let grants = Grants {
-            identities: identities::build(&self.identities, web_identity_token_file)?,
-            default_identity: self.defaults.build_identity(),
-            default_region: region.clone(),
-        };
-        let static_grants = static_registries::build(&self.static_registries, &names)?;
         Ok(Settings {
+            refresh: self.refresh.build()?,
+            namespace_selector: namespaces::build(&self.namespaces)?,
+            default_registries: self.default_registries(region.as_ref())?,
+            grants: Grants {
+                identities: identities::build(&self.identities, web_identity_token_file)?,
+                default_identity: match self.defaults.identity {
+                    DefaultIdentity::Controller => Some(Identity::controller()),
+                    DefaultIdentity::None => None,
+                },
+                default_region: region.clone(),
+            },
+            static_grants: static_registries::build(&self.static_registries, &names)?,
             names,
-            namespace_selector,
-            default_registries,
             region,
-            grants,
-            static_grants,
-            refresh,
             jitter,
         })
     }
 
     /// Validates only the names that the installation owns.
     pub fn owned_names(&self) -> Result<OwnedNames, ConfigError> {
-        names::build(self)
+        check("instance", is_label(&self.instance), || {
+            format!("{}: {LABEL_EXPECTED}", quote(&self.instance))
+        })?;
+        check("secretNames", !self.secret_names.is_empty(), || "empty: list at least one name")?;
+        let lists = [("secretNames", &self.secret_names), ("retiredSecretNames", &self.retired_secret_names)];
+        let mut seen = BTreeSet::new();
+        for (list, names) in lists {
+            for (index, name) in names.iter().enumerate() {
+                let field = format!("{list}[{index}]");
+                check(&field, is_object_name(name), || format!("{}: {SECRET_NAME_EXPECTED}", quote(name)))?;
+                let remedy = "list it once, in secretNames or retiredSecretNames";
+                check(&field, seen.insert(name), || format!("duplicate name {}: {remedy}", quote(name)))?;
+            }
+        }
+        Ok(OwnedNames {
+            instance: self.instance.clone(),
+            secret_names: self.secret_names.iter().map(|name| name.as_str().into()).collect(),
+            retired_names: self.retired_secret_names.iter().map(|name| name.as_str().into()).collect(),
+            service_accounts: self.service_accounts.enabled,
+        })
+    }
+
+    fn default_registries(&self, region: Option<&Region>) -> Result<Vec<Registry>, ConfigError> {
+        let registries = &self.defaults.registries;
+        let count = registries.len();
+        check("defaults.registries", count <= MAX_REGISTRIES, || {
+            format!("{count} registries: expected at most {MAX_REGISTRIES}")
+        })?;
+        let build = |(index, text): (usize, &String)| {
+            let field = format!("defaults.registries[{index}]");
+            let Ok(account) = text.parse::<AccountId>() else { return parse(field, text) };
+            let problem =
+                || format!("{} needs a region: set AWS_REGION, or use a registry host", quote(text));
+            let region = region.ok_or_else(|| invalid(field, problem()))?;
+            Ok(Registry::of_account(account, region.clone()))
+        };
+        registries.iter().enumerate().map(build).collect()
     }
 
     /// Validates the endpoints.
     pub fn endpoints(&self) -> Result<Endpoints, ConfigError> {
         endpoints::build(&self.endpoints)
+    }
+}
+
+impl Refresh {
+    fn build(self) -> Result<RefreshPolicy, ConfigError> {
+        let Self { at, jitter, writes_per_second, tokens_per_second } = self;
+        check("refresh.at", (0.1..=0.8).contains(&at), || format!("{at}: expected 0.1 to 0.8"))?;
+        check("refresh.jitter", (0.0..=0.15).contains(&jitter), || format!("{jitter}: expected 0 to 0.15"))?;
+        for (field, rate) in [("writesPerSecond", writes_per_second), ("tokensPerSecond", tokens_per_second)]
+        {
+            let field = format!("refresh.{field}");
+            check(field, (1..=1000).contains(&rate), || format!("{rate}: expected 1 to 1000"))?;
+        }
+        Ok(RefreshPolicy { at, jitter, writes_per_second, tokens_per_second })
     }
 }

@@ -1,13 +1,13 @@
 //! `namespaces`: namespaces that opt in without an annotation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use kube::core::{Expression, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::is_object_name;
-use super::{ConfigError, FieldPath};
+use super::validate::{ConfigError, check, is_object_name, is_word, parse_each};
 use crate::core::grants::NamespaceSelector;
 use crate::core::quote;
 
@@ -63,39 +63,36 @@ pub enum Operator {
 }
 
 pub(super) fn build(config: &NamespacesConfig) -> Result<NamespaceSelector, ConfigError> {
-    let path = FieldPath::new("namespaces");
     Ok(NamespaceSelector {
-        selector: selector(&config.selector, &path.field("selector"))?,
-        include: path.field("include").parse_each(&config.include)?,
-        exclude: path.field("exclude").parse_each(&config.exclude)?,
+        selector: selector(&config.selector)?,
+        include: parse_each("namespaces.include", &config.include)?,
+        exclude: parse_each("namespaces.exclude", &config.exclude)?,
     })
 }
 
-fn selector(config: &LabelSelector, path: &FieldPath) -> Result<Selector, ConfigError> {
+fn selector(config: &LabelSelector) -> Result<Selector, ConfigError> {
     let mut expressions = vec![];
     for (key, value) in &config.match_labels {
-        check_key(key, || path.field("matchLabels"))?;
+        check_key("namespaces.selector.matchLabels", key)?;
         expressions.push(Expression::Equal(key.clone(), value.clone()));
     }
-    let list = path.field("matchExpressions");
     for (index, requirement) in config.match_expressions.iter().enumerate() {
-        expressions.push(expression(requirement, &list.index(index))?);
+        let path = format!("namespaces.selector.matchExpressions[{index}]");
+        expressions.push(expression(requirement.clone(), &path)?);
     }
     Ok(Selector::from_iter(expressions))
 }
 
-fn expression(requirement: &Requirement, path: &FieldPath) -> Result<Expression, ConfigError> {
-    let Requirement { key, operator, values } = requirement.clone();
-    check_key(&key, || path.field("key"))?;
+fn expression(requirement: Requirement, path: &str) -> Result<Expression, ConfigError> {
+    let Requirement { key, operator, values } = requirement;
+    check_key(format!("{path}.key"), &key)?;
     let takes_values = matches!(operator, Operator::In | Operator::NotIn);
-    if takes_values == values.is_empty() {
-        let problem = if takes_values {
-            "empty: In and NotIn require at least one value"
-        } else {
-            "not empty: Exists and DoesNotExist do not take values"
-        };
-        return Err(path.field("values").invalid(problem));
-    }
+    let problem = if takes_values {
+        "empty: In and NotIn require at least one value"
+    } else {
+        "not empty: Exists and DoesNotExist do not take values"
+    };
+    check(format!("{path}.values"), takes_values != values.is_empty(), || problem)?;
     Ok(match operator {
         Operator::In => Expression::In(key, values),
         Operator::NotIn => Expression::NotIn(key, values),
@@ -107,16 +104,10 @@ fn expression(requirement: &Requirement, path: &FieldPath) -> Result<Expression,
 /// Accepts valid label keys only
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>). Any other
 /// key would silently match no namespace, or all of them.
-fn check_key(key: &str, path: impl Fn() -> FieldPath) -> Result<(), ConfigError> {
+fn check_key(field: impl Display, key: &str) -> Result<(), ConfigError> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = name.as_bytes();
-    let is_name = name.len() <= 63
-        && is_edge(bytes.first())
-        && is_edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
-    if is_name && prefix.is_none_or(is_object_name) {
-        return Ok(());
-    }
-    Err(path().invalid(format!("{}: expected a label key, such as team or example.com/team", quote(key))))
+    let is_name = name.len() <= 63 && is_word(name, |c| c.is_ascii_alphanumeric(), "-_.");
+    check(field, is_name && prefix.is_none_or(is_object_name), || {
+        format!("{}: expected a label key, such as team or example.com/team", quote(key))
+    })
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{ConfigError, FieldPath, IdentityConfig};
+use super::IdentityConfig;
+use super::validate::{ConfigError, check, invalid};
 use crate::core::aws::{Endpoint, Partition};
 use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
 use crate::core::grants::{Identity, Pattern, RegistryPattern, Restriction, Role, Template, TokenKey};
@@ -17,30 +18,29 @@ pub(super) fn check_scope(
     identity: &Identity,
     role: &Role,
     config: &IdentityConfig,
-    path: &FieldPath,
+    path: &str,
 ) -> Result<(), ConfigError> {
     let patterns = longest_patterns(identity, config, path)?;
     for (index, registry) in identity.registries.iter().enumerate() {
-        if !is_in_partition(registry, role.arn.partition()) {
-            let problem = format!(
+        let is_in_partition = is_in_partition(registry, role.arn.partition());
+        check(format!("{path}.registries[{index}]"), is_in_partition, || {
+            format!(
                 "{} is in another AWS partition than the role {}: add an identity with a role of that partition",
                 quote(&config.registries[index]),
                 role.arn
-            );
-            return Err(path.field("registries").index(index).invalid(problem));
-        }
+            )
+        })?;
         let Some(region) = registry.longest_region() else { continue };
         let restriction = Restriction::Pull(patterns.iter().cloned().collect());
         let endpoint = Endpoint::Private(region);
         let key = TokenKey { identity: identity.name.clone(), endpoint, restriction };
         let len = session_policy(identity, &key).map_or(0, |policy| policy.len());
-        if len > MAX_POLICY_LEN {
-            let problem = format!(
+        check(format!("{path}.repositories"), len <= MAX_POLICY_LEN, || {
+            format!(
                 "the session policy for these registries and repositories has up to {len} of at most {MAX_POLICY_LEN} \
                  characters: list fewer of them, use shorter prefixes, or split the identity"
-            );
-            return Err(path.field("repositories").invalid(problem));
-        }
+            )
+        })?;
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(super) fn check_scope(
 fn longest_patterns(
     identity: &Identity,
     config: &IdentityConfig,
-    path: &FieldPath,
+    path: &str,
 ) -> Result<BTreeSet<Pattern>, ConfigError> {
     if identity.repositories.is_empty() {
         return Ok(BTreeSet::from([Pattern::any()]));
@@ -57,11 +57,9 @@ fn longest_patterns(
     let namespace = "n".repeat(MAX_NAMESPACE_LEN);
     let expand = |(index, template): (usize, &Template)| {
         template.expand(&namespace).map_err(|_| {
-            let problem = format!(
-                "{}: too long for a namespace with a name of {MAX_NAMESPACE_LEN} characters: shorten it",
-                quote(&config.repositories[index])
-            );
-            path.field("repositories").index(index).invalid(problem)
+            let quoted = quote(&config.repositories[index]);
+            let limit = format!("too long for a namespace with a name of {MAX_NAMESPACE_LEN} characters");
+            invalid(format!("{path}.repositories[{index}]"), format!("{quoted}: {limit}: shorten it"))
         })
     };
     identity.repositories.iter().enumerate().map(expand).collect()

@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::names::is_object_name;
-use super::{ConfigError, FieldPath};
+use super::validate::{ConfigError, check, is_object_name, parse_each};
 use crate::core::aws::Registry;
 use crate::core::quote;
 use crate::core::request::OwnedNames;
@@ -34,53 +33,42 @@ pub(super) fn build(
     configs: &[StaticRegistryConfig],
     names: &OwnedNames,
 ) -> Result<Vec<StaticGrant>, ConfigError> {
-    let list = FieldPath::new("staticRegistries");
     let count = configs.iter().map(|config| config.registries.len()).sum::<usize>();
-    if count > MAX_STATIC_REGISTRIES {
-        let problem = format!("{count} registries: expected at most {MAX_STATIC_REGISTRIES} in total");
-        return Err(list.invalid(problem));
-    }
-    configs.iter().enumerate().map(|(index, config)| grant(config, names, &list.index(index))).collect()
+    check("staticRegistries", count <= MAX_STATIC_REGISTRIES, || {
+        format!("{count} registries: expected at most {MAX_STATIC_REGISTRIES} in total")
+    })?;
+    let grant = |(index, config)| grant(config, names, &format!("staticRegistries[{index}]"));
+    configs.iter().enumerate().map(grant).collect()
 }
 
-fn grant(
-    config: &StaticRegistryConfig,
-    names: &OwnedNames,
-    path: &FieldPath,
-) -> Result<StaticGrant, ConfigError> {
-    if !is_object_name(&config.secret) || names.all().any(|name| **name == *config.secret) {
-        let problem = format!(
+fn grant(config: &StaticRegistryConfig, names: &OwnedNames, path: &str) -> Result<StaticGrant, ConfigError> {
+    let StaticRegistryConfig { secret, registries, namespaces } = config;
+    let is_owned = names.all().any(|name| **name == **secret);
+    check(format!("{path}.secret"), is_object_name(secret) && !is_owned, || {
+        format!(
             "{}: expected the name of a Secret that is not in secretNames or retiredSecretNames",
-            quote(&config.secret)
-        );
-        return Err(path.field("secret").invalid(problem));
-    }
-    let registries = path.field("registries");
-    if config.registries.is_empty() {
-        return Err(registries.invalid("empty: list at least one registry"));
-    }
-    for (index, host) in config.registries.iter().enumerate() {
-        check_host(host, || registries.index(index))?;
+            quote(secret)
+        )
+    })?;
+    let list = format!("{path}.registries");
+    check(&list, !registries.is_empty(), || "empty: list at least one registry")?;
+    for (index, host) in registries.iter().enumerate() {
+        check_host(host, &format!("{list}[{index}]"))?;
     }
     Ok(StaticGrant {
-        secret: config.secret.as_str().into(),
-        hosts: config.registries.clone(),
-        namespaces: path.field("namespaces").parse_each(&config.namespaces)?,
+        secret: secret.as_str().into(),
+        hosts: registries.clone(),
+        namespaces: parse_each(format!("{path}.namespaces"), namespaces)?,
     })
 }
 
-fn check_host(host: &str, path: impl Fn() -> FieldPath) -> Result<(), ConfigError> {
-    if host.is_empty() || host.len() > MAX_HOST_LEN || !host.bytes().all(|b| b.is_ascii_graphic()) {
-        let problem = format!("{}: expected a key of auths in the Secret, such as docker.io", quote(host));
-        return Err(path().invalid(problem));
-    }
+fn check_host(host: &str, field: &str) -> Result<(), ConfigError> {
+    let is_key = !host.is_empty() && host.len() <= MAX_HOST_LEN && host.bytes().all(|b| b.is_ascii_graphic());
+    check(field, is_key, || {
+        format!("{}: expected a key of auths in the Secret, such as docker.io", quote(host))
+    })?;
     let bare = host.strip_prefix("https://").unwrap_or(host).trim_end_matches('/');
-    if bare.parse::<Registry>().is_ok() {
-        let problem = format!(
-            "{} is an Amazon ECR registry: remove it, the controller fetches its tokens",
-            quote(host)
-        );
-        return Err(path().invalid(problem));
-    }
-    Ok(())
+    check(field, bare.parse::<Registry>().is_err(), || {
+        format!("{} is an Amazon ECR registry: remove it, the controller fetches its tokens", quote(host))
+    })
 }

@@ -7,8 +7,8 @@ mod permit;
 #[cfg(test)]
 mod tests;
 
-pub use self::elector::{AcquireError, Election};
-pub use self::lease::{LeaseClient, LeaseError};
+pub use self::elector::Election;
+pub use self::lease::LeaseClient;
 pub use self::permit::WritePermit;
 
 /// The identity of this process: `name` (default: the host name) and a random suffix, because no two processes may have

@@ -10,6 +10,8 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::elector::AcquireError;
+use super::lease::LeaseError;
 use super::*;
 use crate::clock::Clock;
 use crate::core::leader_election::{LEASE_DURATION, RETRY_PERIOD};
