@@ -11,7 +11,7 @@ use crate::core::grants::{TokenKey, TokenRequest};
 use crate::core::plan::{Observed, SecretDraft};
 use crate::core::secret::{DockerConfig, FetchedToken, Manifest, TokenError};
 use crate::core::settings::Settings;
-use crate::ecr::TokenSource;
+use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::cluster::Cluster;
 
 /// An effect that was executed.
@@ -30,7 +30,7 @@ impl From<Done> for Input {
 }
 
 /// Requests a token.
-pub(super) async fn fetch_token(source: Arc<dyn TokenSource>, request: TokenRequest) -> Done {
+pub(super) async fn fetch_token(source: Arc<AwsEcr>, request: TokenRequest) -> Done {
     let start = Instant::now();
     let result = source.fetch_token(&request).await;
     Done::Fetch { key: request.key, result, duration: start.elapsed() }

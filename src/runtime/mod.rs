@@ -20,7 +20,7 @@ use crate::controller::change::Change;
 use crate::controller::index::Index;
 use crate::controller::{Controller, Effect, Input, QueueLimits, RunPolicy};
 use crate::core::settings::Settings;
-use crate::ecr::TokenSource;
+use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::leader_election::WritePermit;
 use crate::kubernetes::watch::targets;
@@ -42,7 +42,7 @@ pub struct Parts {
     pub confirm_removals: bool,
     pub cluster: Cluster,
     pub permit: WritePermit,
-    pub source: Arc<dyn TokenSource>,
+    pub source: Arc<AwsEcr>,
     pub reporter: Reporter,
     pub health: Health,
     pub clock: Clock,
@@ -63,7 +63,7 @@ pub struct Runtime {
     settings: Arc<Settings>,
     cluster: Cluster,
     permit: WritePermit,
-    source: Arc<dyn TokenSource>,
+    source: Arc<AwsEcr>,
     reporter: Reporter,
     health: Health,
     clock: Clock,
