@@ -10,11 +10,11 @@ use crate::core::grants::TokenRequest;
 use crate::core::plan::{Observed, SecretDraft};
 use crate::core::secret::{DockerConfig, Manifest};
 use crate::core::settings::Settings;
-use crate::ecr::TokenSource;
+use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::cluster::Cluster;
 
 /// Requests a token.
-pub(super) async fn fetch_token(source: Arc<dyn TokenSource>, request: TokenRequest) -> Input {
+pub(super) async fn fetch_token(source: Arc<AwsEcr>, request: TokenRequest) -> Input {
     let start = Instant::now();
     let result = source.fetch_token(&request).await;
     Input::TokenFetched { key: request.key, result, duration: start.elapsed() }

@@ -19,7 +19,7 @@ use crate::controller::change::Change;
 use crate::controller::index::Index;
 use crate::controller::{Controller, Effect, Input, RunPolicy};
 use crate::core::settings::Settings;
-use crate::ecr::TokenSource;
+use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::leader_election::WritePermit;
 use crate::kubernetes::watch::targets;
@@ -38,7 +38,7 @@ pub struct Parts {
     pub policy: RunPolicy,
     pub cluster: Cluster,
     pub permit: WritePermit,
-    pub source: Arc<dyn TokenSource>,
+    pub source: Arc<AwsEcr>,
     pub reporter: Reporter,
     pub health: Health,
     pub clock: Clock,
@@ -59,7 +59,7 @@ pub struct Runtime {
     settings: Arc<Settings>,
     cluster: Cluster,
     permit: WritePermit,
-    source: Arc<dyn TokenSource>,
+    source: Arc<AwsEcr>,
     reporter: Reporter,
     health: Health,
     clock: Clock,

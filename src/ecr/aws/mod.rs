@@ -1,4 +1,4 @@
-//! [`TokenSource`] with the AWS SDK: `GetAuthorizationToken` of private ECR
+//! Authorization tokens with the AWS SDK: `GetAuthorizationToken` of private ECR
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>) and of public ECR
 //! (<https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>).
 //!
@@ -20,14 +20,11 @@ use aws_sdk_ecr::config::Region as AwsRegion;
 use aws_sdk_ecr::primitives::DateTime;
 use aws_types::origin::Origin;
 use aws_types::sdk_config::Builder;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use self::explain::explain;
 use self::http::ReplyDate;
-use super::TokenSource;
 use crate::core::aws::{Endpoint, Region};
 use crate::core::grants::TokenRequest;
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
@@ -74,6 +71,14 @@ impl AwsEcr {
     /// The controller's region; `None` if it is not set or not a valid name.
     pub fn region(&self) -> Option<Region> {
         self.config.region()?.as_ref().parse().ok()
+    }
+
+    /// Fetches one new token. Every call ends within a bounded time.
+    pub async fn fetch_token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
+        let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
+                       proxy settings and the source of the credentials";
+        let result = tokio::time::timeout(REQUEST_TIMEOUT, self.token(request)).await;
+        result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)))
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
@@ -131,22 +136,6 @@ impl AwsEcr {
             own.partition().name()
         );
         TokenError::new(error.kind, message)
-    }
-}
-
-impl TokenSource for AwsEcr {
-    fn fetch_token<'a>(
-        &'a self,
-        request: &'a TokenRequest,
-    ) -> BoxFuture<'a, Result<FetchedToken, TokenError>> {
-        async move {
-            let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
-                           proxy settings and the source of the credentials";
-            tokio::time::timeout(REQUEST_TIMEOUT, self.token(request))
-                .await
-                .unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)))
-        }
-        .boxed()
     }
 }
 

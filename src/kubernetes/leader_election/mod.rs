@@ -14,14 +14,7 @@ pub use self::permit::WritePermit;
 /// The identity of this process: `name` (default: the host name) and a random suffix, because no two processes may have
 /// the same identity.
 pub fn leader_election_identity(name: Option<&str>, suffix: u64) -> String {
-    let name = name.map_or_else(host_name, str::to_owned);
-    format!("{name}_{:08x}", suffix >> 32)
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => env!("CARGO_PKG_NAME").to_owned(),
-        name => name.to_owned(),
-    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = Some(host.trim()).filter(|host| !host.is_empty());
+    format!("{}_{:08x}", name.or(host).unwrap_or(env!("CARGO_PKG_NAME")), suffix >> 32)
 }
