@@ -11,7 +11,7 @@ CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
 # What `make prose` checks: documents, and in Rust files both comments and messages.
 PROSE := '*.md' '*.gotmpl'
-# RUST_PROSE := 'src/*.rs' 'tests/*.rs'
+RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 

@@ -19,7 +19,7 @@ const LEASE_TIMEOUT: &str = "5s";
 /// The controller watches the annotation ecr-pull-secrets.dev/registries of namespaces. In each namespace that has it, the
 /// controller creates a Secret of type kubernetes.io/dockerconfigjson, and renews the Secret before its token expires.
 ///
-/// Region, credentials and endpoints of AWS come from the variables and files that every AWS SDK reads: `AWS_REGION`,
+/// The AWS region, credentials and endpoints come from the standard variables and files of the AWS SDKs: `AWS_REGION`,
 /// `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL` and so on.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,7 +40,8 @@ pub struct GlobalArgs {
     /// Format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value = "text", env = "ECR_PULL_SECRETS_LOG_FORMAT")]
     pub log_format: LogFormat,
-    /// Log level: error, warn, info, debug or trace; or levels by module, such as info,kube=debug. No level logs a token.
+    /// Log level: error, warn, info, debug or trace; or a level per module, such as info,kube=debug. Tokens are not
+    /// logged at any level.
     #[arg(
         long,
         global = true,
@@ -55,7 +56,8 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Run the controller: create, renew and delete pull secrets until it is stopped.
     ///
-    /// Several replicas can run. With leader election, only one of them writes, and another one takes over when it ends.
+    /// With leader election, several replicas can run: only the leader writes, and another replica takes over when it
+    /// stops.
     #[command(
         after_help = "Exit codes: 0 after SIGTERM or SIGINT, 1 failure, 2 invalid flags or configuration."
     )]
@@ -74,11 +76,11 @@ pub enum Command {
     /// Without --yes it only prints what it would delete. Stop the controller first, because it would recreate the
     /// secrets; while a controller runs, the command fails.
     #[command(
-        after_help = "Exit codes: 0 success, 1 something was not deleted or the Lease is not available, \
+        after_help = "Exit codes: 0 success, 1 an object was not deleted or the Lease is not available, \
                       2 invalid flags or configuration."
     )]
     Cleanup(CleanupArgs),
-    /// Request a URL of the controller until the response has status 200, for probes in images without a shell.
+    /// Request a URL of the controller until it returns status 200. Works in images without a shell.
     ///
     /// The controller serves /livez, /readyz and /metrics.
     #[command(
@@ -90,26 +92,26 @@ pub enum Command {
     ConfigSchema,
 }
 
-/// Flags of the commands that connect to a cluster. Flags with a heading come last: it applies to all after them.
+/// Flags of the commands that connect to a cluster. Structs with a heading are flattened last, because the heading
+/// applies to all flags after it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster options")]
 pub struct ClusterArgs {
-    /// Path of the configuration file (YAML). If it is not set, every option has its default.
+    /// Path of the configuration file (YAML). Without it, every field has its default.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Path of the kubeconfig file. If it is not set: the service account of the pod, else $KUBECONFIG, else
-    /// ~/.kube/config.
+    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file. If it is not set: the current context.
+    /// Context of the kubeconfig file. Default: the current context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
     pub context: Option<String>,
-    /// Namespace of the controller, with the Lease and the secrets of static registries. If it is not set: the namespace
-    /// of the pod's service account, or of the context.
+    /// Namespace of the controller, which contains the Lease and the secrets of static registries. Default: the
+    /// namespace of the pod's service account or of the kubeconfig context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE")]
     pub namespace: Option<String>,
-    /// Identity of this process in the Lease and in audit logs. A random suffix is added. If it is not set: the
-    /// environment variable `POD_NAME`, else the host name.
+    /// Identity of this process in the Lease and in audit logs. A random suffix is added. Default: the environment
+    /// variable `POD_NAME`, else the host name.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_LEADER_ELECTION_IDENTITY")]
     pub leader_election_identity: Option<String>,
 }
@@ -123,11 +125,11 @@ impl ClusterArgs {
     }
 }
 
-/// Flags of the commands that write because of the configuration.
+/// Flags of the commands that apply the configuration.
 #[derive(Clone, Debug, Args)]
 pub struct RemovalArgs {
-    /// Allow the configuration to delete secrets of many namespaces at once. Otherwise, if at the start more than 10
-    /// secrets, and more than a tenth of all, are no longer granted, none of those is deleted.
+    /// Allow a configuration change to delete the secrets of many namespaces at once. Without this flag, if more than
+    /// 10 secrets, and more than a tenth of all, are no longer granted at the start, none of them is deleted.
     #[arg(long, env = "ECR_PULL_SECRETS_CONFIRM_REMOVALS")]
     pub confirm_removals: bool,
 }
@@ -139,7 +141,7 @@ pub struct LeaseArgs {
     /// How long to wait for the Lease while another process holds it, such as 30s or 1m; without a unit, in seconds.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = LEASE_TIMEOUT)]
     pub timeout: Duration,
-    /// Run without the Lease, even if a controller runs or if the Lease cannot be read.
+    /// Run without the Lease, even if a controller is running or the Lease cannot be read.
     #[arg(long)]
     pub force: bool,
 }
@@ -149,8 +151,8 @@ pub struct ControllerArgs {
     /// Address and port of the HTTP server for /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080", env = "ECR_PULL_SECRETS_LISTEN")]
     pub listen: SocketAddr,
-    /// Write only while this process holds the Lease, so that several replicas can run. The Lease has the name of the
-    /// instance, in the controller's namespace. If it is not set: true in a pod, else false.
+    /// Write only while this process holds the Lease, so that several replicas can run. The Lease is in the
+    /// controller's namespace and is named after the instance. Default: true in a pod, else false.
     #[arg(
         long,
         value_name = "BOOL",
@@ -168,7 +170,7 @@ pub struct ControllerArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct SyncArgs {
-    /// Delete the secrets of namespaces that no longer request them. Otherwise they are only printed.
+    /// Delete the secrets of namespaces that no longer request them. Without this flag, the command only lists them.
     #[arg(long)]
     pub prune: bool,
     #[command(flatten)]
@@ -181,7 +183,7 @@ pub struct SyncArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct CleanupArgs {
-    /// Delete the objects. Otherwise they are only printed.
+    /// Delete the objects. Without this flag, the command only lists them.
     #[arg(long)]
     pub yes: bool,
     #[command(flatten)]
@@ -197,7 +199,7 @@ pub struct ProbeArgs {
         help = "The URL, such as http://127.0.0.1:8080/readyz; only http is supported"
     )]
     pub url: http::Uri,
-    /// How long to repeat the request until it succeeds, such as 30s or 1m; without a unit, in seconds.
+    /// How long to retry the request until it succeeds, such as 30s or 1m; without a unit, in seconds.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub timeout: Duration,
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::core::Now;
 
-/// The wall clock, and a monotonic clock that starts with the process. With a paused runtime the monotonic clock is
+/// The wall clock, and a monotonic clock that starts with the process. Tests can pause the monotonic clock, which is
 /// tokio's.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

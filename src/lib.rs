@@ -19,7 +19,7 @@
 //!    `Controller::file` queues it.
 //! 4. `Controller::dispatch` looks up the token in [`controller::tokens::TokenCache`], and [`core::plan::compose::compose`]
 //!    decides the content of the Secret.
-//! 5. [`controller::Effect::Write`] reaches [`runtime`], which applies it with `kubernetes::cluster::Cluster::apply`.
+//! 5. [`runtime`] executes [`controller::Effect::Write`] with `kubernetes::cluster::Cluster::apply`.
 //! 6. The outcome returns as [`controller::Input::ActionDone`]. The history and the index record it, and the next plan is
 //!    `Idle` until the renewal is due.
 //!
@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | [`core`] | decisions, as plain functions | nothing else of this crate |
 //! | [`controller`] | the state machine without I/O | `core` |
-//! | [`kubernetes`], [`ecr`], [`telemetry`] | one edge each: the API server, AWS, logs and metrics | `core`, types of `controller` |
+//! | [`kubernetes`], [`ecr`], [`telemetry`] | one boundary each: the API server, AWS, logs and metrics | `core`, types of `controller` |
 //! | [`runtime`] | the loop that executes effects | all of the above |
 //! | [`config`], [`cli`] | the configuration file, the flags | `core` |
 //! | [`commands`] | one file for each subcommand | everything |

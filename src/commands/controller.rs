@@ -58,8 +58,10 @@ async fn control(
         progress: ProgressBar::hidden(),
     };
     let result = supervise(assemble(connected, permit, options), &mut election, stop).await;
-    // After an error, a write may still be in flight: the Lease expires.
-    if let Some(election) = election.filter(|_| result.is_ok()) {
+    // After an error, a write may still be in flight, so the Lease must expire.
+    if result.is_ok()
+        && let Some(election) = election
+    {
         election.stop().await;
     }
     result
@@ -74,7 +76,7 @@ async fn start_election(
     Ok(Election::start(lease, candidate.identity.clone(), candidate.clock, move || health.lease_reached()))
 }
 
-/// Runs until a signal, or until a task ends that must not end.
+/// Runs until a signal arrives, or until a task ends unexpectedly.
 async fn supervise(
     started: Started,
     election: &mut Option<Election>,

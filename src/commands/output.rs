@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// Prints a line to standard output. A command completes its work even if nobody reads the output.
+/// Prints a line to standard output. A command completes its work even if the reader has closed the pipe.
 pub(super) fn print_line(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,5 @@
-//! What `controller`, `sync` and `cleanup` share: the connections, the Lease, and the runtime with its watches.
+//! The common parts of `controller`, `sync` and `cleanup`: the connections, the Lease, and the runtime with its
+//! watches.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
@@ -29,10 +30,10 @@ use crate::runtime::{Parts, Runtime};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// Changes that wait for the controller. The watches wait while the queue is full.
+/// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
 const CHANGE_CAPACITY: usize = 256;
 
-/// This process in the election, and its connection to the cluster.
+/// This process as a candidate for the Lease, and its connection to the cluster.
 #[derive(Clone)]
 pub(super) struct Candidate {
     pub connection: Connection,
@@ -55,12 +56,12 @@ impl Candidate {
         Self { connection, identity, clock: Clock::start(), metrics }
     }
 
-    /// The Lease, over a connection of its own: no other request delays a renewal.
+    /// Returns a client for the Lease with a separate connection, so that no other request delays a renewal.
     pub(super) async fn lease(&self, instance: &str) -> Result<LeaseClient, CommandError> {
         Ok(LeaseClient::new(self.connection.connect(self.metrics.clone()).await?, instance))
     }
 
-    /// Waits for the Lease, as the flags say. The election is `None` with `--force`.
+    /// Acquires the Lease according to the flags. The election is `None` with `--force`.
     pub(super) async fn acquire(
         self,
         instance: &str,
@@ -78,7 +79,7 @@ impl Candidate {
     }
 }
 
-/// The checked configuration, AWS, and an API server that responds.
+/// The validated configuration, and the connections to AWS and to an API server that has responded.
 pub(super) struct Connected {
     pub config: Config,
     pub settings: Arc<Settings>,
@@ -119,7 +120,7 @@ pub(super) struct RunOptions {
     pub progress: ProgressBar,
 }
 
-/// A runtime that is ready to run, with its watches running.
+/// A runtime that is ready to run. Its watches are already running.
 pub(super) struct Started {
     pub runtime: Runtime,
     pub changes: mpsc::Receiver<Change>,

@@ -75,8 +75,8 @@ fn print(summary: &Summary) {
             print_line(format_args!("FAILED {namespace}: {problem}"));
         }
     }
-    for secret in would_delete {
-        print_line(format_args!("would delete secret {secret} (with --prune)"));
+    for object in would_delete {
+        print_line(format_args!("would delete {object} (with --prune)"));
     }
     let failed = failures.len();
     print_line(format_args!("{in_sync} up to date, {written} written, {deleted} deleted, {failed} failed"));

@@ -1,12 +1,11 @@
-//! `defaults`: what a namespace gets if it does not choose.
+//! `defaults`: the registries and the identity of namespaces that do not choose.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, FieldPath};
-use crate::core::aws::region::{AccountId, Region};
-use crate::core::aws::registry::Registry;
-use crate::core::grants::identity::Identity;
+use crate::core::aws::{AccountId, Region, Registry};
+use crate::core::grants::Identity;
 use crate::core::quote;
 use crate::core::request::MAX_REGISTRIES;
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, FieldPath};
-use crate::core::aws::region::Region;
+use crate::core::aws::Region;
 use crate::core::quote;
 use crate::ecr::aws::{Endpoints, Service};
 
@@ -16,8 +16,8 @@ use crate::ecr::aws::{Endpoints, Service};
 pub struct EndpointConfig {
     /// The API that the endpoint serves.
     pub service: Service,
-    /// The region that the endpoint serves, such as `eu-central-1`. Default: every region that has no endpoint of its
-    /// own in this list.
+    /// The region that the endpoint serves, such as `eu-central-1`. Default: every region that is not named by another
+    /// endpoint of the service.
     pub region: Option<String>,
     /// URL of the endpoint: `https://`, or `http://` for a loopback address.
     pub url: String,
@@ -45,7 +45,7 @@ pub(super) fn build(configs: &[EndpointConfig]) -> Result<Endpoints, ConfigError
     Ok(endpoints)
 }
 
-/// Tokens and credentials are sent to it, and so only unencrypted within this machine.
+/// Tokens and credentials are sent to this URL, so plain HTTP is only allowed to a loopback address.
 fn is_safe_url(text: &str) -> bool {
     let Ok(url) = text.parse::<http::Uri>() else { return false };
     let (Some(host), Some(authority)) = (url.host(), url.authority()) else { return false };

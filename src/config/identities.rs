@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::names::{LABEL_EXPECTED, is_label};
 use super::scope::check_scope;
 use super::{ConfigError, FieldPath};
-use crate::core::aws::role_arn::RoleArn;
-use crate::core::grants::identity::{CONTROLLER, CredentialSource, Identity, IdentityName, Role};
+use crate::core::aws::RoleArn;
+use crate::core::grants::{CONTROLLER, CredentialSource, Identity, IdentityName, Role};
 use crate::core::quote;
 
 /// Means "no identity" in `defaults.identity`.

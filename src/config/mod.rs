@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Jitter;
-use crate::core::aws::region::Region;
+use crate::core::aws::Region;
 use crate::core::grants::Grants;
 use crate::core::request::OwnedNames;
 use crate::core::settings::Settings;
@@ -89,7 +89,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file; the defaults if there is none.
+    /// Reads the file. Without a path, returns the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path)
@@ -136,7 +136,7 @@ impl Config {
         })
     }
 
-    /// Validates what the installation owns, and nothing else.
+    /// Validates only the names that the installation owns.
     pub fn owned_names(&self) -> Result<OwnedNames, ConfigError> {
         names::build(self)
     }

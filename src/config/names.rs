@@ -1,4 +1,4 @@
-//! `instance`, `secretNames`, `retiredSecretNames` and `serviceAccounts`: what the installation owns.
+//! `instance`, `secretNames`, `retiredSecretNames` and `serviceAccounts`: the names that the installation owns.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ fn check_secret_names<'a>(
     Ok(())
 }
 
-/// What [`is_label`] requires.
+/// The requirements of [`is_label`], for messages.
 pub(super) const LABEL_EXPECTED: &str =
     "expected at most 63 characters of a-z, 0-9, - and ., beginning and ending with a letter or digit";
 

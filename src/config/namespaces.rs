@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::is_object_name;
 use super::{ConfigError, FieldPath};
-use crate::core::grants::namespace_selector::NamespaceSelector;
+use crate::core::grants::NamespaceSelector;
 use crate::core::quote;
 
 /// The namespaces that get the default registries without an annotation. Default: none.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, FieldPath};
-use crate::core::secret::token::RefreshPolicy;
+use crate::core::secret::RefreshPolicy;
 
 /// Renewal of tokens and secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,8 +14,8 @@ pub struct Refresh {
     /// 6 hours for a token of 12 hours.
     #[schemars(range(min = 0.1, max = 0.8))]
     pub at: f64,
-    /// The further fraction of the lifetime over which the controller spreads the renewal of the secrets that hold the
-    /// token. From 0 to 0.15, default 0.1.
+    /// The additional fraction of the lifetime over which the controller spreads the renewal of the secrets that hold
+    /// the token. From 0 to 0.15, default 0.1.
     #[schemars(range(min = 0.0, max = 0.15))]
     pub jitter: f64,
     /// The maximum number of secret renewals per second. Creations and repairs are not limited. From 1 to 1000, default

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{ConfigError, FieldPath, IdentityConfig};
-use crate::core::aws::region::Partition;
-use crate::core::aws::registry::Endpoint;
-use crate::core::grants::identity::{Identity, Restriction, Role, TokenKey};
-use crate::core::grants::pattern::{Pattern, RegistryPattern, Template};
+use crate::core::aws::{Endpoint, Partition};
 use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
+use crate::core::grants::{Identity, Pattern, RegistryPattern, Restriction, Role, Template, TokenKey};
 use crate::core::quote;
 
-/// The longest name of a namespace.
+/// The maximum length of a namespace name.
 const MAX_NAMESPACE_LEN: usize = 63;
 
 /// Checks the scope with the longest name that a namespace can have, and the longest name of a region. `config` and

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::names::is_object_name;
 use super::{ConfigError, FieldPath};
-use crate::core::aws::registry::Registry;
+use crate::core::aws::Registry;
 use crate::core::quote;
 use crate::core::request::OwnedNames;
-use crate::core::secret::static_registries::StaticGrant;
+use crate::core::secret::StaticGrant;
 
-/// The most registries of all entries together.
+/// The maximum number of registries, over all entries.
 const MAX_STATIC_REGISTRIES: usize = 16;
-/// The longest key of `auths`.
+/// The maximum length of a key of `auths`.
 const MAX_HOST_LEN: usize = 253;
 
 /// Credentials from a Secret of type `kubernetes.io/dockerconfigjson` in the controller's namespace, which are copied

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::core::grants::identity::CredentialSource;
+use crate::core::grants::CredentialSource;
 use crate::core::request::Target;
 use crate::core::testing::{JITTER, request_for};
 

@@ -1,13 +1,12 @@
-//! What the watches report: small records, made at the door.
+//! The changes that the watches report, as small records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::core::plan::facts::{NamespaceRecord, Observed};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::secret::docker_config::RegistryCredential;
+use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
+use crate::core::secret::RegistryCredential;
 
-/// What one watch watches.
+/// The objects of one watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WatchTarget {
     /// All Namespaces.
@@ -35,13 +34,13 @@ pub enum Seen<T> {
     Deleted(u64),
 }
 
-/// What a watch reports.
+/// A change that a watch reports.
 #[derive(Debug)]
 pub enum Change {
     /// A list begins. Until [`Change::ListDone`], every existing object is reported again.
     ListStarted(WatchTarget),
     ListDone(WatchTarget),
-    /// The list fails, and nothing waits for it.
+    /// The list failed. The controller does not wait for it.
     ListUnavailable(WatchTarget),
     /// `None` if the Namespace did not opt in, is being deleted or does not exist.
     Namespace {

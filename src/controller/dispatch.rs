@@ -1,4 +1,4 @@
-//! Starting queued steps: the tokens that a write needs are collected, the Secret is composed, and the action is sent off.
+//! Starts queued steps: collects the tokens of a write, composes the Secret, and emits the effect.
 
 use std::sync::Arc;
 
@@ -7,17 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::tokens::{CachedToken, KeyState, MAX_WAIT};
 use super::{ActionId, Controller, Effect};
 use crate::core::Now;
-use crate::core::plan::checks::WriteReason;
-use crate::core::plan::compose::compose;
-use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan};
-use crate::core::secret::static_registries::StaticEntry;
-use crate::core::secret::token::Token;
+use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan, WriteReason, compose};
+use crate::core::secret::{StaticEntry, Token};
 
-/// Actions at the same time.
+/// The maximum number of concurrent actions.
 const MAX_ACTIONS: usize = 64;
-/// When a write that proceeded without a slow endpoint looks for its token again.
+/// After a write without the token of a slow endpoint: how long until the token is looked up again.
 const SLOW_ENDPOINT_RETRY: SignedDuration = SignedDuration::from_secs(15);
-/// The shortest delay of a write that has nothing new to write.
+/// The minimum delay before a write without new content is planned again.
 const MIN_DELAY: SignedDuration = SignedDuration::from_secs(1);
 
 /// An action that is running.
@@ -46,14 +43,14 @@ struct CollectedTokens {
     tokens: Vec<Option<Arc<Token>>>,
     /// Whether every token is fresh.
     complete: bool,
-    /// A token is being fetched, and the write waits for it until then.
+    /// Until when the write waits for a pending token.
     wait_until: Option<Timestamp>,
     /// When a failing or slow token may be available.
     retry_at: Option<Timestamp>,
 }
 
 impl Controller {
-    /// Starts queued steps, as many as may run.
+    /// Starts queued steps, up to the maximum.
     pub(super) fn dispatch(&mut self, now: Now) {
         while self.is_synced && self.is_leader && !self.is_stopping && self.actions.len() < MAX_ACTIONS {
             let Some((namespace, step)) = self.queue.pop(now) else { return };
@@ -72,7 +69,7 @@ impl Controller {
     fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, now: Now) {
         let collected = self.collect_tokens(namespace, &plan, now);
         if let Some(until) = collected.wait_until {
-            // The namespace is reconciled when the call ends; one slow endpoint delays no write for longer than this.
+            // The namespace is reconciled when the call ends, but at the latest at this time.
             return self.queue.schedule(namespace, Some(until));
         }
         let Some(state) = self.index.get(namespace) else { return };
@@ -98,7 +95,7 @@ impl Controller {
         self.effects.push(Effect::Write { id, namespace: namespace.clone(), uid, draft: Box::new(draft) });
     }
 
-    /// The shared text of an allowed name.
+    /// The shared string of an allowed name.
     fn allowed_name(&self, name: &str) -> Arc<str> {
         let allowed = self.settings.names.secret_names.iter().find(|allowed| ***allowed == *name);
         allowed.cloned().unwrap_or_else(|| name.into())

@@ -1,9 +1,11 @@
-//! Why a request to the API server did not succeed.
+//! The reasons why a request to the API server failed.
 
-/// The outcome of a failed request. Messages are bounded and contain no response body.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// The outcome of a failed request. Messages are bounded and contain no response body. The name of a variant, in snake
+/// case, is the value of the metric label `result`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum WriteError {
-    /// Another field manager owns the fields (409): the object is not ours.
+    /// Another field manager owns the fields (409), so this instance does not manage the object.
     #[error("another field manager owns it: {0}")]
     NotOwned(String),
     /// The object changed or was replaced since it was read (409, or 422 about its UID).
@@ -12,12 +14,12 @@ pub enum WriteError {
     #[error("it is immutable: {0}")]
     Immutable(String),
     /// The namespace does not exist or is being deleted.
-    #[error("its namespace is gone or being deleted")]
+    #[error("its namespace does not exist or is being deleted")]
     NamespaceGone,
     /// RBAC, or an admission webhook.
     #[error("{0}")]
     Forbidden(String),
-    /// A `ValidatingAdmissionPolicy`, whose view of the namespace may lag behind ours.
+    /// A `ValidatingAdmissionPolicy`. The API server may have evaluated an older version of the namespace.
     #[error("{0}")]
     AdmissionDenied(String),
     /// Any other 4xx.
@@ -29,21 +31,4 @@ pub enum WriteError {
     /// This process lost the Lease before or during the request.
     #[error("this process is no longer the leader")]
     NotLeader,
-}
-
-impl WriteError {
-    /// The value of the metric label `result`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::NotOwned(_) => "not_owned",
-            Self::Conflict(_) => "conflict",
-            Self::Immutable(_) => "immutable",
-            Self::NamespaceGone => "namespace_gone",
-            Self::Forbidden(_) => "forbidden",
-            Self::AdmissionDenied(_) => "admission_denied",
-            Self::Rejected(_) => "rejected",
-            Self::Unavailable(_) => "unavailable",
-            Self::NotLeader => "not_leader",
-        }
-    }
 }

@@ -6,11 +6,11 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`index`] | keeps what is known of each namespace, as the watches report it ([`change`]) |
+//! | [`index`] | holds the facts about each namespace, as the watches report them ([`change`]) |
 //! | `reconcile` | plans the next step of a namespace and queues it ([`queue`]) |
-//! | `dispatch` | starts queued steps, with tokens of the cache ([`tokens`]) |
-//! | `outcome` | records what an action or a call did, and reconciles again |
-//! | `report` | decides who is told ([`tell`]) |
+//! | `dispatch` | starts queued steps, with tokens from the cache ([`tokens`]) |
+//! | `outcome` | records the outcome of an action or a call, and reconciles again |
+//! | `report` | composes the messages for logs, Events and the summary ([`tell`]) |
 //!
 //! Nothing here imports tokio, a Kubernetes client or the AWS SDK; see [`core`](crate::core).
 
@@ -42,36 +42,32 @@ use self::report::Conditions;
 use self::tell::Tell;
 use self::tokens::TokenCache;
 use crate::core::Now;
-use crate::core::grants::Granted;
-use crate::core::grants::identity::{TokenKey, TokenRequest};
+use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::leader_election::Leadership;
-use crate::core::plan::Deletion;
-use crate::core::plan::compose::SecretDraft;
-use crate::core::plan::facts::{NamespaceRecord, Observed};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretRefs, SecretDraft};
+use crate::core::secret::{FetchedToken, TokenError};
 use crate::core::settings::Settings;
 
-/// The longest time between two ticks, which count the namespaces and notice a clock that was set.
+/// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.
 const TICK: Duration = Duration::from_secs(5);
 
 /// Identifies an action between its effect and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActionId(u64);
 
-/// What happened.
+/// An input of the state machine.
 pub enum Input {
     /// A watch reported a change.
     Changed(Change),
     /// An action ended, after this time.
     ActionDone { id: ActionId, outcome: Outcome, duration: Duration },
-    /// AWS replied, or failed to, after this time.
+    /// A token request succeeded or failed, after this time.
     TokenFetched { key: TokenKey, result: Result<FetchedToken, TokenError>, duration: Duration },
     /// The leader election granted, renewed or ended the leadership.
     LeadershipChanged(Leadership),
     /// Time passed.
     Tick,
-    /// Nothing new is started from now on.
+    /// The controller must not start anything new.
     Stop,
 }
 
@@ -79,26 +75,26 @@ pub enum Input {
 pub enum Outcome {
     /// The Secret after the write.
     Written(Result<Observed, WriteError>),
-    /// The Namespace, past every watch: `None` if it did not opt in, [`WriteError::NamespaceGone`] if it does not exist or is
-    /// being deleted.
+    /// The Namespace as the API server returned it: `None` if it did not opt in, [`WriteError::NamespaceGone`] if it
+    /// does not exist or is being deleted.
     NamespaceRead(Result<Option<NamespaceRecord>, WriteError>),
     Deleted(Result<(), WriteError>),
     /// The service account after the change, and whether it was changed; `None` if it does not exist.
     PullSecretSet(Result<Option<(PullSecretRefs, bool)>, WriteError>),
 }
 
-/// What has to be done outside. Each action, identified by an ID, has one [`Input::ActionDone`], and each fetch has one
-/// [`Input::TokenFetched`].
+/// An output of the state machine. The runtime returns one [`Input::ActionDone`] for each action, identified by an ID,
+/// and one [`Input::TokenFetched`] for each fetch.
 #[derive(Debug)]
 pub enum Effect {
-    /// Apply a Secret: create it, or, with the UID of the current one, change that very object.
+    /// Apply a Secret: create it, or, with the UID of the current Secret, change only that object.
     Write {
         id: ActionId,
         namespace: Arc<str>,
         uid: Option<Box<str>>,
         draft: Box<SecretDraft>,
     },
-    /// Read the Namespace past every watch, before something in it is removed.
+    /// Read the Namespace from the API server before something in it is removed.
     ReadNamespace {
         id: ActionId,
         namespace: Arc<str>,
@@ -119,16 +115,16 @@ pub enum Effect {
     Tell(Tell),
 }
 
-/// What the controller may do.
+/// The limits of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunPolicy {
-    /// Whether it goes on after one pass, with retries and renewals.
+    /// Whether the controller continues after one pass, with retries and renewals.
     pub repeat: bool,
-    /// Whether it deletes what is no longer requested.
+    /// Whether the controller deletes Secrets and references that are no longer requested.
     pub delete: bool,
 }
 
-// Independent facts, not a state in disguise.
+// Independent flags, not the states of one state machine.
 #[expect(clippy::struct_excessive_bools)]
 pub struct Controller {
     settings: Arc<Settings>,
@@ -153,8 +149,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that knows nothing yet and is not the leader. `targets` are the watches that must list first;
-    /// `confirm_removals` allows the configuration to remove any number of Secrets.
+    /// Returns a controller that is not the leader, with an empty `index`. `confirm_removals` allows the configuration
+    /// to remove any number of Secrets.
     pub fn new(
         settings: Arc<Settings>,
         policy: RunPolicy,
@@ -184,7 +180,7 @@ impl Controller {
         }
     }
 
-    /// Takes an input in, and returns what has to be done. Equal sequences of inputs and times give equal effects.
+    /// Handles an input and returns the effects to execute. Equal sequences of inputs and times give equal effects.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         match input {
             Input::Changed(change) => self.changed(change, now),
@@ -218,7 +214,7 @@ impl Controller {
         earlier.into_iter().flatten().fold(tick, Duration::min)
     }
 
-    /// How long until a namespace is due, or until the pace allows a step or a call.
+    /// How long until a namespace is due, or until the rate limit allows a step or a call.
     fn time_to_work(&self, now: Now) -> Option<Duration> {
         [self.queue.time_to_next(now), self.tokens.time_to_next_call(now)].into_iter().flatten().min()
     }
@@ -247,7 +243,7 @@ impl Controller {
         }
     }
 
-    /// Notices that the leadership was gained, or was lost or has expired.
+    /// Detects whether the leadership was gained or lost, or has expired.
     fn follow_leadership(&mut self, now: Now) {
         let leader = self.leadership.left(now).is_some();
         if leader == self.is_leader {

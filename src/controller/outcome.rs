@@ -1,4 +1,4 @@
-//! Recording what an action or a call to AWS did.
+//! Records the outcome of an action or of a call to AWS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,12 @@ use super::tell::{NamespaceCounts, Operation, Tell};
 use super::tokens::FetchOutcome;
 use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
-use crate::core::grants::identity::TokenKey;
-use crate::core::plan::facts::{NamespaceRecord, Observed};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::plan::{Deletion, PullSecretChange, Step, plan};
-use crate::core::request::annotations::OptIn;
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::grants::TokenKey;
+use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan};
+use crate::core::request::OptIn;
+use crate::core::secret::{FetchedToken, TokenError};
 
-/// When a namespace is reconciled again whose state changed during the action.
+/// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);
 
 impl Controller {
@@ -29,7 +27,7 @@ impl Controller {
         match (action, outcome) {
             (Action::Write(write), Outcome::Written(result)) => {
                 let operation = if write.creates { Operation::Create } else { Operation::Update };
-                self.tell_request(operation, write.reason.as_str(), &result, duration);
+                self.tell_request(operation, write.reason.into_str(), &result, duration);
                 match result {
                     Ok(observed) => self.record_write(&namespace, &write, &observed, now),
                     Err(error) => self.record_failure(&namespace, &write.secret, operation, &error, now),
@@ -39,7 +37,7 @@ impl Controller {
                 self.confirm_deletion(&namespace, &deletion, result, duration, now);
             }
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
-                self.tell_request(Operation::Delete, deletion.reason.as_str(), &result, duration);
+                self.tell_request(Operation::Delete, deletion.reason.into_str(), &result, duration);
                 match result {
                     Ok(()) => self.record_deletion(&namespace, &deletion, now),
                     Err(e) => self.record_failure(&namespace, &deletion.name, Operation::Delete, &e, now),
@@ -51,7 +49,7 @@ impl Controller {
             (Action::SetPullSecret(change), Outcome::PullSecretSet(result)) => {
                 self.record_pull_secret(&namespace, &change, result, now);
             }
-            // An outcome of another action than the one that was started: reconcile from what the watches report.
+            // The outcome does not belong to the action: reconcile with the state that the watches report.
             _ => self.reconcile(&namespace, now),
         }
     }
@@ -63,7 +61,7 @@ impl Controller {
         result: &Result<T, WriteError>,
         duration: Duration,
     ) {
-        let result = result.as_ref().map_or_else(WriteError::kind, |_| "success");
+        let result = result.as_ref().map_or_else(WriteError::into_str, |_| "success");
         self.tell(Tell::RequestFinished { operation, reason, result, duration });
     }
 
@@ -91,7 +89,7 @@ impl Controller {
             Err(error) => {
                 self.tell_request::<()>(
                     Operation::Delete,
-                    deletion.reason.as_str(),
+                    deletion.reason.into_str(),
                     &Err(error.clone()),
                     duration,
                 );
@@ -175,7 +173,7 @@ impl Controller {
                 self.index.set_service_account(namespace, service_account, refs);
                 self.reconcile(namespace, now);
             }
-            // The watches will report what happened.
+            // The watches will report the change.
             Ok(None) | Err(WriteError::NotLeader) => {
                 self.queue.schedule(namespace, Some(now.after(RECHECK)));
             }

@@ -1,4 +1,4 @@
-//! The work queue: planned steps by priority, delays by the wall clock, and at most one action at a time for each namespace.
+//! The work queue: planned steps by priority, delays by the wall clock, and at most one action at a time per namespace.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::Now;
-use crate::core::plan::Step;
-use crate::core::plan::checks::WriteReason;
+use crate::core::plan::{Step, WriteReason};
 
 /// The priority of a step, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +17,7 @@ pub enum Priority {
     /// A Secret or a service account was edited.
     Repair,
     Delete,
-    /// Renewals are paced.
+    /// Renewals are rate limited.
     Renewal,
 }
 
@@ -64,7 +63,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue that returns at most so many renewals in a second.
+    /// Returns an empty queue, which returns at most this many renewals per second.
     pub fn new(renewals_per_second: u32) -> Self {
         Self {
             items: HashMap::new(),
@@ -80,7 +79,7 @@ impl Queue {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
         match item.priority() {
-            // It keeps its place in line.
+            // The namespace keeps its position in the queue.
             Some(before) if before <= priority => item.planned = Some((before, step)),
             _ => {
                 item.planned = Some((priority, step));
@@ -89,7 +88,7 @@ impl Queue {
         }
     }
 
-    /// Drops the planned step of a namespace, and wakes it at `wake`, or, if `None`, only when something changes.
+    /// Drops the planned step of a namespace. It is reconciled at `wake`, or, if `None`, only after a change.
     pub fn schedule(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>) {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
@@ -101,7 +100,7 @@ impl Queue {
         self.forget_idle(namespace);
     }
 
-    /// Whether an action is running there. The namespace is reconciled when the action ends.
+    /// Whether an action is running in the namespace, which is reconciled when the action ends.
     pub fn is_running(&self, namespace: &str) -> bool {
         self.items.get(namespace).is_some_and(|item| item.running)
     }
@@ -149,7 +148,7 @@ impl Queue {
         due
     }
 
-    /// How long until a delay ends or the pace allows the next renewal.
+    /// How long until a delay ends or the rate limit allows the next renewal.
     pub fn time_to_next(&self, now: Now) -> Option<Duration> {
         let delayed = self.delayed.first().map(|(wake, _)| now.until(*wake));
         let delayed = delayed.map(|left| left.max(SignedDuration::ZERO).unsigned_abs());

@@ -10,7 +10,7 @@ use super::tell::Tell;
 use crate::core::Now;
 use crate::core::plan::{Plan, Step, plan};
 
-/// The configuration may remove this many Secrets without a confirmation, or this part of all.
+/// Without a confirmation, the configuration may remove this many Secrets, or one in `MAX_REMOVALS_PART`.
 const MAX_REMOVALS: usize = 10;
 const MAX_REMOVALS_PART: usize = 10;
 
@@ -28,8 +28,8 @@ impl Controller {
         }
     }
 
-    /// A mistake in the configuration must not empty a cluster. What only the configuration would remove is counted when the
-    /// leadership begins, because the configuration does not change after that.
+    /// A mistake in the configuration must not delete the Secrets of a whole cluster. The removals that follow from the
+    /// configuration are counted when the leadership begins, because the configuration does not change after that.
     fn hold_removals(&mut self, all: &[Arc<str>], now: Now) {
         let revoked =
             |namespace: &&Arc<str>| self.plan(namespace, now).is_some_and(|plan| plan.step.is_revocation());
@@ -65,7 +65,7 @@ impl Controller {
         Some(plan(&facts, &self.settings, now))
     }
 
-    /// Queues a step, if this process may do it.
+    /// Queues a step, unless this run must not make it.
     fn file(&mut self, namespace: &Arc<str>, step: Step) {
         let removes = matches!(step, Step::Delete(_))
             || matches!(&step, Step::SetPullSecret(change) if change.secret.is_none());
@@ -81,7 +81,7 @@ impl Controller {
         }
         match (Priority::of(&step), step) {
             (Some(priority), Step::Write(mut plan)) => {
-                // Equal grants are one value in memory, however many writes are queued.
+                // Equal grants are stored once, however many writes are queued.
                 plan.granted = self.granted.intern(plan.granted);
                 self.queue.push(namespace, priority, Step::Write(plan));
             }
@@ -98,6 +98,7 @@ impl Controller {
 
     /// Reconciles a namespace again at `wake`, unless this is a single pass.
     pub(super) fn requeue(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>) {
-        self.queue.schedule(namespace, wake.filter(|_| self.policy.repeat));
+        let wake = if self.policy.repeat { wake } else { None };
+        self.queue.schedule(namespace, wake);
     }
 }

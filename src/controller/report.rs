@@ -1,4 +1,4 @@
-//! Who is told what: the same words for the log, the Event and the summary of `sync`.
+//! The messages of conditions and writes: the log, the Event and the summary of `sync` share one text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,16 +10,15 @@ use super::Controller;
 use super::dispatch::RunningWrite;
 use super::error::WriteError;
 use super::tell::{EventReason, NamespaceRef, Operation, Tell};
-use crate::core::grants::identity::{Assignment, TokenKey};
-use crate::core::plan::facts::Observed;
-use crate::core::plan::{Deletion, Report, Step};
-use crate::core::secret::fetch::TokenError;
+use crate::core::grants::{Assignment, TokenKey};
+use crate::core::plan::{Deletion, Observed, Report, Step};
+use crate::core::secret::TokenError;
 use crate::core::whole_seconds;
 
-/// Above this number of namespaces with conditions, the log may repeat one.
+/// Above this number of namespaces with conditions, the log may repeat a condition.
 const MAX_NAMESPACES: usize = 16_384;
 
-/// The conditions that last.
+/// The conditions that have not ended.
 #[derive(Default)]
 pub(super) struct Conditions {
     /// Hashes of the conditions that were logged, by namespace.
@@ -29,7 +28,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Whether a condition is new. It stays known until the namespace recovers.
+    /// Whether a condition is new. It is remembered until the namespace recovers.
     fn is_first(&mut self, namespace: &Arc<str>, reason: EventReason, subject: &str) -> bool {
         if self.logged.len() >= MAX_NAMESPACES {
             self.logged.clear();
@@ -50,7 +49,7 @@ impl Conditions {
 }
 
 impl Controller {
-    /// Reports what a plan found.
+    /// Reports a condition that a plan found.
     pub(super) fn report(&mut self, namespace: &Arc<str>, report: &Report) {
         let (reason, message) = match report {
             Report::Problem(problem) if problem.ungranted => (EventReason::NotGranted, &problem.message),
@@ -78,7 +77,7 @@ impl Controller {
     ) {
         self.conditions.failing.insert(namespace.clone());
         let TokenKey { identity, endpoint, .. } = &assignment.request.key;
-        // Two roles may fail in one region, each for reasons of its own.
+        // Two roles may fail in the same region with different errors.
         let subject = format!("{endpoint}, identity {:?}", identity.as_str());
         let message = format!(
             "could not fetch a token for {} ({subject}): {error}; keeping the current entry, retrying at {}",
@@ -113,7 +112,7 @@ impl Controller {
             }
         };
         self.conditions.failing.insert(namespace.clone());
-        let operation = operation.as_str();
+        let operation = operation.into_str();
         let message =
             format!("could not {operation} secret {secret:?}: {error}{remedy}{}", retrying(retry_at));
         self.tell_condition(namespace, reason, operation, message);
@@ -157,18 +156,18 @@ impl Controller {
         self.tell(Tell::SecretDeleted { namespace: self.namespace_ref(namespace), secret, reason });
     }
 
-    pub(super) fn tell_would_delete(&mut self, namespace: &Arc<str>, step: &Step) {
+    pub(super) fn tell_would_delete(&mut self, namespace: &str, step: &Step) {
         let object = match step {
-            Step::Delete(deletion) => deletion.name.to_string(),
+            Step::Delete(deletion) => format!("secret {namespace}/{}", deletion.name),
             Step::SetPullSecret(change) => {
-                format!("the reference in service account {}", change.service_account)
+                format!("the reference in service account {namespace}/{}", change.service_account)
             }
             Step::Idle(_) | Step::Write(_) => return,
         };
-        self.tell(Tell::WouldDelete { namespace: namespace.clone(), object });
+        self.tell(Tell::WouldDelete { object });
     }
 
-    /// Another client was faster, so nobody has to act.
+    /// Another client changed the object first, so no user has to act.
     pub(super) fn tell_overtaken(&mut self, namespace: &Arc<str>, object: &str, error: &WriteError) {
         let (object, message) = (object.to_owned(), error.to_string());
         self.tell(Tell::Overtaken { namespace: namespace.clone(), object, message });

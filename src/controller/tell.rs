@@ -1,17 +1,18 @@
-//! What the controller tells people and monitoring. The runtime turns each value into log lines, Events, metrics and the
-//! summary of `sync`.
+//! The messages of the controller. The runtime turns each value into log lines, Events, metrics and the summary of
+//! `sync`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::core::grants::identity::TokenKey;
-use crate::core::plan::checks::{DeleteReason, WriteReason};
-use crate::core::secret::fetch::TokenError;
+use crate::core::grants::TokenKey;
+use crate::core::plan::{DeleteReason, WriteReason};
+use crate::core::secret::TokenError;
 
 /// The reason of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum EventReason {
     SecretCreated,
     SecretRepaired,
@@ -19,7 +20,7 @@ pub enum EventReason {
     /// Every entry has a current token again.
     SecretRecovered,
     InvalidAnnotation,
-    /// Somebody else manages a Secret of that name.
+    /// Another client manages a Secret of that name.
     SecretNotOwned,
     SecretImmutable,
     NotGranted,
@@ -30,22 +31,6 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SecretCreated => "SecretCreated",
-            Self::SecretRepaired => "SecretRepaired",
-            Self::SecretDeleted => "SecretDeleted",
-            Self::SecretRecovered => "SecretRecovered",
-            Self::InvalidAnnotation => "InvalidAnnotation",
-            Self::SecretNotOwned => "SecretNotOwned",
-            Self::SecretImmutable => "SecretImmutable",
-            Self::NotGranted => "NotGranted",
-            Self::RemovalHeld => "RemovalHeld",
-            Self::TokenFailed => "TokenFailed",
-            Self::WriteFailed => "WriteFailed",
-        }
-    }
-
     pub fn is_warning(self) -> bool {
         !matches!(
             self,
@@ -65,33 +50,24 @@ pub struct NamespaceRef {
 /// The number of namespaces in each state, and the earliest expiry of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceCounts {
-    /// They have a valid Secret.
+    /// Namespaces with a valid Secret.
     pub ready: i64,
-    /// They have no Secret yet; the controller retries.
+    /// Namespaces without a Secret, for which the controller retries.
     pub pending: i64,
-    /// They have no Secret; a person must act.
+    /// Namespaces without a Secret, for which a person must act.
     pub blocked: i64,
-    /// Their Secret has expired.
+    /// Namespaces with an expired Secret.
     pub expired: i64,
     pub earliest_expiry: Option<Timestamp>,
 }
 
 /// An API operation on a Secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Operation {
     Create,
     Update,
     Delete,
-}
-
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Delete => "delete",
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -107,21 +83,20 @@ pub enum Tell {
     PassStarted {
         namespaces: usize,
     },
-    /// The namespace needs nothing.
+    /// The namespace is up to date.
     InSync {
         namespace: Arc<str>,
     },
-    /// The configuration would remove more than it may without a confirmation.
+    /// The configuration would remove more Secrets than it may without a confirmation.
     RemovalsHeld {
         removals: usize,
         managed: usize,
     },
-    /// With `--prune`, `object` would be deleted.
+    /// With `--prune`, `object` would be deleted, such as `secret NAMESPACE/NAME`.
     WouldDelete {
-        namespace: Arc<str>,
         object: String,
     },
-    /// Something that the owner of the namespace has to know. `first` is false while the same condition lasts.
+    /// A condition that the owner of the namespace should know about. `first` is false while the same condition lasts.
     Condition {
         namespace: NamespaceRef,
         reason: EventReason,
@@ -134,7 +109,7 @@ pub enum Tell {
         secret: Arc<str>,
         reason: WriteReason,
         expires_at: Option<Timestamp>,
-        /// An earlier failure is over.
+        /// Whether this write ended an earlier failure.
         recovered: bool,
     },
     SecretDeleted {
@@ -147,7 +122,7 @@ pub enum Tell {
         service_account: Arc<str>,
         secret: Option<Arc<str>>,
     },
-    /// Another client was faster; the controller retries.
+    /// Another client changed the object first; the controller retries.
     Overtaken {
         namespace: Arc<str>,
         object: String,
@@ -160,8 +135,8 @@ pub enum Tell {
         result: &'static str,
         duration: Duration,
     },
-    /// A request for a token ended, with the token's expiry. `skew` is the difference of the clocks, if AWS would reject
-    /// signatures because of it.
+    /// A request for a token ended, with the token's expiry. `skew` is the difference between the clocks, if AWS would
+    /// reject signatures because of it.
     TokenFetched {
         key: TokenKey,
         result: Result<Timestamp, TokenError>,
@@ -169,7 +144,7 @@ pub enum Tell {
         duration: Duration,
         leader: bool,
     },
-    /// The periodic count. `in_sync_at` is set when every namespace needs nothing.
+    /// The periodic count. `in_sync_at` is set if every namespace is in sync.
     Counted {
         counts: NamespaceCounts,
         in_sync_at: Option<Timestamp>,

@@ -1,5 +1,5 @@
-//! The shared token cache: one call at a time for each key, and one token for all namespaces with that key. Nothing waits for
-//! AWS: a namespace that needs a token that is being fetched is returned when the call ends.
+//! The shared token cache: one call at a time for each key, and one token for all namespaces with that key. Nothing
+//! blocks on AWS: a namespace that needs a pending token is reconciled when the call ends.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::core::grants::identity::{TokenKey, TokenRequest};
-use crate::core::plan::backoff::Backoff;
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
-use crate::core::secret::token::{RefreshPolicy, Token, skew};
+use crate::core::grants::{TokenKey, TokenRequest};
+use crate::core::plan::Backoff;
+use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, skew};
 use crate::core::{Jitter, Now};
 
-/// Calls to AWS at the same time.
+/// The maximum number of concurrent calls to AWS.
 const MAX_CALLS: usize = 16;
 /// Above this number of keys, those without a live token are dropped.
 const MAX_KEYS: usize = 16_384;
-/// Endpoints without a live token; namespace owners can invent regions.
+/// The maximum number of endpoints without a live token, because namespace owners can invent regions.
 const MAX_DEAD_ENDPOINTS: usize = 64;
-/// The shortest time between two successful calls for one key, however short its tokens live.
+/// The minimum time between two successful calls for one key, however short the lifetime of its tokens is.
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// A failed key that no namespace has requested for this long is dropped.
 const FORGET_AFTER: SignedDuration = SignedDuration::from_mins(5);
@@ -49,7 +48,7 @@ pub struct CachedToken {
 pub struct FetchOutcome {
     /// The token in use, or why there is no new one.
     pub result: Result<Arc<Token>, TokenError>,
-    /// The difference of the clocks, if AWS would reject signatures because of it.
+    /// The difference between the clocks, if AWS would reject signatures because of it.
     pub skew: Option<Duration>,
     /// The namespaces that wait for the token.
     pub waiters: BTreeSet<Arc<str>>,
@@ -78,8 +77,8 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// An empty cache that starts at most so many calls in a second: ten thousand namespaces may each have a key of their
-    /// own.
+    /// Returns an empty cache, which starts at most this many calls per second: each of ten thousand namespaces may
+    /// have a separate key.
     pub fn new(policy: RefreshPolicy, jitter: Jitter, tokens_per_second: u32) -> Self {
         Self {
             policy,
@@ -166,7 +165,7 @@ impl TokenCache {
         self.running > 0 || !self.queued.is_empty()
     }
 
-    /// Makes room for a new key, or returns why there is none.
+    /// Evicts keys in favor of a new one. Returns the state of the new key if the cache does not accept it.
     fn make_room(&mut self, key: &TokenKey, now: Now) -> Option<KeyState> {
         let is_live = |entry: &CacheEntry| entry.token.as_ref().is_some_and(|token| token.is_live(now));
         if self.entries.len() >= MAX_KEYS {
@@ -180,8 +179,8 @@ impl TokenCache {
             return None;
         }
         let message = format!(
-            "more than {MAX_DEAD_ENDPOINTS} regions that this cluster requests return no token: correct the annotations that \
-             name them; five minutes later the controller requests other regions again"
+            "no token is available for {MAX_DEAD_ENDPOINTS} regions that this cluster requests, so the controller requests no \
+             token for another one: correct the annotations that name these regions, and wait 5 minutes"
         );
         let error = TokenError::new(TokenErrorKind::Other, message);
         Some(KeyState::Failing { error, retry_at: now.after(Backoff::CALLS.cap) })

@@ -1,8 +1,8 @@
-//! Randomness, as every decision takes it.
+//! Randomness as an argument of decisions.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Randomness as an argument: equal seeds and things give equal numbers. The seed is random in production, so that
+/// Deterministic randomness: equal seeds and arguments give equal numbers. The seed is random in production, so that
 /// replicas differ, and fixed in tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jitter {

@@ -13,8 +13,8 @@ use super::Now;
 
 /// How long a leader owns the Lease without renewing it.
 pub const LEASE_DURATION: Duration = Duration::from_secs(4);
-/// How long a leader writes after its last successful renewal. The difference to [`LEASE_DURATION`] is the time that
-/// its last request has to arrive before another process can become the leader.
+/// How long a leader writes after its last successful renewal. The rest of [`LEASE_DURATION`] is the time that its last
+/// request has to arrive before another process can become the leader.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 /// How often a leader renews the Lease.
 pub const RENEW_PERIOD: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl LeaderElector {
             since.map_or(Duration::ZERO, |since| (since + period).saturating_sub(now.mono))
         };
         let retry = remaining(self.requested_at, RETRY_PERIOD);
-        let Some(record) = self.observed.as_ref().filter(|_| !self.stale) else {
+        let (Some(record), false) = (&self.observed, self.stale) else {
             return if retry.is_zero() { ElectionStep::Read } else { ElectionStep::Wait(retry) };
         };
         match &record.holder {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_released_lease_is_acquired_at_once() {
+    fn a_released_lease_is_acquired_immediately() {
         let mut me = LeaderElector::new("me".into());
         me.observed(held_by("other", 1), at(0), at(1));
         me.observed(held_by("", 2), at(500), at(501));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn leadership_ends_by_whichever_clock_comes_first() {
+    fn leadership_ends_when_either_clock_reaches_the_end() {
         let start = at(5000);
         let granted = Leadership::granted(start);
         let second = ms(1000);

@@ -9,14 +9,15 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`aws`] | registry hosts, regions, partitions, role ARNs |
-//! | [`request`] | what a namespace requests by annotations, and what was applied |
-//! | [`grants`] | identities, patterns, session policies: who gets which token |
+//! | [`request`] | the request in a namespace's annotations, and the applied state of its Secret |
+//! | [`grants`] | identities, patterns, session policies: which namespace gets which token |
 //! | [`secret`] | tokens, static entries, the Docker configuration, the applied manifest |
+//! | [`settings`] | the validated configuration |
 //! | [`plan`] | the next step in a namespace, and the content of a Secret |
 //! | [`leader_election`] | when to read, acquire and renew the Lease |
 //!
 //! A module imports only from modules above it in this table. Nothing here imports tokio, a Kubernetes client or the AWS
-//! SDK: the test `the_core_and_the_controller_do_no_io` fails if it does.
+//! SDK; the tests in `tests/layers` fail if it does.
 
 pub mod aws;
 pub mod grants;

@@ -1,4 +1,4 @@
-//! The time, as every decision takes it.
+//! Time as an argument of decisions.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// The wall time after `duration`, at most the end of time.
+    /// The wall-clock time after `duration`, at most [`Timestamp::MAX`].
     pub fn after(self, duration: impl Into<jiff::TimestampArithmetic>) -> Timestamp {
         self.wall.checked_add(duration).unwrap_or(Timestamp::MAX)
     }

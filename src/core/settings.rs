@@ -1,14 +1,10 @@
-//! The configuration, in the form that the decisions take.
+//! The configuration, in the form that decisions use.
 
 use super::Jitter;
-use super::aws::region::Region;
-use super::aws::registry::Registry;
-use super::grants::Grants;
-use super::grants::namespace_selector::NamespaceSelector;
-use super::request::OwnedNames;
-use super::request::annotations::RequestRules;
-use super::secret::static_registries::StaticGrant;
-use super::secret::token::RefreshPolicy;
+use super::aws::{Region, Registry};
+use super::grants::{Grants, NamespaceSelector};
+use super::request::{OwnedNames, RequestRules};
+use super::secret::{RefreshPolicy, StaticGrant};
 
 /// The validated configuration.
 #[derive(Clone, Debug)]
@@ -16,7 +12,7 @@ pub struct Settings {
     pub names: OwnedNames,
     /// The namespaces that opt in without an annotation.
     pub namespace_selector: NamespaceSelector,
-    /// What `default` stands for; if empty, [`Target::Default`](super::request::Target::Default).
+    /// The registries that `default` refers to; if empty, [`Target::Default`](super::request::Target::Default).
     pub default_registries: Vec<Registry>,
     /// The controller's region, for account IDs and [`Target::Default`](super::request::Target::Default).
     pub region: Option<Region>,
@@ -43,7 +39,7 @@ impl Settings {
         }
     }
 
-    /// What is said about requests.
+    /// The part that determines the meaning of a request.
     pub fn request_rules(&self) -> RequestRules<'_> {
         RequestRules {
             names: &self.names,

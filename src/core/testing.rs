@@ -1,4 +1,4 @@
-//! What the unit tests share: settings, times, requests and Secrets.
+//! Fixtures of the unit tests: settings, times, requests and Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,17 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use super::aws::region::Region;
-use super::grants::Grants;
-use super::grants::identity::Identity;
-use super::grants::namespace_selector::NamespaceSelector;
-use super::plan::compose::SecretDraft;
-use super::plan::facts::{Observed, Owner};
-use super::request::annotations::{OptIn, ParsedAnnotations};
-use super::request::applied::{AppliedEntry, AppliedState, RecordedState, Times};
-use super::request::{OwnedNames, Request, Target};
-use super::secret::docker_config::DraftEntry;
-use super::secret::token::{RefreshPolicy, Token};
+use super::aws::Region;
+use super::grants::{Grants, Identity, NamespaceSelector};
+use super::plan::{Observed, Owner, SecretDraft};
+use super::request::applied::{AppliedEntry, RecordedState};
+use super::request::{AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, Target, Times};
+use super::secret::{DraftEntry, RefreshPolicy, Token};
 use super::settings::Settings;
 use super::{Jitter, Now};
 
@@ -88,13 +83,13 @@ pub fn parsed(request: Request) -> ParsedAnnotations {
     ParsedAnnotations { opt_in: OptIn::In(request), problems: vec![] }
 }
 
-/// A token that was issued at `issued` and lives so many seconds.
+/// A token that was issued at `issued` and lives for `life` seconds.
 pub fn token(issued: Now, life: i64) -> Arc<Token> {
     let expires = issued.wall + SignedDuration::from_secs(life);
     Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, None).expect("a token"))
 }
 
-/// What was applied for `request`, with entries that expire at these seconds (the last one is repeated).
+/// The applied state of `request`, with entries that expire at these seconds (the last one is repeated).
 pub fn applied(request: &Request, expiries: &[i64]) -> AppliedState {
     let scopes: Vec<_> = match settings().grants.assign("team-a", request) {
         Ok((granted, _)) => granted.assignments.iter().map(|assignment| assignment.scope).collect(),

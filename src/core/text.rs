@@ -1,10 +1,10 @@
-//! Text from elsewhere as part of a message: bounded, on one line, without control characters.
+//! Untrusted text as part of a message: bounded, on one line, without control characters.
 
 use jiff::Timestamp;
 
-/// The longest text from elsewhere that a message repeats, in characters.
+/// The maximum length of untrusted text in a message, in characters.
 const MAX_LINE_LEN: usize = 400;
-/// The longest value that a message quotes, in characters.
+/// The maximum length of a quoted value in a message, in characters.
 const MAX_QUOTE_LEN: usize = 80;
 
 /// `text` on one line of at most 400 characters, without control characters.

@@ -1,11 +1,11 @@
-//! Authorization tokens of Amazon ECR: the port through which they are fetched, and its implementation on the AWS SDK.
+//! Authorization tokens of Amazon ECR: the interface that fetches them, and its implementation with the AWS SDK.
 
 pub mod aws;
 
 use futures::future::BoxFuture;
 
-use crate::core::grants::identity::TokenRequest;
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::grants::TokenRequest;
+use crate::core::secret::{FetchedToken, TokenError};
 
 /// Fetches authorization tokens.
 pub trait TokenSource: Send + Sync + 'static {

@@ -54,7 +54,7 @@ impl Connection {
             None => Config::from_kubeconfig(&options).await?,
         };
         if let Some(url) = config.proxy_url.as_ref().filter(|url| is_from_environment(url)) {
-            tracing::debug!(host = url.host(), "ignoring the proxy of the environment for Kubernetes");
+            tracing::debug!(host = url.host(), "ignoring the proxy from the environment for Kubernetes");
             config.proxy_url = None;
         }
         if let Some(namespace) = &self.namespace {
@@ -73,7 +73,7 @@ impl Connection {
     }
 }
 
-/// Whether a proxy comes from the environment, where it is meant for AWS, and not from the kubeconfig. Outside a cluster
+/// Whether a proxy comes from the environment, which configures AWS, and not from the kubeconfig. Outside a cluster,
 /// kube uses those variables and ignores `NO_PROXY`.
 fn is_from_environment(proxy: &http::Uri) -> bool {
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]

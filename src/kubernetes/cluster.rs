@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use super::leader_election::WritePermit;
 use super::{errors, observe};
 use crate::controller::error::WriteError;
-use crate::core::plan::facts::NamespaceRecord;
+use crate::core::plan::NamespaceRecord;
 use crate::core::settings::Settings;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -26,8 +26,8 @@ impl Cluster {
         Self { client, settings, permit }
     }
 
-    /// Reads the Namespace from the API server, whatever the watches have reported. `None` if it did not opt in;
-    /// [`WriteError::NamespaceGone`] if it does not exist or is being deleted.
+    /// Reads the Namespace from the API server, which may be newer than the last watch event. `None` if it did not opt
+    /// in; [`WriteError::NamespaceGone`] if it does not exist or is being deleted.
     pub async fn namespace_record(&self, namespace: &str) -> Result<Option<NamespaceRecord>, WriteError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let current = self.call(api.get_metadata_opt(namespace)).await?;

@@ -1,4 +1,4 @@
-//! Errors of the Kubernetes client: what a response means, and how messages show it.
+//! Errors of the Kubernetes client: their classification and their messages.
 
 use kube::core::Status;
 
@@ -12,7 +12,7 @@ pub fn classify(error: &kube::Error) -> WriteError {
     }
 }
 
-/// The field distinguishes the 422s (as of API server 1.36).
+/// A 422 is classified by the field of its cause (as of API server 1.36).
 fn classify_status(status: &Status) -> WriteError {
     let text = one_line(&status.message);
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
@@ -90,7 +90,7 @@ mod tests {
             (status(503, &json!([]), "later"), "unavailable"),
             (status(400, &json!([]), "what"), "rejected"),
         ] {
-            assert_eq!(classify_status(&status).kind(), expected, "{status:?}");
+            assert_eq!(classify_status(&status).into_str(), expected, "{status:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Events about Namespaces. They are written into that namespace, so that `kubectl get events -n NAMESPACE` shows them.
-//! A condition that lasts is one Event with a count, also across restarts, and is updated at growing intervals.
+//! Events about Namespaces. Each is written into its namespace, so that `kubectl get events -n NAMESPACE` shows them. A
+//! condition that lasts is one Event with a count, even across restarts of the controller, and is updated at growing
+//! intervals.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -40,7 +41,7 @@ pub struct EventRecord {
 
 impl EventRecord {
     fn hash_series(&self, hasher: &mut DefaultHasher) {
-        (&self.namespace.uid, self.reason.as_str(), &self.subject).hash(hasher);
+        (&self.namespace.uid, self.reason.into_str(), &self.subject).hash(hasher);
     }
 
     fn series_key(&self) -> u64 {
@@ -55,12 +56,13 @@ impl EventRecord {
     }
 }
 
-/// Queues Events without waiting. When the queue is half full it drops Normal Events, when it is full all.
+/// Queues Events without waiting. When the queue is half full, it drops Normal Events; when it is full, it drops all.
 #[derive(Clone)]
 pub struct Recorder(mpsc::Sender<EventRecord>);
 
 impl Recorder {
-    /// Also returns the task that writes the Events. It ends when every recorder is dropped and the queue is empty.
+    /// Returns a recorder, and the task that writes the Events, which ends when every recorder is dropped and the queue
+    /// is empty.
     pub fn start(client: Client, instance: &str) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED);
         let writer = Writer { client, instance: instance.to_owned(), series: HashMap::new() };
@@ -161,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// The same after a restart.
+    /// The name of the Event, which is the same after a restart.
     fn name(&self, record: &EventRecord) -> String {
         let mut hasher = DefaultHasher::new();
         self.instance.hash(&mut hasher);
@@ -182,7 +184,7 @@ impl Writer {
                 "apiVersion": "v1", "kind": "Namespace", "name": namespace,
                 "namespace": namespace, "uid": &*record.namespace.uid,
             },
-            "reason": record.reason.as_str(), "message": record.shortened_message(), "type": kind,
+            "reason": record.reason.into_str(), "message": record.shortened_message(), "type": kind,
             "count": 1, "firstTimestamp": now, "lastTimestamp": now,
             "source": { "component": MANAGER },
             "reportingComponent": MANAGER, "reportingInstance": self.instance,
@@ -210,7 +212,7 @@ async fn update(
 fn log_failure(record: &EventRecord, reason: &str) {
     warn!(
         namespace = &*record.namespace.name,
-        event = record.reason.as_str(),
+        event = record.reason.into_str(),
         reason,
         "cannot write an Event"
     );

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use super::errors::message;
 use super::observe;
-use crate::core::plan::facts::Owner;
+use crate::core::plan::Owner;
 use crate::core::request::OwnedNames;
 
 const PAGE_SIZE: u32 = 500;
@@ -64,8 +64,8 @@ fn own_secret(secret: &PartialObjectMeta<Secret>, name: &Arc<str>, instance: &st
     })
 }
 
-/// Every service account with a pull secret that this instance added. Without the option for service accounts there are
-/// none, and the RBAC rules do not allow the list.
+/// Every service account with a pull secret that this instance added. Returns none if service accounts are not enabled,
+/// because the RBAC rules then do not allow the list.
 pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnReference>, InventoryError> {
     if !names.service_accounts {
         return Ok(vec![]);

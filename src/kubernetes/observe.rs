@@ -1,4 +1,4 @@
-//! Objects of the API server → the small records that are kept of them.
+//! Turns objects of the API server into the small records that the index keeps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use crate::core::plan::facts::{NamespaceRecord, Observed, Owner};
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
+use crate::core::plan::{NamespaceRecord, Observed, Owner};
 use crate::core::request::OwnedNames;
 use crate::core::request::annotations;
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
@@ -42,12 +42,12 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
         intact: owned.all,
         data_intact: owned.data,
         immutable: owned.immutable,
-        times: recorded.times.filter(|_| owned.times),
+        times: if owned.times { recorded.times } else { None },
         applied: applied.map(|applied| Arc::new(trusted(applied, owned.applied))),
     }
 }
 
-/// Without the expiries if another client wrote the annotation.
+/// Removes the expiries if another client wrote the annotation.
 fn trusted(mut applied: AppliedState, intact: bool) -> AppliedState {
     if !intact {
         for entry in applied.entries.iter_mut().flatten() {
@@ -75,8 +75,8 @@ pub fn resource_version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// The two labels name the owner. If one was removed or changed, a Secret that is `claimed` is still ours: it has a
-/// `managedFields` entry of our applies, and an annotation with our instance.
+/// The two labels name the owner. If a label was removed or changed, a `claimed` Secret still belongs to this instance:
+/// it has a `managedFields` entry of our applies, and an annotation with our instance.
 fn owner(labels: Option<&BTreeMap<String, String>>, instance: &str, claimed: bool) -> Owner {
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
     let managed = label(LABEL_MANAGED_BY) == Some(MANAGER);
@@ -92,7 +92,7 @@ fn owner(labels: Option<&BTreeMap<String, String>>, instance: &str, claimed: boo
 /// even under our manager's name, because that write has operation Update
 /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
 #[derive(Default)]
-// Independent facts from one list.
+// Independent flags from one list.
 #[expect(clippy::struct_excessive_bools)]
 struct FieldOwnership {
     /// Whether there is such an entry.

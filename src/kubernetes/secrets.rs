@@ -8,9 +8,8 @@ use zeroize::Zeroize as _;
 use super::cluster::Cluster;
 use super::observe;
 use crate::controller::error::WriteError;
-use crate::core::plan::Deletion;
-use crate::core::plan::facts::Observed;
-use crate::core::secret::docker_config::{DockerConfig, Manifest};
+use crate::core::plan::{Deletion, Observed};
+use crate::core::secret::{DockerConfig, Manifest};
 use crate::core::{MANAGER, SECRET_KEY};
 
 impl Cluster {
@@ -43,8 +42,8 @@ impl Cluster {
         }
     }
 
-    /// The current entries of a Secret, for those that cannot be renewed; none if the Secret of that name has another UID
-    /// now or does not exist.
+    /// Returns the current entries of a Secret, to keep those that cannot be renewed. Returns none if the Secret does
+    /// not exist or has another UID.
     pub async fn entries(&self, namespace: &str, name: &str, uid: &str) -> Result<DockerConfig, WriteError> {
         let secret = self.call(self.secrets(namespace).get_opt(name)).await?;
         let secret = secret.filter(|secret| secret.metadata.uid.as_deref() == Some(uid));

@@ -1,4 +1,4 @@
-//! Changes of the `imagePullSecrets` of one service account.
+//! Changes to the `imagePullSecrets` of one service account.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Cluster {
     }
 }
 
-/// The merge patch: only the list, our annotation, and the version that they are based on. `None` if nothing has to change.
+/// The merge patch with the list, our annotation and the version that they are based on; `None` if nothing changes.
 fn patch_for(current: &ServiceAccount, secret: Option<&str>, names: &OwnedNames) -> Option<Value> {
     let key = format!("{PREFIX}{ATTACHED}");
     let attached = current.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&key));

@@ -1,5 +1,6 @@
 //! The watches: one of all Namespaces, one of the Secrets of each allowed name, and, if they are configured, one of all
-//! service accounts and one of each Secret with static entries. Objects become small records here; nothing else is kept.
+//! service accounts and one of each Secret with static entries. Each object becomes a small record; nothing else is
+//! kept.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,16 +20,16 @@ use tracing::{debug, info, warn};
 use super::errors::message;
 use super::observe::{self, resource_version};
 use crate::controller::change::{Change, Seen, WatchTarget};
-use crate::core::plan::backoff::Backoff;
+use crate::core::plan::Backoff;
 use crate::core::request::OwnedNames;
-use crate::core::secret::docker_config::DockerConfig;
+use crate::core::secret::DockerConfig;
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY};
 
-/// Objects of one page of a list. A page is the largest value that is ever in memory.
+/// The number of objects in one page of a list. A page is the largest response in memory.
 const PAGE_SIZE: u32 = 100;
 
-/// kube's default backoff grows to 30 s and resets slowly, which delays a client with few watches without need.
+/// kube's default backoff grows to 30 s and resets slowly, which is an unnecessary delay for a client with few watches.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
 
 /// The watches that the configuration requires.
@@ -40,7 +41,7 @@ pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
     [WatchTarget::Namespaces].into_iter().chain(secrets).chain(service_accounts).chain(sources).collect()
 }
 
-/// Lists and watches, again after each interruption, until the receiver of `changes` is dropped.
+/// Lists and watches, and restarts after each interruption, until the receiver of `changes` is dropped.
 pub async fn run(
     client: Client,
     target: WatchTarget,
@@ -166,7 +167,7 @@ impl Watch {
             Err(error) => {
                 let target = &self.target;
                 warn!(?target, reason = error_message(&error), "the watch was interrupted, restarting it");
-                // Secrets are written without the targets that are not required.
+                // Writes do not wait for targets that are not required.
                 (!target.is_required()).then(|| Change::ListUnavailable(target.clone()))
             }
         }

@@ -1,4 +1,4 @@
-//! Executing one effect: the only place that writes Secrets and service accounts.
+//! Executes one effect. Only this module writes Secrets and service accounts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,9 @@ use tokio::time::Instant;
 
 use crate::controller::error::WriteError;
 use crate::controller::{ActionId, Effect, Input, Outcome};
-use crate::core::grants::identity::{TokenKey, TokenRequest};
-use crate::core::plan::compose::SecretDraft;
-use crate::core::plan::facts::Observed;
-use crate::core::secret::docker_config::{DockerConfig, Manifest};
-use crate::core::secret::fetch::{FetchedToken, TokenError};
+use crate::core::grants::{TokenKey, TokenRequest};
+use crate::core::plan::{Observed, SecretDraft};
+use crate::core::secret::{DockerConfig, FetchedToken, Manifest, TokenError};
 use crate::core::settings::Settings;
 use crate::ecr::TokenSource;
 use crate::kubernetes::cluster::Cluster;

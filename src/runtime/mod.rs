@@ -1,4 +1,4 @@
-//! Runs the controller: this is the only place where its effects become requests, and where futures are awaited.
+//! Runs the controller. Only this module turns effects into requests and awaits futures.
 //!
 //! One loop takes watch events, outcomes, leadership and time, hands each to [`Controller::handle`], and spawns a task for each
 //! action and each call to AWS.
@@ -30,10 +30,10 @@ pub use self::reporter::Summary;
 
 /// How long a shutdown waits for running actions.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
-/// Timers have a resolution of a millisecond; waking too early would be in vain.
+/// The resolution of timers. A timer must not fire before the deadline.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// What a controller needs to run.
+/// The components of a runtime.
 pub struct Parts {
     pub settings: Arc<Settings>,
     pub writes_per_second: u32,
@@ -48,7 +48,7 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// Why the loop ended by itself.
+/// The reason why the loop ended before it was stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("a watch ended unexpectedly")]
@@ -94,7 +94,7 @@ impl Runtime {
         while !self.controller.is_finished() {
             let pause = self.controller.time_to_next(self.clock.now()) + TIMER_RESOLUTION;
             let input = tokio::select! {
-                // Also when the sender is gone.
+                // A dropped sender also ends the loop.
                 _ = stop.wait_for(|stop| *stop) => break,
                 change = changes.recv() => Input::Changed(change.ok_or(RunError::WatchEnded)?),
                 Some(done) = self.tasks.join_next() => done.expect("an action or call does not panic").into(),

@@ -1,4 +1,4 @@
-//! Turns what the controller tells into log lines, Events, metrics, probes and the summary of a pass.
+//! Turns each [`Tell`] into log lines, Events, metrics, probe results and the summary of a pass.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use crate::controller::tell::{EventReason, NamespaceRef, Tell};
-use crate::core::grants::identity::TokenKey;
-use crate::core::plan::checks::WriteReason;
-use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::grants::TokenKey;
+use crate::core::plan::WriteReason;
+use crate::core::secret::{TokenError, TokenErrorKind};
 use crate::core::whole_seconds;
 use crate::kubernetes::events::{EventRecord, Recorder};
 use crate::telemetry::http::Health;
@@ -20,15 +20,15 @@ use crate::telemetry::metrics::Metrics;
 /// The result of a pass.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Namespaces that need nothing any more.
+    /// Namespaces that are up to date.
     pub in_sync: usize,
     /// Secrets that were written.
     pub written: usize,
     /// Secrets that were deleted.
     pub deleted: usize,
-    /// What `--prune` would delete, as `namespace/name`.
+    /// Objects that `--prune` would delete, such as `secret NAMESPACE/NAME`.
     pub would_delete: Vec<String>,
-    /// Conditions that remain, by namespace.
+    /// Conditions by namespace.
     pub failures: BTreeMap<String, Vec<String>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter that moves `progress`, and, if it `collects`, keeps what [`Reporter::summary`] returns.
+    /// Returns a reporter that advances `progress`, and, if `collects` is set, records the [`Summary`].
     pub fn new(recorder: Recorder, metrics: Metrics, progress: ProgressBar, collects: bool) -> Self {
         let (in_sync, summary) = (HashSet::new(), Summary::default());
         Self { recorder, metrics, progress, collects, in_sync, summary }
@@ -66,9 +66,9 @@ impl Reporter {
                 removals,
                 managed,
                 "the configuration no longer grants these secrets; the controller neither deletes nor renews them until \
-                 --confirm-removals confirms it"
+                 the removal is confirmed with --confirm-removals"
             ),
-            Tell::WouldDelete { namespace, object } => self.would_delete(&namespace, &object),
+            Tell::WouldDelete { object } => self.would_delete(object),
             Tell::Condition { namespace, reason, subject, message, first } => {
                 self.condition(namespace, reason, subject, message, first);
             }
@@ -77,7 +77,7 @@ impl Reporter {
             }
             Tell::SecretDeleted { namespace, secret, reason } => {
                 self.summary.deleted += 1;
-                info!(namespace = %namespace.name, %secret, reason = reason.as_str(), "secret deleted");
+                info!(namespace = %namespace.name, %secret, reason = reason.into_str(), "secret deleted");
                 let message = format!("secret {secret:?} deleted: {}", reason.message());
                 self.event(namespace, EventReason::SecretDeleted, message, secret.to_string());
             }
@@ -104,8 +104,7 @@ impl Reporter {
         }
     }
 
-    fn would_delete(&mut self, namespace: &str, object: &str) {
-        let object = format!("{namespace}/{object}");
+    fn would_delete(&mut self, object: String) {
         info!(object, "would be deleted with --prune");
         if self.collects && !self.summary.would_delete.contains(&object) {
             self.summary.would_delete.push(object);
@@ -122,16 +121,16 @@ impl Reporter {
     ) {
         if self.collects {
             let all = self.summary.failures.entry(namespace.name.to_string()).or_default();
-            let line = format!("{}: {message}", reason.as_str());
+            let line = format!("{}: {message}", reason.into_str());
             if !all.contains(&line) {
                 all.push(line);
             }
         }
-        // A condition that lasts is one line.
+        // A condition that lasts is logged once.
         if first {
-            warn!(namespace = %namespace.name, reason = reason.as_str(), "{message}");
+            warn!(namespace = %namespace.name, reason = reason.into_str(), "{message}");
         } else {
-            debug!(namespace = %namespace.name, reason = reason.as_str(), "{message}");
+            debug!(namespace = %namespace.name, reason = reason.into_str(), "{message}");
         }
         self.event(namespace, reason, message, subject);
     }
@@ -146,7 +145,7 @@ impl Reporter {
     ) {
         self.summary.written += 1;
         let expires_at = expires_at.map(|at| at.to_string());
-        info!(namespace = %namespace.name, %secret, reason = reason.as_str(), expires_at, "secret written");
+        info!(namespace = %namespace.name, %secret, reason = reason.into_str(), expires_at, "secret written");
         let subject = secret.to_string();
         if reason == WriteReason::Missing {
             let message = format!("secret {secret:?} created");
@@ -156,7 +155,7 @@ impl Reporter {
             self.event(namespace.clone(), EventReason::SecretRepaired, message, subject.clone());
         }
         if recovered {
-            info!(namespace = %namespace.name, %secret, "recovered");
+            info!(namespace = %namespace.name, %secret, "secret recovered");
             let message = format!("every entry of secret {secret:?} has a current token again");
             self.event(namespace, EventReason::SecretRecovered, message, subject);
         }
@@ -170,7 +169,7 @@ impl Reporter {
         duration: Duration,
         leader: bool,
     ) {
-        let kind = result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "success");
+        let kind = result.as_ref().map_or_else(|error| error.kind.into_str(), |_| "success");
         self.metrics.aws_request(kind, duration);
         if let Ok(expires_at) = result {
             self.metrics.token(key, expires_at.as_second());

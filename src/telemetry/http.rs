@@ -41,7 +41,7 @@ struct State {
     synced: AtomicBool,
     /// Without it, a controller that can never acquire the Lease would report that it is ready.
     lease_reached: AtomicBool,
-    /// `None` before the loop started: a restart does not help while the API server is unavailable.
+    /// `None` until the loop starts: a restart does not help while the API server is unavailable.
     beat: Mutex<Option<Instant>>,
 }
 
@@ -86,7 +86,7 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) -> I
     loop {
         let permit = permits.clone().acquire_owned().await;
         let Ok((stream, _)) = listener.accept().await else {
-            // Most likely the process has no free file descriptor.
+            // Most likely, the process has run out of file descriptors.
             tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn liveness_fails_only_after_the_loop_started_and_stopped() {
+    fn liveness_fails_only_if_the_loop_has_started_and_is_stuck() {
         let health = Health::default();
         assert!(health.is_alive() && !health.is_ready(), "before the loop started");
         health.beat();

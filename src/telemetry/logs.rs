@@ -1,7 +1,7 @@
 //! Logs on standard error, as text or JSON.
 //!
-//! Two libraries log secrets: kube's client logs a response that it cannot parse as a warning, with its body, and the AWS
-//! SDK traces responses with their tokens. Level limits that the user's filter cannot lift suppress those lines.
+//! Two libraries log secrets: kube's client logs the body of a response that it cannot parse, as a warning, and the AWS
+//! SDK traces responses with their tokens. Maximum levels, which the user's filter cannot raise, suppress those lines.
 
 use std::io::IsTerminal as _;
 
@@ -21,7 +21,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The maximum level of a target, whatever the user's filter is.
+/// The maximum level of a target. The user's filter cannot raise it.
 const MAX_LEVELS: [(&str, LevelFilter); 5] = [
     ("kube_client::client", LevelFilter::ERROR),
     ("aws", LevelFilter::INFO),

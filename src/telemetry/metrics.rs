@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::controller::tell::{NamespaceCounts, Operation};
-use crate::core::grants::identity::TokenKey;
+use crate::core::grants::TokenKey;
 
 /// The only operation of `aws_requests_total`.
 const GET_AUTHORIZATION_TOKEN: &str = "GetAuthorizationToken";
@@ -24,7 +24,7 @@ const GET_AUTHORIZATION_TOKEN: &str = "GetAuthorizationToken";
 pub struct KubernetesRequest {
     pub verb: &'static str,
     pub resource: &'static str,
-    /// The HTTP status; 0 without a response.
+    /// The HTTP status, or 0 if there was no response.
     pub code: u16,
 }
 
@@ -108,12 +108,12 @@ impl Inner {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "secret_expiration_timestamp_seconds",
-            "Earliest expiry of all secrets, in seconds since 1970; 0 without secrets",
+            "Earliest expiry of all secrets, as a Unix timestamp; 0 if there are no secrets",
             self.secret_expiration.clone(),
         );
         registry.register(
             "token_expiration_timestamp_seconds",
-            "Expiry of each token, in seconds since 1970",
+            "Expiry of each token, as a Unix timestamp",
             self.token_expiration.clone(),
         );
         registry.register("namespaces", "Namespaces that opted in, by state", self.namespaces.clone());
@@ -124,12 +124,12 @@ impl Inner {
         );
         registry.register(
             "secret_write_duration_seconds",
-            "Duration of a request that writes or deletes a secret",
+            "Duration of requests that write or delete a secret",
             self.secret_write_duration.clone(),
         );
         registry.register(
             "last_successful_sync_timestamp_seconds",
-            "Last time that every namespace was in sync, in seconds since 1970",
+            "Last time that every namespace was in sync, as a Unix timestamp",
             self.last_successful_sync.clone(),
         );
         registry.register("leader", "1 if this process is the leader, else 0", self.leader.clone());
@@ -139,20 +139,20 @@ impl Inner {
     }
 
     fn register_requests(&self, registry: &mut Registry) {
-        registry.register("aws_requests", "Requests to AWS for a token", self.aws_requests.clone());
+        registry.register("aws_requests", "Token requests to AWS", self.aws_requests.clone());
         registry.register(
             "aws_request_duration_seconds",
-            "Duration of a request to AWS for a token",
+            "Duration of token requests to AWS",
             self.aws_request_duration.clone(),
         );
         registry.register(
             "kubernetes_requests",
-            "Requests to the Kubernetes API server; code 0 without a response",
+            "Requests to the Kubernetes API server; code 0 means that there was no response",
             self.kubernetes_requests.clone(),
         );
         registry.register(
             "kubernetes_request_duration_seconds",
-            "Time until the response of the Kubernetes API server begins",
+            "Time until the Kubernetes API server begins to respond",
             self.kubernetes_request_duration.clone(),
         );
     }
@@ -177,13 +177,13 @@ impl Metrics {
         result: &'static str,
         took: Duration,
     ) {
-        let operation = operation.as_str();
+        let operation = operation.into_str();
         self.0.secret_writes.get_or_create(&SecretWriteLabels { operation, reason, result }).inc();
         let duration = self.0.secret_write_duration.get_or_create(&OperationLabel { operation });
         duration.observe(took.as_secs_f64());
     }
 
-    /// Sets the expiry of a token, in seconds since 1970.
+    /// Sets the expiry of a token, as a Unix timestamp.
     pub fn token(&self, key: &TokenKey, expires_at: i64) {
         let identity = key.identity.as_str().to_owned();
         let labels = TokenLabels { identity, region: key.endpoint.to_string() };

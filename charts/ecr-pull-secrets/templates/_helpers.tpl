@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "ecr-pull-secrets.fullname" .) .Values.serviceAccount.name }}
 {{- else }}
-{{- required "serviceAccount.name: name the service account that is there, or let serviceAccount.create be true" .Values.serviceAccount.name }}
+{{- required "serviceAccount.name: name an existing service account, or set serviceAccount.create=true" .Values.serviceAccount.name }}
 {{- end }}
 {{- end }}
 
@@ -47,7 +47,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* Name of the installation: of its Lease, and in the labels of its secrets. */}}
+{{- /* Name of the installation. Its Lease has this name, and its secrets have it as a label. */}}
 {{- define "ecr-pull-secrets.instance" -}}
 {{- default .Release.Name .Values.config.instance }}
 {{- end }}
@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy" }}true{{ end }}
 {{- end }}
 
-{{- /* Pod fields that the controller and the jobs share. */}}
+{{- /* Pod fields of the controller, of the cleanup job and of the test. */}}
 {{- define "ecr-pull-secrets.podBasics" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -101,7 +101,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{- /* Annotations of what only exists for the cleanup after an uninstall. */}}
+{{- /* Annotations of the objects that only exist for the cleanup after an uninstall. */}}
 {{- define "ecr-pull-secrets.hook" -}}
 helm.sh/hook: post-delete
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded

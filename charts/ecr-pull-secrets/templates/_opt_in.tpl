@@ -1,4 +1,4 @@
-{{- /* A pattern (a name, or a prefix that ends in *) as a CEL expression over a namespace's name. */}}
+{{- /* A CEL expression that matches the namespace's name with a pattern: a name, or a prefix that ends in `*`. */}}
 {{- define "ecr-pull-secrets.celPattern" -}}
 {{- if hasSuffix "*" . }}namespaceObject.metadata.name.startsWith({{ trimSuffix "*" . | quote }})
 {{- else }}namespaceObject.metadata.name == {{ quote . }}
@@ -15,7 +15,7 @@
 [{{- range $place, $text := . }}{{ if $place }}, {{ end }}{{ quote $text }}{{ end }}]
 {{- end }}
 
-{{- /* A label selector as a CEL expression over variables.labels; an empty one selects nothing. */}}
+{{- /* A label selector as a CEL expression on variables.labels. An empty selector selects no namespace. */}}
 {{- define "ecr-pull-secrets.celSelector" -}}
 {{- $all := list }}
 {{- range $key, $value := .matchLabels }}
@@ -36,7 +36,7 @@
 {{- if $all }}({{ join ") && (" $all }}){{ else }}false{{ end }}
 {{- end }}
 
-{{- /* Whether the configuration includes a namespace: the same rule as `namespaces` of the configuration. */}}
+{{- /* A CEL expression: whether `namespaces` in the configuration includes the namespace. */}}
 {{- define "ecr-pull-secrets.celIncluded" -}}
 {{- $namespaces := default (dict) .Values.config.namespaces }}
 {{- $kube := list }}

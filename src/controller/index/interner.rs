@@ -1,4 +1,4 @@
-//! Equal values once in memory.
+//! Stores equal values once.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -20,7 +20,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Eq + Hash> Interner<T> {
-    /// The one value that equals this one.
+    /// Returns the stored value that equals `value`. Stores `value` if there is none.
     pub fn intern(&mut self, value: Arc<T>) -> Arc<T> {
         if let Some(known) = self.values.get(&value) {
             return known.clone();

@@ -1,5 +1,5 @@
-//! The compact index: for each namespace that opted in or has a Secret of an allowed name, what the decisions need, and
-//! nothing else.
+//! The compact index. It contains the facts that decisions need about each namespace that opted in or has a Secret of
+//! an allowed name, and nothing else.
 
 mod interner;
 mod versioned;
@@ -10,15 +10,11 @@ use std::sync::Arc;
 pub use self::interner::Interner;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
-use crate::core::plan::facts::{Facts, NamespaceRecord, Observed, Owner};
-use crate::core::plan::history::History;
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::request::annotations::ParsedAnnotations;
-use crate::core::request::applied::AppliedState;
-use crate::core::secret::docker_config::RegistryCredential;
-use crate::core::secret::static_registries::{StaticSource, StaticSources};
+use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs};
+use crate::core::request::{AppliedState, ParsedAnnotations};
+use crate::core::secret::{RegistryCredential, StaticSource, StaticSources};
 
-/// Everything that is known of one namespace.
+/// Everything that is known about one namespace.
 #[derive(Debug, Default)]
 pub struct NamespaceState {
     /// `None` if the Namespace did not opt in.
@@ -27,9 +23,9 @@ pub struct NamespaceState {
     pub secrets: Vec<(Arc<str>, Observed)>,
     /// Its service accounts, if they are watched.
     pub service_accounts: Vec<(Arc<str>, PullSecretRefs)>,
-    /// What this process did in it.
+    /// The writes, failures and repairs of this process in it.
     pub history: History,
-    /// Whether the last plan found something that only a person can change.
+    /// Whether the last plan found a problem that a person must fix.
     pub blocked: bool,
 }
 
@@ -71,7 +67,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// An empty index that is synced once each of `targets` has listed.
+    /// Returns an empty index, which is synced once the watches of all `targets` have listed.
     pub fn new(targets: impl IntoIterator<Item = WatchTarget>) -> Self {
         Self {
             namespaces: BTreeMap::new(),
@@ -109,7 +105,7 @@ impl Index {
         self.get_mut(namespace).map(|state| &mut state.history)
     }
 
-    /// Forgets what this process did, as after a start: another process was the leader meanwhile.
+    /// Clears all histories, as after a start, because another process was the leader in the meantime.
     pub fn forget_histories(&mut self) {
         self.namespaces.values_mut().for_each(|state| state.history = History::default());
     }
@@ -190,8 +186,8 @@ impl Index {
         self.static_credentials.get(source)?.get(host).cloned()
     }
 
-    /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which its
-    /// entries were first seen, so that other changes of the Secret cause no writes.
+    /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which
+    /// its entries were first seen, so that other changes to the Secret cause no writes.
     fn set_static_source(
         &mut self,
         name: &Arc<str>,
@@ -287,7 +283,8 @@ impl Index {
         }
     }
 
-    /// Removes what a finished list did not report: a watch sends no event for what was deleted in between.
+    /// Removes the objects that a finished list did not report. They were deleted while the watch was interrupted, and
+    /// no event reports that.
     fn finish_list(&mut self, target: &WatchTarget) -> Vec<Arc<str>> {
         self.unsynced.remove(target);
         let mut unseen = self.unseen.remove(target).unwrap_or_default();
@@ -304,7 +301,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::request::annotations::OptIn;
+    use crate::core::request::OptIn;
     use crate::core::testing;
 
     fn observed(version: u64) -> Observed {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::plan::facts::Observed;
-use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::plan::{Observed, PullSecretRefs};
 
 /// A record with a resource version; the versions of one object only grow.
 pub trait Versioned {

@@ -1,4 +1,4 @@
-//! AWS, the API server and other clients at their worst.
+//! Faults of AWS and of the API server, and clients that revert every change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 
 use super::world::{Reply, World};
 use crate::controller::tell::EventReason;
-use crate::core::plan::service_accounts::PullSecretRefs;
+use crate::core::plan::PullSecretRefs;
 use crate::core::request::Request;
-use crate::core::secret::fetch::TokenErrorKind;
+use crate::core::secret::TokenErrorKind;
 use crate::core::testing::{HOST, HOUR, request};
 
 const MILLIS: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ fn started() -> World {
 }
 
 #[test]
-fn a_failing_endpoint_is_retried_with_backoff_told_once_and_recovers() {
+fn a_failing_endpoint_is_retried_with_backoff_reported_once_and_recovers() {
     for kind in [TokenErrorKind::AccessDenied, TokenErrorKind::Throttled, TokenErrorKind::Timeout] {
         let mut world = started();
         let good = world.secret("team-a", "ecr-pull").cloned();
@@ -36,7 +36,7 @@ fn a_failing_endpoint_is_retried_with_backoff_told_once_and_recovers() {
         assert_eq!(world.secret("team-a", "ecr-pull").cloned(), good, "the good entry is kept");
         assert!(world.is_valid("team-a", "ecr-pull"));
         let (told, new) = world.conditions(EventReason::TokenFailed);
-        assert!(told > 10 && new == 1, "one condition, told {told} times, {new} times as a new one");
+        assert!(told > 10 && new == 1, "one condition, reported {told} times, {new} times as a new one");
         let before = world.calls.len();
         world.run(SignedDuration::from_secs(600), SECOND, |_| {});
         let calls = world.calls.len() - before;
@@ -49,7 +49,7 @@ fn a_failing_endpoint_is_retried_with_backoff_told_once_and_recovers() {
 }
 
 #[test]
-fn tokens_of_a_minute_are_renewed_each_half_life_and_never_expire() {
+fn tokens_of_one_minute_are_renewed_after_half_their_lifetime_and_never_expire() {
     let mut world = World::new();
     world.replies.insert(REGION.into(), Reply::Token(60));
     world.start("one");
@@ -102,7 +102,7 @@ fn a_hanging_endpoint_delays_a_new_namespace_by_two_seconds() {
 }
 
 #[test]
-fn a_client_that_edits_all_the_time_is_met_ever_more_slowly_and_renewals_still_happen() {
+fn repairs_of_constant_edits_back_off_and_renewals_still_happen() {
     let mut world = started();
     let writes = world.writes.len();
     world.run(SignedDuration::from_secs(20), Duration::from_millis(50), |_| {});
@@ -128,7 +128,7 @@ fn a_client_that_edits_all_the_time_is_met_ever_more_slowly_and_renewals_still_h
 }
 
 #[test]
-fn a_client_that_deletes_all_the_time_is_met_ever_more_slowly() {
+fn repairs_of_constant_deletions_back_off() {
     let mut world = started();
     let writes = world.writes.len();
     for _ in 0..400 {
@@ -142,7 +142,7 @@ fn a_client_that_deletes_all_the_time_is_met_ever_more_slowly() {
 }
 
 #[test]
-fn a_client_that_removes_our_reference_all_the_time_is_met_ever_more_slowly() {
+fn repairs_of_a_reference_that_is_constantly_removed_back_off() {
     let mut world = World::new();
     world.start("one");
     let none = || PullSecretRefs { resource_version: 0, references: vec!["theirs".into()], attached: vec![] };
@@ -183,12 +183,12 @@ fn a_leader_that_cannot_renew_the_lease_writes_nothing() {
     world.annotate("team-b", request(&[HOST]));
     let told = world.tells.len();
     world.run(SignedDuration::from_secs(60), SECOND, |_| {});
-    assert_eq!(world.conditions(EventReason::WriteFailed).0, 0, "it does not even try");
+    assert_eq!(world.conditions(EventReason::WriteFailed).0, 0, "it makes no attempt");
     assert!(world.tells.len() >= told);
 }
 
 #[test]
-fn a_token_that_has_expired_when_it_arrives_makes_no_hot_loop() {
+fn a_token_that_has_expired_on_arrival_causes_no_hot_loop() {
     let mut world = World::new();
     world.replies.insert(REGION.into(), Reply::Token(-HOUR));
     world.start("one");

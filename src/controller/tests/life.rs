@@ -1,4 +1,4 @@
-//! The whole life of a namespace.
+//! The whole lifecycle of a namespace.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::world::World;
 use crate::controller::tell::Tell;
-use crate::core::plan::checks::{DeleteReason, WriteReason};
+use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::request::Request;
 use crate::core::testing::{HOST, request};
 
@@ -58,7 +58,7 @@ fn opt_in_a_month_of_renewals_edit_failover_rename_and_opt_out() {
     let (writes, calls) = (world.writes.len(), world.calls.len());
     world.kill(first);
     world.run(SignedDuration::from_secs(10), SECOND, |_| {});
-    assert_eq!(world.writes.len(), writes, "the new leader writes nothing that is fresh");
+    assert_eq!(world.writes.len(), writes, "the new leader writes no fresh secret");
     world.run(SignedDuration::from_hours(24), LONG, |world| {
         assert!(world.is_valid(NAMESPACE, "ecr-pull"), "expired after the failover");
     });
@@ -94,7 +94,7 @@ fn two_hundred_namespaces_share_one_token_and_are_written_once_each() {
 }
 
 #[test]
-fn a_restart_neither_fetches_nor_writes_what_is_fresh() {
+fn after_a_restart_fresh_tokens_and_secrets_are_neither_fetched_nor_written() {
     let mut world = World::new();
     let first = world.start("first");
     for n in 0..20 {
@@ -108,7 +108,7 @@ fn a_restart_neither_fetches_nor_writes_what_is_fresh() {
 }
 
 #[test]
-fn a_deleted_secret_is_created_again_and_an_opted_out_one_is_not() {
+fn a_deleted_secret_is_recreated_unless_the_namespace_opted_out() {
     let mut world = World::new();
     world.start("one");
     world.annotate(NAMESPACE, request(&[HOST]));

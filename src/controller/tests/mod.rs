@@ -1,4 +1,4 @@
-//! The controller in a simulated world, through the very code that production runs: no runtime, no waiting.
+//! The controller in a simulated world: the production code without a runtime, so that nothing waits.
 
 mod faults;
 mod life;

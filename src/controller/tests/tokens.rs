@@ -9,17 +9,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::controller::tokens::{CachedToken, FetchOutcome, KeyState, TokenCache};
 use crate::core::Now;
-use crate::core::grants::identity::{Restriction, TokenKey, TokenRequest};
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::grants::{Restriction, TokenKey, TokenRequest};
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 use crate::core::testing::{HOST, HOUR, JITTER, request, settings};
 
 /// How AWS replies.
 #[derive(Clone, Copy)]
 enum Reply {
-    /// With a token that lives so many seconds.
+    /// With a token that lives for this many seconds.
     Lives(i64),
     WithoutExpiry,
-    /// With a clock that is so many seconds ahead.
+    /// With a clock that is this many seconds ahead.
     Ahead(i64),
     Fails,
 }
@@ -55,7 +55,7 @@ impl Harness {
         self.cache.finish_call(&request.key, result, self.now)
     }
 
-    /// Looks up, ends a call that this queues with `reply`, and looks up again.
+    /// Looks up a token, ends the queued call, if any, with `reply`, and looks up the token again.
     fn fetch(&mut self, reply: Reply) -> CachedToken {
         self.lookup();
         if self.cache.is_busy() {
@@ -154,7 +154,7 @@ fn a_shorter_lived_token_does_not_replace_a_live_one() {
 }
 
 #[test]
-fn a_token_that_is_expired_or_has_no_expiry_is_kept_and_makes_no_hot_loop() {
+fn a_token_that_is_expired_or_has_no_expiry_is_kept_and_causes_no_hot_loop() {
     for reply in [Reply::Lives(-60), Reply::Lives(0), Reply::WithoutExpiry] {
         let mut harness = Harness::new();
         let found = harness.fetch(reply);
@@ -171,7 +171,7 @@ fn a_token_that_is_expired_or_has_no_expiry_is_kept_and_makes_no_hot_loop() {
 }
 
 #[test]
-fn tokens_of_a_second_never_cause_more_than_a_call_in_five() {
+fn tokens_of_one_second_cause_at_most_one_call_in_five_seconds() {
     let mut harness = Harness::new();
     let mut last: Option<Timestamp> = None;
     for _ in 0..600 {
@@ -188,7 +188,7 @@ fn tokens_of_a_second_never_cause_more_than_a_call_in_five() {
 }
 
 #[test]
-fn public_and_private_tokens_of_one_region_never_mix_and_dual_stack_shares() {
+fn public_and_private_tokens_of_one_region_never_mix_and_dual_stack_hosts_share_them() {
     let east = |form: &str| format!("123456789012.{form}");
     let hosts = [
         east("dkr.ecr.us-east-1.amazonaws.com"),
@@ -224,7 +224,7 @@ fn a_clock_that_differs_is_reported_and_does_not_shorten_a_token() {
 }
 
 #[test]
-fn calls_for_a_hundred_keys_start_at_the_configured_pace_and_sixteen_at_once() {
+fn calls_for_a_hundred_keys_start_at_the_configured_rate_and_at_most_sixteen_run_at_once() {
     let mut harness = Harness::new();
     harness.cache = TokenCache::new(settings().refresh, JITTER, 10);
     let first = requests(&[HOST]).remove(0);

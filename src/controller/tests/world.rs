@@ -1,5 +1,5 @@
-//! An API server, AWS and any number of controllers, in one thread and one simulated time. Requests succeed at once; watch
-//! events arrive at once. Time passes only in [`World::run`].
+//! An API server, AWS and any number of controllers, in one thread with simulated time. Requests succeed and watch
+//! events arrive immediately. Time passes only in [`World::run`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,21 +15,18 @@ use crate::controller::index::Index;
 use crate::controller::tell::{EventReason, Tell};
 use crate::controller::{Controller, Effect, Input, Outcome, QueueLimits, RunPolicy};
 use crate::core::Now;
-use crate::core::grants::identity::TokenKey;
+use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
-use crate::core::plan::compose::SecretDraft;
-use crate::core::plan::facts::{NamespaceRecord, Observed, Owner};
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::request::Request;
-use crate::core::request::annotations::ParsedAnnotations;
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
+use crate::core::request::{ParsedAnnotations, Request};
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, at, parsed, settings};
 
 /// How AWS replies.
 #[derive(Clone, Copy)]
 pub enum Reply {
-    /// With a token that lives so many seconds.
+    /// With a token that lives for this many seconds.
     Token(i64),
     Error(TokenErrorKind),
     /// Never.
@@ -50,7 +47,7 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// Whether the API server responds.
     pub api_available: bool,
-    /// The reply of each endpoint that does not give tokens of 12 hours.
+    /// The reply of each endpoint that does not return tokens of 12 hours.
     pub replies: BTreeMap<String, Reply>,
     /// The requests that reached AWS.
     pub calls: Vec<TokenKey>,
@@ -107,7 +104,7 @@ impl World {
         node
     }
 
-    /// Ends a process without a trace.
+    /// Kills a process, which releases nothing.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].is_alive = false;
     }
@@ -162,7 +159,7 @@ impl World {
         self.calls.iter().filter(|key| key.endpoint.to_string() == endpoint).count()
     }
 
-    /// How often a condition was told, and how often as a new one.
+    /// How often a condition was reported, and how often as a new one.
     pub fn conditions(&self, reason: EventReason) -> (usize, usize) {
         let told = self.tells.iter().filter_map(|tell| match tell {
             Tell::Condition { reason: other, first, .. } if *other == reason => Some(*first),
@@ -284,7 +281,7 @@ impl World {
         let reply = self.replies.get(&key.endpoint.to_string()).copied().unwrap_or(Reply::Token(12 * HOUR));
         let result = match reply {
             Reply::Hang => return None,
-            Reply::Error(kind) => Err(TokenError::new(kind, "as the test wants")),
+            Reply::Error(kind) => Err(TokenError::new(kind, "injected by the test")),
             Reply::Token(life) => Ok(FetchedToken {
                 authorization: STANDARD.encode("AWS:x").into(),
                 expires_at: Some(self.now.after(SignedDuration::from_secs(life))),

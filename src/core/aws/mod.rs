@@ -1,5 +1,9 @@
-//! Names of AWS: registry hosts, regions, accounts, roles.
+//! The names that AWS uses: registry hosts, regions, accounts, roles.
 
-pub mod region;
-pub mod registry;
-pub mod role_arn;
+mod region;
+mod registry;
+mod role_arn;
+
+pub use self::region::{AccountId, Partition, Region};
+pub use self::registry::{Endpoint, PUBLIC_REGION, Registry, RegistryError};
+pub use self::role_arn::RoleArn;

@@ -1,7 +1,7 @@
 //! Registry hosts: which strings are registries of Amazon ECR, and which API endpoint issues their tokens.
 //!
-//! The grammar is anchored at both ends, so that a token is never keyed to a host that is not AWS's. It follows the hosts
-//! that AWS documents for private registries, FIPS and dual-stack endpoints
+//! The grammar is anchored at both ends, so that a token is never stored under a host that AWS does not own. It follows
+//! the hosts that AWS documents for private registries, FIPS and dual-stack endpoints
 //! (<https://docs.aws.amazon.com/general/latest/gr/ecr.html>) in each partition, and public ECR.
 
 use std::fmt;
@@ -62,7 +62,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A registry host of Amazon ECR. [`fmt::Display`] gives back the very host that was parsed.
+/// A registry host of Amazon ECR. [`fmt::Display`] returns exactly the host that was parsed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Registry {
     /// `ACCOUNT.dkr.ecr.REGION.SUFFIX` and its FIPS and dual-stack forms.

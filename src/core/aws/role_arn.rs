@@ -25,7 +25,7 @@ impl RoleArn {
         &self.text
     }
 
-    /// The partition; sessions of the role are unknown in any other.
+    /// The partition, and the only one in which sessions of the role are valid.
     pub fn partition(&self) -> Partition {
         self.partition
     }

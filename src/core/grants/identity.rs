@@ -1,4 +1,4 @@
-//! Identities: who requests tokens, and how far each token reaches.
+//! Identities: the credentials that tokens are requested with, and the scope of each token.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,16 +7,13 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::pattern::{Pattern, RegistryPattern, Template};
-use crate::core::aws::region::{Partition, Region};
-use crate::core::aws::registry::{Endpoint, Registry};
-use crate::core::aws::role_arn::RoleArn;
-use crate::core::request::Target;
-use crate::core::request::applied::ScopeFingerprint;
+use crate::core::aws::{Endpoint, Partition, Region, Registry, RoleArn};
+use crate::core::request::{ScopeFingerprint, Target};
 
 /// The name of the identity with the controller's own credentials.
 pub const CONTROLLER: &str = "controller";
 
-/// The name of an identity of the configuration.
+/// The name of an identity in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdentityName(Arc<str>);
 
@@ -39,7 +36,7 @@ pub enum CredentialSource {
     WebIdentity(PathBuf),
 }
 
-/// A role, and how it is assumed.
+/// An IAM role, with the parameters to assume it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
     pub arn: RoleArn,
@@ -50,11 +47,11 @@ pub struct Role {
     pub session_name: String,
     /// Session tags. They need `sts:TagSession`, and share the packed size with the policy.
     pub tags: BTreeMap<String, String>,
-    /// The longest time that its tokens are used, if it is shorter than their lifetime.
+    /// The maximum time that its tokens are used, if shorter than their lifetime.
     pub max_token_age: Option<SignedDuration>,
 }
 
-/// A session of a role under a session policy. A role without a policy cannot be expressed.
+/// A session of a role with a session policy. A session without a policy cannot be expressed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
     pub role: Arc<Role>,
@@ -62,7 +59,7 @@ pub struct Session {
     pub policy: String,
 }
 
-/// Who may get which tokens.
+/// An identity: its credentials, the namespaces that may use them, and their scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub name: IdentityName,
@@ -72,7 +69,7 @@ pub struct Identity {
     pub namespaces: Vec<Pattern>,
     /// The registries that it serves.
     pub registries: Vec<RegistryPattern>,
-    /// The repositories that its tokens reach; if empty, all of those registries.
+    /// The repositories that its tokens can pull from; if empty, every repository of its registries.
     pub repositories: Vec<Template>,
     /// Whether its tokens may fill pull-through caches.
     pub pull_through_cache: bool,
@@ -91,7 +88,8 @@ impl Identity {
         }
     }
 
-    /// Whether a namespace may use it. Only the name counts: a namespace editor can edit labels.
+    /// Whether a namespace may use it. Only the name counts, because users who can edit a namespace can edit its
+    /// labels.
     pub fn is_granted_to(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|pattern| pattern.matches(namespace))
     }
@@ -101,7 +99,7 @@ impl Identity {
         self.name.as_str() == text || self.role.as_ref().is_some_and(|role| role.arn.as_str() == text)
     }
 
-    /// Whether its registries include `target`, in whatever partition.
+    /// Whether its registries include `target`, in any partition.
     pub fn serves(&self, target: &Target, default_region: Option<&Region>) -> bool {
         let registry = match (target, &self.role, default_region) {
             (Target::Host(registry), _, _) => registry.clone(),
@@ -109,7 +107,8 @@ impl Identity {
             (Target::Default, Some(role), Some(region)) => {
                 Registry::of_account(role.arn.account(), region.clone())
             }
-            // A token of the controller names the registry of an account that only the reply tells, in this region.
+            // A token of the controller names the registry of the controller's account in this region. Only the reply
+            // of AWS contains that account.
             (Target::Default, None, Some(region)) => {
                 return self.registries.iter().any(|pattern| pattern.account_in(region).is_some());
             }
@@ -118,7 +117,8 @@ impl Identity {
         self.registries.iter().any(|pattern| pattern.matches(&registry))
     }
 
-    /// The repository patterns that it grants to a namespace; if there are none, it does not restrict repositories.
+    /// The repository patterns that it grants to a namespace. An identity without patterns does not restrict
+    /// repositories.
     pub fn repository_patterns(&self, namespace: &str) -> impl Iterator<Item = Pattern> {
         self.repositories.iter().filter_map(|template| template.expand(namespace).ok())
     }
@@ -129,7 +129,7 @@ impl Identity {
     }
 }
 
-/// What a token may do. Tokens are shared only between equal restrictions.
+/// The permissions of a token. Tokens are shared only between equal restrictions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Restriction {
     /// The identity's whole scope, without a session policy. Only the controller's own identity has such tokens.
@@ -138,7 +138,7 @@ pub enum Restriction {
     Pull(Arc<[Pattern]>),
 }
 
-/// What identifies a token. One token serves all requests with its key.
+/// The key of a token in the cache. One token serves all requests with its key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenKey {
     pub identity: IdentityName,

@@ -1,35 +1,37 @@
 //! Grants: which identity serves which registry of a namespace, and with which restriction. An annotation only chooses
-//! among what is granted, and narrows it.
+//! from the grants and narrows them.
 
-pub mod identity;
-pub mod namespace_selector;
-pub mod pattern;
+mod identity;
+mod namespace_selector;
+mod pattern;
 pub mod session_policy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use self::identity::{
-    Assignment, CONTROLLER, Identity, IdentityName, Restriction, Session, TokenKey, TokenRequest,
-};
-use self::pattern::Pattern;
 use self::session_policy::{MAX_POLICY_LEN, scope, session_policy};
-use super::aws::region::Region;
-use super::aws::registry::Endpoint;
+use super::aws::{Endpoint, Region};
 use super::quote;
 use super::request::annotations::{REGISTRIES, REPOSITORIES, ROLE};
 use super::request::problem::{Problem, no_region};
 use super::request::{Request, Target};
 
-/// The most registries that one message names.
+pub use self::identity::{
+    Assignment, CONTROLLER, CredentialSource, Identity, IdentityName, Restriction, Role, Session, TokenKey,
+    TokenRequest,
+};
+pub use self::namespace_selector::NamespaceSelector;
+pub use self::pattern::{Pattern, RegistryPattern, Template};
+
+/// The maximum number of registries that are reported one by one.
 const MAX_NAMED: usize = 3;
 
-/// Who may use which identity.
+/// The identities, and the namespaces that may use them.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     /// In the order of the configuration.
     pub identities: Vec<Identity>,
-    /// The identity that serves what no other identity serves; `None` if the configuration disables it.
+    /// The identity for registries that no other identity serves; `None` if the configuration disables it.
     pub default_identity: Option<Identity>,
     /// The region of the token for [`Target::Default`].
     pub default_region: Option<Region>,
@@ -44,7 +46,7 @@ pub struct Granted {
     pub assignments: Vec<Assignment>,
 }
 
-/// Why a registry is not served.
+/// The reason why a registry is not served.
 enum NotServed {
     /// No granted identity serves it.
     NoIdentity,
@@ -54,7 +56,7 @@ enum NotServed {
     Outside(IdentityName),
     /// The identity cannot be restricted.
     NotRestrictable,
-    /// It needs a region, and none is known.
+    /// It needs a region, and the region is unknown.
     NoRegion,
     /// The session policy has this length.
     PolicyTooLong(usize),
@@ -163,7 +165,7 @@ fn assignment(
     Ok(Assignment { target: target.clone(), request: TokenRequest { key, dual_stack, session }, scope })
 }
 
-/// The patterns of the annotation. Some identity must grant each of them.
+/// The patterns of the annotation. At least one identity must grant each of them.
 fn requested_patterns(
     namespace: &str,
     request: &Request,

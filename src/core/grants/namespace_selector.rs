@@ -7,7 +7,7 @@ use kube::core::{Selector, SelectorExt as _};
 
 use super::pattern::Pattern;
 
-/// Only a pattern with this prefix includes the namespaces of Kubernetes itself.
+/// The prefix of Kubernetes' own namespaces. Only a pattern with this prefix includes them.
 const KUBERNETES: &str = "kube-";
 
 /// The section `namespaces` of the configuration. If it is empty, no namespace opts in without an annotation.
@@ -17,7 +17,7 @@ pub struct NamespaceSelector {
     pub selector: Selector,
     /// Names that are included.
     pub include: Vec<Pattern>,
-    /// Names that are excluded, whatever includes them.
+    /// Names that are excluded. They override the other fields.
     pub exclude: Vec<Pattern>,
 }
 

@@ -1,12 +1,11 @@
-//! Patterns of the configuration and of annotations: a name, or a prefix that ends in `*`. Nothing else is a
-//! wildcard, so that containment is a comparison of prefixes, and IAM takes them literally
+//! Patterns of the configuration and of annotations: a name, or a prefix that ends in `*`. Nothing else is a wildcard,
+//! so that containment is a comparison of prefixes, and IAM interprets the rest literally
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html>).
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::core::aws::region::{AccountId, Region};
-use crate::core::aws::registry::Registry;
+use crate::core::aws::{AccountId, Region, Registry};
 use crate::core::quote;
 
 const MAX_LEN: usize = 256;
@@ -134,7 +133,7 @@ impl RegistryPattern {
         }
     }
 
-    /// A region that it matches, with a name of the greatest length; `None` if it matches none.
+    /// A matching region with a name of the maximum length; `None` if no region matches.
     pub fn longest_region(&self) -> Option<Region> {
         match self {
             Self::AllPrivate => "ap-southeast-10".parse().ok(),
@@ -168,7 +167,7 @@ impl RegistryPattern {
 impl FromStr for RegistryPattern {
     type Err = PatternError;
 
-    /// A prefix of an account ID is not accepted, because it would match accounts of others.
+    /// A prefix of an account ID is not accepted, because it would match accounts of other AWS customers.
     fn from_str(text: &str) -> Result<Self, PatternError> {
         let wrong = || {
             PatternError(format!(
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_are_matched_on_whole_accounts() {
+    fn registries_are_matched_by_whole_account_ids() {
         let host: Registry = "222222222222.dkr.ecr.eu-central-1.amazonaws.com".parse().expect("a host");
         let public: Registry = "public.ecr.aws".parse().expect("a host");
         for (text, private, open) in [

@@ -10,9 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::identity::{Identity, Restriction, TokenKey};
 use super::pattern::Pattern;
-use crate::core::aws::region::Region;
-use crate::core::aws::registry::Endpoint;
-use crate::core::request::applied::ScopeFingerprint;
+use crate::core::aws::{Endpoint, Region};
+use crate::core::request::ScopeFingerprint;
 
 /// The longest session policy that STS accepts, in characters
 /// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
@@ -31,8 +30,8 @@ const PULL_THROUGH: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepo
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 const PUBLIC: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
 
-/// The session policy with which `identity` requests the token of `key`; `None` if it requests it without a session, with
-/// its whole scope.
+/// Returns the session policy with which `identity` requests the token of `key`, or `None` if it requests the token
+/// without a session, with its whole scope.
 ///
 /// The policy names the one region of the endpoint, because a token is useless in another, and every account that the
 /// identity serves there.
@@ -73,7 +72,7 @@ fn resources(identity: &Identity, partition: &str, region: &Region, repositories
     accounts.into_iter().flat_map(of).collect()
 }
 
-/// The fingerprint of what a token may do, and for how long it is used.
+/// The fingerprint of a token's permissions and of its maximum age.
 pub fn scope(identity: &Identity, policy: Option<&str>) -> ScopeFingerprint {
     let mut hash = Sha256::new();
     hash.update(identity.role.as_ref().map_or(identity.name.as_str(), |role| role.arn.as_str()));

@@ -13,17 +13,17 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For calls to AWS and to the API server: 1 s to 60 s (invariant 3 allows no more).
+    /// For calls to AWS and to the API server: 1 s to 60 s.
     pub const CALLS: Self = Self { base: Duration::from_secs(1), cap: Duration::from_mins(1) };
 
-    /// For repairs of one object, against another writer that never stops: 1 s to 10 min.
+    /// For repairs of one object, if another client keeps reverting them: 1 s to 10 min.
     pub const REPAIRS: Self = Self { base: Duration::from_secs(1), cap: Duration::from_mins(10) };
 
     /// For a token that had expired when it arrived: 15 s to 60 s.
     pub const EXPIRED_TOKENS: Self = Self { base: Duration::from_secs(15), cap: Duration::from_mins(1) };
 
-    /// The delay after failure number `failures` (from 1) of `thing`. Different things spread over the last quarter of
-    /// the interval.
+    /// The delay after failure number `failures` (from 1) of `thing`. The delays of different things are spread over
+    /// the last quarter of the interval.
     pub fn delay(self, failures: u32, jitter: Jitter, thing: &impl Hash) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.base.saturating_mul(1 << doublings).min(self.cap);

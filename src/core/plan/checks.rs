@@ -1,15 +1,15 @@
-//! The reasons to write or delete a Secret. Each reason to write is one named check of one table, and the names and
-//! messages serve the log, the metrics and the Events.
+//! The reasons to write or delete a Secret. Each reason to write is one named check of one table. The log, the metrics
+//! and the Events use its name and message.
 
 use std::collections::BTreeMap;
 
 use super::facts::Observed;
 use crate::core::Now;
-use crate::core::grants::Granted;
-use crate::core::grants::identity::Assignment;
+use crate::core::grants::{Assignment, Granted};
 
 /// Why a Secret is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum WriteReason {
     Missing,
     FieldsTakenOver,
@@ -23,19 +23,6 @@ pub enum WriteReason {
 
 impl WriteReason {
     /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "Missing",
-            Self::FieldsTakenOver => "FieldsTakenOver",
-            Self::ForeignWrite => "ForeignWrite",
-            Self::ImplausibleTimes => "ImplausibleTimes",
-            Self::RequestChanged => "RequestChanged",
-            Self::ScopeChanged => "ScopeChanged",
-            Self::StaticEntryChanged => "StaticEntryChanged",
-            Self::RenewalDue => "RenewalDue",
-        }
-    }
-
     /// The reason as part of a sentence.
     pub fn message(self) -> &'static str {
         match self {
@@ -50,7 +37,7 @@ impl WriteReason {
         }
     }
 
-    /// Whether the write reverts what another client did.
+    /// Whether the write reverts a change of another client.
     pub fn is_repair(self) -> bool {
         matches!(self, Self::FieldsTakenOver | Self::ForeignWrite | Self::ImplausibleTimes)
     }
@@ -62,13 +49,14 @@ impl WriteReason {
 }
 
 /// Why a Secret is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
 pub enum DeleteReason {
-    /// The annotation is gone or says `none`.
+    /// The annotation was removed or is `none`.
     OptedOut,
     /// The namespace requests another name.
     Renamed,
-    /// The configuration no longer grants what was applied.
+    /// The configuration no longer grants the applied request.
     NotGranted,
     /// It is immutable and about to expire: the one case in which the UID changes.
     Immutable,
@@ -76,32 +64,23 @@ pub enum DeleteReason {
 
 impl DeleteReason {
     /// The name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OptedOut => "OptedOut",
-            Self::Renamed => "Renamed",
-            Self::NotGranted => "NotGranted",
-            Self::Immutable => "Immutable",
-        }
-    }
-
     /// The reason as part of a sentence.
     pub fn message(self) -> &'static str {
         match self {
             Self::OptedOut => "the namespace no longer requests it",
             Self::Renamed => "the namespace requests another name",
             Self::NotGranted => "the configuration no longer grants it or no longer includes the namespace",
-            Self::Immutable => "it is immutable and about to expire; it is created again",
+            Self::Immutable => "it is immutable and about to expire; the controller recreates it",
         }
     }
 }
 
-/// The Secret that a namespace has, and what it should hold.
+/// The current Secret of a namespace, and its desired content.
 pub struct Situation<'a> {
     /// The Secret of the requested name; `None` if there is none.
     pub observed: Option<&'a Observed>,
     pub granted: &'a Granted,
-    /// The static entries that it should hold, each with the version of its source.
+    /// The static entries that it should contain, each with the version of its source.
     pub static_tags: &'a BTreeMap<String, String>,
     /// The resource version of our last write to it; `None` if unknown.
     pub written_version: Option<u64>,

@@ -1,4 +1,4 @@
-//! The content of a Secret, from the tokens at hand and the entries that it has.
+//! The content of a Secret, composed from the available tokens and its current entries.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,12 +10,11 @@ use super::WritePlan;
 use super::checks::WriteReason;
 use super::facts::Observed;
 use super::history::History;
-use crate::core::grants::identity::Assignment;
+use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
-use crate::core::secret::docker_config::{DraftEntry, RegistryCredential, default_host};
 use crate::core::secret::static_registries::{self, StaticEntry};
-use crate::core::secret::token::Token;
+use crate::core::secret::{DraftEntry, RegistryCredential, Token, default_host};
 use crate::core::settings::Settings;
 use crate::core::{Now, whole_seconds};
 
@@ -28,7 +27,7 @@ pub struct SecretDraft {
     pub entries: Vec<DraftEntry>,
     pub applied: AppliedState,
     pub times: Times,
-    /// Identifies the request and the tokens, to tell whether a later write would differ.
+    /// Identifies the request and the tokens, to detect whether a later write would differ.
     pub fingerprint: u64,
 }
 
@@ -39,7 +38,7 @@ impl SecretDraft {
     }
 }
 
-/// What a Secret gets for one registry.
+/// The source of the entry for one registry.
 enum Choice<'a> {
     Token(&'a Arc<Token>, AppliedEntry),
     Keep(AppliedEntry),
@@ -71,10 +70,10 @@ pub fn compose(
     }
     let mut entries = registry_entries(plan, &choices);
     for (host, entry) in &plan.static_entries {
-        match credential(entry, host).filter(|_| entry.available) {
-            Some(credential) => entries.push(DraftEntry::Set { host: host.clone(), credential }),
-            None if entry.available => {}
-            None => entries.push(DraftEntry::Keep { host: host.clone() }),
+        if !entry.available {
+            entries.push(DraftEntry::Keep { host: host.clone() });
+        } else if let Some(credential) = credential(entry, host) {
+            entries.push(DraftEntry::Set { host: host.clone(), credential });
         }
     }
     let applied = |choice: &Choice<'_>| match choice {
@@ -110,8 +109,8 @@ fn choose<'a>(
     }
 }
 
-/// The entry that we wrote for a registry, if nobody changed it and its scope is the granted one. An entry of another
-/// scope is never kept.
+/// The entry that we wrote for a registry, if no other client changed it and its scope is the granted one. An entry of
+/// another scope is never kept.
 fn existing_entry(observed: Option<&Observed>, assignment: &Assignment, now: Now) -> Option<AppliedEntry> {
     let observed = observed.filter(|observed| observed.data_intact)?;
     let mut entry = observed.applied.as_ref()?.entry(&assignment.target)?;
@@ -172,7 +171,8 @@ fn registry_entries(plan: &WritePlan, choices: &[Choice<'_>]) -> Vec<DraftEntry>
     entries
 }
 
-/// The hosts that a request names or named. Among the other hosts of a Secret is the identity's default registry.
+/// The hosts that the current or the applied request names. The identity's default registry is one of the other hosts
+/// of the Secret.
 fn named_hosts(plan: &WritePlan) -> BTreeSet<String> {
     let applied = plan.observed.as_ref().and_then(|observed| observed.applied.as_ref());
     let before = applied.into_iter().flat_map(|applied| &applied.request.registries);
@@ -180,8 +180,8 @@ fn named_hosts(plan: &WritePlan) -> BTreeSet<String> {
     all.filter(|target| **target != Target::Default).map(ToString::to_string).collect()
 }
 
-/// The earliest expiry of the live entries, and the earliest renewal of all. An expired entry does not count for the
-/// first; a missing entry makes the Secret due now.
+/// The earliest expiry of the live entries, and the earliest renewal of all. Expired entries do not count for the
+/// expiry. A missing entry makes the Secret due now.
 fn times(
     choices: &[Choice<'_>],
     observed: Option<&Observed>,
@@ -210,7 +210,7 @@ fn times(
     }
 }
 
-/// The annotation has whole seconds. One that is due before its token can be renewed would be due in vain.
+/// The annotation has whole seconds. Rounded down, the Secret would be due before its token can be renewed.
 fn round_up(time: Timestamp) -> Timestamp {
     let whole = whole_seconds(time);
     if whole == time { time } else { whole.checked_add(SignedDuration::from_secs(1)).unwrap_or(time) }

@@ -1,31 +1,29 @@
-//! What is known of a namespace when a decision is made: its annotations, its Secrets and service accounts, and what
-//! this process did in it.
+//! The facts about a namespace that decisions use: its annotations, its Secrets and service accounts, and the history
+//! of this process.
 
 use std::sync::Arc;
 
 use super::history::History;
 use super::service_accounts::PullSecretRefs;
-use crate::core::request::annotations::ParsedAnnotations;
-use crate::core::request::applied::{AppliedState, Times};
-use crate::core::secret::static_registries::StaticSources;
+use crate::core::request::{AppliedState, ParsedAnnotations, Times};
+use crate::core::secret::StaticSources;
 
 /// The record of a Namespace that opted in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceRecord {
-    /// Its UID, for Events about it.
+    /// Events refer to it.
     pub uid: Box<str>,
-    /// Its annotations.
     pub parsed: Arc<ParsedAnnotations>,
 }
 
-/// Who manages a Secret.
+/// The manager of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This instance.
     This,
     /// Another instance of this tool, by name.
     OtherInstance(Box<str>),
-    /// Somebody else.
+    /// No instance of this tool.
     Unmanaged,
 }
 
@@ -39,17 +37,17 @@ pub struct Observed {
     pub owner: Owner,
     /// Whether our Apply entry owns every field that we apply.
     pub intact: bool,
-    /// Whether our Apply entry owns the data, whoever changed the metadata.
+    /// Whether our Apply entry owns the data, even if another client changed the metadata.
     pub data_intact: bool,
-    /// Whether somebody set the field `immutable`.
+    /// Whether a client set the field `immutable`.
     pub immutable: bool,
-    /// `None` if somebody else wrote one of the two annotations.
+    /// `None` if another client wrote one of the two annotations.
     pub times: Option<Times>,
     /// `None` if the annotation is missing, cannot be parsed, or names another instance.
     pub applied: Option<Arc<AppliedState>>,
 }
 
-/// Everything that is known of a namespace.
+/// Everything that is known about a namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     pub namespace: &'a str,

@@ -1,4 +1,4 @@
-//! What this process did in a namespace.
+//! The history of this process in a namespace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,24 +10,25 @@ use super::facts::Observed;
 use super::retry::RetryState;
 use crate::core::{Jitter, Now};
 
-/// What this process did in a namespace. Empty after a start, and after another process was the leader.
+/// The writes, failures and repairs of this process in a namespace. Empty after a start, and after another process was
+/// the leader.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// The Secret of our last write, by name, and the resource version that the write returned.
     pub written: Option<(Arc<str>, u64)>,
-    /// The tokens in it.
+    /// The fingerprint of its request and tokens.
     pub fingerprint: Option<u64>,
-    /// When it is due for renewal, whatever its annotations say by now.
+    /// When it is due for renewal, even if its annotations were changed.
     pub due: Option<Timestamp>,
     /// Failures and repairs of the Secret.
     pub retry: RetryState,
-    /// The same of service accounts, by name.
+    /// Failures and repairs of service accounts, by name.
     pub service_accounts: BTreeMap<Arc<str>, RetryState>,
 }
 
 impl History {
-    /// Records a successful write for `reason` that left `observed`. Creating a Secret again that somebody deleted counts
-    /// as a repair.
+    /// Records a successful write for `reason` that left `observed`. Recreating a Secret that another client deleted
+    /// counts as a repair.
     pub fn record_write(
         &mut self,
         reason: WriteReason,
@@ -53,8 +54,8 @@ impl History {
         self.due = None;
     }
 
-    /// Until when a repair waits, so that two writers do not loop. A renewal that has become due since the last repair
-    /// does not wait.
+    /// Until when a repair is delayed, so that two writers do not loop. A renewal that has become due since the last
+    /// repair is not delayed.
     pub fn repair_after(&self, namespace: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
         let (last, later) = self.retry.repair_after(namespace, jitter, now)?;
         let later = match self.due {

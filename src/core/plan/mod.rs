@@ -1,14 +1,14 @@
 //! The decision: annotations, Secrets and the time → the next step in a namespace, with its reason.
 //!
-//! [`plan`] decides whether there is something to do. If that is a write, [`compose`](compose::compose) decides, with the
-//! tokens at hand, what the Secret will contain, and whether the write is worth it.
+//! [`plan`] decides on the next step. If it is a write, [`compose`](compose::compose) composes the content of the
+//! Secret from the available tokens, and decides whether the write would improve on the current Secret.
 
-pub mod backoff;
-pub mod checks;
-pub mod compose;
-pub mod facts;
-pub mod history;
-pub mod retry;
+mod backoff;
+mod checks;
+mod compose;
+mod facts;
+mod history;
+mod retry;
 pub mod service_accounts;
 
 use std::collections::BTreeMap;
@@ -16,14 +16,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::checks::{DeleteReason, Situation, WriteReason, reason_to_write};
-use self::facts::{Facts, Observed, Owner};
+use self::checks::{Situation, reason_to_write};
 use super::grants::Granted;
+use super::request::Problem;
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn};
-use super::request::problem::Problem;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
+
+pub use self::backoff::Backoff;
+pub use self::checks::{DeleteReason, WriteReason};
+pub use self::compose::{SecretDraft, compose};
+pub use self::facts::{Facts, NamespaceRecord, Observed, Owner};
+pub use self::history::History;
+#[cfg(test)]
+pub use self::retry::RetryState;
+pub use self::service_accounts::PullSecretRefs;
 
 /// A Secret to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +44,7 @@ pub struct WritePlan {
     pub observed: Option<Observed>,
 }
 
-/// A Secret to be deleted: this very object, at this very version.
+/// A Secret to be deleted: exactly this object, at exactly this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion {
     pub name: Arc<str>,
@@ -77,12 +85,12 @@ impl Step {
     }
 }
 
-/// Something that the owner of the namespace has to know.
+/// A condition that the owner of the namespace should know about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
     /// A value is invalid or not granted.
     Problem(Problem),
-    /// Somebody else manages a Secret of that name.
+    /// Another client manages a Secret of that name.
     NotOwned(String),
     /// The Secret cannot be changed.
     Immutable(String),
@@ -95,7 +103,7 @@ pub struct Plan {
     pub reports: Vec<Report>,
 }
 
-/// What a namespace should have.
+/// The desired state of a namespace.
 enum Desired {
     /// There is nothing to keep or to remove.
     Unknown,
@@ -136,7 +144,7 @@ fn desired_state(facts: &Facts<'_>, settings: &Settings, reports: &mut Vec<Repor
     applied_state(facts, settings)
 }
 
-/// A namespace that only the configuration opted in loses its Secret only by the configuration.
+/// If the configuration opted the namespace in, only the configuration can have opted it out.
 fn reason_without_opt_in(facts: &Facts<'_>) -> DeleteReason {
     let by_default = |o: &Observed| o.applied.as_ref().is_some_and(|applied| applied.request.by_default);
     if facts.managed().any(|(_, observed)| by_default(observed)) {
@@ -146,7 +154,7 @@ fn reason_without_opt_in(facts: &Facts<'_>) -> DeleteReason {
     }
 }
 
-/// What was applied before, as far as it is still granted.
+/// The applied request, as far as it is still granted.
 fn applied_state(facts: &Facts<'_>, settings: &Settings) -> Desired {
     let applied = facts.managed().filter_map(|(name, observed)| {
         Some((settings.names.retired_names.contains(name), name, observed.applied.as_ref()?))
@@ -158,7 +166,7 @@ fn applied_state(facts: &Facts<'_>, settings: &Settings) -> Desired {
     let mut request = applied.request.clone();
     request.secret_name = if retired { &settings.names.secret_names[0] } else { name }.to_string();
     if !settings.names.service_accounts {
-        // Without the option there are no rights on service accounts.
+        // Without the option, the controller has no permissions on service accounts.
         request.service_accounts.clear();
     }
     match settings.grants.assign(facts.namespace, &request) {
@@ -175,7 +183,7 @@ fn remove_all(facts: &Facts<'_>, reason: DeleteReason, settings: &Settings, now:
     }
 }
 
-/// Keeps the requested Secret valid, then service accounts, then deletes Secrets of other names.
+/// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
 fn reconcile_secret(
     facts: &Facts<'_>,
     settings: &Settings,
@@ -253,7 +261,7 @@ fn written_version(facts: &Facts<'_>, name: &str) -> Option<u64> {
     (**written == *name).then_some(*version)
 }
 
-/// The report about a Secret of this name that somebody else manages.
+/// The report about a Secret of this name that this instance does not manage.
 fn name_conflict(facts: &Facts<'_>, name: &str) -> Option<Report> {
     let (name, observed) = facts.secret(name)?;
     let owner = match &observed.owner {
@@ -322,7 +330,7 @@ fn earlier(step: Step, wake: Option<Timestamp>) -> Step {
     }
 }
 
-/// An immutable Secret is kept until the last quarter of its life, because its replacement has another UID.
+/// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID.
 fn replace_immutable(
     facts: &Facts<'_>,
     name: &str,
@@ -340,7 +348,7 @@ fn replace_immutable(
     let Some(times) = observed.times.filter(|times| times.is_plausible(now)) else {
         return delete(name, observed, DeleteReason::Immutable);
     };
-    // Renewal is due near half of the life, so half of the rest is the last quarter.
+    // Renewal is due near half of the lifetime, so half of the rest is the last quarter.
     let quarter = times.expires_at.duration_since(times.refresh_after) / 2;
     match times.expires_at.checked_sub(quarter) {
         Ok(at) if at > now.wall => Step::Idle(Some(at)),

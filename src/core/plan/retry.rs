@@ -1,4 +1,4 @@
-//! When the next attempt on one object may be made: after failures, and against a client that reverts each change.
+//! The time of the next attempt on one object, after failures, or if another client reverts each change.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,7 +11,7 @@ const REPAIR_MEMORY: SignedDuration = SignedDuration::from_mins(20);
 const LAG_DELAY_MILLIS: i64 = 100;
 const MAX_LAG_RETRIES: u32 = 3;
 
-/// The attempts of this process on one object.
+/// The failures and repairs of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RetryState {
     /// Failures in a row.
@@ -61,7 +61,8 @@ impl RetryState {
         self.retry_at.filter(|at| *at > now.wall)
     }
 
-    /// The last repair, and until when it delays the next one, which may have passed. `None` if none counts any more.
+    /// The last repair, and until when it delays the next one; that time may have passed. `None` if the last repair no
+    /// longer counts.
     pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<(Timestamp, Timestamp)> {
         let last = self.repaired_at?;
         if self.repairs == 0 || now.wall.duration_since(last) > REPAIR_MEMORY {
@@ -71,7 +72,7 @@ impl RetryState {
         Some((last, later))
     }
 
-    /// Until when the next write of any kind waits.
+    /// Until when the next write of any kind is delayed.
     pub fn blocked_until(&self, object: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
         let repair = self.repair_after(object, jitter, now).map(|(_, later)| later);
         self.retry_at.max(repair).filter(|until| *until > now.wall)
@@ -84,7 +85,7 @@ mod tests {
     use crate::core::testing::{JITTER, at};
 
     #[test]
-    fn a_stale_cache_explains_less_than_a_second_of_denials() {
+    fn denials_are_retried_silently_for_less_than_a_second() {
         let mut retry = RetryState::default();
         let mut now = at(0);
         while let Some(later) = retry.record_lag(now) {
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_reverted_each_time_is_repeated_ever_more_slowly() {
+    fn a_change_that_is_reverted_each_time_is_repeated_with_growing_delays() {
         let (mut retry, mut now, mut writes) = (RetryState::default(), at(0), 0);
         while now.wall < at(3_600).wall {
             if let Some(later) = retry.blocked_until("a", JITTER, now) {

@@ -16,7 +16,7 @@ pub struct PullSecretRefs {
     pub resource_version: u64,
     /// The allowed Secret names that it refers to.
     pub references: Vec<Arc<str>>,
-    /// Those of them that we added.
+    /// The references among them that we added.
     pub attached: Vec<Arc<str>>,
 }
 
@@ -37,8 +37,8 @@ pub struct Edit {
     pub attached: Option<String>,
 }
 
-/// The change that makes a service account refer to `secret`, or, if `None`, to no Secret that we added. A reference that
-/// somebody else added is never removed.
+/// The change that makes a service account refer to `secret`, or, if `None`, to no Secret that we added. A reference
+/// that another client added is never removed.
 pub fn edit(
     references: &[Value],
     attached: Option<&str>,
@@ -77,7 +77,7 @@ fn items(attached: Option<&str>) -> impl Iterator<Item = &str> {
     attached.unwrap_or_default().split(',').map(str::trim).filter(|record| !record.is_empty())
 }
 
-/// Anybody who can edit service accounts can forge the annotation, so only allowed names count.
+/// Users can forge the annotation if they can edit service accounts, so only allowed names count.
 fn added_name(record: &str, names: &OwnedNames) -> Option<Arc<str>> {
     let (instance, name) = record.split_once('/')?;
     let allowed = names.all().find(|allowed| ***allowed == *name)?;

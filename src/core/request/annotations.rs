@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::applied::{AppliedState, MAX_APPLIED_LEN};
 use super::problem::{Problem, no_region};
 use super::{MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
-use crate::core::aws::region::{AccountId, Region};
-use crate::core::aws::registry::{Endpoint, Registry};
+use crate::core::aws::{AccountId, Endpoint, Region, Registry};
 use crate::core::{PREFIX, quote};
 
 /// Key, without the prefix: the registries. Its presence opts the namespace in.
@@ -24,9 +23,9 @@ pub const SERVICE_ACCOUNTS: &str = "service-accounts";
 /// In [`SERVICE_ACCOUNTS`]: every service account of the namespace.
 pub const ALL_SERVICE_ACCOUNTS: &str = "*";
 
-/// The most items of a list.
+/// The maximum number of items in a list.
 const MAX_ITEMS: usize = 32;
-/// The most invalid items that one message names.
+/// The maximum number of invalid items that one message lists.
 const MAX_NAMED: usize = 3;
 
 /// Whether a namespace opts in.
@@ -40,7 +39,7 @@ pub enum OptIn {
     Invalid,
 }
 
-/// The annotations of a namespace that opted in, or opted out explicitly.
+/// The annotations of a namespace that opted in or explicitly opted out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParsedAnnotations {
     pub opt_in: OptIn,
@@ -48,18 +47,18 @@ pub struct ParsedAnnotations {
     pub problems: Vec<Problem>,
 }
 
-/// What the configuration says about requests.
+/// The part of the configuration that determines the meaning of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestRules<'a> {
     pub names: &'a OwnedNames,
-    /// What `default` stands for; if empty, [`Target::Default`].
+    /// The registries that `default` refers to; if empty, [`Target::Default`].
     pub default_registries: &'a [Registry],
-    /// The controller's region, in which a bare account ID is looked up.
+    /// The controller's region, which is the region of a bare account ID.
     pub region: Option<&'a Region>,
 }
 
-/// Parses the annotations of a namespace. `None` if it did not opt in. If the configuration includes it, it opts in for
-/// the default registries unless its annotations differ.
+/// Parses the annotations of a namespace. `None` if it did not opt in. A namespace that the configuration includes
+/// requests the default registries, unless its annotations differ.
 pub fn parse(
     annotations: &BTreeMap<String, String>,
     included: bool,

@@ -1,5 +1,5 @@
-//! What was applied to a Secret, as three of its annotations record it. They are written and read here, and read back as
-//! untrusted input.
+//! The applied state of a Secret, which three of its annotations record. When they are read back, they are untrusted
+//! input.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +17,7 @@ pub const REFRESH_AFTER: &str = "refresh-after";
 /// Annotation, without the prefix: the applied request and its entries, as canonical JSON.
 pub const APPLIED: &str = "applied";
 
-/// The longest value of [`APPLIED`] that is written or read.
+/// The maximum length of [`APPLIED`], for writing and reading.
 pub const MAX_APPLIED_LEN: usize = 8 * 1024;
 /// The 12 hours of a token, and an hour for clocks that differ.
 const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
@@ -32,7 +32,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Whether a token can have them: no token of ECR lives longer than 12 hours.
+    /// Whether a token can have these times: a token of ECR lives for at most 12 hours.
     pub fn is_plausible(&self, now: Now) -> bool {
         [self.expires_at, self.refresh_after].into_iter().all(|time| is_plausible(time, now))
     }
@@ -43,7 +43,7 @@ pub fn is_plausible(time: Timestamp, now: Now) -> bool {
     now.until(time) <= MAX_LIFETIME
 }
 
-/// Fingerprint of what a token may do: its role and session policy. Tokens of equal fingerprints are interchangeable.
+/// Fingerprint of a token's permissions: its role and session policy. Tokens of equal fingerprints are interchangeable.
 /// It is stored on the Secret, so it must not change between versions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ScopeFingerprint(pub u64);
@@ -104,10 +104,10 @@ impl AppliedState {
             request: self.request.clone(),
             static_entries: self.static_entries.clone(),
         };
-        serde_json::to_string(&wire).expect("strings and lists of strings serialise")
+        serde_json::to_string(&wire).expect("strings and lists of strings serialize")
     }
 
-    /// The length of the longest JSON that `request` can lead to.
+    /// The maximum length of the JSON for `request`.
     pub fn max_len(instance: &str, request: &Request) -> usize {
         let entry = AppliedEntry { scope: ScopeFingerprint(u64::MAX), expires_at: Some(Timestamp::MAX) };
         let entries = vec![Some(entry); request.registries.len()];
@@ -115,10 +115,10 @@ impl AppliedState {
     }
 }
 
-/// What the annotations of a Secret record.
+/// The state that the annotations of a Secret record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordedState {
-    /// The instance that applied it, and what it applied.
+    /// The instance, and the state that it applied.
     pub applied: Option<(String, AppliedState)>,
     pub times: Option<Times>,
 }
@@ -161,7 +161,7 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
     let written = request.registries.clone();
     request.registries.sort_unstable();
     request.registries.dedup();
-    // Entries are matched to registries by position, which means nothing in another order.
+    // Entries are matched to registries by position, so an annotation in another order is ambiguous.
     let in_order = written == request.registries && entries.len() == written.len();
     let entries = if in_order { entries.iter().map(|text| parse_entry(text)).collect() } else { vec![] };
     let endpoints: BTreeSet<_> = request.registries.iter().filter_map(Target::endpoint).collect();

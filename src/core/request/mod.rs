@@ -1,4 +1,4 @@
-//! What a namespace requests, and what was applied of it.
+//! The request of a namespace, and the applied state of its Secret.
 
 pub mod annotations;
 pub mod applied;
@@ -9,13 +9,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::aws::registry::{Endpoint, Registry, RegistryError};
+use super::aws::{Endpoint, Registry, RegistryError};
 
+pub use self::annotations::{OptIn, ParsedAnnotations, RequestRules};
+pub use self::applied::{AppliedState, ScopeFingerprint, Times};
 pub use self::names::OwnedNames;
+pub use self::problem::Problem;
 
-/// The most registries in one Secret; a Secret holds 1 MiB, and 180 entries did not fit.
+/// The maximum number of registries in one Secret. A Secret holds 1 MiB, and 180 entries did not fit.
 pub const MAX_REGISTRIES: usize = 64;
-/// The most regions in one Secret.
+/// The maximum number of regions in one Secret.
 pub const MAX_REGIONS: usize = 8;
 
 /// A registry that the Secret has an entry for.
@@ -63,7 +66,7 @@ impl From<Target> for String {
 
 /// A valid request. It stays in force until another valid request replaces it.
 ///
-/// Lists without an order of their own are sorted and hold no duplicates, so that equal requests are equal values.
+/// A list whose order has no meaning is sorted and has no duplicates, so that equal requests are equal values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {

@@ -1,8 +1,8 @@
-//! The names under which this installation writes.
+//! The names that this installation uses for its objects.
 
 use std::sync::Arc;
 
-/// What marks objects as this installation's, and the only Secrets that it touches.
+/// The label value that marks the objects of this installation, and the names of the only Secrets that it changes.
 #[derive(Clone, Debug)]
 pub struct OwnedNames {
     /// The value of the instance label.

@@ -1,4 +1,4 @@
-//! What is wrong with a request: the annotation, the value and the remedy.
+//! Problems in a request: the annotation, the value and the remedy.
 
 use crate::core::{PREFIX, quote};
 

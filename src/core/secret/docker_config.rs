@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::token::Token;
-use crate::core::aws::registry::Registry;
-use crate::core::request::applied::{AppliedState, Times};
+use crate::core::aws::Registry;
+use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, SECRET_KEY, SECRET_TYPE};
 
 /// The credential of one registry. It cannot be printed.
@@ -71,7 +71,7 @@ pub enum DraftEntry {
     Keep {
         host: String,
     },
-    /// The current entries of ECR registries that no request named: among them is the identity's default registry.
+    /// The current entries of ECR registries that no request named. One of them is the identity's default registry.
     KeepDefault {
         named: BTreeSet<String>,
     },
@@ -128,7 +128,7 @@ impl DockerConfig {
     }
 
     fn encode(&self) -> String {
-        let json = Zeroizing::new(serde_json::to_vec(self).expect("maps of strings serialise"));
+        let json = Zeroizing::new(serde_json::to_vec(self).expect("maps of strings serialize"));
         STANDARD.encode(&*json)
     }
 }
@@ -145,7 +145,7 @@ impl fmt::Debug for Manifest {
 }
 
 impl Manifest {
-    /// Every field that the controller owns. With `uid` the apply changes only that very object.
+    /// Contains every field that the controller owns. With `uid`, the apply changes only the object with that UID.
     pub fn new(
         instance: &str,
         applied: &AppliedState,

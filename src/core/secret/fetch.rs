@@ -30,8 +30,9 @@ impl Token {
     }
 }
 
-/// The kinds of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The kinds of failure. The name, in snake case, is the value of the metric label `result`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum TokenErrorKind {
     AccessDenied,
     /// STS denied the session: the role's trust policy, or the caller's own policy.
@@ -53,32 +54,13 @@ pub enum TokenErrorKind {
     Other,
 }
 
-impl TokenErrorKind {
-    /// The value of the metric label `result`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AccessDenied => "access_denied",
-            Self::AssumeRoleDenied => "assume_role_denied",
-            Self::PolicyTooLarge => "policy_too_large",
-            Self::Throttled => "throttled",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::ServerError => "server_error",
-            Self::Credentials => "credentials",
-            Self::InvalidResponse => "invalid_response",
-            Self::ExpiredToken => "expired_token",
-            Self::ShorterLivedToken => "shorter_lived_token",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// Why there is no token, or no better one. The message is bounded, and contains nothing of a reply but AWS's error message.
+/// Why there is no token, or no better one. The message is bounded. From the reply it only contains AWS's error
+/// message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TokenError {
     pub kind: TokenErrorKind,
-    /// What happened, and the remedy.
+    /// The failure and the remedy.
     pub message: String,
 }
 

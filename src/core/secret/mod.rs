@@ -1,6 +1,11 @@
 //! The content of a pull secret: tokens of ECR, entries of other registries, and the Docker configuration that holds them.
 
-pub mod docker_config;
-pub mod fetch;
+mod docker_config;
+mod fetch;
 pub mod static_registries;
-pub mod token;
+mod token;
+
+pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, RegistryCredential, default_host};
+pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind};
+pub use self::static_registries::{StaticEntry, StaticGrant, StaticSource, StaticSources};
+pub use self::token::{RefreshPolicy, Token, skew};

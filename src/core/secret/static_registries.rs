@@ -1,11 +1,11 @@
-//! Static registries: entries of Secrets in the controller's own namespace that are copied beside those of ECR.
+//! Static registries: entries of Secrets in the controller's own namespace that are copied into pull secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::core::grants::pattern::Pattern;
+use crate::core::grants::Pattern;
 
-/// Entries of one Secret that namespaces get.
+/// Entries of one Secret, and the namespaces that get them.
 #[derive(Clone, Debug)]
 pub struct StaticGrant {
     /// The Secret, in the controller's own namespace.
@@ -38,8 +38,8 @@ pub struct StaticEntry {
     pub available: bool,
 }
 
-/// The static entries of a namespace by host; the first grant with an entry counts. A missing source removes nothing; an
-/// entry that is missing from its source is removed.
+/// The static entries of a namespace by host; the first grant with an entry takes precedence. A missing source removes
+/// nothing; an entry that is missing from its source is removed.
 pub fn entries(
     grants: &[StaticGrant],
     namespace: &str,
@@ -68,7 +68,7 @@ pub fn entries(
     entries
 }
 
-/// What the applied state records: the tag of each entry, by host.
+/// The tag of each entry by host, as the applied state records it.
 pub fn tags(entries: &BTreeMap<String, StaticEntry>) -> BTreeMap<String, String> {
     entries.iter().map(|(host, entry)| (host.clone(), entry.tag.clone())).collect()
 }

@@ -92,7 +92,7 @@ impl Token {
     }
 
     /// When a Secret that holds it is due for renewal: never before [`Token::renew_after`], so that all Secrets of one
-    /// token share its one successor, and spread over the jitter by `object`.
+    /// token share its one successor, and spread over the jitter interval by `object`.
     pub fn rewrite_after(&self, policy: RefreshPolicy, jitter: Jitter, object: &impl Hash) -> Timestamp {
         self.after_fraction(policy.at + policy.jitter * jitter.fraction(object))
     }
@@ -134,7 +134,7 @@ pub fn by_local_clock(expires_at: Timestamp, server_now: Option<Timestamp>, now:
     now.checked_add(left).unwrap_or(expires_at)
 }
 
-/// The difference of the two clocks, if AWS would reject a signature because of it.
+/// The difference between the two clocks, if AWS would reject a signature because of it.
 pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
     let apart = server_now.duration_since(now).unsigned_abs();
     (apart > MAX_SKEW).then_some(apart)
@@ -188,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_lifetime_makes_a_hot_loop(issued in 0i64..2_000_000_000, life in 1i64..100_000) {
+        fn no_lifetime_causes_a_hot_loop(issued in 0i64..2_000_000_000, life in 1i64..100_000) {
             let token = token(issued, issued + life);
             prop_assert!(token.renew_after(POLICY) >= at(issued + 5));
         }

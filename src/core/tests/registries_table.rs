@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::config::Config;
 use crate::core::PREFIX;
+use crate::core::request::Problem;
 use crate::core::request::annotations::{self, OptIn};
-use crate::core::request::problem::Problem;
 use crate::core::settings::Settings;
 use crate::core::testing::JITTER;
 

@@ -21,7 +21,7 @@ pub enum Service {
 impl Service {
     const ALL: [Self; 3] = [Self::Ecr, Self::EcrPublic, Self::Sts];
 
-    /// The variable that sets its endpoint
+    /// The environment variable that sets its endpoint
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>).
     fn variable(self) -> &'static str {
         match self {
@@ -32,10 +32,10 @@ impl Service {
     }
 }
 
-/// The URLs of the configuration: of a service in one region, or (`None`) in every region without a URL of its own.
+/// The configured URLs: for a service in one region, or (`None`) in every region that is not listed.
 pub type Endpoints = HashMap<(Service, Option<String>), String>;
 
-/// The URL of the configuration for a service in a region.
+/// The configured URL of a service in a region.
 pub(super) fn configured(endpoints: &Endpoints, service: Service, region: &str) -> Option<String> {
     let find = |region: Option<String>| endpoints.get(&(service, region));
     find(Some(region.to_owned())).or_else(|| find(None)).cloned()

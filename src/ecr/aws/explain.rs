@@ -7,7 +7,7 @@ use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use crate::core::one_line;
-use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::secret::{TokenError, TokenErrorKind};
 
 const TIMEOUT: &str = "AWS did not respond in time";
 const UNREACHABLE: &str = "cannot connect to AWS";
@@ -44,7 +44,7 @@ fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
     (kind, format!("{what}: {}; {CHECK_NETWORK}", causes(error)))
 }
 
-/// Its `Display` names no cause, and its `Debug` may contain secrets, so that it is only searched.
+/// Its `Display` names no cause. Its `Debug` may contain secrets, so the text is searched but never shown.
 fn explain_construction_failure(failure: &impl fmt::Debug) -> (TokenErrorKind, String) {
     let text = format!("{failure:?}").to_lowercase();
     if text.contains("credential") || text.contains("identity") {

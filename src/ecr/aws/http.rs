@@ -1,4 +1,4 @@
-//! The HTTPS client of the SDK, and the one header that is read off its replies.
+//! The HTTPS client of the SDK, and the one response header that is read.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +10,7 @@ use aws_smithy_http_client::{Builder, Connector, tls};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-/// The SDK's HTTPS client on ring; unlike its default one it honours `HTTPS_PROXY` and `NO_PROXY`.
+/// The SDK's HTTPS client on ring; unlike the SDK's default client, it honors `HTTPS_PROXY` and `NO_PROXY`.
 pub(super) fn client() -> SharedHttpClient {
     Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = Connector::builder()
@@ -27,7 +27,7 @@ pub(super) fn client() -> SharedHttpClient {
 pub(super) struct ReplyDate(Arc<OnceLock<Timestamp>>);
 
 impl ReplyDate {
-    /// The date, once there was a reply that had one.
+    /// The date, once a reply with a date has arrived.
     pub(super) fn get(&self) -> Option<Timestamp> {
         self.0.get().copied()
     }

@@ -1,6 +1,6 @@
-//! [`TokenSource`] on the AWS SDK: `GetAuthorizationToken` of private ECR
-//! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>) and of public
-//! ECR (<https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>).
+//! [`TokenSource`] with the AWS SDK: `GetAuthorizationToken` of private ECR
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>) and of public ECR
+//! (<https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_GetAuthorizationToken.html>).
 //!
 //! The SDK determines region, credentials and endpoints by its default chains and the `AWS_*` variables. Endpoints of
 //! the configuration take precedence over the variables.
@@ -26,10 +26,9 @@ use zeroize::Zeroizing;
 use self::explain::explain;
 use self::http::ReplyDate;
 use super::TokenSource;
-use crate::core::aws::region::Region;
-use crate::core::aws::registry::{Endpoint, PUBLIC_REGION};
-use crate::core::grants::identity::TokenRequest;
-use crate::core::secret::fetch::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::aws::{Endpoint, PUBLIC_REGION, Region};
+use crate::core::grants::TokenRequest;
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 
 pub use self::endpoints::{Endpoints, Service};
 
@@ -49,7 +48,7 @@ pub struct AwsEcr {
     endpoints: Endpoints,
 }
 
-/// How a client reaches a service.
+/// The endpoint of a client.
 struct Connection {
     /// The endpoint of the configuration; `None`: the SDK's choice.
     url: Option<String>,
@@ -58,7 +57,7 @@ struct Connection {
 }
 
 impl AwsEcr {
-    /// Loads region and credential providers by the SDK's default chains, without a request for a token.
+    /// Loads the region and the credential providers with the SDK's default chains. Requests no token.
     pub async fn load(endpoints: Endpoints) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -67,7 +66,7 @@ impl AwsEcr {
             .build();
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http::client())
-            // All clients share one cache, and so load the controller's credentials once.
+            // All clients share one cache, so they load the controller's credentials once.
             .identity_cache(IdentityCache::lazy().build())
             .timeout_config(timeouts)
             // The token cache retries, and counts every request.

@@ -11,17 +11,17 @@ use zeroize::Zeroizing;
 
 use super::explain::explain;
 use super::{AwsEcr, Service};
-use crate::core::aws::region::Region;
-use crate::core::grants::identity::{CredentialSource, Role, Session};
+use crate::core::aws::Region;
+use crate::core::grants::{CredentialSource, Role, Session};
 use crate::core::one_line;
-use crate::core::secret::fetch::{TokenError, TokenErrorKind};
+use crate::core::secret::{TokenError, TokenErrorKind};
 
 /// The shortest session that STS grants.
 const SESSION_SECONDS: i32 = 900;
 
 impl AwsEcr {
-    /// The credentials of a new session. The controller's region is used for STS if it belongs to the role's partition,
-    /// otherwise `region`.
+    /// The credentials of a new session. The request is sent to STS in the controller's region if that belongs to the
+    /// role's partition, otherwise in `region`.
     pub(super) async fn assume_role(
         &self,
         session: &Session,

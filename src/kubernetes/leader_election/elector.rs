@@ -1,4 +1,4 @@
-//! The task that acquires, renews and releases the Lease. Its client is its own, so that no other request delays a
+//! The task that acquires, renews and releases the Lease. It has a separate client, so that no other request delays a
 //! renewal.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::core::{Now, quote};
 /// How long a shutdown tries to release or delete the Lease.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 const RELEASE_RETRY_PERIOD: Duration = Duration::from_millis(100);
-/// How often the log repeats that the Lease is unavailable.
+/// The minimum time between two log lines about an unavailable Lease.
 const WARN_PERIOD: Duration = Duration::from_mins(1);
 
 /// Why a command could not become the leader.
@@ -39,7 +39,7 @@ pub enum AcquireError {
     Unavailable { lease: String, source: LeaseError },
 }
 
-/// What the task does with the Lease at its end, if this process holds it.
+/// The last action of the task, if this process holds the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Release,
@@ -55,8 +55,8 @@ pub struct Election {
 }
 
 impl Election {
-    /// Runs for the Lease until it is stopped. No other process may have the same `identity`. `on_contact` is called
-    /// after the first successful request.
+    /// Tries to hold the Lease until it is stopped. No other process may have the same `identity`. `on_contact` is
+    /// called after the first successful request.
     pub fn start(
         lease: LeaseClient,
         identity: String,
@@ -102,7 +102,7 @@ impl Election {
         self.task.await.unwrap_or_else(|error| Err(LeaseError::Unavailable(error.to_string())))
     }
 
-    /// Returns when the task ends, which it does not by itself.
+    /// Returns when the task ends, which is unexpected.
     pub async fn ended(&mut self) -> String {
         format!("{:?}", (&mut self.task).await)
     }
@@ -217,7 +217,7 @@ impl Candidate {
         self.elector.observed(record, asked, self.clock.now());
         if let Some(leader) = self.elector.other_leader() {
             if before.as_deref() != Some(leader) {
-                info!(leader, lease = %self.lease, "another process is the leader, this one is on standby");
+                info!(leader, lease = %self.lease, "another process is the leader, this process is a standby");
             }
             // Another process acquired the Lease: the rest of the term does not count.
             self.leadership.send_replace(Leadership::NotLeader);

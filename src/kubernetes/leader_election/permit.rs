@@ -1,4 +1,4 @@
-//! The permit of everything that writes.
+//! The permit that every write requires.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl WritePermit {
     /// Returns when this process is not the leader.
     pub async fn lost(mut self) {
         loop {
-            // A renewal that arrives while this waits is a change.
+            // A renewal during the wait is a change.
             self.leadership.mark_unchanged();
             let Some(left) = self.left() else { return };
             tokio::select! {

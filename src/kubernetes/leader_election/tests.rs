@@ -106,7 +106,7 @@ fn status(code: u16, reason: &str) -> (u16, Value) {
 #[tokio::test(start_paused = true)]
 async fn a_free_lease_is_acquired_kept_and_released() {
     let server = ApiServer::default();
-    let (election, permit) = server.acquire().await.expect("nobody holds it");
+    let (election, permit) = server.acquire().await.expect("the Lease is free");
     assert_eq!(server.holder().as_deref(), Some("me"));
     tokio::time::sleep(LEASE_DURATION * 10).await;
     assert!(permit.left().is_some(), "it is renewed");
@@ -147,7 +147,7 @@ async fn a_lease_that_another_process_renews_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn missing_rights_are_reported() {
+async fn missing_permissions_are_reported() {
     let server = ApiServer::default();
     server.0.lock().expect("no panic").denied = vec![Method::PUT];
     let text = server.acquire().await.expect_err("it may not write").to_string();
@@ -157,15 +157,15 @@ async fn missing_rights_are_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lease_is_deleted_or_at_least_released() {
+async fn the_lease_is_released_if_it_cannot_be_deleted() {
     let server = ApiServer::default();
-    let (election, _permit) = server.acquire().await.expect("nobody holds it");
+    let (election, _permit) = server.acquire().await.expect("the Lease is free");
     election.delete_lease().await.expect("it is deleted");
     assert_eq!(server.lease(), None);
 
-    let (election, _permit) = server.acquire().await.expect("nobody holds it");
+    let (election, _permit) = server.acquire().await.expect("the Lease is free");
     server.0.lock().expect("no panic").denied = vec![Method::DELETE];
-    let error = election.delete_lease().await.expect_err("it may not delete");
+    let error = election.delete_lease().await.expect_err("RBAC denies the deletion");
     assert!(matches!(error, LeaseError::Forbidden(_)), "{error:?}");
     assert_eq!(server.holder().as_deref(), Some(""));
 }
@@ -173,7 +173,7 @@ async fn the_lease_is_deleted_or_at_least_released() {
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_lost_when_the_lease_cannot_be_renewed() {
     let server = ApiServer::default();
-    let (_election, permit) = server.acquire().await.expect("nobody holds it");
+    let (_election, permit) = server.acquire().await.expect("the Lease is free");
     server.0.lock().expect("no panic").denied = vec![Method::PUT];
     let lost = tokio::time::timeout(LEASE_DURATION, permit.lost()).await;
     assert!(lost.is_ok(), "before another process can acquire it");

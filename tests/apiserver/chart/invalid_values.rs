@@ -15,8 +15,8 @@ async fn unknown_and_wrong_values_are_rejected_with_their_names() {
         ("config.refresh.att=0.5", "'att' not allowed"),
         ("image.digest=x", "/image/digest"),
         ("metrics.service.port=0", "/metrics/service/port"),
-        ("serviceAccount.create=false", "serviceAccount.name: name the service account"),
-        ("serviceMonitor.enabled=true,metrics.service.enabled=false", "let metrics.service.enabled be true"),
+        ("serviceAccount.create=false", "serviceAccount.name: name an existing service account"),
+        ("serviceMonitor.enabled=true,metrics.service.enabled=false", "set metrics.service.enabled=true"),
     ] {
         let error = render(&["--set", set]).await.expect_err(set);
         assert!(error.contains(said), "{set}: {error}");

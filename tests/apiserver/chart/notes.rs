@@ -15,7 +15,7 @@ async fn notes(values: &[&str]) -> String {
 async fn they_name_the_next_command_and_what_is_missing() {
     const REGION: &str = "--set aws.region=REGION";
     const CREDENTIALS: &str = "No credentials for AWS are among the values";
-    const NO_POLICY: &str = "No ValidatingAdmissionPolicy holds";
+    const NO_POLICY: &str = "No ValidatingAdmissionPolicy restricts";
     let plain = notes(&[]).await;
     assert!(
         plain.contains("kubectl annotate namespace NAMESPACE ecr-pull-secrets.dev/registries="),

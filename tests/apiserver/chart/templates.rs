@@ -175,9 +175,19 @@ async fn the_cleanup_has_the_rights_that_it_needs_and_no_more() {
     let accounts =
         json!({"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "patch"]});
     assert_eq!(rules(names).await, json!([secrets(json!(["a", "b"])), accounts]));
+    let objects = with("cleanupOnUninstall=true").await;
+    let roles = all(&objects, "Role");
+    let role =
+        roles.iter().find(|role| role["metadata"]["name"] == "ecr-pull-secrets-cleanup").expect("a role");
+    let lease = json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+        "resourceNames": ["ecr-pull-secrets"], "verbs": ["get", "create", "update", "delete"]});
+    assert_eq!(role["rules"], json!([lease]), "it holds the Lease and deletes it");
     let job = async |values: &str| one(&with(&format!("cleanupOnUninstall=true,{values}")).await, "Job");
     let container = |job: &Value| job["spec"]["template"]["spec"]["containers"][0].clone();
-    assert_eq!(container(&job("resources=null").await)["resources"], json!(null));
+    let plain = container(&job("resources=null").await);
+    assert_eq!(plain["resources"], json!(null));
+    let args = ["cleanup", "--config=/etc/ecr-pull-secrets/config.yaml", "--yes", "--timeout=120s"];
+    assert_eq!(plain["args"], json!(args));
     assert_eq!(container(&job(r#"extraEnv=[{"name":"a","value":"b"}]"#).await)["env"][0]["name"], "a");
 }
 

@@ -1,4 +1,4 @@
-//! What a write contains, with the tokens at hand.
+//! The content of a write, composed from the available tokens.
 
 use super::*;
 
@@ -99,7 +99,7 @@ fn an_entry_without_a_new_token_is_kept_with_its_times() {
 }
 
 #[test]
-fn a_missing_entry_makes_the_secret_due_at_once() {
+fn a_missing_entry_makes_the_secret_due_immediately() {
     let plan = write_plan(WriteReason::Missing, &request(&[HOST, PUBLIC]), None);
     let draft = composed(&plan, &[Some(token(at(0), 12 * HOUR)), None], at(0)).expect("the other entry");
     assert_eq!((set_targets(&draft), kept_targets(&draft)), (vec![target(HOST)], vec![]));
@@ -139,7 +139,7 @@ fn an_entry_whose_scope_is_no_longer_granted_is_replaced_or_removed() {
 }
 
 #[test]
-fn each_entry_has_its_own_expiry_also_after_a_restart() {
+fn each_entry_has_its_own_expiry_even_after_a_restart() {
     let both = request(&[HOST, PUBLIC]);
     let mut secret = observed_with(applied(&both, &[12 * HOUR, 7 * HOUR]));
     secret.times = Some(Times { expires_at: wall(7 * HOUR), refresh_after: wall(6 * HOUR) });

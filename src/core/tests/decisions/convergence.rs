@@ -1,4 +1,4 @@
-//! Carrying out the plans of a namespace leads to a state without anything to do.
+//! Executing the plans of a namespace leads to a state in which nothing is left to do.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,14 @@ use proptest::collection::{btree_set, vec};
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::core::plan::service_accounts::PullSecretRefs;
-use crate::core::plan::{Deletion, PullSecretChange};
-use crate::core::request::applied::AppliedState;
-use crate::core::secret::docker_config::RegistryCredential;
-use crate::core::secret::static_registries::{StaticGrant, StaticSource};
+use crate::core::plan::{Deletion, PullSecretChange, PullSecretRefs};
+use crate::core::request::AppliedState;
+use crate::core::secret::{RegistryCredential, StaticGrant, StaticSource};
 
 const NAMES: [&str; 3] = ["ecr-pull", "other", "old"];
 const STATIC_HOST: &str = "docker.io";
 
-/// Everything that the API server stores of a namespace, and what this process did there.
+/// The stored objects of a namespace, and the history of this process.
 #[derive(Clone, Debug)]
 struct Namespace {
     parsed: Option<ParsedAnnotations>,
@@ -47,7 +45,7 @@ impl Namespace {
         plan(&facts, &static_settings(), now).step
     }
 
-    /// Carries out `step` as the controller and the API server do. Returns whether anything changed.
+    /// Executes `step` like the controller and the API server. Returns whether anything changed.
     fn carry_out(&mut self, step: Step, now: Now) -> bool {
         match step {
             Step::Idle(_) => false,
@@ -84,7 +82,7 @@ impl Namespace {
         true
     }
 
-    /// The Secrets without what every write changes.
+    /// The Secrets without the fields that every write changes.
     fn contents(&self) -> Vec<(Arc<str>, Observed)> {
         let content = |(name, secret): &(Arc<str>, Observed)| {
             (name.clone(), Observed { resource_version: 0, ..secret.clone() })
@@ -117,7 +115,7 @@ fn is_rename(step: &Step) -> bool {
 }
 
 /// Whether the only thing left is the renewal of a Secret with an entry that expires after any new token, more than the
-/// resolution of its times. [`compose`] rejects that write, and the controller tries again later.
+/// resolution of its times. [`compose`] rejects that write, and the controller retries later.
 fn waits_for_longer_lived_token(step: &Step, now: Now) -> bool {
     let Step::Write(write) = step else { return false };
     let latest = now.after(SignedDuration::from_hours(12) + SignedDuration::from_secs(2));

@@ -1,4 +1,4 @@
-//! The contract of the decisions: what [`plan`] and [`compose`] do in each situation, and what they never do.
+//! The contract of the decisions: the steps and the content that [`plan`] and [`compose`] return in each situation.
 
 mod composing;
 mod convergence;
@@ -13,18 +13,13 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::core::Now;
-use crate::core::plan::checks::{DeleteReason, WriteReason};
-use crate::core::plan::compose::{SecretDraft, compose};
-use crate::core::plan::facts::{Facts, Observed, Owner};
-use crate::core::plan::history::History;
-use crate::core::plan::retry::RetryState;
-use crate::core::plan::{Plan, Report, Step, WritePlan, plan};
+use crate::core::plan::{
+    DeleteReason, Facts, History, Observed, Owner, Plan, Report, RetryState, SecretDraft, Step, WritePlan,
+    WriteReason, compose, plan,
+};
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
-use crate::core::request::applied::{ScopeFingerprint, Times};
-use crate::core::request::problem::Problem;
-use crate::core::request::{Request, Target};
-use crate::core::secret::static_registries::StaticSources;
-use crate::core::secret::token::Token;
+use crate::core::request::{Problem, Request, ScopeFingerprint, Target, Times};
+use crate::core::secret::{StaticSources, Token};
 use crate::core::settings::Settings;
 use crate::core::testing::{
     HOST, HOUR, after_write, applied, at, kept_targets, observed, observed_with, parsed, request,

@@ -119,7 +119,7 @@ fn a_secret_that_only_the_configuration_requested_is_deleted_as_not_granted() {
 }
 
 #[test]
-fn an_intact_secret_is_not_written_until_it_is_due_also_after_a_restart() {
+fn an_intact_secret_is_not_written_until_it_is_due_even_after_a_restart() {
     let secret = observed(&request(&[HOST]));
     let running =
         History { written: Some(("ecr-pull".into(), 7)), due: Some(wall(6 * HOUR)), ..History::default() };
@@ -195,7 +195,7 @@ fn a_renewal_that_is_due_does_not_wait_for_the_repair_backoff() {
 }
 
 #[test]
-fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_life() {
+fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_lifetime() {
     let (parsed, history) = (parsed(request(&[HOST])), History::default());
     let secrets = only(&Observed { immutable: true, ..observed(&request(&[HOST])) });
     for hour in 0..9 {

@@ -1,4 +1,4 @@
-//! Regression tests, by what the bug broke.
+//! Regression tests, each named after the correct behavior.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn a_missing_entry_is_written_even_if_its_token_expires_a_second_before_the_othe
 }
 
 #[test]
-fn an_expired_entry_is_replaced_by_a_live_token_that_expires_before_its_neighbour() {
+fn an_expired_entry_is_replaced_by_a_live_token_that_expires_before_its_neighbor() {
     let both = request(&[HOST, PUBLIC]);
     let renewal = write_plan(WriteReason::RenewalDue, &both, Some(observed(&both)));
     let now = at(12 * HOUR);

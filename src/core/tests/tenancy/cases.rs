@@ -1,4 +1,4 @@
-//! Single cases.
+//! Examples.
 
 use super::checks::*;
 use super::oracle::*;

@@ -127,7 +127,7 @@ pub(super) fn check_policy(spec: &Spec, endpoint: &Endpoint, patterns: &[String]
     assert_eq!(actual, [(of(&["ecr:GetAuthorizationToken"]), of(&["*"])), (actions, resources)]);
 }
 
-/// The Secret of what was granted, read back from its annotations.
+/// The Secret with the granted entries, read back from its annotations.
 pub(super) fn secret_of(granted: &Granted) -> Vec<(Arc<str>, Observed)> {
     let entry = |a: &Assignment| Some(AppliedEntry { scope: a.scope, expires_at: Some(wall(12 * HOUR)) });
     let entries = granted.assignments.iter().map(entry).collect();
@@ -172,7 +172,7 @@ pub(super) fn invalid() -> ParsedAnnotations {
     ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![] }
 }
 
-/// Checks that `step` leaves a namespace with what `model` grants, and with nothing else.
+/// Checks that `step` leaves a namespace with the entries that `model` grants, and no others.
 pub(super) fn check_step(
     model: &Model,
     settings: &Settings,

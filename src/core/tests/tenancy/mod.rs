@@ -1,4 +1,5 @@
-//! Which namespace gets which token, compared with an oracle on strings, and what a withdrawn grant leads to.
+//! The assignment of tokens to namespaces, compared with an oracle that only uses strings, and the effect of a
+//! withdrawn grant.
 
 mod cases;
 mod checks;
@@ -17,20 +18,16 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, DefaultIdentity, IdentityConfig};
 use crate::core::PREFIX;
-use crate::core::aws::registry::{Endpoint, Registry};
-use crate::core::grants::Granted;
-use crate::core::grants::identity::{Assignment, Identity, Restriction, TokenKey};
+use crate::core::aws::{Endpoint, Registry};
 use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
-use crate::core::plan::checks::{DeleteReason, WriteReason};
-use crate::core::plan::compose::compose;
-use crate::core::plan::facts::{Facts, Observed};
-use crate::core::plan::history::History;
-use crate::core::plan::{Deletion, Plan, Step, WritePlan, plan};
+use crate::core::grants::{Assignment, Granted, Identity, Restriction, TokenKey};
+use crate::core::plan::{
+    DeleteReason, Deletion, Facts, History, Observed, Plan, Step, WritePlan, WriteReason, compose, plan,
+};
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
 use crate::core::request::applied::{APPLIED, AppliedEntry, AppliedState, RecordedState, Times};
-use crate::core::request::problem::Problem;
-use crate::core::request::{Request, Target};
-use crate::core::secret::static_registries::StaticSources;
+use crate::core::request::{Problem, Request, Target};
+use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, JITTER, at, kept_targets, observed_with, parsed, request, wall};
 

@@ -106,7 +106,7 @@ impl Spec {
         self.arn.as_deref().map(|arn| arn.split(':').nth(4).expect("an account"))
     }
 
-    /// The accounts that it serves in a region, as ARNs name them.
+    /// The accounts that it serves in a region, as ARNs contain them.
     pub(super) fn accounts(&self, region: &str) -> BTreeSet<String> {
         if self.registries.iter().any(|pattern| pattern == "*") {
             return BTreeSet::from(["*".to_owned()]);
@@ -131,7 +131,7 @@ impl Spec {
         }
     }
 
-    /// What it grants to a namespace.
+    /// The repository patterns that it grants to a namespace.
     pub(super) fn repository_patterns(&self, namespace: &str) -> Vec<String> {
         let all = self.repositories.iter().map(|template| template.replace("{namespace}", namespace));
         let all: Vec<_> = all.filter(|pattern| pattern.len() <= 256).collect();
@@ -248,7 +248,7 @@ pub(super) fn policy_of(settings: &Settings, assignment: &Assignment) -> Option<
     policy
 }
 
-/// What a token may do: the role, or the identity without a role, and the session policy.
+/// The reach of a token: the role, or the identity without a role, and the session policy.
 pub(super) fn reach(settings: &Settings, assignment: &Assignment) -> (String, Option<String>) {
     let identity = identity(settings, assignment.request.key.identity.as_str());
     let who = identity.role.as_ref().map_or(identity.name.as_str(), |role| role.arn.as_str());

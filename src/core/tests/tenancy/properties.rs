@@ -1,4 +1,4 @@
-//! What holds for every configuration, namespace and annotation.
+//! Properties of every configuration, namespace and annotation.
 
 use super::cases::role;
 use super::checks::*;
