@@ -44,7 +44,7 @@ fn whatever_an_annotation_contains_the_others_are_served() {
         for (namespace, reason, said) in [
             ("large-value", "InvalidAnnotation", "(204800 bytes)"),
             ("thousands", "InvalidAnnotation", "at most 64 registries"),
-            ("non-ascii", "InvalidAnnotation", "Amazon ECR host"),
+            ("non-ascii", "InvalidAnnotation", "is not an Amazon ECR"),
             ("look-alike", "InvalidAnnotation", "amazonaws.com.evil.example"),
             ("empty", "InvalidAnnotation", "empty"),
             ("bad-name", "InvalidAnnotation", "\"kube-root\" is not allowed"),

@@ -1,4 +1,4 @@
-//! `make demo`: the whole job on a real API server, step by step on the terminal.
+//! `make demo`: create, renew, repair and delete secrets on a real API server, step by step on the terminal.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ const RBAC: &str = include_str!("../../../../deploy/rbac.yaml");
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
 const LIFETIME: Duration = Duration::from_mins(1);
 
-/// Shows the controller at work: a real etcd and kube-apiserver, and an AWS whose tokens live for a minute.
+/// Runs the controller on a real etcd and kube-apiserver, with a stub of AWS whose tokens expire after one minute.
 #[derive(Parser)]
 struct Args {
-    /// The controller's program.
+    /// Path of the controller's executable.
     #[arg(long)]
     controller: PathBuf,
-    /// Stay until Ctrl-C when all is shown.
+    /// Keep the cluster running until Ctrl-C.
     #[arg(long)]
     keep: bool,
 }
@@ -44,30 +44,27 @@ async fn main() -> ExitCode {
     aws.set(Behaviour::living(LIFETIME));
     let tenants = Tenants::new(cluster.admin()).timeout(LIFETIME * 2);
     let demo = Demo { start: Instant::now(), tenants, aws };
-    demo.say("the cluster runs; to join in:");
+    demo.say("the cluster is ready; to use it with kubectl:");
     println!("        export KUBECONFIG={}", cluster.admin_kubeconfig().display());
-    demo.say("AWS is a stub whose tokens live for 60 seconds, instead of 12 hours");
+    demo.say("the AWS stub is ready; its tokens expire after 60 seconds instead of 12 hours");
 
     let folder = tempfile::TempDir::new().expect("a temporary folder");
     let mut controller = start_controller(&args, &cluster, &demo.aws, &folder).await;
-    demo.say("the controller runs, with rights on secrets of the name ecr-pull and on no others");
+    demo.say("the controller is ready; RBAC allows it to access only secrets named ecr-pull");
     demo.create().await;
-    demo.refresh().await;
+    demo.renew().await;
     demo.repair().await;
     demo.opt_out().await;
     demo.events().await;
     let calls = demo.aws.count("GetAuthorizationToken");
-    demo.say(&format!("done: {calls} calls to AWS for {} namespaces", NAMESPACES.len()));
+    demo.say(&format!("done: {calls} requests to AWS for {} namespaces", NAMESPACES.len()));
     if args.keep {
-        demo.say("staying until Ctrl-C");
+        demo.say("the cluster keeps running until Ctrl-C");
         tokio::signal::ctrl_c().await.expect("Ctrl-C can be waited for");
     }
     controller.terminate();
     let code = controller.wait(Duration::from_secs(10)).await;
-    demo.say(&format!(
-        "the controller stopped with exit code {}",
-        code.map_or("none".into(), |c| c.to_string())
-    ));
+    demo.say(&format!("the controller exited with code {}", code.map_or("none".into(), |c| c.to_string())));
     if code == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -106,25 +103,25 @@ impl Demo {
             self.tenants.request(name, "default").await;
             let secret = self.tenants.wait_for_secret(name).await;
             let took = asked.elapsed().as_millis();
-            self.say(&format!("  → {} after {took} ms", describe(&secret)));
+            self.say(&format!("  → created after {took} ms: {}", describe(&secret)));
         }
     }
 
-    async fn refresh(&self) {
-        self.say("waiting for the refresh, due after half of the tokens' life …");
+    async fn renew(&self) {
+        self.say("waiting for the renewal, which is due after half of the tokens' lifetime …");
         for name in NAMESPACES {
             let old = self.tenants.existing_secret(name).await;
-            let new = self.tenants.wait_for("a refresh", async || {
+            let new = self.tenants.wait_for("a renewal", async || {
                 let new = self.tenants.existing_secret(name).await;
                 (annotation(&new, "expires-at") != annotation(&old, "expires-at")).then_some(new)
             });
             let new = new.await;
-            self.say(&format!("  {name}: {}, {}", describe(&new), same(&old, &new)));
+            self.say(&format!("  → renewed in {name}: {}, {}", describe(&new), same(&old, &new)));
         }
     }
 
     async fn repair(&self) {
-        self.say("kubectl patch secret -n team-b ecr-pull: its data is overwritten by hand");
+        self.say("kubectl patch secret ecr-pull -n team-b, which overwrites its data");
         let edited = self.tenants.edit("team-b", json!({"data": {".dockerconfigjson": "e30="}})).await;
         let asked = Instant::now();
         let repaired = self.tenants.wait_for("a repair", async || {
@@ -146,7 +143,7 @@ impl Demo {
         self.tenants.opt_out("team-c").await;
         let asked = Instant::now();
         self.tenants.wait_for_no_secret("team-c").await;
-        self.say(&format!("  → its secret is gone after {} ms", asked.elapsed().as_millis()));
+        self.say(&format!("  → deleted after {} ms", asked.elapsed().as_millis()));
     }
 
     async fn events(&self) {
@@ -157,20 +154,16 @@ impl Demo {
             events.sort_by_key(|event| event.first_timestamp.as_ref().map(|time| time.0));
             for event in events {
                 let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
-                self.say(&format!("event in {name}: {reason}: {message}"));
+                self.say(&format!("Event in {name}: {reason}: {message}"));
             }
         }
     }
 }
 
 fn same(before: &Secret, after: &Secret) -> &'static str {
-    if uid(before) == uid(after) { "the same UID" } else { "ANOTHER UID" }
+    if uid(before) == uid(after) { "same UID" } else { "ANOTHER UID" }
 }
 
 fn describe(secret: &Secret) -> String {
-    format!(
-        "secret {NAME} for {}, valid until {}",
-        hosts(secret).join(", "),
-        annotation(secret, "expires-at")
-    )
+    format!("secret {NAME} for {}, expires at {}", hosts(secret).join(", "), annotation(secret, "expires-at"))
 }
