@@ -27,7 +27,7 @@
 //!
 //! [`kubernetes::errors::classify`] turns a response such as 409 into a [`controller::error::WriteError`].
 //! `Controller::record_failure` decides what follows: `core::plan::RetryState` when to retry, `report_write_failure` which Event
-//! the namespace gets. A conflict gets none, because nobody has to act.
+//! the namespace gets. A conflict gets none, because no user has to act.
 //!
 //! # When the leadership ends
 //!
