@@ -213,13 +213,12 @@ impl Connected {
     fn runtime(self, permit: WritePermit, policy: RunPolicy, health: Health, reporter: Reporter) -> Runtime {
         Runtime::new(Parts {
             policy,
-            cluster: Cluster::new(self.client, self.settings.clone(), permit.clone()),
+            cluster: Cluster::new(self.client, self.settings, permit.clone()),
             permit,
             source: Arc::new(self.aws),
             reporter,
             health,
             clock: self.candidate.clock,
-            settings: self.settings,
         })
     }
 }

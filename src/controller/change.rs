@@ -1,10 +1,9 @@
 //! The changes that the watches report, as small records.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
-use crate::core::secret::RegistryCredential;
+use crate::core::secret::StaticSource;
 
 /// The objects of one watch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,10 +56,9 @@ pub enum Change {
         name: Arc<str>,
         seen: Seen<PullSecretRefs>,
     },
-    /// `entries` is `None` if the Secret does not exist.
+    /// `source` is `None` if the Secret does not exist.
     StaticSource {
         name: Arc<str>,
-        version: u64,
-        entries: Option<BTreeMap<String, RegistryCredential>>,
+        source: Option<StaticSource>,
     },
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::queue::Priority;
 use super::tokens::{CachedToken, KeyState, MAX_WAIT};
-use super::{ActionId, Controller, Effect};
+use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
 use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan, WriteReason, compose};
-use crate::core::secret::{StaticEntry, Token};
+use crate::core::secret::Token;
 
 /// The maximum number of concurrent actions.
 const MAX_ACTIONS: usize = 64;
@@ -20,11 +21,9 @@ const MIN_DELAY: SignedDuration = SignedDuration::from_secs(1);
 /// An action that is running.
 pub(super) enum Action {
     Write(RunningWrite),
-    /// The Namespace is read before the Secret is deleted.
-    ConfirmDeletion(Deletion),
+    /// The Namespace is read before this step removes something.
+    Confirm(Step),
     Delete(Deletion),
-    /// The Namespace is read before our reference is removed.
-    ConfirmPullSecretChange(PullSecretChange),
     SetPullSecret(PullSecretChange),
 }
 
@@ -56,12 +55,12 @@ impl Controller {
             let Some((namespace, step)) = self.queue.pop(now) else { return };
             match step {
                 Step::Write(plan) => self.start_write(&namespace, *plan, now),
-                Step::Delete(deletion) => self.read_namespace(&namespace, Action::ConfirmDeletion(deletion)),
-                Step::SetPullSecret(change) if change.secret.is_none() => {
-                    self.read_namespace(&namespace, Action::ConfirmPullSecretChange(change));
-                }
-                Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change),
                 Step::Idle(wake) => self.requeue(&namespace, wake),
+                removal if Priority::of(&removal) == Some(Priority::Delete) => {
+                    self.start_action(&namespace, Action::Confirm(removal), Request::ReadNamespace);
+                }
+                Step::Delete(deletion) => self.delete(&namespace, deletion),
+                Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change),
             }
         }
     }
@@ -73,10 +72,8 @@ impl Controller {
             return self.queue.schedule(namespace, Some(until));
         }
         let Some(state) = self.index.get(namespace) else { return };
-        let credential = |entry: &StaticEntry, host: &str| self.index.static_credential(&entry.secret, host);
-        let draft =
-            compose(&plan, &collected.tokens, credential, namespace, &state.history, &self.settings, now);
-        let Some(draft) = draft else {
+        let facts = state.facts(namespace, self.index.static_sources());
+        let Some(draft) = compose(&plan, &collected.tokens, &facts, &self.settings, now) else {
             let renewals = collected.tokens.iter().flatten();
             let renewal = renewals.map(|token| token.renew_after(self.settings.refresh)).min();
             let soonest = now.after(MIN_DELAY);
@@ -91,8 +88,8 @@ impl Controller {
             complete: collected.complete,
             fingerprint: draft.fingerprint,
         };
-        let id = self.start_action(namespace, Action::Write(write));
-        self.effects.push(Effect::Write { id, namespace: namespace.clone(), uid, draft: Box::new(draft) });
+        let draft = Box::new(draft);
+        self.start_action(namespace, Action::Write(write), Request::Write { uid, draft });
     }
 
     /// The shared string of an allowed name.
@@ -128,28 +125,19 @@ impl Controller {
         collected
     }
 
-    fn read_namespace(&mut self, namespace: &Arc<str>, action: Action) {
-        let id = self.start_action(namespace, action);
-        self.effects.push(Effect::ReadNamespace { id, namespace: namespace.clone() });
-    }
-
     pub(super) fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
-        let id = self.start_action(namespace, Action::Delete(deletion.clone()));
-        self.effects.push(Effect::Delete { id, namespace: namespace.clone(), deletion });
+        self.start_action(namespace, Action::Delete(deletion.clone()), Request::Delete(deletion));
     }
 
     pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange) {
-        let PullSecretChange { service_account, secret, .. } = change.clone();
-        let id = self.start_action(namespace, Action::SetPullSecret(change));
-        let namespace = namespace.clone();
-        self.effects.push(Effect::SetPullSecret { id, namespace, service_account, secret });
+        self.start_action(namespace, Action::SetPullSecret(change.clone()), Request::SetPullSecret(change));
     }
 
-    fn start_action(&mut self, namespace: &Arc<str>, action: Action) -> ActionId {
+    fn start_action(&mut self, namespace: &Arc<str>, action: Action, request: Request) {
         let id = ActionId(self.next_id);
         self.next_id += 1;
         self.queue.mark_running(namespace);
         self.actions.insert(id, (namespace.clone(), action));
-        id
+        self.effects.push(Effect::Act { id, namespace: namespace.clone(), request });
     }
 }

@@ -44,7 +44,7 @@ use self::tokens::TokenCache;
 use crate::core::Now;
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::leader_election::Leadership;
-use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretRefs, SecretDraft};
+use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, SecretDraft};
 use crate::core::secret::{FetchedToken, TokenError};
 use crate::core::settings::Settings;
 
@@ -87,32 +87,24 @@ pub enum Outcome {
 /// and one [`Input::TokenFetched`] for each fetch.
 #[derive(Debug)]
 pub enum Effect {
+    Act { id: ActionId, namespace: Arc<str>, request: Request },
+    FetchToken(Box<TokenRequest>),
+    Tell(Tell),
+}
+
+/// A request to the API server about objects in one namespace.
+#[derive(Debug)]
+pub enum Request {
     /// Apply a Secret: create it, or, with the UID of the current Secret, change only that object.
     Write {
-        id: ActionId,
-        namespace: Arc<str>,
         uid: Option<Box<str>>,
         draft: Box<SecretDraft>,
     },
-    /// Read the Namespace from the API server before something in it is removed.
-    ReadNamespace {
-        id: ActionId,
-        namespace: Arc<str>,
-    },
-    Delete {
-        id: ActionId,
-        namespace: Arc<str>,
-        deletion: Deletion,
-    },
-    /// Make a service account refer to `secret`, or to no Secret that we added.
-    SetPullSecret {
-        id: ActionId,
-        namespace: Arc<str>,
-        service_account: Arc<str>,
-        secret: Option<Arc<str>>,
-    },
-    FetchToken(Box<TokenRequest>),
-    Tell(Tell),
+    /// Read the Namespace before something in it is removed.
+    ReadNamespace,
+    Delete(Deletion),
+    /// Make a service account refer to a Secret, or to no Secret that we added.
+    SetPullSecret(PullSecretChange),
 }
 
 /// The limits of a run.

@@ -8,12 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::dispatch::{Action, RunningWrite};
 use super::error::WriteError;
 use super::index::NamespaceState;
-use super::tell::{NamespaceCounts, Operation, Tell};
+use super::tell::{NamespaceCounts, Operation, Tell, TokenFetch};
 use super::tokens::FetchOutcome;
 use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
 use crate::core::grants::TokenKey;
-use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan};
+use crate::core::plan::{
+    Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan,
+};
 use crate::core::request::OptIn;
 use crate::core::secret::{FetchedToken, TokenError};
 
@@ -33,18 +35,11 @@ impl Controller {
                     Err(error) => self.record_failure(&namespace, &write.secret, operation, &error, now),
                 }
             }
-            (Action::ConfirmDeletion(deletion), Outcome::NamespaceRead(result)) => {
-                self.confirm_deletion(&namespace, &deletion, result, duration, now);
+            (Action::Confirm(removal), Outcome::NamespaceRead(result)) => {
+                self.confirm(&namespace, removal, result, duration, now);
             }
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
-                self.tell_request(Operation::Delete, deletion.reason.into_str(), &result, duration);
-                match result {
-                    Ok(()) => self.record_deletion(&namespace, &deletion, now),
-                    Err(e) => self.record_failure(&namespace, &deletion.name, Operation::Delete, &e, now),
-                }
-            }
-            (Action::ConfirmPullSecretChange(change), Outcome::NamespaceRead(result)) => {
-                self.confirm_pull_secret_change(&namespace, &change, result, now);
+                self.record_deletion(&namespace, &deletion, result, duration, now);
             }
             (Action::SetPullSecret(change), Outcome::PullSecretSet(result)) => {
                 self.record_pull_secret(&namespace, &change, result, now);
@@ -74,48 +69,31 @@ impl Controller {
         self.reconcile(namespace, now);
     }
 
-    /// Deletes the Secret only if the Namespace, as it was just read, leads to the same deletion.
-    fn confirm_deletion(
+    /// Removes something only if the Namespace, as it was just read, leads to the same step.
+    fn confirm(
         &mut self,
         namespace: &Arc<str>,
-        deletion: &Deletion,
+        removal: Step,
         result: Result<Option<NamespaceRecord>, WriteError>,
         duration: Duration,
         now: Now,
     ) {
-        match self.plan_with_record(namespace, result, now) {
-            Ok(Some(Step::Delete(again))) if again.uid == deletion.uid => self.delete(namespace, again),
-            Ok(_) => self.queue.schedule(namespace, Some(now.after(RECHECK))),
-            Err(error) => {
-                self.tell_request::<()>(
-                    Operation::Delete,
-                    deletion.reason.into_str(),
-                    &Err(error.clone()),
-                    duration,
-                );
-                self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
+        match (self.plan_with_record(namespace, result, now), removal) {
+            (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
+                self.delete(namespace, again);
             }
-        }
-    }
-
-    /// Removes our reference only if the Namespace, as it was just read, leads to the same change.
-    fn confirm_pull_secret_change(
-        &mut self,
-        namespace: &Arc<str>,
-        change: &PullSecretChange,
-        result: Result<Option<NamespaceRecord>, WriteError>,
-        now: Now,
-    ) {
-        match self.plan_with_record(namespace, result, now) {
-            Ok(Some(Step::SetPullSecret(again)))
+            (Ok(Some(Step::SetPullSecret(again))), Step::SetPullSecret(change))
                 if again.service_account == change.service_account && again.secret.is_none() =>
             {
                 self.set_pull_secret(namespace, again);
             }
-            Ok(_) | Err(WriteError::NamespaceGone) => {
-                self.queue.schedule(namespace, Some(now.after(RECHECK)));
+            (Err(error), Step::Delete(deletion)) => {
+                self.record_deletion(namespace, &deletion, Err(error), duration, now);
             }
-            Err(error) => self.record_pull_secret(namespace, change, Err(error), now),
+            (Err(error), Step::SetPullSecret(change)) => {
+                self.record_pull_secret(namespace, &change, Err(error), now);
+            }
+            _ => self.queue.schedule(namespace, Some(now.after(RECHECK))),
         }
     }
 
@@ -129,15 +107,24 @@ impl Controller {
             return Err(WriteError::NotLeader);
         }
         let record = result?;
+        let Some(state) = self.index.get(namespace) else { return Ok(None) };
         let parsed = record.as_ref().map(|record| &*record.parsed);
-        let index = &self.index;
-        let Some(state) = index.get(namespace) else { return Ok(None) };
-        let mut facts = state.facts(namespace, index.static_sources());
-        facts.parsed = parsed;
+        let facts = Facts { parsed, ..state.facts(namespace, self.index.static_sources()) };
         Ok(Some(plan(&facts, &self.settings, now).step))
     }
 
-    fn record_deletion(&mut self, namespace: &Arc<str>, deletion: &Deletion, now: Now) {
+    fn record_deletion(
+        &mut self,
+        namespace: &Arc<str>,
+        deletion: &Deletion,
+        result: Result<(), WriteError>,
+        duration: Duration,
+        now: Now,
+    ) {
+        self.tell_request(Operation::Delete, deletion.reason.into_str(), &result, duration);
+        if let Err(error) = result {
+            return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
+        }
         self.report_deletion(namespace, deletion);
         self.index.remove_secret(namespace, &deletion.name, u64::MAX);
         if let Some(history) = self.index.history(namespace) {
@@ -174,7 +161,7 @@ impl Controller {
                 self.reconcile(namespace, now);
             }
             // The watches will report the change.
-            Ok(None) | Err(WriteError::NotLeader) => {
+            Ok(None) | Err(WriteError::NotLeader | WriteError::NamespaceGone) => {
                 self.queue.schedule(namespace, Some(now.after(RECHECK)));
             }
             Err(error) => {
@@ -221,8 +208,8 @@ impl Controller {
         now: Now,
     ) {
         let FetchOutcome { result, skew, waiters } = self.tokens.finish_call(&key, result, now);
-        let result = result.map(|token| token.expires_at());
-        self.tell(Tell::TokenFetched { key, result, skew, duration, leader: self.is_leader });
+        let (result, leader) = (result.map(|token| token.expires_at()), self.is_leader);
+        self.tell(Tell::TokenFetched(TokenFetch { key, result, skew, duration, leader }));
         for namespace in waiters {
             self.reconcile(&namespace, now);
         }

@@ -16,6 +16,7 @@ pub enum Priority {
     New,
     /// A Secret or a service account was edited.
     Repair,
+    /// Something is removed.
     Delete,
     /// Renewals are rate limited.
     Renewal,

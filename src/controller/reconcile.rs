@@ -55,7 +55,7 @@ impl Controller {
         }
         for problem in problems {
             let subject = problem.message.clone();
-            self.tell_condition(namespace, problem.reason, &subject, problem.message);
+            self.tell_notice(namespace, problem.reason, &subject, problem.message);
         }
         self.file(namespace, step);
     }
@@ -68,9 +68,8 @@ impl Controller {
 
     /// Queues a step, unless this run must not make it.
     fn file(&mut self, namespace: &Arc<str>, step: Step) {
-        let removes = matches!(step, Step::Delete(_))
-            || matches!(&step, Step::SetPullSecret(change) if change.secret.is_none());
-        if removes && !self.policy.delete {
+        let priority = Priority::of(&step);
+        if priority == Some(Priority::Delete) && !self.policy.delete {
             self.tell_would_delete(namespace, &step);
             return self.queue.schedule(namespace, None);
         }
@@ -80,7 +79,7 @@ impl Controller {
             }
             return self.queue.schedule(namespace, None);
         }
-        match (Priority::of(&step), step) {
+        match (priority, step) {
             (Some(priority), Step::Write(mut plan)) => {
                 // Equal grants are stored once, however many writes are queued.
                 plan.granted = self.granted.intern(plan.granted);

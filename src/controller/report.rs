@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::Controller;
 use super::dispatch::RunningWrite;
 use super::error::WriteError;
-use super::tell::{NamespaceRef, Operation, Tell};
+use super::tell::{EventRecord, Operation, Tell};
 use crate::core::grants::{Assignment, TokenKey};
-use crate::core::plan::{Deletion, Observed, Step};
+use crate::core::plan::{Deletion, Observed, Step, WriteReason};
 use crate::core::secret::TokenError;
 use crate::core::{EventReason, whole_seconds};
 
@@ -54,7 +54,7 @@ impl Controller {
             "the controller's configuration no longer grants or includes secret {secret:?}; the controller neither deletes nor \
              renews it until an administrator confirms the removal with --confirm-removals"
         );
-        self.tell_condition(namespace, EventReason::RemovalHeld, "held", message);
+        self.tell_notice(namespace, EventReason::RemovalHeld, "held", message);
     }
 
     pub(super) fn report_token_failure(
@@ -73,7 +73,7 @@ impl Controller {
             assignment.target,
             whole_seconds(retry_at)
         );
-        self.tell_condition(namespace, EventReason::TokenFailed, &subject, message);
+        self.tell_notice(namespace, EventReason::TokenFailed, &subject, message);
     }
 
     pub(super) fn report_write_failure(
@@ -104,7 +104,7 @@ impl Controller {
         let operation = operation.into_str();
         let message =
             format!("could not {operation} secret {secret:?}: {error}{remedy}{}", retrying(retry_at));
-        self.tell_condition(namespace, reason, operation, message);
+        self.tell_notice(namespace, reason, operation, message);
     }
 
     pub(super) fn report_service_account_failure(
@@ -116,9 +116,7 @@ impl Controller {
     ) {
         let object = format!("service account {service_account:?}");
         let remedy = match error {
-            WriteError::Conflict(_) | WriteError::NamespaceGone => {
-                return self.tell_overtaken(namespace, &object, error);
-            }
+            WriteError::Conflict(_) => return self.tell_overtaken(namespace, &object, error),
             WriteError::Forbidden(_) => {
                 "; the controller's ClusterRole must allow get and patch on serviceaccounts, and admission must allow the \
                  request"
@@ -126,23 +124,36 @@ impl Controller {
             _ => "",
         };
         let message = format!("could not update {object}: {error}{remedy}{}", retrying(retry_at));
-        self.tell_condition(namespace, EventReason::WriteFailed, service_account, message);
+        self.tell_notice(namespace, EventReason::WriteFailed, service_account, message);
     }
 
     pub(super) fn report_write(&mut self, namespace: &Arc<str>, write: &RunningWrite, observed: &Observed) {
-        let recovered = write.complete && self.conditions.recover(namespace);
+        let (secret, reason) = (write.secret.clone(), write.reason);
+        let expiry = observed.times.map(|times| times.expires_at);
         self.tell(Tell::SecretWritten {
-            namespace: self.namespace_ref(namespace),
-            secret: write.secret.clone(),
-            reason: write.reason,
-            expires_at: observed.times.map(|times| times.expires_at),
-            recovered,
+            namespace: namespace.clone(),
+            secret: secret.clone(),
+            reason,
+            expiry,
         });
+        if reason == WriteReason::Missing {
+            let message = format!("secret {secret:?} created");
+            self.tell_notice(namespace, EventReason::SecretCreated, &secret, message);
+        } else if reason.is_repair() {
+            let message = format!("secret {secret:?} repaired: {}", reason.message());
+            self.tell_notice(namespace, EventReason::SecretRepaired, &secret, message);
+        }
+        if write.complete && self.conditions.recover(namespace) {
+            let message = format!("every entry of secret {secret:?} has a current token again");
+            self.tell_notice(namespace, EventReason::SecretRecovered, &secret, message);
+        }
     }
 
     pub(super) fn report_deletion(&mut self, namespace: &Arc<str>, deletion: &Deletion) {
         let (secret, reason) = (deletion.name.clone(), deletion.reason);
-        self.tell(Tell::SecretDeleted { namespace: self.namespace_ref(namespace), secret, reason });
+        let message = format!("secret {secret:?} deleted: {}", reason.message());
+        self.tell_notice(namespace, EventReason::SecretDeleted, &secret, message);
+        self.tell(Tell::SecretDeleted { namespace: namespace.clone(), secret, reason });
     }
 
     pub(super) fn tell_would_delete(&mut self, namespace: &str, step: &Step) {
@@ -162,21 +173,18 @@ impl Controller {
         self.tell(Tell::Overtaken { namespace: namespace.clone(), object, message });
     }
 
-    pub(super) fn tell_condition(
+    pub(super) fn tell_notice(
         &mut self,
         namespace: &Arc<str>,
         reason: EventReason,
         subject: &str,
         message: String,
     ) {
-        let first = self.conditions.is_first(namespace, reason, subject);
-        let (namespace, subject) = (self.namespace_ref(namespace), subject.to_owned());
-        self.tell(Tell::Condition { namespace, reason, subject, message, first });
-    }
-
-    fn namespace_ref(&self, namespace: &Arc<str>) -> NamespaceRef {
+        let first = !reason.is_warning() || self.conditions.is_first(namespace, reason, subject);
         let record = self.index.get(namespace).and_then(|state| state.namespace.as_ref());
-        NamespaceRef { name: namespace.clone(), uid: record.map(|r| r.uid.clone()).unwrap_or_default() }
+        let uid = record.map(|record| record.uid.clone()).unwrap_or_default();
+        let (namespace, subject) = (namespace.clone(), subject.to_owned());
+        self.tell(Tell::Notice { event: EventRecord { namespace, uid, reason, message, subject }, first });
     }
 }
 

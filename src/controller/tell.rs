@@ -11,12 +11,16 @@ use crate::core::grants::TokenKey;
 use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::secret::TokenError;
 
-/// A namespace, as Events refer to it.
+/// An Event to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamespaceRef {
-    pub name: Arc<str>,
-    /// Empty if unknown.
+pub struct EventRecord {
+    pub namespace: Arc<str>,
+    /// The UID of the Namespace; empty if unknown.
     pub uid: Box<str>,
+    pub reason: EventReason,
+    pub message: String,
+    /// Records of one namespace, reason and subject are one Event.
+    pub subject: String,
 }
 
 /// The number of namespaces in each state, and the earliest expiry of all.
@@ -40,6 +44,18 @@ pub enum Operation {
     Create,
     Update,
     Delete,
+}
+
+/// A request for a token that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenFetch {
+    pub key: TokenKey,
+    /// The expiry of the token.
+    pub result: Result<Timestamp, TokenError>,
+    /// The difference between the clocks, if AWS would reject signatures because of it.
+    pub skew: Option<Duration>,
+    pub duration: Duration,
+    pub leader: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -68,24 +84,19 @@ pub enum Tell {
     WouldDelete {
         object: String,
     },
-    /// A condition that the owner of the namespace should know about. `first` is false while the same condition lasts.
-    Condition {
-        namespace: NamespaceRef,
-        reason: EventReason,
-        subject: String,
-        message: String,
+    /// News that the owner of the namespace should know about. `first` is false while the same condition lasts.
+    Notice {
+        event: EventRecord,
         first: bool,
     },
     SecretWritten {
-        namespace: NamespaceRef,
+        namespace: Arc<str>,
         secret: Arc<str>,
         reason: WriteReason,
-        expires_at: Option<Timestamp>,
-        /// Whether this write ended an earlier failure.
-        recovered: bool,
+        expiry: Option<Timestamp>,
     },
     SecretDeleted {
-        namespace: NamespaceRef,
+        namespace: Arc<str>,
         secret: Arc<str>,
         reason: DeleteReason,
     },
@@ -107,15 +118,7 @@ pub enum Tell {
         result: &'static str,
         duration: Duration,
     },
-    /// A request for a token ended, with the token's expiry. `skew` is the difference between the clocks, if AWS would
-    /// reject signatures because of it.
-    TokenFetched {
-        key: TokenKey,
-        result: Result<Timestamp, TokenError>,
-        skew: Option<Duration>,
-        duration: Duration,
-        leader: bool,
-    },
+    TokenFetched(TokenFetch),
     /// The periodic count. `in_sync_at` is set if every namespace is in sync.
     Counted {
         counts: NamespaceCounts,

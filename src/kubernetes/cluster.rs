@@ -17,7 +17,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) client: Client,
-    pub(super) settings: Arc<Settings>,
+    pub settings: Arc<Settings>,
     permit: WritePermit,
 }
 

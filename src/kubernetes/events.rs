@@ -17,8 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 use super::errors::message;
-use crate::controller::tell::NamespaceRef;
-use crate::core::EventReason;
+use crate::controller::tell::EventRecord;
 use crate::core::{MANAGER, whole_seconds};
 
 const MAX_QUEUED: usize = 1024;
@@ -29,16 +28,6 @@ const MAX_REPEAT_INTERVAL: Duration = Duration::from_mins(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// In characters.
 const MAX_MESSAGE_LEN: usize = 1000;
-
-/// An Event to be written.
-#[derive(Clone, Debug)]
-pub struct EventRecord {
-    pub namespace: NamespaceRef,
-    pub reason: EventReason,
-    pub message: String,
-    /// Records of one namespace, reason and subject are one Event.
-    pub subject: String,
-}
 
 /// Queues Events without waiting. When the queue is half full, it drops Normal Events; when it is full, it drops all.
 #[derive(Clone)]
@@ -99,7 +88,7 @@ impl Writer {
                 Ok(Err(error)) => message(&error),
                 Err(_) => "the API server did not respond in time".to_owned(),
             };
-            let (namespace, event) = (&*record.namespace.name, record.reason.into_str());
+            let (namespace, event) = (&*record.namespace, record.reason.into_str());
             warn!(namespace, event, reason = failure, "cannot write an Event");
         }
     }
@@ -122,7 +111,7 @@ impl Writer {
 
     /// Updates the Event to `count`, or creates it, or continues the one from before a restart. Returns its count.
     async fn write(&self, name: &str, record: &EventRecord, count: Option<i32>) -> kube::Result<i32> {
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &record.namespace.name);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &record.namespace);
         if let Some(count) = count {
             match update(&api, name, Some(count), record).await {
                 // The API server deletes Events after an hour.
@@ -143,7 +132,7 @@ impl Writer {
     fn name(&self, record: &EventRecord) -> String {
         let mut hasher = DefaultHasher::new();
         self.instance.hash(&mut hasher);
-        (&record.namespace.uid, record.reason.into_str(), &record.subject).hash(&mut hasher);
+        (&record.uid, record.reason.into_str(), &record.subject).hash(&mut hasher);
         format!("{MANAGER}.{:016x}", hasher.finish())
     }
 
@@ -151,14 +140,14 @@ impl Writer {
     /// the namespace `default`.
     fn event(&self, record: &EventRecord, name: &str) -> Event {
         let now = whole_seconds(Timestamp::now()).to_string();
-        let namespace = &*record.namespace.name;
+        let namespace = &*record.namespace;
         let kind = if record.reason.is_warning() { "Warning" } else { "Normal" };
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": { "name": name, "namespace": namespace },
             "involvedObject": {
                 "apiVersion": "v1", "kind": "Namespace", "name": namespace,
-                "namespace": namespace, "uid": &*record.namespace.uid,
+                "namespace": namespace, "uid": &*record.uid,
             },
             "reason": record.reason.into_str(), "message": shortened(&record.message), "type": kind,
             "count": 1, "firstTimestamp": now, "lastTimestamp": now,

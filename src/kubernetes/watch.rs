@@ -21,7 +21,7 @@ use super::errors::message;
 use super::observe::{self, resource_version};
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::core::plan::Backoff;
-use crate::core::secret::DockerConfig;
+use crate::core::secret::{DockerConfig, StaticSource};
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY};
 
@@ -94,8 +94,8 @@ fn static_source(name: &Arc<str>, secret: &Secret, deleted: bool) -> Change {
     } else if entries.is_empty() {
         warn!(secret = &**name, "the secret with static entries has no usable entry under {SECRET_KEY}");
     }
-    let version = resource_version(&secret.metadata);
-    Change::StaticSource { name: name.clone(), version, entries: (!deleted).then_some(entries) }
+    let source = StaticSource { version: resource_version(&secret.metadata), entries };
+    Change::StaticSource { name: name.clone(), source: (!deleted).then_some(source) }
 }
 
 fn seen<T>(meta: &ObjectMeta, deleted: bool, record: impl FnOnce() -> T) -> Seen<T> {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::controller::error::WriteError;
-use crate::controller::{Effect, Input, Outcome};
+use crate::controller::{ActionId, Input, Outcome, Request};
 use crate::core::grants::TokenRequest;
-use crate::core::plan::{Observed, SecretDraft};
+use crate::core::plan::{Observed, PullSecretChange, SecretDraft};
 use crate::core::secret::{DockerConfig, Manifest};
-use crate::core::settings::Settings;
 use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::cluster::Cluster;
 
@@ -21,31 +20,24 @@ pub(super) async fn fetch_token(source: Arc<AwsEcr>, request: TokenRequest) -> I
 }
 
 /// Executes an action.
-pub(super) async fn act(cluster: Cluster, settings: Arc<Settings>, effect: Effect) -> Input {
+pub(super) async fn act(cluster: Cluster, id: ActionId, namespace: Arc<str>, request: Request) -> Input {
     let start = Instant::now();
-    let (id, outcome) = match effect {
-        Effect::Write { id, namespace, uid, draft } => {
-            let instance = &settings.names.instance;
-            (id, Outcome::Written(write(&cluster, instance, &namespace, uid.as_deref(), *draft).await))
+    let outcome = match request {
+        Request::Write { uid, draft } => {
+            Outcome::Written(write(&cluster, &namespace, uid.as_deref(), *draft).await)
         }
-        Effect::ReadNamespace { id, namespace } => {
-            (id, Outcome::NamespaceRead(cluster.namespace_record(&namespace).await))
-        }
-        Effect::Delete { id, namespace, deletion } => {
-            (id, Outcome::Deleted(cluster.delete(&namespace, &deletion).await))
-        }
-        Effect::SetPullSecret { id, namespace, service_account, secret } => {
+        Request::ReadNamespace => Outcome::NamespaceRead(cluster.namespace_record(&namespace).await),
+        Request::Delete(deletion) => Outcome::Deleted(cluster.delete(&namespace, &deletion).await),
+        Request::SetPullSecret(PullSecretChange { service_account, secret, .. }) => {
             let result = cluster.set_pull_secret(&namespace, &service_account, secret.as_deref()).await;
-            (id, Outcome::PullSecretSet(result))
+            Outcome::PullSecretSet(result)
         }
-        Effect::FetchToken(_) | Effect::Tell(_) => unreachable!("not an action"),
     };
     Input::ActionDone { id, outcome, duration: start.elapsed() }
 }
 
 async fn write(
     cluster: &Cluster,
-    instance: &str,
     namespace: &str,
     uid: Option<&str>,
     draft: SecretDraft,
@@ -61,6 +53,6 @@ async fn write(
                        registries in ecr-pull-secrets.dev/registries";
         return Err(WriteError::Rejected(message.to_owned()));
     }
-    let manifest = Manifest::new(instance, &draft.applied, draft.times, &config, uid);
+    let manifest = Manifest::new(&cluster.settings.names.instance, &draft.applied, draft.times, &config, uid);
     cluster.apply(namespace, &name, &manifest, uid.is_some()).await
 }

@@ -18,7 +18,6 @@ use crate::clock::Clock;
 use crate::controller::change::Change;
 use crate::controller::index::Index;
 use crate::controller::{Controller, Effect, Input, RunPolicy};
-use crate::core::settings::Settings;
 use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::leader_election::WritePermit;
@@ -34,7 +33,6 @@ const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// The components of a runtime.
 pub struct Parts {
-    pub settings: Arc<Settings>,
     pub policy: RunPolicy,
     pub cluster: Cluster,
     pub permit: WritePermit,
@@ -55,25 +53,16 @@ pub enum RunError {
 
 pub struct Runtime {
     controller: Controller,
-    policy: RunPolicy,
-    settings: Arc<Settings>,
-    cluster: Cluster,
-    permit: WritePermit,
-    source: Arc<AwsEcr>,
-    reporter: Reporter,
-    health: Health,
-    clock: Clock,
+    parts: Parts,
     /// Actions and calls to AWS.
     tasks: JoinSet<Input>,
 }
 
 impl Runtime {
     pub fn new(parts: Parts) -> Self {
-        let Parts { settings, policy, cluster, permit, source, reporter, health, clock } = parts;
+        let settings = parts.cluster.settings.clone();
         let index = Index::new(targets(&settings));
-        let controller = Controller::new(settings.clone(), policy, index);
-        let tasks = JoinSet::new();
-        Self { controller, policy, settings, cluster, permit, source, reporter, health, clock, tasks }
+        Self { controller: Controller::new(settings, parts.policy, index), parts, tasks: JoinSet::new() }
     }
 
     /// Runs until `stop` becomes true or a single pass is complete, then waits for running actions.
@@ -82,36 +71,36 @@ impl Runtime {
         mut changes: mpsc::Receiver<Change>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<Summary, RunError> {
-        self.handle(Input::LeadershipChanged(self.permit.leadership()));
+        self.handle(Input::LeadershipChanged(self.parts.permit.leadership()));
         while !self.controller.is_finished() {
-            let pause = self.controller.time_to_next(self.clock.now()) + TIMER_RESOLUTION;
+            let pause = self.controller.time_to_next(self.parts.clock.now()) + TIMER_RESOLUTION;
             let input = tokio::select! {
                 // A dropped sender also ends the loop.
                 _ = stop.wait_for(|stop| *stop) => break,
                 change = changes.recv() => Input::Changed(change.ok_or(RunError::WatchEnded)?),
                 Some(done) = self.tasks.join_next() => done.expect("an action or call does not panic"),
-                () = self.permit.changed() => Input::LeadershipChanged(self.permit.leadership()),
+                () = self.parts.permit.changed() => Input::LeadershipChanged(self.parts.permit.leadership()),
                 () = tokio::time::sleep(pause) => Input::Tick,
             };
             self.handle(input);
-            if !self.policy.repeat && self.permit.left().is_none() {
+            if !self.parts.policy.repeat && self.parts.permit.left().is_none() {
                 return Err(RunError::LeaseLost);
             }
         }
         self.drain().await;
-        Ok(self.reporter.summary())
+        Ok(self.parts.reporter.summary())
     }
 
     fn handle(&mut self, input: Input) {
-        self.health.beat();
-        for effect in self.controller.handle(input, self.clock.now()) {
+        self.parts.health.beat();
+        for effect in self.controller.handle(input, self.parts.clock.now()) {
             match effect {
-                Effect::Tell(tell) => self.reporter.tell(tell, &self.health),
+                Effect::Tell(tell) => self.parts.reporter.tell(tell, &self.parts.health),
                 Effect::FetchToken(request) => {
-                    self.tasks.spawn(execute::fetch_token(self.source.clone(), *request));
+                    self.tasks.spawn(execute::fetch_token(self.parts.source.clone(), *request));
                 }
-                action => {
-                    self.tasks.spawn(execute::act(self.cluster.clone(), self.settings.clone(), action));
+                Effect::Act { id, namespace, request } => {
+                    self.tasks.spawn(execute::act(self.parts.cluster.clone(), id, namespace, request));
                 }
             }
         }

@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
-use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
-use crate::controller::tell::{NamespaceRef, Tell};
-use crate::core::grants::TokenKey;
-use crate::core::plan::WriteReason;
-use crate::core::secret::{TokenError, TokenErrorKind};
+use crate::controller::tell::{EventRecord, Tell, TokenFetch};
+use crate::core::secret::TokenErrorKind;
 use crate::core::{EventReason, whole_seconds};
-use crate::kubernetes::events::{EventRecord, Recorder};
+use crate::kubernetes::events::Recorder;
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -69,17 +65,15 @@ impl Reporter {
                  the removal is confirmed with --confirm-removals"
             ),
             Tell::WouldDelete { object } => self.would_delete(object),
-            Tell::Condition { namespace, reason, subject, message, first } => {
-                self.condition(namespace, reason, subject, message, first);
-            }
-            Tell::SecretWritten { namespace, secret, reason, expires_at, recovered } => {
-                self.secret_written(namespace, &secret, reason, expires_at, recovered);
+            Tell::Notice { event, first } => self.notice(event, first),
+            Tell::SecretWritten { namespace, secret, reason, expiry } => {
+                self.summary.written += 1;
+                let expires_at = expiry.map(|at| at.to_string());
+                info!(%namespace, %secret, reason = reason.into_str(), expires_at, "secret written");
             }
             Tell::SecretDeleted { namespace, secret, reason } => {
                 self.summary.deleted += 1;
-                info!(namespace = %namespace.name, %secret, reason = reason.into_str(), "secret deleted");
-                let message = format!("secret {secret:?} deleted: {}", reason.message());
-                self.event(namespace, EventReason::SecretDeleted, message, secret.to_string());
+                info!(%namespace, %secret, reason = reason.into_str(), "secret deleted");
             }
             Tell::ServiceAccountChanged { namespace, service_account, secret } => {
                 info!(%namespace, %service_account, secret = secret.as_deref(), "service account changed");
@@ -90,9 +84,7 @@ impl Reporter {
             Tell::RequestFinished { operation, reason, result, duration } => {
                 self.metrics.secret_write(operation, reason, result, duration);
             }
-            Tell::TokenFetched { key, result, skew, duration, leader } => {
-                self.token_fetched(&key, &result, skew, duration, leader);
-            }
+            Tell::TokenFetched(fetch) => self.token_fetched(&fetch),
             Tell::Counted { counts, in_sync_at } => self.metrics.counts(&counts, in_sync_at),
         }
     }
@@ -111,66 +103,30 @@ impl Reporter {
         }
     }
 
-    fn condition(
-        &mut self,
-        namespace: NamespaceRef,
-        reason: EventReason,
-        subject: String,
-        message: String,
-        first: bool,
-    ) {
-        if self.collects {
-            let all = self.summary.failures.entry(namespace.name.to_string()).or_default();
-            let line = format!("{}: {message}", reason.into_str());
+    fn notice(&mut self, event: EventRecord, first: bool) {
+        let EventRecord { namespace, reason, message, subject, .. } = &event;
+        let name = reason.into_str();
+        if reason.is_warning() && self.collects {
+            let all = self.summary.failures.entry(namespace.to_string()).or_default();
+            let line = format!("{name}: {message}");
             if !all.contains(&line) {
                 all.push(line);
             }
         }
-        // A condition that lasts is logged once.
-        if first {
-            warn!(namespace = %namespace.name, reason = reason.into_str(), "{message}");
-        } else {
-            debug!(namespace = %namespace.name, reason = reason.into_str(), "{message}");
+        match reason {
+            EventReason::SecretRecovered => info!(%namespace, secret = subject, "secret recovered"),
+            // A condition that lasts is logged once.
+            _ if reason.is_warning() && first => warn!(%namespace, reason = name, "{message}"),
+            _ if reason.is_warning() => debug!(%namespace, reason = name, "{message}"),
+            _ => {}
         }
-        self.event(namespace, reason, message, subject);
+        self.recorder.record(event);
     }
 
-    fn secret_written(
-        &mut self,
-        namespace: NamespaceRef,
-        secret: &Arc<str>,
-        reason: WriteReason,
-        expires_at: Option<Timestamp>,
-        recovered: bool,
-    ) {
-        self.summary.written += 1;
-        let expires_at = expires_at.map(|at| at.to_string());
-        info!(namespace = %namespace.name, %secret, reason = reason.into_str(), expires_at, "secret written");
-        let subject = secret.to_string();
-        if reason == WriteReason::Missing {
-            let message = format!("secret {secret:?} created");
-            self.event(namespace.clone(), EventReason::SecretCreated, message, subject.clone());
-        } else if reason.is_repair() {
-            let message = format!("secret {secret:?} repaired: {}", reason.message());
-            self.event(namespace.clone(), EventReason::SecretRepaired, message, subject.clone());
-        }
-        if recovered {
-            info!(namespace = %namespace.name, %secret, "secret recovered");
-            let message = format!("every entry of secret {secret:?} has a current token again");
-            self.event(namespace, EventReason::SecretRecovered, message, subject);
-        }
-    }
-
-    fn token_fetched(
-        &self,
-        key: &TokenKey,
-        result: &Result<Timestamp, TokenError>,
-        skew: Option<Duration>,
-        duration: Duration,
-        leader: bool,
-    ) {
+    fn token_fetched(&self, fetch: &TokenFetch) {
+        let TokenFetch { key, result, skew, duration, leader } = fetch;
         let kind = result.as_ref().map_or_else(|error| error.kind.into_str(), |_| "success");
-        self.metrics.aws_request(kind, duration);
+        self.metrics.aws_request(kind, *duration);
         if let Ok(expires_at) = result {
             self.metrics.token(key, expires_at.as_second());
         }
@@ -180,7 +136,7 @@ impl Reporter {
         let (identity, region) = (key.identity.as_str(), key.endpoint.to_string());
         match result {
             Ok(at) => {
-                info!(identity, region, expires_at = %whole_seconds(*at), "authorization token fetched");
+                info!(identity, region, expires_at = %whole_seconds(*at), "authorization token fetched")
             }
             Err(e) if e.kind == TokenErrorKind::ShorterLivedToken => {
                 debug!(identity, region, reason = %e, "authorization token not used");
@@ -202,9 +158,5 @@ impl Reporter {
         let failed = |namespace: &&Arc<str>| self.summary.failures.contains_key(&***namespace);
         let in_sync = self.in_sync.iter().filter(|namespace| !failed(namespace)).count();
         Summary { in_sync, ..self.summary.clone() }
-    }
-
-    fn event(&self, namespace: NamespaceRef, reason: EventReason, message: String, subject: String) {
-        self.recorder.record(EventRecord { namespace, reason, message, subject });
     }
 }

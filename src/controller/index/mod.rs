@@ -12,7 +12,7 @@ use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
 use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs};
 use crate::core::request::{AppliedState, ParsedAnnotations};
-use crate::core::secret::{RegistryCredential, StaticSource, StaticSources};
+use crate::core::secret::{StaticSource, StaticSources};
 
 /// Everything that is known about one namespace.
 #[derive(Debug, Default)]
@@ -61,7 +61,6 @@ pub struct Index {
     unseen: BTreeMap<WatchTarget, BTreeSet<ObjectRef>>,
     unsynced: BTreeSet<WatchTarget>,
     static_sources: StaticSources,
-    static_credentials: BTreeMap<Arc<str>, BTreeMap<String, RegistryCredential>>,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
 }
@@ -74,7 +73,6 @@ impl Index {
             unseen: BTreeMap::new(),
             unsynced: targets.into_iter().collect(),
             static_sources: StaticSources::new(),
-            static_credentials: BTreeMap::new(),
             parsed: Interner::default(),
             applied: Interner::default(),
         }
@@ -123,9 +121,7 @@ impl Index {
                 self.unsynced.remove(&target);
                 return vec![];
             }
-            Change::StaticSource { name, version, entries } => {
-                return self.set_static_source(&name, version, entries);
-            }
+            Change::StaticSource { name, source } => return self.set_static_source(name, source),
             Change::Namespace { namespace, record } => {
                 self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace);
                 let changed = self.set_namespace(&namespace, record);
@@ -181,30 +177,17 @@ impl Index {
         &self.static_sources
     }
 
-    /// The credential of a static entry.
-    pub fn static_credential(&self, source: &str, host: &str) -> Option<RegistryCredential> {
-        self.static_credentials.get(source)?.get(host).cloned()
-    }
-
     /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which
     /// its entries were first seen, so that other changes to the Secret cause no writes.
-    fn set_static_source(
-        &mut self,
-        name: &Arc<str>,
-        version: u64,
-        entries: Option<BTreeMap<String, RegistryCredential>>,
-    ) -> Vec<Arc<str>> {
-        let Some(entries) = entries else {
-            self.static_credentials.remove(name);
-            self.static_sources.remove(name);
+    fn set_static_source(&mut self, name: Arc<str>, source: Option<StaticSource>) -> Vec<Arc<str>> {
+        let Some(source) = source else {
+            self.static_sources.remove(&name);
             return vec![];
         };
-        if self.static_credentials.get(name) == Some(&entries) {
+        if self.static_sources.get(&name).is_some_and(|known| known.entries == source.entries) {
             return vec![];
         }
-        let hosts = entries.keys().cloned().collect();
-        self.static_sources.insert(name.clone(), StaticSource { version: version.to_string(), hosts });
-        self.static_credentials.insert(name.clone(), entries);
+        self.static_sources.insert(name, source);
         let opted_in = self.namespaces.iter().filter(|(_, state)| state.namespace.is_some());
         opted_in.map(|(name, _)| name.clone()).collect()
     }

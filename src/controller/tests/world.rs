@@ -13,13 +13,13 @@ use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::controller::error::WriteError;
 use crate::controller::index::Index;
 use crate::controller::tell::Tell;
-use crate::controller::{Controller, Effect, Input, Outcome, RunPolicy};
+use crate::controller::{Controller, Effect, Input, Outcome, Request, RunPolicy};
 use crate::core::EventReason;
 use crate::core::Now;
 use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
 use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
-use crate::core::request::{ParsedAnnotations, Request};
+use crate::core::request::{self, ParsedAnnotations};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, at, parsed, settings};
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// Opts a namespace in, or changes its request.
-    pub fn annotate(&mut self, namespace: &str, request: Request) {
+    pub fn annotate(&mut self, namespace: &str, request: request::Request) {
         self.set_annotations(namespace, parsed(request));
     }
 
@@ -162,7 +162,7 @@ impl World {
     /// How often a condition was reported, and how often as a new one.
     pub fn conditions(&self, reason: EventReason) -> (usize, usize) {
         let told = self.tells.iter().filter_map(|tell| match tell {
-            Tell::Condition { reason: other, first, .. } if *other == reason => Some(*first),
+            Tell::Notice { event, first } if event.reason == reason => Some(*first),
             _ => None,
         });
         told.fold((0, 0), |(all, new), first| (all + 1, new + usize::from(first)))
@@ -240,40 +240,43 @@ impl World {
 
     /// Executes an effect, and returns its outcome. A call to AWS that hangs has none.
     fn execute(&mut self, effect: Effect) -> Option<Input> {
-        let unavailable = || WriteError::Unavailable("the API server does not respond".to_owned());
-        let available = self.api_available;
-        let (id, outcome) = match effect {
+        match effect {
             Effect::Tell(tell) => {
                 self.tells.push(tell);
-                return None;
+                None
             }
-            Effect::FetchToken(request) => return self.fetch_token(request.key),
-            Effect::Write { id, .. } if !available => (id, Outcome::Written(Err(unavailable()))),
-            Effect::Write { id, namespace, uid, draft } => {
-                (id, Outcome::Written(self.write(&namespace, uid.as_deref(), *draft)))
+            Effect::FetchToken(request) => self.fetch_token(request.key),
+            Effect::Act { id, namespace, request } => {
+                let outcome = self.act(namespace, request);
+                Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
             }
-            Effect::ReadNamespace { id, .. } if !available => {
-                (id, Outcome::NamespaceRead(Err(unavailable())))
-            }
-            Effect::ReadNamespace { id, namespace } => {
-                (id, Outcome::NamespaceRead(Ok(self.namespaces.get(&namespace).cloned())))
-            }
-            Effect::Delete { id, .. } if !available => (id, Outcome::Deleted(Err(unavailable()))),
-            Effect::Delete { id, namespace, deletion } => {
+        }
+    }
+
+    fn act(&mut self, namespace: Arc<str>, request: Request) -> Outcome {
+        let unavailable = || WriteError::Unavailable("the API server does not respond".to_owned());
+        let available = self.api_available;
+        match request {
+            Request::Write { .. } if !available => Outcome::Written(Err(unavailable())),
+            Request::Write { uid, draft } => Outcome::Written(self.write(&namespace, uid.as_deref(), *draft)),
+            Request::ReadNamespace if !available => Outcome::NamespaceRead(Err(unavailable())),
+            Request::ReadNamespace => Outcome::NamespaceRead(Ok(self.namespaces.get(&namespace).cloned())),
+            Request::Delete(_) if !available => Outcome::Deleted(Err(unavailable())),
+            Request::Delete(deletion) => {
                 let key = (namespace, deletion.name);
                 let current = self.secrets.get(&key).map(|o| (o.uid.clone(), o.resource_version));
                 if current == Some((deletion.uid, deletion.resource_version)) {
                     self.remove(&key);
-                    (id, Outcome::Deleted(Ok(())))
+                    Outcome::Deleted(Ok(()))
                 } else {
-                    (id, Outcome::Deleted(Err(WriteError::Conflict("another version".to_owned()))))
+                    Outcome::Deleted(Err(WriteError::Conflict("another version".to_owned())))
                 }
             }
-            Effect::SetPullSecret { id, namespace, service_account, secret } => {
-                (id, Outcome::PullSecretSet(Ok(self.attach(&(namespace, service_account), secret))))
+            Request::SetPullSecret(change) => {
+                let key = (namespace, change.service_account);
+                Outcome::PullSecretSet(Ok(self.attach(&key, change.secret)))
             }
-        };
-        Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
+        }
     }
 
     fn fetch_token(&mut self, key: TokenKey) -> Option<Input> {

@@ -8,12 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::WritePlan;
 use super::checks::WriteReason;
-use super::facts::Observed;
+use super::facts::{Facts, Observed};
 use super::history::History;
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
-use crate::core::secret::static_registries::{self, StaticEntry};
+use crate::core::secret::static_registries;
 use crate::core::secret::{DraftEntry, RegistryCredential, Token, default_host};
 use crate::core::settings::Settings;
 use crate::core::{Now, whole_seconds};
@@ -46,13 +46,11 @@ enum Choice<'a> {
 }
 
 /// Composes the Secret from the available tokens (`tokens[i]` belongs to `assignments[i]`). Returns `None` if a write would
-/// not improve on the current Secret. `credential` finds the credential of a static entry by host.
+/// not improve on the current Secret.
 pub fn compose(
     plan: &WritePlan,
     tokens: &[Option<Arc<Token>>],
-    credential: impl Fn(&StaticEntry, &str) -> Option<RegistryCredential>,
-    namespace: &str,
-    history: &History,
+    facts: &Facts<'_>,
     settings: &Settings,
     now: Now,
 ) -> Option<SecretDraft> {
@@ -65,15 +63,16 @@ pub fn compose(
         .map(|(assignment, token)| choose(observed, assignment, token.as_ref(), now))
         .collect();
     let fingerprint = fingerprint(plan, &choices);
-    if !is_worth_writing(plan.reason, &choices, fingerprint, history) {
+    if !is_worth_writing(plan.reason, &choices, fingerprint, facts.history) {
         return None;
     }
     let mut entries = registry_entries(plan, &choices);
     for (host, entry) in &plan.static_entries {
+        let source = facts.static_sources.get(&entry.secret);
         if !entry.available {
             entries.push(DraftEntry::Keep { host: host.clone() });
-        } else if let Some(credential) = credential(entry, host) {
-            entries.push(DraftEntry::Set { host: host.clone(), credential });
+        } else if let Some(credential) = source.and_then(|source| source.entries.get(host)) {
+            entries.push(DraftEntry::Set { host: host.clone(), credential: credential.clone() });
         }
     }
     let applied = |choice: &Choice<'_>| match choice {
@@ -87,7 +86,7 @@ pub fn compose(
             entries: choices.iter().map(applied).collect(),
             static_entries: static_registries::tags(&plan.static_entries),
         },
-        times: times(&choices, observed, namespace, settings, now),
+        times: times(&choices, observed, facts.namespace, settings, now),
         fingerprint,
     })
 }

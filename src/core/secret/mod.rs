@@ -7,5 +7,5 @@ mod token;
 
 pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, RegistryCredential, default_host};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind};
-pub use self::static_registries::{StaticEntry, StaticGrant, StaticSource, StaticSources};
+pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
 pub use self::token::{RefreshPolicy, Token, skew};

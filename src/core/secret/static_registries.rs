@@ -1,8 +1,9 @@
 //! Static registries: entries of Secrets in the controller's own namespace that are copied into pull secrets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::docker_config::RegistryCredential;
 use crate::core::grants::Pattern;
 
 /// Entries of one Secret, and the namespaces that get them.
@@ -17,11 +18,12 @@ pub struct StaticGrant {
 }
 
 /// A Secret with static entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StaticSource {
     /// Changes when its entries change.
-    pub version: String,
-    pub hosts: BTreeSet<String>,
+    pub version: u64,
+    /// The credentials by host.
+    pub entries: BTreeMap<String, RegistryCredential>,
 }
 
 /// The Secrets with static entries that exist, by name.
@@ -51,7 +53,7 @@ pub fn entries(
     for (grant, host) in granted.flat_map(|grant| grant.hosts.iter().map(move |host| (grant, host))) {
         let secret = grant.secret.clone();
         let entry = match sources.get(&grant.secret) {
-            Some(source) if source.hosts.contains(host) => {
+            Some(source) if source.entries.contains_key(host) => {
                 let tag = format!("{secret}@{}", source.version);
                 StaticEntry { secret, tag, available: true }
             }
@@ -76,6 +78,7 @@ pub fn tags(entries: &BTreeMap<String, StaticEntry>) -> BTreeMap<String, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::testing::{HOUR, at, token};
 
     fn grants() -> Vec<StaticGrant> {
         let grant = |secret: &str, hosts: &[&str], namespace: &str| StaticGrant {
@@ -89,10 +92,14 @@ mod tests {
         ]
     }
 
+    fn credential() -> RegistryCredential {
+        RegistryCredential::from_token(&token(at(0), HOUR))
+    }
+
     fn sources(names: &[(&str, &[&str])]) -> StaticSources {
         let source = |(name, hosts): &(&str, &[&str])| {
-            let hosts = hosts.iter().map(ToString::to_string).collect();
-            (Arc::from(*name), StaticSource { version: "7".into(), hosts })
+            let entries = hosts.iter().map(|host| ((*host).to_owned(), credential()));
+            (Arc::from(*name), StaticSource { version: 7, entries: entries.collect() })
         };
         names.iter().map(source).collect()
     }

@@ -12,7 +12,7 @@ proptest! {
         let now = at_wall(wall(0) + SignedDuration::from_nanos(nanos));
         let (token, plan) = (token(now, life), write_plan(WriteReason::Missing, &request(&[HOST]), None));
         let history = History::default();
-        let draft = compose(&plan, &[Some(token.clone())], |_, _| None, "team-a", &history, &settings, now);
+        let draft = compose(&plan, &[Some(token.clone())], &facts(&history), &settings, now);
         let times = draft.expect("a write").times;
         prop_assert!(times.refresh_after >= token.renew_after(settings.refresh), "{times:?}");
         prop_assert!(times.expires_at <= token.expires_at(), "{times:?}");

@@ -33,16 +33,19 @@ fn static_settings() -> Settings {
 }
 
 impl Namespace {
-    fn plan(&self, now: Now) -> Step {
-        let facts = Facts {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
             namespace: "team-a",
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,
             service_accounts: &self.service_accounts,
             static_sources: &self.static_sources,
             history: &self.history,
-        };
-        plan(&facts, &static_settings(), now).step
+        }
+    }
+
+    fn plan(&self, now: Now) -> Step {
+        plan(&self.facts(), &static_settings(), now).step
     }
 
     /// Executes `step` like the controller and the API server. Returns whether anything changed.
@@ -65,9 +68,8 @@ impl Namespace {
     /// Writes the Secret with a live token for every registry.
     fn write(&mut self, write: &WritePlan, now: Now) -> bool {
         let token = token(now, 12 * HOUR);
-        let tokens = vec![Some(token.clone()); write.granted.assignments.len()];
-        let credential = |_: &_, _: &str| Some(RegistryCredential::from_token(&token));
-        let draft = compose(write, &tokens, credential, "team-a", &self.history, &static_settings(), now);
+        let tokens = vec![Some(token); write.granted.assignments.len()];
+        let draft = compose(write, &tokens, &self.facts(), &static_settings(), now);
         let Some(draft) = draft else { return false };
         let name: Arc<str> = write.granted.request.secret_name.as_str().into();
         let created = || Observed { uid: "uid-2".into(), ..observed(&write.granted.request) };
@@ -221,8 +223,9 @@ prop_compose! {
         let secrets = NAMES.iter().zip(secrets).filter_map(|(name, secret)| Some(((*name).into(), secret?)));
         let accounts = ["builder", "default"].into_iter().zip(accounts);
         let source = source.map(|has_entry| {
-            let hosts = if has_entry { BTreeSet::from([STATIC_HOST.to_owned()]) } else { BTreeSet::new() };
-            (Arc::from("hub"), StaticSource { version: "7".into(), hosts })
+            let credential = || RegistryCredential::from_token(&token(at(0), HOUR));
+            let entries = has_entry.then(|| (STATIC_HOST.to_owned(), credential()));
+            (Arc::from("hub"), StaticSource { version: 7, entries: entries.into_iter().collect() })
         });
         Namespace {
             parsed,

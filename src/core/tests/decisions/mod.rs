@@ -70,15 +70,20 @@ fn decide_with(
     history: &History,
     now: Now,
 ) -> Plan {
-    let facts = Facts {
+    plan(&Facts { parsed, secrets, ..facts(history) }, settings, now)
+}
+
+/// The facts about a namespace without annotations and objects.
+fn facts(history: &History) -> Facts<'_> {
+    static NO_SOURCES: StaticSources = StaticSources::new();
+    Facts {
         namespace: "team-a",
-        parsed,
-        secrets,
+        parsed: None,
+        secrets: &[],
         service_accounts: &[],
-        static_sources: &StaticSources::new(),
+        static_sources: &NO_SOURCES,
         history,
-    };
-    plan(&facts, settings, now)
+    }
 }
 
 /// The step for a namespace that requests the one registry and has the Secret `observed`.
@@ -108,5 +113,5 @@ fn composed(plan: &WritePlan, tokens: Tokens<'_>, now: Now) -> Option<SecretDraf
 }
 
 fn composed_after(history: &History, plan: &WritePlan, tokens: Tokens<'_>, now: Now) -> Option<SecretDraft> {
-    compose(plan, tokens, |_, _| None, "team-a", history, &settings(), now)
+    compose(plan, tokens, &facts(history), &settings(), now)
 }

@@ -149,22 +149,27 @@ pub(super) fn decide(
     secrets: &[(Arc<str>, Observed)],
     settings: &Settings,
 ) -> Plan {
-    let (history, sources) = (History::default(), StaticSources::default());
-    let facts = Facts {
+    let history = History::default();
+    plan(&Facts { parsed: Some(parsed), secrets, ..facts(namespace, &history) }, settings, at(HOUR))
+}
+
+/// The facts about a namespace without annotations and objects.
+fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
+    static NO_SOURCES: StaticSources = StaticSources::new();
+    Facts {
         namespace,
-        parsed: Some(parsed),
-        secrets,
+        parsed: None,
+        secrets: &[],
         service_accounts: &[],
-        static_sources: &sources,
-        history: &history,
-    };
-    plan(&facts, settings, at(HOUR))
+        static_sources: &NO_SOURCES,
+        history,
+    }
 }
 
 /// The registries whose entries are kept when no token is available.
 pub(super) fn kept_without_tokens(write: &WritePlan, namespace: &str, settings: &Settings) -> Vec<Target> {
     let none = vec![None; write.granted.assignments.len()];
-    let draft = compose(write, &none, |_, _| None, namespace, &History::default(), settings, at(HOUR));
+    let draft = compose(write, &none, &facts(namespace, &History::default()), settings, at(HOUR));
     draft.map(|draft| kept_targets(&draft)).unwrap_or_default()
 }
 
