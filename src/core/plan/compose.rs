@@ -111,9 +111,8 @@ fn choose<'a>(
 fn existing_entry(observed: Option<&Observed>, assignment: &Assignment, now: Now) -> Option<AppliedEntry> {
     let observed = observed.filter(|observed| observed.data_intact)?;
     let mut entry = observed.applied.as_ref()?.entry(&assignment.target)?;
-    if observed.times.is_none() || !entry.expires_at.is_some_and(|at| is_plausible(at, now)) {
-        entry.expires_at = None;
-    }
+    let is_known = |at: &Timestamp| observed.times.is_some() && is_plausible(*at, now);
+    entry.expires_at = entry.expires_at.filter(is_known);
     (entry.scope == assignment.scope).then_some(entry)
 }
 

@@ -75,15 +75,12 @@ pub fn parse(
     // Invalid registries are skipped; any other invalid value makes the request unusable.
     let skipped = problems.len();
     let names = rules.names;
+    let service_accounts = parse_service_accounts(get(SERVICE_ACCOUNTS), names);
     let mut request = Request {
         secret_name: or_report(SECRET_NAME, parse_secret_name(get(SECRET_NAME), names), &mut problems),
         role: or_report(ROLE, parse_list(get(ROLE)), &mut problems),
         repositories: or_report(REPOSITORIES, parse_list(get(REPOSITORIES)), &mut problems),
-        service_accounts: or_report(
-            SERVICE_ACCOUNTS,
-            parse_service_accounts(get(SERVICE_ACCOUNTS), names),
-            &mut problems,
-        ),
+        service_accounts: or_report(SERVICE_ACCOUNTS, service_accounts, &mut problems),
         registries,
         by_default: requested.is_none(),
     };
@@ -206,12 +203,11 @@ fn parse_service_accounts(value: Option<&str>, names: &OwnedNames) -> Result<Vec
     }
     let list = parse_list(value)?;
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    match list.iter().find(|item| *item != ALL_SERVICE_ACCOUNTS && !item.bytes().all(valid)) {
-        Some(item) => {
-            Err(format!("{} is not a valid service account name: list names, or \"*\" for all", quote(item)))
-        }
-        None => Ok(list),
+    if let Some(item) = list.iter().find(|item| *item != ALL_SERVICE_ACCOUNTS && !item.bytes().all(valid)) {
+        let item = quote(item);
+        return Err(format!("{item} is not a valid service account name: list names, or \"*\" for all"));
     }
+    Ok(list)
 }
 
 #[cfg(test)]
