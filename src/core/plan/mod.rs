@@ -84,12 +84,12 @@ impl Step {
         reason == Some(DeleteReason::NotGranted)
     }
 
-    /// This step at `time`, or now if `None`.
+    /// This step now, or, if there is a `time`, not before then.
     fn at(self, time: Option<Timestamp>) -> Self {
         if time.is_some() { Self::Idle(time) } else { self }
     }
 
-    /// This step, or, if there is nothing to do yet, `next`.
+    /// This step, or `next` if there is nothing to do now; if both are idle, the earlier time counts.
     fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         let Self::Idle(wake) = self else { return self };
         match next() {
