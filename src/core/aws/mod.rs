@@ -4,6 +4,6 @@ mod region;
 mod registry;
 mod role_arn;
 
-pub use self::region::{AccountId, Partition, Region};
-pub use self::registry::{Endpoint, PUBLIC_REGION, Registry, RegistryError};
+pub use self::region::{AccountId, NameError, Partition, Region};
+pub use self::registry::{Endpoint, PUBLIC_REGION, Registry};
 pub use self::role_arn::RoleArn;
