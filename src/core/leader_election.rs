@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::Now;
 
 /// How long a leader owns the Lease without renewing it.
@@ -34,12 +32,6 @@ pub struct LeaseRecord {
     pub transitions: i32,
 }
 
-impl LeaseRecord {
-    fn expires_after(&self) -> Duration {
-        self.lease_duration.min(MAX_LEASE_DURATION)
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ElectionStep {
     Read,
@@ -55,7 +47,7 @@ pub enum ElectionStep {
 }
 
 /// One candidate of the election. It measures time by the monotonic clock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LeaderElector {
     identity: String,
     observed: Option<LeaseRecord>,
@@ -63,8 +55,8 @@ pub struct LeaderElector {
     observed_at: Duration,
     /// When the last request was sent.
     requested_at: Option<Duration>,
-    /// The Lease may have changed since `observed`: the last request failed.
-    stale: bool,
+    /// The last request succeeded. After a failed one, the Lease may have changed since `observed`.
+    fresh: bool,
     /// When the last successful write was sent.
     renewed_at: Option<Duration>,
 }
@@ -72,14 +64,7 @@ pub struct LeaderElector {
 impl LeaderElector {
     /// `identity` must be unique among all candidates.
     pub fn new(identity: String) -> Self {
-        Self {
-            identity,
-            observed: None,
-            observed_at: Duration::ZERO,
-            requested_at: None,
-            stale: true,
-            renewed_at: None,
-        }
+        Self { identity, ..Self::default() }
     }
 
     pub fn identity(&self) -> &str {
@@ -96,7 +81,7 @@ impl LeaderElector {
         if self.observed.as_ref().is_none_or(|before| before.resource_version != record.resource_version) {
             self.observed_at = now.mono;
         }
-        (self.observed, self.requested_at, self.stale) = (Some(record), Some(asked.mono), false);
+        (self.observed, self.requested_at, self.fresh) = (Some(record), Some(asked.mono), true);
     }
 
     /// Records the response to a write that was sent at `asked`.
@@ -107,7 +92,7 @@ impl LeaderElector {
 
     /// Records a conflict, or a request whose outcome is unknown: the Lease must be read again.
     pub fn request_failed(&mut self, asked: Now) {
-        (self.requested_at, self.stale, self.renewed_at) = (Some(asked.mono), true, None);
+        (self.requested_at, self.fresh, self.renewed_at) = (Some(asked.mono), false, None);
     }
 
     pub fn next(&self, now: Now) -> ElectionStep {
@@ -115,32 +100,29 @@ impl LeaderElector {
             since.map_or(Duration::ZERO, |since| (since + period).saturating_sub(now.mono))
         };
         let retry = remaining(self.requested_at, RETRY_PERIOD);
-        let (Some(record), false) = (&self.observed, self.stale) else {
+        let (Some(record), true) = (&self.observed, self.fresh) else {
             return if retry.is_zero() { ElectionStep::Read } else { ElectionStep::Wait(retry) };
+        };
+        let write = |acquires: bool| ElectionStep::Write {
+            resource_version: record.resource_version.clone(),
+            transitions: record.transitions.saturating_add(acquires.into()),
+            acquires,
         };
         match &record.holder {
             Some(holder) if *holder == self.identity => {
                 let renewal = remaining(self.renewed_at, RENEW_PERIOD);
-                if renewal.is_zero() { write(record, false) } else { ElectionStep::Wait(renewal) }
+                if renewal.is_zero() { write(false) } else { ElectionStep::Wait(renewal) }
             }
-            None => write(record, true),
+            None => write(true),
             Some(_) => {
-                let expiry = remaining(Some(self.observed_at), record.expires_after());
+                let expiry = remaining(Some(self.observed_at), record.lease_duration.min(MAX_LEASE_DURATION));
                 match (expiry.is_zero(), retry.is_zero()) {
-                    (true, _) => write(record, true),
+                    (true, _) => write(true),
                     (false, true) => ElectionStep::Read,
                     (false, false) => ElectionStep::Wait(expiry.min(retry)),
                 }
             }
         }
-    }
-}
-
-fn write(record: &LeaseRecord, acquires: bool) -> ElectionStep {
-    ElectionStep::Write {
-        resource_version: record.resource_version.clone(),
-        transitions: record.transitions.saturating_add(acquires.into()),
-        acquires,
     }
 }
 
@@ -150,10 +132,7 @@ pub enum Leadership {
     NotLeader,
     /// Until the earlier of both: the monotonic clock may stop while the machine is suspended, and the wall clock may be
     /// set.
-    Until {
-        mono: Duration,
-        wall: Timestamp,
-    },
+    Until(Now),
     /// There is no election.
     Unopposed,
 }
@@ -161,7 +140,7 @@ pub enum Leadership {
 impl Leadership {
     /// The result of a write of the Lease that was sent at `asked` and succeeded.
     pub fn granted(asked: Now) -> Self {
-        Self::Until { mono: asked.mono + RENEW_DEADLINE, wall: asked.after(RENEW_DEADLINE) }
+        Self::Until(Now { mono: asked.mono + RENEW_DEADLINE, wall: asked.after(RENEW_DEADLINE) })
     }
 
     /// How long it lasts from `now` on; `None` if this process must not write.
@@ -169,9 +148,9 @@ impl Leadership {
         let left = match self {
             Self::NotLeader => return None,
             Self::Unopposed => return Some(Duration::MAX),
-            Self::Until { mono, wall } => {
-                let wall = Duration::try_from(now.until(wall)).unwrap_or_default();
-                mono.saturating_sub(now.mono).min(wall)
+            Self::Until(end) => {
+                let wall = Duration::try_from(now.until(end.wall)).unwrap_or_default();
+                end.mono.saturating_sub(now.mono).min(wall)
             }
         };
         (!left.is_zero()).then_some(left)
@@ -180,6 +159,8 @@ impl Leadership {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     const fn ms(millis: u64) -> Duration {

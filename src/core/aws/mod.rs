@@ -4,6 +4,6 @@ mod region;
 mod registry;
 mod role_arn;
 
-pub use self::region::{AccountId, Partition, Region};
-pub use self::registry::{Endpoint, Registry, RegistryError};
+pub use self::region::{AccountId, NameError, Partition, Region};
+pub use self::registry::{Endpoint, Registry};
 pub use self::role_arn::RoleArn;

@@ -5,43 +5,24 @@ use std::str::FromStr;
 
 use crate::core::quote;
 
-/// A partition of AWS: regions that share credentials and DNS suffixes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A partition of AWS: regions that share credentials and DNS suffixes. The name, in kebab case, is the one in ARNs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Partition {
-    /// `aws`
     Aws,
-    /// `aws-us-gov`
-    GovCloud,
-    /// `aws-cn`
-    China,
-    /// `aws-eusc`
-    Europe,
-    /// `aws-iso`
-    Iso,
-    /// `aws-iso-b`
-    IsoB,
-    /// `aws-iso-e`
-    IsoE,
-    /// `aws-iso-f`
-    IsoF,
+    AwsUsGov,
+    AwsCn,
+    AwsEusc,
+    AwsIso,
+    AwsIsoB,
+    AwsIsoE,
+    AwsIsoF,
 }
 
 impl Partition {
-    pub const ALL: [Self; 8] =
-        [Self::Aws, Self::GovCloud, Self::China, Self::Europe, Self::Iso, Self::IsoB, Self::IsoE, Self::IsoF];
-
     /// The name, as ARNs contain it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Aws => "aws",
-            Self::GovCloud => "aws-us-gov",
-            Self::China => "aws-cn",
-            Self::Europe => "aws-eusc",
-            Self::Iso => "aws-iso",
-            Self::IsoB => "aws-iso-b",
-            Self::IsoE => "aws-iso-e",
-            Self::IsoF => "aws-iso-f",
-        }
+        self.into()
     }
 }
 
@@ -57,13 +38,13 @@ impl Region {
 
     pub fn partition(&self) -> Partition {
         const BY_PREFIX: [(&str, Partition); 7] = [
-            ("us-gov-", Partition::GovCloud),
-            ("cn-", Partition::China),
-            ("eusc-", Partition::Europe),
-            ("us-iso-", Partition::Iso),
-            ("us-isob-", Partition::IsoB),
-            ("eu-isoe-", Partition::IsoE),
-            ("us-isof-", Partition::IsoF),
+            ("us-gov-", Partition::AwsUsGov),
+            ("cn-", Partition::AwsCn),
+            ("eusc-", Partition::AwsEusc),
+            ("us-iso-", Partition::AwsIso),
+            ("us-isob-", Partition::AwsIsoB),
+            ("eu-isoe-", Partition::AwsIsoE),
+            ("us-isof-", Partition::AwsIsoF),
         ];
         let found = BY_PREFIX.iter().find(|(prefix, _)| self.0.starts_with(prefix));
         found.map_or(Partition::Aws, |(_, partition)| *partition)
@@ -101,10 +82,9 @@ impl FromStr for AccountId {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
-            return Ok(Self(text.parse().expect("12 digits fit into u64")));
-        }
-        Err(NameError::Account(quote(text)))
+        let is_valid = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| is_valid);
+        number.map(Self).ok_or_else(|| NameError::Account(quote(text)))
     }
 }
 
@@ -121,4 +101,14 @@ pub enum NameError {
     Account(String),
     #[error("{0} is not an AWS region: expected a name such as eu-central-1")]
     Region(String),
+    #[error("{0}: expected arn:PARTITION:iam::ACCOUNT:role/NAME with an account ID of 12 digits")]
+    Role(String),
+    #[error(
+        "{0} is not an Amazon ECR registry: expected ACCOUNT.dkr.ecr.REGION.amazonaws.com (or its FIPS, dual-stack or \
+         other-partition form), a 12-digit account ID, public.ecr.aws or the word default"
+    )]
+    Host(String),
+    /// A host, quoted, whose region is not in a partition of its suffix.
+    #[error("{host}: region {region} is in partition {}, whose hosts do not end in {suffix}", region.partition().name())]
+    Partition { host: String, region: Region, suffix: &'static str },
 }

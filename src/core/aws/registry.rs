@@ -15,30 +15,37 @@ use crate::core::quote;
 pub const PUBLIC_REGION: &str = "us-east-1";
 
 const PUBLIC_HOSTS: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+/// What follows the account ID in a host.
+const DOTTED: &str = "dkr.ecr";
+/// What follows the account ID in a dual-stack host.
+const DASHED: &str = "dkr-ecr";
 
 /// DNS suffixes of private registries, with the partitions whose regions they serve. A bare account ID gets the first
 /// suffix of its partition. A suffix comes before any suffix that it ends with.
 const SUFFIXES: [(&str, &[Partition]); 9] = [
-    ("amazonaws.com.cn", &[Partition::China]),
-    ("amazonaws.com", &[Partition::Aws, Partition::GovCloud]),
-    ("amazonaws.eu", &[Partition::Europe]),
-    ("on.aws", &[Partition::Aws, Partition::GovCloud]),
-    ("on.amazonwebservices.com.cn", &[Partition::China]),
-    ("sc2s.sgov.gov", &[Partition::IsoB]),
-    ("c2s.ic.gov", &[Partition::Iso]),
-    ("cloud.adc-e.uk", &[Partition::IsoE]),
-    ("csp.hci.ic.gov", &[Partition::IsoF]),
+    ("amazonaws.com.cn", &[Partition::AwsCn]),
+    ("amazonaws.com", &[Partition::Aws, Partition::AwsUsGov]),
+    ("amazonaws.eu", &[Partition::AwsEusc]),
+    ("on.aws", &[Partition::Aws, Partition::AwsUsGov]),
+    ("on.amazonwebservices.com.cn", &[Partition::AwsCn]),
+    ("sc2s.sgov.gov", &[Partition::AwsIsoB]),
+    ("c2s.ic.gov", &[Partition::AwsIso]),
+    ("cloud.adc-e.uk", &[Partition::AwsIsoE]),
+    ("csp.hci.ic.gov", &[Partition::AwsIsoF]),
 ];
 
 /// The API endpoint that issues a token. Public and private tokens of one region never mix; dual-stack hosts share the
 /// tokens of their region.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display)]
 pub enum Endpoint {
     /// The regional endpoint of private ECR.
+    #[strum(to_string = "{0}")]
     Private(Region),
     /// The FIPS endpoint of private ECR.
+    #[strum(to_string = "{0} (FIPS)")]
     Fips(Region),
     /// Public ECR, in [`PUBLIC_REGION`].
+    #[strum(to_string = "public ECR")]
     Public,
 }
 
@@ -48,16 +55,6 @@ impl Endpoint {
         match self {
             Self::Private(region) | Self::Fips(region) => region.as_str(),
             Self::Public => PUBLIC_REGION,
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Private(region) => write!(f, "{region}"),
-            Self::Fips(region) => write!(f, "{region} (FIPS)"),
-            Self::Public => f.write_str("public ECR"),
         }
     }
 }
@@ -82,11 +79,8 @@ pub enum Registry {
 impl Registry {
     /// The registry of an account: the standard host in `region`.
     pub fn of_account(account: AccountId, region: Region) -> Self {
-        let partition = region.partition();
-        let (suffix, _) = SUFFIXES
-            .iter()
-            .find(|(_, partitions)| partitions.contains(&partition))
-            .expect("every partition has a suffix");
+        let found = SUFFIXES.iter().find(|(_, partitions)| partitions.contains(&region.partition()));
+        let (suffix, _) = found.expect("every partition has a suffix");
         Self::Private { account, region, fips: false, dashed: false, suffix }
     }
 
@@ -102,10 +96,7 @@ impl Registry {
     /// Whether the host also has IPv6 addresses. The token is the same; only the request for it goes to the endpoint's
     /// dual-stack name.
     pub fn is_dual_stack(&self) -> bool {
-        match self {
-            Self::Private { dashed, .. } => *dashed,
-            Self::Public(host) => *host == "ecr-public.aws.com",
-        }
+        matches!(self, Self::Private { dashed: true, .. } | Self::Public("ecr-public.aws.com"))
     }
 
     /// The partition; public ECR is in `aws`.
@@ -118,26 +109,23 @@ impl Registry {
 }
 
 impl FromStr for Registry {
-    type Err = RegistryError;
+    type Err = NameError;
 
-    fn from_str(host: &str) -> Result<Self, RegistryError> {
+    fn from_str(host: &str) -> Result<Self, NameError> {
         if let Some(known) = PUBLIC_HOSTS.iter().find(|known| **known == host) {
             return Ok(Self::Public(known));
         }
-        let unknown = || RegistryError::Host(quote(host));
+        let unknown = || NameError::Host(quote(host));
         let (account, rest) = host.split_once('.').ok_or_else(unknown)?;
-        let (dashed, rest) = match (rest.strip_prefix("dkr.ecr"), rest.strip_prefix("dkr-ecr")) {
-            (Some(rest), _) => (false, rest),
-            (None, Some(rest)) => (true, rest),
-            (None, None) => return Err(unknown()),
-        };
+        let dashed = rest.starts_with(DASHED);
+        let rest = rest.strip_prefix(if dashed { DASHED } else { DOTTED }).ok_or_else(unknown)?;
         let (fips, rest) = rest.strip_prefix("-fips").map_or((false, rest), |rest| (true, rest));
         let rest = rest.strip_prefix('.').ok_or_else(unknown)?;
         let (region, suffix) = rest.split_once('.').ok_or_else(unknown)?;
         let (suffix, partitions) = SUFFIXES.iter().find(|(known, _)| *known == suffix).ok_or_else(unknown)?;
         let (account, region): (AccountId, Region) = (account.parse()?, region.parse()?);
         if !partitions.contains(&region.partition()) {
-            return Err(RegistryError::Partition { host: quote(host), region, suffix });
+            return Err(NameError::Partition { host: quote(host), region, suffix });
         }
         Ok(Self::Private { account, region, fips, dashed, suffix })
     }
@@ -147,32 +135,13 @@ impl fmt::Display for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Private { account, region, fips, dashed, suffix } => {
-                let ecr = if *dashed { "dkr-ecr" } else { "dkr.ecr" };
+                let ecr = if *dashed { DASHED } else { DOTTED };
                 let fips = if *fips { "-fips" } else { "" };
                 write!(f, "{account}.{ecr}{fips}.{region}.{suffix}")
             }
             Self::Public(host) => f.write_str(host),
         }
     }
-}
-
-/// A string is not a registry of ECR. The message quotes it and shows valid ones.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
-    #[error(
-        "{0} is not an Amazon ECR registry: expected ACCOUNT.dkr.ecr.REGION.amazonaws.com (or its FIPS, dual-stack or \
-         other-partition form), a 12-digit account ID, public.ecr.aws or the word default"
-    )]
-    Host(String),
-    #[error(transparent)]
-    Name(#[from] NameError),
-    #[error("{host}: region {region} is in partition {}, whose hosts do not end in {suffix}", region.partition().name())]
-    Partition {
-        /// The host, quoted.
-        host: String,
-        region: Region,
-        suffix: &'static str,
-    },
 }
 
 #[cfg(test)]

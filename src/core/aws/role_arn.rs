@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::region::{AccountId, Partition};
+use super::region::{AccountId, NameError, Partition};
 use crate::core::quote;
 
 /// The ARN of an IAM role: `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`
@@ -14,11 +14,6 @@ pub struct RoleArn {
     partition: Partition,
     account: AccountId,
 }
-
-/// A text is not the ARN of a role. The message quotes it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: expected arn:PARTITION:iam::ACCOUNT:role/NAME with an account ID of 12 digits")]
-pub struct RoleArnError(String);
 
 impl RoleArn {
     pub fn as_str(&self) -> &str {
@@ -36,21 +31,20 @@ impl RoleArn {
 }
 
 impl FromStr for RoleArn {
-    type Err = RoleArnError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self, RoleArnError> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         let parse = || {
             let rest = text.strip_prefix("arn:")?;
             let (partition, rest) = rest.split_once(":iam::")?;
-            let partition = Partition::ALL.into_iter().find(|known| known.name() == partition)?;
             let (account, role) = rest.split_once(":role/")?;
             // Path and name: https://docs.aws.amazon.com/IAM/latest/APIReference/API_Role.html
             let valid = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_/-".contains(&b);
-            let named =
-                !role.is_empty() && !role.ends_with('/') && role.len() <= 576 && role.bytes().all(valid);
-            named.then_some(Self { text: text.into(), partition, account: account.parse().ok()? })
+            let named = !role.is_empty() && !role.ends_with('/') && role.len() <= 576;
+            let (partition, account) = (partition.parse().ok()?, account.parse().ok()?);
+            (named && role.bytes().all(valid)).then(|| Self { text: text.into(), partition, account })
         };
-        parse().ok_or_else(|| RoleArnError(quote(text)))
+        parse().ok_or_else(|| NameError::Role(quote(text)))
     }
 }
 

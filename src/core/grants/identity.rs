@@ -1,13 +1,13 @@
 //! Identities: the credentials that tokens are requested with, and the scope of each token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 
 use super::pattern::{Pattern, RegistryPattern, Template};
-use crate::core::aws::{Endpoint, Partition, Region, Registry, RoleArn};
+use crate::core::aws::{Endpoint, Region, Registry, RoleArn};
 use crate::core::request::{ScopeFingerprint, Target};
 
 /// The name of the identity with the controller's own credentials.
@@ -101,20 +101,17 @@ impl Identity {
 
     /// Whether its registries include `target`, in any partition.
     pub fn serves(&self, target: &Target, default_region: Option<&Region>) -> bool {
-        let registry = match (target, &self.role, default_region) {
-            (Target::Host(registry), _, _) => registry.clone(),
+        self.registries.iter().any(|pattern| match (target, &self.role, default_region) {
+            (Target::Host(registry), ..) => pattern.matches(registry),
             // A token of a role names the registry of the role's account.
             (Target::Default, Some(role), Some(region)) => {
-                Registry::of_account(role.arn.account(), region.clone())
+                pattern.matches(&Registry::of_account(role.arn.account(), region.clone()))
             }
             // A token of the controller names the registry of the controller's account in this region. Only the reply
             // of AWS contains that account.
-            (Target::Default, None, Some(region)) => {
-                return self.registries.iter().any(|pattern| pattern.account_in(region).is_some());
-            }
-            (Target::Default, _, None) => return false,
-        };
-        self.registries.iter().any(|pattern| pattern.matches(&registry))
+            (Target::Default, None, Some(region)) => pattern.account_in(region).is_some(),
+            (Target::Default, _, None) => false,
+        })
     }
 
     /// The repository patterns that it grants to a namespace. An identity without patterns does not restrict
@@ -123,9 +120,26 @@ impl Identity {
         self.repositories.iter().filter_map(|template| template.expand(namespace).ok())
     }
 
-    /// The partition of its credentials; `None` if the configuration does not determine it.
-    pub fn partition(&self) -> Option<Partition> {
-        self.role.as_ref().map(|role| role.arn.partition())
+    /// Whether it grants a pattern of repositories to a namespace.
+    pub fn grants(&self, namespace: &str, wanted: &Pattern) -> bool {
+        self.repositories.is_empty() || self.repository_patterns(namespace).any(|own| own.contains(wanted))
+    }
+
+    /// The restriction of its tokens for a namespace; `None` if it cannot be restricted to any of the `wanted` patterns.
+    pub fn restrict(&self, namespace: &str, endpoint: &Endpoint, wanted: &[Pattern]) -> Option<Restriction> {
+        if self.role.is_none() {
+            return wanted.is_empty().then_some(Restriction::Unrestricted);
+        }
+        // Public images need no restriction.
+        let open = wanted.is_empty() && self.repositories.is_empty();
+        let patterns: BTreeSet<Pattern> = if *endpoint == Endpoint::Public || open {
+            BTreeSet::from([Pattern::any()])
+        } else if wanted.is_empty() {
+            self.repository_patterns(namespace).collect()
+        } else {
+            wanted.iter().filter(|pattern| self.grants(namespace, pattern)).cloned().collect()
+        };
+        (!patterns.is_empty()).then(|| Restriction::Pull(patterns.into_iter().collect()))
     }
 }
 

@@ -10,6 +10,10 @@ use crate::core::quote;
 
 const MAX_LEN: usize = 256;
 const NAMESPACE: &str = "{namespace}";
+/// A region whose name is as long as the longest of AWS, and where its ends of one more word or of only a number start.
+const LONG_REGION: &str = "ap-southeast-10";
+const LONG_WORD: usize = 2;
+const LONG_NUMBER: usize = 11;
 
 /// A name, or every name that begins with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,8 +24,19 @@ pub struct Pattern {
 
 /// A text is not a pattern. The message quotes it and describes a valid one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PatternError(String);
+pub enum PatternError {
+    #[error("{0}: expected a-z, 0-9 and . _ / -, with at most one *, at the end")]
+    Name(String),
+    #[error("{0}: expected a-z, 0-9 and . _ / - and {NAMESPACE}, with at most one *, at the end")]
+    Template(String),
+    #[error("{0}: {NAMESPACE} must be followed by / or the end of the pattern")]
+    Namespace(String),
+    #[error(
+        "{0}: expected ACCOUNT/REGION or ACCOUNT/* with an account ID of 12 digits, * for every private registry, or \
+         public.ecr.aws"
+    )]
+    Registry(String),
+}
 
 impl Pattern {
     /// The pattern that matches every name.
@@ -51,10 +66,7 @@ impl FromStr for Pattern {
         let (literal, open) = text.strip_suffix('*').map_or((text, false), |literal| (literal, true));
         let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._/-".contains(&b);
         if text.is_empty() || text.len() > MAX_LEN || !literal.bytes().all(valid) {
-            return Err(PatternError(format!(
-                "{}: expected a-z, 0-9 and . _ / -, with at most one *, at the end",
-                quote(text)
-            )));
+            return Err(PatternError::Name(quote(text)));
         }
         Ok(Self { literal: literal.into(), open })
     }
@@ -82,22 +94,13 @@ impl FromStr for Template {
 
     /// `{namespace}` must be followed by `/` or the end, or a grant to `dev` would include `dev-prod`.
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let mut followers = text.split(NAMESPACE).skip(1).peekable();
-        let mut ends = true;
-        while let Some(rest) = followers.next() {
-            ends &= rest.starts_with('/') || (rest.is_empty() && followers.peek().is_none());
+        let inner = text.strip_suffix(NAMESPACE).unwrap_or(text);
+        if !inner.split(NAMESPACE).skip(1).all(|rest| rest.starts_with('/')) {
+            return Err(PatternError::Namespace(quote(text)));
         }
-        if !ends {
-            let message =
-                format!("{}: {NAMESPACE} must be followed by / or the end of the pattern", quote(text));
-            return Err(PatternError(message));
-        }
-        Self(text.into()).expand("n").map(|_| Self(text.into())).map_err(|_| {
-            PatternError(format!(
-                "{}: expected a-z, 0-9 and . _ / - and {NAMESPACE}, with at most one *, at the end",
-                quote(text)
-            ))
-        })
+        let template = Self(text.into());
+        template.expand("n").map_err(|_| PatternError::Template(quote(text)))?;
+        Ok(template)
     }
 }
 
@@ -133,34 +136,23 @@ impl RegistryPattern {
         }
     }
 
-    /// A matching region with a name of the maximum length; `None` if no region matches.
+    /// A matching region whose name is as long as the longest of AWS; `None` if no region matches.
     pub fn longest_region(&self) -> Option<Region> {
-        match self {
-            Self::AllPrivate => "ap-southeast-10".parse().ok(),
-            Self::Account(_, Pattern { literal, open: true }) if literal.is_empty() => {
-                "ap-southeast-10".parse().ok()
-            }
-            Self::Account(_, Pattern { literal, open: true }) => {
-                let filler = "x".repeat(12_usize.saturating_sub(literal.len()).max(1));
-                let names = [
-                    format!("{literal}{filler}-10"),
-                    format!("{literal}-{filler}-10"),
-                    format!("{literal}0"),
-                    literal.to_string(),
-                ];
-                names.iter().find_map(|name| name.parse().ok())
-            }
-            Self::Account(..) => self.region(),
-            Self::Public => None,
-        }
+        let prefix = match self {
+            Self::AllPrivate => "",
+            Self::Account(_, Pattern { literal, open: true }) => literal,
+            Self::Account(..) => return self.region(),
+            Self::Public => return None,
+        };
+        // A prefix that contains a number, or a long one of a single word, needs another end.
+        let mut ends = (prefix.len().min(LONG_NUMBER)..=LONG_REGION.len()).chain([LONG_WORD]);
+        ends.find_map(|start| format!("{prefix}{}", &LONG_REGION[start..]).parse().ok())
     }
 
     /// The region, if it matches a single one.
     pub fn region(&self) -> Option<Region> {
-        match self {
-            Self::Account(_, pattern) => pattern.to_string().parse().ok(),
-            Self::AllPrivate | Self::Public => None,
-        }
+        let Self::Account(_, regions) = self else { return None };
+        regions.to_string().parse().ok()
     }
 }
 
@@ -169,26 +161,18 @@ impl FromStr for RegistryPattern {
 
     /// A prefix of an account ID is not accepted, because it would match accounts of other AWS customers.
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let wrong = || {
-            PatternError(format!(
-                "{}: expected ACCOUNT/REGION or ACCOUNT/* with an account ID of 12 digits, * for every private \
-                 registry, or public.ecr.aws",
-                quote(text)
-            ))
+        let of_account = || {
+            let (account, region) = text.split_once('/')?;
+            let regions: Pattern = region.parse().ok()?;
+            let valid = regions.open || region.parse::<Region>().is_ok();
+            (valid && !region.contains(['/', '.', '_']))
+                .then_some(Self::Account(account.parse().ok()?, regions))
         };
         match text {
-            "*" => return Ok(Self::AllPrivate),
-            "public.ecr.aws" => return Ok(Self::Public),
-            _ => {}
+            "*" => Ok(Self::AllPrivate),
+            "public.ecr.aws" => Ok(Self::Public),
+            _ => of_account().ok_or_else(|| PatternError::Registry(quote(text))),
         }
-        let (account, region) = text.split_once('/').ok_or_else(wrong)?;
-        let (account, pattern): (AccountId, Pattern) =
-            (account.parse().map_err(|_| wrong())?, region.parse().map_err(|_| wrong())?);
-        let named = !pattern.open;
-        if (named && region.parse::<Region>().is_err()) || region.contains(['/', '.', '_']) {
-            return Err(wrong());
-        }
-        Ok(Self::Account(account, pattern))
     }
 }
 

@@ -7,7 +7,7 @@ pub mod problem;
 
 use serde::{Deserialize, Serialize};
 
-use super::aws::{Endpoint, Registry, RegistryError};
+use super::aws::{Endpoint, NameError, Registry};
 
 pub use self::annotations::{OptIn, ParsedAnnotations, RequestRules};
 pub use self::applied::{AppliedState, ScopeFingerprint, Times};
@@ -42,9 +42,9 @@ impl Target {
 }
 
 impl TryFrom<String> for Target {
-    type Error = RegistryError;
+    type Error = NameError;
 
-    fn try_from(text: String) -> Result<Self, RegistryError> {
+    fn try_from(text: String) -> Result<Self, NameError> {
         if text == "default" { Ok(Self::Default) } else { text.parse().map(Self::Host) }
     }
 }

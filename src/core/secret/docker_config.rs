@@ -7,7 +7,6 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::{Zeroize, Zeroizing};
@@ -16,6 +15,11 @@ use super::token::Token;
 use crate::core::aws::Registry;
 use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, SECRET_KEY, SECRET_TYPE};
+
+/// The string is not a token. The error does not contain the string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the authorization token is not base64 of USER:PASSWORD")]
+pub struct MalformedToken;
 
 /// The credential of one registry. It cannot be printed.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -27,19 +31,27 @@ pub struct RegistryCredential {
 
 impl RegistryCredential {
     pub fn from_token(token: &Token) -> Self {
-        Self {
-            username: token.username().to_owned(),
-            password: token.password().to_string(),
-            auth: token.authorization().to_owned(),
+        token.credential().clone()
+    }
+
+    /// Parses the value of `auth`, which has the form of ECR's `authorizationToken`.
+    pub fn parse(auth: String) -> Result<Self, MalformedToken> {
+        let mut credential = Self { username: String::new(), password: String::new(), auth };
+        let decoded = Zeroizing::new(STANDARD.decode(&credential.auth).map_err(|_| MalformedToken)?);
+        let text = std::str::from_utf8(&decoded).map_err(|_| MalformedToken)?;
+        let (username, password) = text.split_once(':').ok_or(MalformedToken)?;
+        if username.is_empty() || password.is_empty() || text.contains(char::is_control) {
+            return Err(MalformedToken);
         }
+        (credential.username, credential.password) = (username.to_owned(), password.to_owned());
+        Ok(credential)
     }
 
     /// Parses an entry of another tool, which has user name and password, or both in `auth`.
     fn parse_foreign(entry: &Value) -> Option<Self> {
         let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         if let Some(auth) = text("auth") {
-            let token = Token::new(auth, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, None).ok()?;
-            return Some(Self::from_token(&token));
+            return Self::parse(auth).ok();
         }
         let (username, password) = (text("username")?, text("password")?);
         let auth = STANDARD.encode(format!("{username}:{password}"));
@@ -86,26 +98,19 @@ pub struct DockerConfig {
 impl DockerConfig {
     /// The configuration of `draft`, where `current` is the configuration of the current Secret.
     pub fn from_draft(draft: Vec<DraftEntry>, mut current: Self) -> Self {
-        let mut auths = BTreeMap::new();
+        let (mut auths, mut set) = (BTreeMap::new(), BTreeMap::new());
         for entry in draft {
             match entry {
-                DraftEntry::Set { host, credential } => {
-                    auths.insert(host, credential);
-                }
-                DraftEntry::Keep { host } => {
-                    if let Some(credential) = current.auths.remove(&host) {
-                        auths.entry(host).or_insert(credential);
-                    }
-                }
+                DraftEntry::Set { host, credential } => set.extend([(host, credential)]),
+                DraftEntry::Keep { host } => auths.extend(current.auths.remove_entry(&host)),
                 DraftEntry::KeepDefault { named } => {
                     let is_default =
                         |host: &String| host.parse::<Registry>().is_ok() && !named.contains(host);
-                    for (host, credential) in current.auths.extract_if(.., |host, _| is_default(host)) {
-                        auths.entry(host).or_insert(credential);
-                    }
+                    auths.extend(current.auths.extract_if(.., |host, _| is_default(host)));
                 }
             }
         }
+        auths.extend(set);
         Self { auths }
     }
 
@@ -171,12 +176,6 @@ impl Manifest {
     }
 }
 
-/// The identity's default registry: the one that its token names, if that is a registry of ECR.
-pub fn default_host(token: &Token) -> Option<Registry> {
-    let endpoint = token.proxy_endpoint()?;
-    endpoint.strip_prefix("https://").unwrap_or(endpoint).trim_end_matches('/').parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,8 +184,7 @@ mod tests {
     const OTHER: &str = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
 
     fn config(hosts: &[&str]) -> DockerConfig {
-        let token = Token::new(STANDARD.encode("AWS:hunter2"), Timestamp::UNIX_EPOCH, Timestamp::MAX, None);
-        let credential = RegistryCredential::from_token(&token.expect("a token"));
+        let credential = RegistryCredential::parse(STANDARD.encode("AWS:hunter2")).expect("a token");
         let set = |host: &&str| DraftEntry::Set { host: (*host).into(), credential: credential.clone() };
         DockerConfig::from_draft(hosts.iter().map(set).collect(), DockerConfig::default())
     }

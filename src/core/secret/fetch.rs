@@ -5,7 +5,8 @@ use std::mem;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::token::{MalformedToken, Token, by_local_clock};
+use super::docker_config::MalformedToken;
+use super::token::{Token, by_local_clock};
 use crate::core::Now;
 
 /// The reply of `GetAuthorizationToken`.

@@ -5,7 +5,7 @@ mod fetch;
 pub mod static_registries;
 mod token;
 
-pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, RegistryCredential, default_host};
+pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, RegistryCredential};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
-pub use self::token::{RefreshPolicy, Token, skew};
+pub use self::token::{RefreshPolicy, Token, default_host, skew};

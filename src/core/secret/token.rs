@@ -1,14 +1,12 @@
 //! ECR authorization tokens and their times. A token cannot be printed.
 
-use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use zeroize::Zeroizing;
 
+use super::docker_config::{MalformedToken, RegistryCredential};
+use crate::core::aws::Registry;
 use crate::core::{Jitter, Now};
 
 /// The shortest time between the issue of a token and the fetch of the next one, however short its lifetime.
@@ -29,20 +27,15 @@ pub struct RefreshPolicy {
     pub tokens_per_second: u32,
 }
 
-/// An ECR authorization token: base64 of `USER:PASSWORD`, with its issue time and expiry by the local clock.
-#[derive(Clone)]
+/// An ECR authorization token, with its issue time and expiry by the local clock.
+#[derive(Clone, Debug)]
 pub struct Token {
-    authorization: Zeroizing<String>,
-    username: String,
+    credential: RegistryCredential,
     issued_at: Timestamp,
     expires_at: Timestamp,
+    /// The caller's default registry, if the reply named it.
     proxy_endpoint: Option<String>,
 }
-
-/// The string is not a token. The error does not contain the string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the authorization token is not base64 of USER:PASSWORD")]
-pub struct MalformedToken;
 
 impl Token {
     /// Parses `authorization`, which has the form of ECR's `authorizationToken`.
@@ -52,23 +45,12 @@ impl Token {
         expires_at: Timestamp,
         proxy_endpoint: Option<String>,
     ) -> Result<Self, MalformedToken> {
-        let authorization = Zeroizing::new(authorization);
-        let (username, _) = split(&authorization)?;
-        Ok(Self { authorization, username, issued_at, expires_at, proxy_endpoint })
+        let credential = RegistryCredential::parse(authorization)?;
+        Ok(Self { credential, issued_at, expires_at, proxy_endpoint })
     }
 
-    /// The user name: `AWS` for every token of ECR.
-    pub fn username(&self) -> &str {
-        &self.username
-    }
-
-    pub fn password(&self) -> Zeroizing<String> {
-        split(&self.authorization).map(|(_, password)| password).unwrap_or_default()
-    }
-
-    /// The base64 text, as it follows `Basic` in HTTP and is stored under `auth`.
-    pub fn authorization(&self) -> &str {
-        &self.authorization
+    pub fn credential(&self) -> &RegistryCredential {
+        &self.credential
     }
 
     pub fn issued_at(&self) -> Timestamp {
@@ -77,11 +59,6 @@ impl Token {
 
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
-    }
-
-    /// The caller's default registry, if the reply named it.
-    pub fn proxy_endpoint(&self) -> Option<&str> {
-        self.proxy_endpoint.as_deref()
     }
 
     /// Whether it has not expired.
@@ -107,27 +84,10 @@ impl Token {
     }
 }
 
-fn split(authorization: &str) -> Result<(String, Zeroizing<String>), MalformedToken> {
-    let decoded = Zeroizing::new(STANDARD.decode(authorization).map_err(|_| MalformedToken)?);
-    let text = std::str::from_utf8(&decoded).map_err(|_| MalformedToken)?;
-    match text.split_once(':') {
-        Some((user, password))
-            if !user.is_empty() && !password.is_empty() && !text.contains(char::is_control) =>
-        {
-            Ok((user.to_owned(), Zeroizing::new(password.to_owned())))
-        }
-        _ => Err(MalformedToken),
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("authorization", &"<redacted>")
-            .field("issued_at", &self.issued_at)
-            .field("expires_at", &self.expires_at)
-            .finish_non_exhaustive()
-    }
+/// The identity's default registry: the one that its token names, if that is a registry of ECR.
+pub fn default_host(token: &Token) -> Option<Registry> {
+    let endpoint = token.proxy_endpoint.as_deref()?;
+    endpoint.strip_prefix("https://").unwrap_or(endpoint).trim_end_matches('/').parse().ok()
 }
 
 /// The local time at which AWS's `expires_at` is reached, if AWS's clock showed `server_now` at the local time `now`.
@@ -147,6 +107,8 @@ pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::core::testing::JITTER;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
 
     fn at(second: i64) -> Timestamp {
