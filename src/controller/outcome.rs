@@ -77,7 +77,13 @@ impl Controller {
         duration: Duration,
         now: Now,
     ) {
-        match (self.plan_with_record(namespace, result, now), removal) {
+        let read = if self.is_leader { result } else { Err(WriteError::NotLeader) };
+        let planned = read.map(|record| {
+            let parsed = record.as_ref().map(|record| &*record.parsed);
+            let facts = Facts { parsed, ..self.index.facts(namespace)? };
+            Some(plan(&facts, &self.settings, now).step)
+        });
+        match (planned, removal) {
             (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
                 self.delete(namespace, again);
             }
@@ -94,22 +100,6 @@ impl Controller {
             }
             _ => self.queue.schedule(namespace, Some(now.after(RECHECK))),
         }
-    }
-
-    fn plan_with_record(
-        &self,
-        namespace: &str,
-        result: Result<Option<NamespaceRecord>, WriteError>,
-        now: Now,
-    ) -> Result<Option<Step>, WriteError> {
-        if !self.is_leader {
-            return Err(WriteError::NotLeader);
-        }
-        let record = result?;
-        let Some(state) = self.index.get(namespace) else { return Ok(None) };
-        let parsed = record.as_ref().map(|record| &*record.parsed);
-        let facts = Facts { parsed, ..state.facts(namespace, self.index.static_sources()) };
-        Ok(Some(plan(&facts, &self.settings, now).step))
     }
 
     fn record_deletion(

@@ -30,17 +30,6 @@ pub struct NamespaceState {
 }
 
 impl NamespaceState {
-    pub fn facts<'a>(&'a self, namespace: &'a str, static_sources: &'a StaticSources) -> Facts<'a> {
-        Facts {
-            namespace,
-            parsed: self.namespace.as_ref().map(|record| &*record.parsed),
-            secrets: &self.secrets,
-            service_accounts: &self.service_accounts,
-            static_sources,
-            history: &self.history,
-        }
-    }
-
     /// The Secrets that this instance manages.
     pub fn managed(&self) -> impl Iterator<Item = &Observed> {
         self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
@@ -99,6 +88,19 @@ impl Index {
         self.namespaces.get_mut(namespace).map(|state| &mut **state)
     }
 
+    /// The facts about a namespace, as decisions use them.
+    pub fn facts<'a>(&'a self, namespace: &'a str) -> Option<Facts<'a>> {
+        let state = self.get(namespace)?;
+        Some(Facts {
+            namespace,
+            parsed: state.namespace.as_ref().map(|record| &*record.parsed),
+            secrets: &state.secrets,
+            service_accounts: &state.service_accounts,
+            static_sources: &self.static_sources,
+            history: &state.history,
+        })
+    }
+
     pub fn history(&mut self, namespace: &str) -> Option<&mut History> {
         self.get_mut(namespace).map(|state| &mut state.history)
     }
@@ -155,12 +157,8 @@ impl Index {
     /// Records a Secret, unless a newer version is known.
     pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
         observed.applied = observed.applied.map(|applied| self.applied.intern(applied));
-        upsert_newer(
-            &mut self.namespaces.entry(namespace.clone()).or_default().secrets,
-            name,
-            observed,
-            |o| o.resource_version,
-        )
+        let all = &mut self.namespaces.entry(namespace.clone()).or_default().secrets;
+        upsert_newer(all, name, observed, |observed| observed.resource_version)
     }
 
     /// Records that we deleted a Secret.
@@ -197,10 +195,6 @@ impl Index {
         if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
             observed.immutable = true;
         }
-    }
-
-    pub fn static_sources(&self) -> &StaticSources {
-        &self.static_sources
     }
 
     /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which
