@@ -23,15 +23,28 @@
 //! 6. The outcome returns as [`controller::Input::ActionDone`]. The history and the index record it, and the next plan is
 //!    `Idle` until the renewal is due.
 //!
+//! # When a request fails
+//!
+//! [`kubernetes::errors::classify`] turns a response such as 409 into a [`controller::error::WriteError`].
+//! `Controller::record_failure` decides what follows: `core::plan::RetryState` when to retry, `report_write_failure` which Event
+//! the namespace gets. A conflict gets none, because no user has to act.
+//!
+//! # When the leadership ends
+//!
+//! `Controller::follow_leadership` compares [`core::leader_election::Leadership`] with the time at each input. Without it, the
+//! controller drops its queue and its histories, and keeps the index and the tokens.
+//!
 //! # Layout
 //!
 //! | module | what it holds | imports |
 //! |---|---|---|
 //! | [`core`] | decisions, as plain functions | nothing else of this crate |
 //! | [`controller`] | the state machine without I/O | `core` |
-//! | [`kubernetes`], [`ecr`], [`telemetry`] | one boundary each: the API server, AWS, logs and metrics | `core`, types of `controller` |
+//! | [`kubernetes`], [`telemetry`] | the API server; logs, metrics and probes | `core`, types of `controller` |
+//! | [`ecr`] | AWS | `core` |
 //! | [`runtime`] | the loop that executes effects | all of the above |
-//! | [`config`], [`cli`] | the configuration file, the flags | `core` |
+//! | [`config`] | the configuration file | `core`, `ecr` |
+//! | [`cli`] | the flags | types of `telemetry` |
 //! | [`commands`] | one file for each subcommand | everything |
 
 mod cli;

@@ -202,8 +202,12 @@ impl Controller {
 
     /// Whether a single pass is complete.
     pub fn is_finished(&self) -> bool {
-        let idle = !self.queue.has_steps() && self.actions.is_empty() && !self.tokens.is_busy();
-        !self.policy.repeat && self.is_synced && self.is_leader && idle
+        !self.policy.repeat
+            && self.is_synced
+            && self.is_leader
+            && !self.queue.has_steps()
+            && self.actions.is_empty()
+            && !self.tokens.is_busy()
     }
 
     /// Whether an action is running.

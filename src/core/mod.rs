@@ -17,7 +17,7 @@
 //! | [`leader_election`] | when to read, acquire and renew the Lease |
 //!
 //! A module imports only from modules above it in this table. Nothing here imports tokio, a Kubernetes client or the AWS
-//! SDK; the tests in `tests/layers` fail if it does.
+//! SDK (except `kube::core`, which has types only), or reads a clock; the tests in `tests/layers` fail if it does.
 
 pub mod aws;
 mod event_reason;

@@ -41,10 +41,7 @@ impl Settings {
 
     /// The part that determines the meaning of a request.
     pub fn request_rules(&self) -> RequestRules<'_> {
-        RequestRules {
-            names: &self.names,
-            default_registries: &self.default_registries,
-            region: self.region.as_ref(),
-        }
+        let Self { names, default_registries, region, .. } = self;
+        RequestRules { names, default_registries, region: region.as_ref() }
     }
 }

@@ -51,7 +51,7 @@ pub async fn run(
     let all = watcher::Config::default();
     let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
     let watch = Watch { target: target.clone(), jitter: settings.jitter, streaming, changes };
-    let names = &settings.names;
+    let owned = &settings.names;
     match target {
         WatchTarget::Namespaces => {
             let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {
@@ -65,7 +65,7 @@ pub async fn run(
             let change = |object: &PartialObjectMeta<Secret>, deleted| {
                 let meta = &object.metadata;
                 let namespace = meta.namespace.as_deref()?.into();
-                let seen = seen(meta, deleted, || observe::secret(meta, &names.instance));
+                let seen = seen(meta, deleted, || observe::secret(meta, &owned.instance));
                 Some(Change::Secret { namespace, name: name.clone(), seen })
             };
             watch.run(Api::all(client), named(&name), change).await;
@@ -74,7 +74,7 @@ pub async fn run(
             let change = |object: &ServiceAccount, deleted| {
                 let meta = &object.metadata;
                 let (namespace, name) = (meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into());
-                let seen = seen(meta, deleted, || observe::service_account(object, names));
+                let seen = seen(meta, deleted, || observe::service_account(object, owned));
                 Some(Change::ServiceAccount { namespace, name, seen })
             };
             watch.run(Api::all(client), all, change).await;

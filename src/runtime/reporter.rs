@@ -138,7 +138,7 @@ impl Reporter {
         let (identity, region) = (key.identity.as_str(), key.endpoint.to_string());
         match result {
             Ok(at) => {
-                info!(identity, region, expires_at = %whole_seconds(*at), "authorization token fetched")
+                info!(identity, region, expires_at = %whole_seconds(*at), "authorization token fetched");
             }
             Err(e) if e.kind == TokenErrorKind::ShorterLivedToken => {
                 debug!(identity, region, reason = %e, "authorization token not used");

@@ -83,6 +83,23 @@ fn opt_in_a_month_of_renewals_edit_failover_rename_and_opt_out() {
 }
 
 #[test]
+fn a_rename_leaves_no_moment_without_a_valid_secret() {
+    let mut world = World::new();
+    world.start("one");
+    world.annotate(NAMESPACE, request(&[HOST]));
+    world.run(SignedDuration::from_secs(1), SECOND, |_| {});
+    for name in ["other", "ecr-pull", "other"] {
+        world.annotate(NAMESPACE, Request { secret_name: name.into(), ..request(&[HOST]) });
+        world.run(SignedDuration::from_secs(3), Duration::from_millis(20), |world| {
+            let valid = ["ecr-pull", "other"].map(|name| world.is_valid(NAMESPACE, name));
+            assert!(valid.contains(&true), "no valid secret at {}", world.now.wall);
+        });
+        assert_eq!(world.secrets.len(), 1, "the old one is deleted");
+        assert!(world.is_valid(NAMESPACE, name));
+    }
+}
+
+#[test]
 fn two_hundred_namespaces_share_one_token_and_are_written_once_each() {
     let mut world = World::new();
     world.start("one");

@@ -74,6 +74,20 @@ mod tests {
             let arn: RoleArn = text.parse().expect(text);
             assert_eq!((arn.as_str(), arn.partition().name()), (text, partition));
         }
+        for (prefix, suffix) in [
+            ("us-east-1", ""),
+            ("cn-north-1", "-cn"),
+            ("us-gov-east-1", "-us-gov"),
+            ("eusc-de-east-1", "-eusc"),
+            ("us-iso-east-1", "-iso"),
+            ("us-isob-east-1", "-iso-b"),
+            ("eu-isoe-west-1", "-iso-e"),
+            ("us-isof-south-1", "-iso-f"),
+        ] {
+            let region: crate::core::aws::Region = prefix.parse().expect(prefix);
+            let arn: RoleArn = format!("arn:aws{suffix}:iam::222222222222:role/x").parse().expect(suffix);
+            assert_eq!(arn.partition(), region.partition(), "{prefix}");
+        }
     }
 
     #[test]

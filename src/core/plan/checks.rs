@@ -1,11 +1,13 @@
-//! The reasons to write or delete a Secret. Each reason to write is one named check of one table. The log, the metrics
-//! and the Events use its name and message.
+//! The reasons to write or delete a Secret. Each reason to write a Secret that exists is one check of one table. The log,
+//! the metrics and the Events use the name and the message of a reason.
 
 use std::collections::BTreeMap;
 
 use super::facts::Observed;
+use super::history::History;
 use crate::core::Now;
 use crate::core::grants::{Assignment, Granted};
+use crate::core::request::AppliedState;
 
 /// Why a Secret is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
@@ -22,7 +24,6 @@ pub enum WriteReason {
 }
 
 impl WriteReason {
-    /// The name in logs and metrics.
     /// The reason as part of a sentence.
     pub fn message(self) -> &'static str {
         match self {
@@ -63,7 +64,6 @@ pub enum DeleteReason {
 }
 
 impl DeleteReason {
-    /// The name in logs and metrics.
     /// The reason as part of a sentence.
     pub fn message(self) -> &'static str {
         match self {
@@ -75,61 +75,50 @@ impl DeleteReason {
     }
 }
 
-/// The current Secret of a namespace, and its desired content.
+/// The desired content of a Secret, and the writes of this process.
 pub struct Situation<'a> {
-    /// The Secret of the requested name; `None` if there is none.
-    pub observed: Option<&'a Observed>,
     pub granted: &'a Granted,
     /// The static entries that it should contain, each with the version of its source.
-    pub static_tags: &'a BTreeMap<String, String>,
-    /// The resource version of our last write to it; `None` if unknown.
-    pub written_version: Option<u64>,
+    pub static_tags: BTreeMap<String, String>,
+    pub history: &'a History,
     pub now: Now,
 }
 
-type Check = fn(&Situation<'_>) -> bool;
+type Check = fn(&Situation<'_>, &Observed) -> bool;
 
-/// Every reason to write, most urgent first.
-const CHECKS: [(WriteReason, Check); 8] = [
-    (WriteReason::Missing, |s| s.observed.is_none()),
-    (WriteReason::FieldsTakenOver, |s| s.holds(|observed| !observed.intact)),
+/// Every reason to write a Secret that exists, most urgent first.
+const CHECKS: [(WriteReason, Check); 7] = [
+    (WriteReason::FieldsTakenOver, |_, observed| !observed.intact),
     (WriteReason::ForeignWrite, foreign_write),
-    (WriteReason::ImplausibleTimes, |s| s.holds(|o| o.times.is_none_or(|times| !times.is_plausible(s.now)))),
-    (WriteReason::RequestChanged, request_changed),
-    (WriteReason::ScopeChanged, scope_changed),
-    (WriteReason::StaticEntryChanged, static_entry_changed),
-    (WriteReason::RenewalDue, |s| s.holds(|o| o.times.is_none_or(|times| times.refresh_after <= s.now.wall))),
+    (WriteReason::ImplausibleTimes, |s, o| o.times.is_none_or(|times| !times.is_plausible(s.now))),
+    (WriteReason::RequestChanged, |s, o| !applied_is(o, |applied| applied.request == *s.granted.request)),
+    (WriteReason::ScopeChanged, |s, o| applied_is(o, |applied| scope_changed(s, applied))),
+    (WriteReason::StaticEntryChanged, |s, o| {
+        applied_is(o, |applied| applied.static_entries != s.static_tags)
+    }),
+    (WriteReason::RenewalDue, |s, o| o.times.is_none_or(|times| times.refresh_after <= s.now.wall)),
 ];
 
-/// The most urgent reason to write the Secret.
-pub fn reason_to_write(situation: &Situation<'_>) -> Option<WriteReason> {
-    CHECKS.iter().find(|(_, check)| check(situation)).map(|(reason, _)| *reason)
-}
-
 impl Situation<'_> {
-    fn holds(&self, check: impl FnOnce(&Observed) -> bool) -> bool {
-        self.observed.is_some_and(check)
+    /// The most urgent reason to write the Secret; `observed` is `None` if there is none.
+    pub fn reason_to_write(&self, observed: Option<&Observed>) -> Option<WriteReason> {
+        let Some(observed) = observed else { return Some(WriteReason::Missing) };
+        CHECKS.iter().find(|(_, check)| check(self, observed)).map(|(reason, _)| *reason)
     }
 }
 
-fn foreign_write(s: &Situation<'_>) -> bool {
-    s.holds(|observed| s.written_version.is_some_and(|version| version != observed.resource_version))
+fn applied_is(observed: &Observed, check: impl FnOnce(&AppliedState) -> bool) -> bool {
+    observed.applied.as_deref().is_some_and(check)
 }
 
-fn request_changed(s: &Situation<'_>) -> bool {
-    s.holds(|o| o.applied.as_ref().is_none_or(|applied| applied.request != *s.granted.request))
+/// Whether the version differs from the one that our last write to this Secret returned.
+fn foreign_write(s: &Situation<'_>, observed: &Observed) -> bool {
+    let written = s.history.written.as_ref().filter(|(name, _)| **name == *s.granted.request.secret_name);
+    written.is_some_and(|(_, version)| *version != observed.resource_version)
 }
 
 /// A missing entry is not a changed scope: its renewal is due.
-fn scope_changed(s: &Situation<'_>) -> bool {
-    let changed = |applied: &crate::core::request::applied::AppliedState, a: &Assignment| {
-        applied.entry(&a.target).is_some_and(|entry| entry.scope != a.scope)
-    };
-    s.holds(|o| {
-        o.applied.as_ref().is_some_and(|applied| s.granted.assignments.iter().any(|a| changed(applied, a)))
-    })
-}
-
-fn static_entry_changed(s: &Situation<'_>) -> bool {
-    s.holds(|o| o.applied.as_ref().is_some_and(|applied| applied.static_entries != *s.static_tags))
+fn scope_changed(s: &Situation<'_>, applied: &AppliedState) -> bool {
+    let changed = |a: &Assignment| applied.entry(&a.target).is_some_and(|entry| entry.scope != a.scope);
+    s.granted.assignments.iter().any(changed)
 }

@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::WritePlan;
 use super::checks::WriteReason;
 use super::facts::{Facts, Observed};
-use super::history::History;
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
@@ -38,11 +37,13 @@ impl SecretDraft {
     }
 }
 
-/// The source of the entry for one registry.
-enum Choice<'a> {
-    Token(&'a Arc<Token>, AppliedEntry),
-    Keep(AppliedEntry),
-    Nothing,
+/// The chosen entry for one registry.
+struct Choice<'a> {
+    target: &'a Target,
+    /// `None` if the Secret will have no entry for it.
+    entry: Option<AppliedEntry>,
+    /// The token of a new entry; `None` if the current entry is kept.
+    token: Option<&'a Token>,
 }
 
 /// Composes the Secret from the available tokens (`tokens[i]` belongs to `assignments[i]`). Returns `None` if a write would
@@ -55,18 +56,20 @@ pub fn compose(
     now: Now,
 ) -> Option<SecretDraft> {
     let observed = plan.observed.as_ref();
-    let choices: Vec<_> = plan
-        .granted
-        .assignments
-        .iter()
-        .zip(tokens)
-        .map(|(assignment, token)| choose(observed, assignment, token.as_ref(), now))
-        .collect();
+    let assignments = plan.granted.assignments.iter().zip(tokens);
+    let choices: Vec<_> =
+        assignments.map(|(assignment, token)| choose(observed, assignment, token.as_deref(), now)).collect();
     let fingerprint = fingerprint(plan, &choices);
-    if !is_worth_writing(plan.reason, &choices, fingerprint, facts.history) {
+    let has_token = choices.iter().any(|choice| choice.token.is_some());
+    let is_worth_writing = match plan.reason {
+        WriteReason::Missing => has_token,
+        WriteReason::RenewalDue => has_token && facts.history.fingerprint != Some(fingerprint),
+        _ => choices.iter().any(|choice| choice.entry.is_some()),
+    };
+    if !is_worth_writing {
         return None;
     }
-    let mut entries = registry_entries(plan, &choices);
+    let mut entries: Vec<_> = choices.iter().filter_map(|choice| registry_entry(plan, choice)).collect();
     for (host, entry) in &plan.static_entries {
         let source = facts.static_sources.get(&entry.secret);
         if !entry.available {
@@ -75,15 +78,11 @@ pub fn compose(
             entries.push(DraftEntry::Set { host: host.clone(), credential: credential.clone() });
         }
     }
-    let applied = |choice: &Choice<'_>| match choice {
-        Choice::Token(_, entry) | Choice::Keep(entry) => Some(*entry),
-        Choice::Nothing => None,
-    };
     Some(SecretDraft {
         entries,
         applied: AppliedState {
             request: (*plan.granted.request).clone(),
-            entries: choices.iter().map(applied).collect(),
+            entries: choices.iter().map(|choice| choice.entry).collect(),
             static_entries: static_registries::tags(&plan.static_entries),
         },
         times: times(&choices, observed, facts.namespace, settings, now),
@@ -93,19 +92,16 @@ pub fn compose(
 
 fn choose<'a>(
     observed: Option<&Observed>,
-    assignment: &Assignment,
-    token: Option<&'a Arc<Token>>,
+    assignment: &'a Assignment,
+    token: Option<&'a Token>,
     now: Now,
 ) -> Choice<'a> {
-    match (token, existing_entry(observed, assignment, now)) {
-        (Some(token), Some(existing)) if keep_existing(existing, token, now) => Choice::Keep(existing),
-        (Some(token), _) => {
-            let expires_at = Some(whole_seconds(token.expires_at()));
-            Choice::Token(token, AppliedEntry { scope: assignment.scope, expires_at })
-        }
-        (None, Some(existing)) => Choice::Keep(existing),
-        (None, None) => Choice::Nothing,
-    }
+    let Assignment { target, scope, .. } = assignment;
+    let existing = existing_entry(observed, assignment, now);
+    let token = token.filter(|token| !existing.is_some_and(|entry| keep_existing(entry, token, now)));
+    let expires_at = token.map(|token| whole_seconds(token.expires_at()));
+    let new = token.map(|_| AppliedEntry { scope: *scope, expires_at });
+    Choice { target, entry: new.or(existing), token }
 }
 
 /// The entry that we wrote for a registry, if no other client changed it and its scope is the granted one. An entry of
@@ -113,9 +109,8 @@ fn choose<'a>(
 fn existing_entry(observed: Option<&Observed>, assignment: &Assignment, now: Now) -> Option<AppliedEntry> {
     let observed = observed.filter(|observed| observed.data_intact)?;
     let mut entry = observed.applied.as_ref()?.entry(&assignment.target)?;
-    if observed.times.is_none() || !entry.expires_at.is_some_and(|at| is_plausible(at, now)) {
-        entry.expires_at = None;
-    }
+    let is_known = |at: &Timestamp| observed.times.is_some() && is_plausible(*at, now);
+    entry.expires_at = entry.expires_at.filter(is_known);
     (entry.scope == assignment.scope).then_some(entry)
 }
 
@@ -129,45 +124,18 @@ fn keep_existing(existing: AppliedEntry, token: &Token, now: Now) -> bool {
     !token.is_live(now) && token.expires_at().duration_since(expires_at) <= DATE_RESOLUTION
 }
 
-fn is_worth_writing(
-    reason: WriteReason,
-    choices: &[Choice<'_>],
-    fingerprint: u64,
-    history: &History,
-) -> bool {
-    let has_token = choices.iter().any(|choice| matches!(choice, Choice::Token(..)));
-    let has_entry = choices.iter().any(|choice| !matches!(choice, Choice::Nothing));
-    match reason {
-        WriteReason::Missing => has_token,
-        WriteReason::RenewalDue => has_token && history.fingerprint != Some(fingerprint),
-        _ => has_entry,
-    }
-}
-
-fn registry_entries(plan: &WritePlan, choices: &[Choice<'_>]) -> Vec<DraftEntry> {
-    let mut entries = vec![];
-    for (assignment, choice) in plan.granted.assignments.iter().zip(choices) {
-        match (choice, &assignment.target) {
-            (Choice::Token(token, _), target) => {
-                let registry = match target {
-                    Target::Host(registry) => Some(registry.clone()),
-                    Target::Default => default_host(token),
-                };
-                entries.extend(registry.map(|registry| DraftEntry::Set {
-                    host: registry.to_string(),
-                    credential: RegistryCredential::from_token(token),
-                }));
-            }
-            (Choice::Keep(_), Target::Host(registry)) => {
-                entries.push(DraftEntry::Keep { host: registry.to_string() });
-            }
-            (Choice::Keep(_), Target::Default) => {
-                entries.push(DraftEntry::KeepDefault { named: named_hosts(plan) });
-            }
-            (Choice::Nothing, _) => {}
-        }
-    }
-    entries
+fn registry_entry(plan: &WritePlan, choice: &Choice<'_>) -> Option<DraftEntry> {
+    choice.entry?;
+    let registry = match (choice.target, choice.token) {
+        (Target::Host(registry), _) => registry.clone(),
+        (Target::Default, Some(token)) => default_host(token)?,
+        (Target::Default, None) => return Some(DraftEntry::KeepDefault { named: named_hosts(plan) }),
+    };
+    let host = registry.to_string();
+    Some(match choice.token.map(RegistryCredential::from_token) {
+        Some(credential) => DraftEntry::Set { host, credential },
+        None => DraftEntry::Keep { host },
+    })
 }
 
 /// The hosts that the current or the applied request names. The identity's default registry is one of the other hosts
@@ -189,19 +157,12 @@ fn times(
     now: Now,
 ) -> Times {
     let current = observed.and_then(|observed| observed.times).filter(|times| times.is_plausible(now));
-    let expiries = || {
-        choices.iter().filter_map(|choice| match choice {
-            Choice::Token(_, entry) | Choice::Keep(entry) => entry.expires_at,
-            Choice::Nothing => None,
-        })
-    };
+    let expiries = || choices.iter().filter_map(|choice| choice.entry?.expires_at);
     let expires_at = expiries().filter(|at| *at > now.wall).min().or_else(|| expiries().min());
-    let due = |choice: &Choice<'_>| match choice {
-        Choice::Token(token, _) => {
-            round_up(token.rewrite_after(settings.refresh, settings.jitter, &namespace))
-        }
-        Choice::Keep(_) => current.map_or(now.wall, |current| current.refresh_after),
-        Choice::Nothing => now.wall,
+    let due = |choice: &Choice<'_>| match (choice.token, choice.entry) {
+        (Some(token), _) => round_up(token.rewrite_after(settings.refresh, settings.jitter, &namespace)),
+        (None, Some(_)) => current.map_or(now.wall, |current| current.refresh_after),
+        (None, None) => now.wall,
     };
     Times {
         expires_at: expires_at.unwrap_or(now.wall),
@@ -218,10 +179,7 @@ fn round_up(time: Timestamp) -> Timestamp {
 fn fingerprint(plan: &WritePlan, choices: &[Choice<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&plan.granted.request, &plan.static_entries).hash(&mut hasher);
-    for (assignment, choice) in plan.granted.assignments.iter().zip(choices) {
-        if let Choice::Token(token, _) = choice {
-            (&assignment.target, token.issued_at(), token.expires_at()).hash(&mut hasher);
-        }
-    }
+    let new = choices.iter().filter_map(|choice| Some((choice.target, choice.token?)));
+    new.for_each(|(target, token)| (target, token.issued_at(), token.expires_at()).hash(&mut hasher));
     hasher.finish()
 }

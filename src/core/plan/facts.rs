@@ -63,13 +63,12 @@ pub struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// The Secrets that this instance manages.
-    pub fn managed(&self) -> impl Iterator<Item = (&'a Arc<str>, &'a Observed)> + use<'a> {
-        let managed = self.secrets.iter().filter(|(_, observed)| observed.owner == Owner::This);
-        managed.map(|(name, observed)| (name, observed))
+    pub fn managed(&self) -> impl Iterator<Item = &'a (Arc<str>, Observed)> + use<'a> {
+        self.secrets.iter().filter(|(_, observed)| observed.owner == Owner::This)
     }
 
     /// The Secret of this name.
-    pub fn secret(&self, name: &str) -> Option<(&'a Arc<str>, &'a Observed)> {
-        self.secrets.iter().find(|(known, _)| **known == *name).map(|(name, observed)| (name, observed))
+    pub fn secret(&self, name: &str) -> Option<&'a (Arc<str>, Observed)> {
+        self.secrets.iter().find(|(known, _)| **known == *name)
     }
 }

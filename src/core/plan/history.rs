@@ -58,10 +58,7 @@ impl History {
     /// repair is not delayed.
     pub fn repair_after(&self, namespace: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
         let (last, later) = self.retry.repair_after(namespace, jitter, now)?;
-        let later = match self.due {
-            Some(due) if due > last => later.min(due),
-            _ => later,
-        };
+        let later = self.due.filter(|due| *due > last).map_or(later, |due| later.min(due));
         (later > now.wall).then_some(later)
     }
 }

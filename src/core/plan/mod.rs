@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::checks::{Situation, reason_to_write};
+use self::checks::Situation;
 use super::grants::Granted;
-use super::request::Problem;
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn};
+use super::request::{Problem, Request, Times};
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
@@ -83,6 +83,20 @@ impl Step {
         };
         reason == Some(DeleteReason::NotGranted)
     }
+
+    /// This step now, or, if there is a `time`, not before then.
+    fn at(self, time: Option<Timestamp>) -> Self {
+        if time.is_some() { Self::Idle(time) } else { self }
+    }
+
+    /// This step, or `next` if there is nothing to do now; if both are idle, the earlier time counts.
+    fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+        let Self::Idle(wake) = self else { return self };
+        match next() {
+            Self::Idle(other) => Self::Idle(wake.into_iter().chain(other).min()),
+            step => step,
+        }
+    }
 }
 
 /// The next step, and the problems that the owner of the namespace should know about.
@@ -92,257 +106,196 @@ pub struct Plan {
     pub problems: Vec<Problem>,
 }
 
-/// The desired state of a namespace.
-enum Desired {
-    /// There is nothing to keep or to remove.
-    Unknown,
-    Absent(DeleteReason),
-    Present(Granted),
-}
-
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
-    let mut problems = vec![];
-    let step = match desired_state(facts, settings, &mut problems) {
-        Desired::Unknown => Step::Idle(None),
-        Desired::Absent(reason) => remove_all(facts, reason, settings, now),
-        Desired::Present(granted) => reconcile_secret(facts, settings, granted, &mut problems, now),
-    };
-    Plan { step, problems }
+    let mut planner = Planner { facts, settings, now, problems: vec![] };
+    let step = planner.next_step();
+    Plan { step, problems: planner.problems }
 }
 
-/// The requested state, or, if the request cannot be used, the applied one.
-fn desired_state(facts: &Facts<'_>, settings: &Settings, problems: &mut Vec<Problem>) -> Desired {
-    let Some(parsed) = facts.parsed else { return Desired::Absent(reason_without_opt_in(facts)) };
-    problems.extend(parsed.problems.iter().cloned());
-    match &parsed.opt_in {
-        OptIn::Out => return Desired::Absent(DeleteReason::OptedOut),
-        OptIn::In(request) => match settings.grants.assign(facts.namespace, request) {
-            Ok((granted, found)) => {
-                problems.extend(found);
-                match name_conflict(facts, &request.secret_name) {
-                    // The Secret under the old name is renewed until the new name is free.
-                    Some(conflict) if facts.managed().next().is_some() => problems.push(conflict),
-                    _ => return Desired::Present(granted),
+/// The arguments of one decision, and the problems found so far.
+struct Planner<'a> {
+    facts: &'a Facts<'a>,
+    settings: &'a Settings,
+    now: Now,
+    problems: Vec<Problem>,
+}
+
+impl Planner<'_> {
+    /// The step towards the requested state, or, if the request cannot be used, towards the applied one.
+    fn next_step(&mut self) -> Step {
+        let Some(parsed) = self.facts.parsed else { return self.remove_all(self.reason_without_opt_in()) };
+        self.problems.extend_from_slice(&parsed.problems);
+        match &parsed.opt_in {
+            OptIn::Out => return self.remove_all(DeleteReason::OptedOut),
+            OptIn::In(request) => match self.settings.grants.assign(self.facts.namespace, request) {
+                Ok((granted, found)) => {
+                    self.problems.extend(found);
+                    match self.name_conflict(&request.secret_name) {
+                        // The Secret under the old name is renewed until the new name is free.
+                        Some(conflict) if self.facts.managed().next().is_some() => {
+                            self.problems.push(conflict);
+                        }
+                        _ => return self.reconcile_secret(granted),
+                    }
                 }
-            }
-            Err(found) => problems.extend(found),
-        },
-        OptIn::Invalid => {}
+                Err(found) => self.problems.extend(found),
+            },
+            OptIn::Invalid => {}
+        }
+        self.keep_applied()
     }
-    applied_state(facts, settings)
-}
 
-/// If the configuration opted the namespace in, only the configuration can have opted it out.
-fn reason_without_opt_in(facts: &Facts<'_>) -> DeleteReason {
-    let by_default = |o: &Observed| o.applied.as_ref().is_some_and(|applied| applied.request.by_default);
-    if facts.managed().any(|(_, observed)| by_default(observed)) {
-        DeleteReason::NotGranted
-    } else {
-        DeleteReason::OptedOut
+    /// If the configuration opted the namespace in, only the configuration can have opted it out.
+    fn reason_without_opt_in(&self) -> DeleteReason {
+        let by_default = |o: &Observed| o.applied.as_ref().is_some_and(|applied| applied.request.by_default);
+        let included = self.facts.managed().any(|(_, observed)| by_default(observed));
+        if included { DeleteReason::NotGranted } else { DeleteReason::OptedOut }
     }
-}
 
-/// The applied request, as far as it is still granted.
-fn applied_state(facts: &Facts<'_>, settings: &Settings) -> Desired {
-    let applied = facts.managed().filter_map(|(name, observed)| {
-        Some((settings.names.retired_names.contains(name), name, observed.applied.as_ref()?))
-    });
-    // A Secret under an allowed name comes before one under a retired name.
-    let Some((retired, name, applied)) = applied.min_by_key(|(retired, ..)| *retired) else {
-        return Desired::Unknown;
-    };
-    let mut request = applied.request.clone();
-    request.secret_name = if retired { &settings.names.secret_names[0] } else { name }.to_string();
-    if !settings.names.service_accounts {
-        // Without the option, the controller has no permissions on service accounts.
-        request.service_accounts.clear();
+    /// The step towards the applied request, as far as it is still granted.
+    fn keep_applied(&mut self) -> Step {
+        let names = &self.settings.names;
+        let applied = self.facts.managed().filter_map(|(name, observed)| {
+            Some((names.retired_names.contains(name), name, observed.applied.as_ref()?))
+        });
+        // A Secret under an allowed name comes before one under a retired name.
+        let Some((retired, name, applied)) = applied.min_by_key(|(retired, ..)| *retired) else {
+            return Step::Idle(None);
+        };
+        let mut request = applied.request.clone();
+        request.secret_name = if retired { &names.secret_names[0] } else { name }.to_string();
+        if !names.service_accounts {
+            // Without the option, the controller has no permissions on service accounts.
+            request.service_accounts.clear();
+        }
+        match self.settings.grants.assign(self.facts.namespace, &request) {
+            Ok((granted, _)) => self.reconcile_secret(granted),
+            Err(_) => self.remove_all(DeleteReason::NotGranted),
+        }
     }
-    match settings.grants.assign(facts.namespace, &request) {
-        Ok((granted, _)) => Desired::Present(granted),
-        Err(_) => Desired::Absent(DeleteReason::NotGranted),
-    }
-}
 
-/// Removes the references of service accounts, then the Secrets.
-fn remove_all(facts: &Facts<'_>, reason: DeleteReason, settings: &Settings, now: Now) -> Step {
-    match pull_secret_change(facts, |_| None, Some(reason), settings, now) {
-        Step::Idle(wake) => earlier(delete_first(facts, |_| true, reason, now), wake),
-        change => change,
+    /// Removes the references of service accounts, then the Secrets.
+    fn remove_all(&self, reason: DeleteReason) -> Step {
+        self.set_pull_secret(|_| None, Some(reason)).or_else(|| self.delete_first(|_| true, reason))
     }
-}
 
-/// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
-fn reconcile_secret(
-    facts: &Facts<'_>,
-    settings: &Settings,
-    granted: Granted,
-    problems: &mut Vec<Problem>,
-    now: Now,
-) -> Step {
-    let name = granted.request.secret_name.clone();
-    if let Some(conflict) = name_conflict(facts, &name) {
-        problems.push(conflict);
-        return Step::Idle(None);
-    }
-    let observed = facts.secret(&name).map(|(_, observed)| observed);
-    if let Some(observed) = observed.filter(|observed| observed.immutable) {
-        return replace_immutable(facts, &name, observed, problems, now);
-    }
-    let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
-    let static_entries =
-        static_registries::entries(&settings.static_grants, facts.namespace, facts.static_sources, applied);
-    let reason = reason_to_write(&Situation {
-        observed,
-        granted: &granted,
-        static_tags: &static_registries::tags(&static_entries),
-        written_version: written_version(facts, &name),
-        now,
-    });
-    let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
-    let request = granted.request.clone();
-    let write = |reason| {
+    /// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
+    fn reconcile_secret(&mut self, granted: Granted) -> Step {
+        let Self { facts, settings, now, .. } = *self;
+        let request = granted.request.clone();
+        if let Some(conflict) = self.name_conflict(&request.secret_name) {
+            self.problems.push(conflict);
+            return Step::Idle(None);
+        }
+        let current = facts.secret(&request.secret_name);
+        if let Some((name, observed)) = current.filter(|(_, observed)| observed.immutable) {
+            return self.replace_immutable(name, observed);
+        }
+        let observed = current.map(|(_, observed)| observed);
+        let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
+        let (grants, sources) = (&settings.static_grants, facts.static_sources);
+        let static_entries = static_registries::entries(grants, facts.namespace, sources, applied);
+        let static_tags = static_registries::tags(&static_entries);
+        let situation = Situation { granted: &granted, static_tags, history: facts.history, now };
+        let Some(reason) = situation.reason_to_write(observed) else {
+            let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
+            return self.finish(&request).or_else(|| Step::Idle(due));
+        };
         let observed = observed.cloned();
-        let plan = WritePlan { reason, granted: Arc::new(granted), static_entries, observed };
-        write_step(facts, plan, settings, now)
-    };
-    match reason {
-        Some(reason) if !reason.can_wait() => return write(reason),
-        _ => {}
+        let write = self.write(WritePlan { reason, granted: Arc::new(granted), static_entries, observed });
+        if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
     }
-    let wanted = |account: &str| {
-        let list = &request.service_accounts;
-        let requested = list.iter().any(|item| item == ALL_SERVICE_ACCOUNTS || item == account);
-        requested.then(|| Arc::from(&*name))
-    };
-    let wake = match pull_secret_change(facts, wanted, None, settings, now) {
-        Step::Idle(wake) => wake,
-        change => return change,
-    };
-    // Pods of a service account that still refers to the old Secret need it.
-    let referred = |other: &str| {
-        facts.service_accounts.iter().any(|(_, refs)| refs.attached.iter().any(|known| **known == *other))
-    };
-    match delete_first(facts, |other| other != name && !referred(other), DeleteReason::Renamed, now) {
-        Step::Idle(None) => {}
-        step => return earlier(step, wake),
+
+    /// Writes now, or when the backoff of failures or repairs ends.
+    fn write(&self, plan: WritePlan) -> Step {
+        let Facts { namespace, history, .. } = self.facts;
+        let repairs = plan.reason.is_repair() || plan.reason == WriteReason::Missing;
+        let repair_after =
+            history.repair_after(namespace, self.settings.jitter, self.now).filter(|_| repairs);
+        Step::Write(Box::new(plan)).at(repair_after.or_else(|| history.retry.retry_after(self.now)))
     }
-    match reason {
-        Some(reason) => write(reason),
-        None => earlier(Step::Idle(due), wake),
+
+    /// Updates service accounts, then deletes Secrets under other names than the requested one.
+    fn finish(&self, request: &Request) -> Step {
+        let requested = &request.service_accounts;
+        let secret: Arc<str> = request.secret_name.as_str().into();
+        let wanted = |account: &str| {
+            let requested = requested.iter().any(|item| item == ALL_SERVICE_ACCOUNTS || item == account);
+            requested.then(|| secret.clone())
+        };
+        // Pods of a service account that still refers to the old Secret need it.
+        let accounts = self.facts.service_accounts;
+        let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
+        let obsolete = |name: &Arc<str>| *name != secret && !referred(name);
+        self.set_pull_secret(wanted, None).or_else(|| self.delete_first(obsolete, DeleteReason::Renamed))
     }
-}
 
-/// Writes now, or when the backoff of failures or repairs ends.
-fn write_step(facts: &Facts<'_>, plan: WritePlan, settings: &Settings, now: Now) -> Step {
-    let repairs = plan.reason.is_repair() || plan.reason == WriteReason::Missing;
-    let repair_after =
-        if repairs { facts.history.repair_after(facts.namespace, settings.jitter, now) } else { None };
-    match repair_after.or_else(|| facts.history.retry.retry_after(now)) {
-        Some(later) => Step::Idle(Some(later)),
-        None => Step::Write(Box::new(plan)),
+    /// The report about a Secret of this name that this instance does not manage.
+    fn name_conflict(&self, name: &str) -> Option<Problem> {
+        let (_, observed) = self.facts.secret(name)?;
+        let owner = match &observed.owner {
+            Owner::This => return None,
+            Owner::OtherInstance(other) => format!("belongs to the instance {other:?}"),
+            Owner::Unmanaged => format!(
+                "was not created by this controller (it lacks the labels {LABEL_MANAGED_BY}={MANAGER} and {LABEL_INSTANCE})"
+            ),
+        };
+        let message = format!(
+            "secret {name:?} {owner} and is not changed: delete it, or choose another name with \
+             ecr-pull-secrets.dev/secret-name"
+        );
+        Some(Problem { reason: EventReason::SecretNotOwned, message })
     }
-}
 
-/// The version that our last write to this Secret returned.
-fn written_version(facts: &Facts<'_>, name: &str) -> Option<u64> {
-    let (written, version) = facts.history.written.as_ref()?;
-    (**written == *name).then_some(*version)
-}
-
-/// The report about a Secret of this name that this instance does not manage.
-fn name_conflict(facts: &Facts<'_>, name: &str) -> Option<Problem> {
-    let (name, observed) = facts.secret(name)?;
-    let owner = match &observed.owner {
-        Owner::This => return None,
-        Owner::OtherInstance(other) => format!("belongs to the instance {other:?}"),
-        Owner::Unmanaged => format!(
-            "was not created by this controller (it lacks the labels {LABEL_MANAGED_BY}={MANAGER} and {LABEL_INSTANCE})"
-        ),
-    };
-    let message = format!(
-        "secret {name:?} {owner} and is not changed: delete it, or choose another name with \
-         ecr-pull-secrets.dev/secret-name"
-    );
-    Some(Problem { reason: EventReason::SecretNotOwned, message })
-}
-
-/// Deletes the first managed Secret that matches.
-fn delete_first(facts: &Facts<'_>, matches: impl Fn(&str) -> bool, reason: DeleteReason, now: Now) -> Step {
-    let Some((name, observed)) = facts.managed().find(|(name, _)| matches(name)) else {
-        return Step::Idle(None);
-    };
-    match facts.history.retry.retry_after(now) {
-        Some(later) => Step::Idle(Some(later)),
-        None => delete(name, observed, reason),
+    /// Deletes the first managed Secret that matches.
+    fn delete_first(&self, matches: impl Fn(&Arc<str>) -> bool, reason: DeleteReason) -> Step {
+        let found = self.facts.managed().find(|(name, _)| matches(name));
+        found.map_or(Step::Idle(None), |(name, observed)| self.delete(name, observed, reason))
     }
-}
 
-fn delete(name: &str, observed: &Observed, reason: DeleteReason) -> Step {
-    let Observed { uid, resource_version, .. } = observed.clone();
-    Step::Delete(Deletion { name: name.into(), uid, resource_version, reason })
-}
+    /// Deletes a Secret now, or when the backoff of failures ends.
+    fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
+        let Observed { uid, resource_version, .. } = observed.clone();
+        let deletion = Deletion { name: name.clone(), uid, resource_version, reason };
+        Step::Delete(deletion).at(self.facts.history.retry.retry_after(self.now))
+    }
 
-/// The first service account that can be changed now, or when the next one can.
-fn pull_secret_change(
-    facts: &Facts<'_>,
-    wanted: impl Fn(&str) -> Option<Arc<str>>,
-    removal: Option<DeleteReason>,
-    settings: &Settings,
-    now: Now,
-) -> Step {
-    let mut wake = None;
-    for (name, refs) in facts.service_accounts {
-        let secret = wanted(name);
-        if !refs.differs(secret.as_deref()) {
-            continue;
-        }
-        let retry = facts.history.service_accounts.get(name);
-        match retry.and_then(|retry| retry.blocked_until(facts.namespace, settings.jitter, now)) {
-            Some(later) => wake = Some(wake.map_or(later, |wake: Timestamp| wake.min(later))),
-            None => {
-                return Step::SetPullSecret(PullSecretChange {
-                    service_account: name.clone(),
-                    secret,
-                    removal,
-                });
+    /// Changes the first service account that does not refer to the wanted Secret and whose backoff has ended.
+    fn set_pull_secret(
+        &self,
+        wanted: impl Fn(&str) -> Option<Arc<str>>,
+        removal: Option<DeleteReason>,
+    ) -> Step {
+        let Facts { namespace, history, .. } = self.facts;
+        let set = |(service_account, refs): &(Arc<str>, PullSecretRefs)| {
+            let secret = wanted(service_account);
+            if !refs.differs(secret.as_deref()) {
+                return Step::Idle(None);
             }
-        }
+            let retry = history.service_accounts.get(service_account);
+            let blocked =
+                retry.and_then(|retry| retry.blocked_until(namespace, self.settings.jitter, self.now));
+            let service_account = service_account.clone();
+            Step::SetPullSecret(PullSecretChange { service_account, secret, removal }).at(blocked)
+        };
+        let accounts = self.facts.service_accounts.iter();
+        accounts.fold(Step::Idle(None), |step, account| step.or_else(|| set(account)))
     }
-    Step::Idle(wake)
-}
 
-fn earlier(step: Step, wake: Option<Timestamp>) -> Step {
-    match (step, wake) {
-        (Step::Idle(None), wake) => Step::Idle(wake),
-        (Step::Idle(Some(until)), Some(wake)) => Step::Idle(Some(until.min(wake))),
-        (step, _) => step,
-    }
-}
-
-/// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID.
-fn replace_immutable(
-    facts: &Facts<'_>,
-    name: &str,
-    observed: &Observed,
-    problems: &mut Vec<Problem>,
-    now: Now,
-) -> Step {
-    let message = format!(
-        "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before its \
-         token expires"
-    );
-    problems.push(Problem { reason: EventReason::SecretImmutable, message });
-    if let Some(later) = facts.history.retry.retry_after(now) {
-        return Step::Idle(Some(later));
-    }
-    let Some(times) = observed.times.filter(|times| times.is_plausible(now)) else {
-        return delete(name, observed, DeleteReason::Immutable);
-    };
-    // Renewal is due near half of the lifetime, so half of the rest is the last quarter.
-    let quarter = times.expires_at.duration_since(times.refresh_after) / 2;
-    match times.expires_at.checked_sub(quarter) {
-        Ok(at) if at > now.wall => Step::Idle(Some(at)),
-        _ => delete(name, observed, DeleteReason::Immutable),
+    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID.
+    fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed) -> Step {
+        let message = format!(
+            "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
+             its token expires"
+        );
+        self.problems.push(Problem { reason: EventReason::SecretImmutable, message });
+        let times = observed.times.filter(|times| times.is_plausible(self.now));
+        // Renewal is due near half of the lifetime, so half of the rest is the last quarter.
+        let last_quarter = times.and_then(|Times { expires_at, refresh_after }| {
+            expires_at.checked_sub(expires_at.duration_since(refresh_after) / 2).ok()
+        });
+        let wake = last_quarter.filter(|at| *at > self.now.wall);
+        self.delete(name, observed, DeleteReason::Immutable).at(wake)
     }
 }

@@ -26,9 +26,7 @@ impl RetryState {
     /// Records a failure and returns when to retry. `object` spreads the retries of different objects.
     pub fn record_failure(&mut self, object: &str, jitter: Jitter, now: Now) -> Timestamp {
         self.failures = self.failures.saturating_add(1);
-        let at = now.after(Backoff::CALLS.delay(self.failures, jitter, &object));
-        self.retry_at = Some(at);
-        at
+        *self.retry_at.insert(now.after(Backoff::CALLS.delay(self.failures, jitter, &object)))
     }
 
     /// Records a denial that a stale admission cache may explain. Returns when to retry silently, or `None` once it has
@@ -37,10 +35,9 @@ impl RetryState {
         if self.failures >= MAX_LAG_RETRIES {
             return None;
         }
-        let at = now.after(SignedDuration::from_millis(LAG_DELAY_MILLIS << self.failures));
+        self.retry_at = Some(now.after(SignedDuration::from_millis(LAG_DELAY_MILLIS << self.failures)));
         self.failures += 1;
-        self.retry_at = Some(at);
-        Some(at)
+        self.retry_at
     }
 
     /// Forgets the failures, after a success or a change that may have removed their cause.
@@ -64,10 +61,8 @@ impl RetryState {
     /// The last repair, and until when it delays the next one; that time may have passed. `None` if the last repair no
     /// longer counts.
     pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<(Timestamp, Timestamp)> {
-        let last = self.repaired_at?;
-        if self.repairs == 0 || now.wall.duration_since(last) > REPAIR_MEMORY {
-            return None;
-        }
+        let recent = |last: &Timestamp| self.repairs > 0 && now.wall.duration_since(*last) <= REPAIR_MEMORY;
+        let last = self.repaired_at.filter(recent)?;
         let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, jitter, &object)).ok()?;
         Some((last, later))
     }

@@ -74,87 +74,71 @@ pub fn parse(
     let registries = parse_registries(registries, rules, &mut problems);
     // Invalid registries are skipped; any other invalid value makes the request unusable.
     let skipped = problems.len();
-    let request = Request {
-        secret_name: parse_secret_name(get(SECRET_NAME), rules.names, &mut problems),
-        role: parse_list(ROLE, get(ROLE), &mut problems),
-        repositories: sorted(parse_list(REPOSITORIES, get(REPOSITORIES), &mut problems)),
-        service_accounts: sorted(parse_service_accounts(get(SERVICE_ACCOUNTS), rules.names, &mut problems)),
-        registries: registries.into_iter().collect(),
+    let names = rules.names;
+    let service_accounts = parse_service_accounts(get(SERVICE_ACCOUNTS), names);
+    let mut request = Request {
+        secret_name: or_report(SECRET_NAME, parse_secret_name(get(SECRET_NAME), names), &mut problems),
+        role: or_report(ROLE, parse_list(get(ROLE)), &mut problems),
+        repositories: or_report(REPOSITORIES, parse_list(get(REPOSITORIES)), &mut problems),
+        service_accounts: or_report(SERVICE_ACCOUNTS, service_accounts, &mut problems),
+        registries,
         by_default: requested.is_none(),
     };
-    let mut usable = problems.len() == skipped && !request.registries.is_empty();
-    if usable && AppliedState::max_len(&rules.names.instance, &request) > MAX_APPLIED_LEN {
-        usable = false;
+    request.repositories.sort_unstable();
+    request.service_accounts.sort_unstable();
+    let is_valid = problems.len() == skipped && !request.registries.is_empty();
+    let fits = AppliedState::max_len(&names.instance, &request) <= MAX_APPLIED_LEN;
+    if is_valid && !fits {
         let message =
             format!("all values together are longer than {MAX_APPLIED_LEN} bytes: shorten the lists");
         problems.push(Problem::invalid(REGISTRIES, &message));
     }
-    let opt_in = if usable { OptIn::In(request) } else { OptIn::Invalid };
+    let opt_in = if is_valid && fits { OptIn::In(request) } else { OptIn::Invalid };
     Some(ParsedAnnotations { opt_in, problems })
+}
+
+/// The value, or an empty one and a problem of this key.
+fn or_report<T: Default>(key: &str, value: Result<T, String>, problems: &mut Vec<Problem>) -> T {
+    value.map_err(|message| problems.push(Problem::invalid(key, &message))).unwrap_or_default()
 }
 
 fn items(value: &str) -> impl Iterator<Item = &str> {
     value.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
 }
 
-fn sorted(mut list: Vec<String>) -> Vec<String> {
-    list.sort_unstable();
-    list
-}
-
-fn parse_registries(value: &str, rules: RequestRules<'_>, problems: &mut Vec<Problem>) -> BTreeSet<Target> {
-    let mut targets = BTreeSet::new();
-    let mut regions = BTreeSet::new();
-    let mut bad: Vec<String> = vec![];
-    let mut bad_count = 0;
-    let mut seen = 0;
-    for item in items(value) {
-        seen += 1;
-        match parse_item(item, rules)
-            .and_then(|new| insert_within_limits(new, item, &mut targets, &mut regions))
-        {
-            Ok(()) => {}
-            Err(message) => {
-                bad_count += 1;
-                if bad.len() < MAX_NAMED {
-                    bad.push(message);
-                }
-            }
-        }
+/// The valid registries, in canonical order.
+fn parse_registries(value: &str, rules: RequestRules<'_>, problems: &mut Vec<Problem>) -> Vec<Target> {
+    let (mut targets, mut regions) = (BTreeSet::new(), BTreeSet::new());
+    let mut parse = |item| insert_within_limits(parse_item(item, rules)?, item, &mut targets, &mut regions);
+    let mut errors = items(value).filter_map(|item| parse(item).err());
+    let mut bad: Vec<_> = errors.by_ref().take(MAX_NAMED).collect();
+    let more = errors.count();
+    if more > 0 {
+        bad.push(format!("and {more} more"));
     }
-    if seen == 0 {
-        let message = "empty: list registries; to opt out, set \"none\" or remove the annotation";
-        problems.push(Problem::invalid(REGISTRIES, message));
-    }
-    if bad_count > bad.len() {
-        bad.push(format!("and {} more", bad_count - bad.len()));
+    if items(value).next().is_none() {
+        bad.push("empty: list registries; to opt out, set \"none\" or remove the annotation".into());
     }
     if !bad.is_empty() {
         problems.push(Problem::invalid(REGISTRIES, &bad.join("; ")));
     }
-    targets
+    targets.into_iter().collect()
 }
 
 fn parse_item(item: &str, rules: RequestRules<'_>) -> Result<Vec<Target>, String> {
     let host = item.strip_prefix("https://").unwrap_or(item);
     let host = host.strip_suffix('/').unwrap_or(host);
     if host == "default" {
-        let configured = rules.default_registries.iter().cloned().map(Target::Host);
-        return Ok(if rules.default_registries.is_empty() {
-            vec![Target::Default]
-        } else {
-            configured.collect()
-        });
+        let configured: Vec<_> = rules.default_registries.iter().cloned().map(Target::Host).collect();
+        return Ok(if configured.is_empty() { vec![Target::Default] } else { configured });
     }
-    if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
+    let registry = if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
         let account: AccountId = host.parse().map_err(|error| format!("{error}"))?;
-        let region = rules.region.cloned().ok_or_else(|| no_region(host))?;
-        return Ok(vec![Target::Host(Registry::of_account(account, region))]);
-    }
-    match host.parse() {
-        Ok(registry) => Ok(vec![Target::Host(registry)]),
-        Err(error) => Err(format!("{error}")),
-    }
+        Registry::of_account(account, rules.region.cloned().ok_or_else(|| no_region(host))?)
+    } else {
+        host.parse().map_err(|error| format!("{error}"))?
+    };
+    Ok(vec![Target::Host(registry)])
 }
 
 /// Adds the targets of an item, up to the limits.
@@ -171,8 +155,7 @@ fn insert_within_limits(
         if targets.len() == MAX_REGISTRIES {
             return Err(format!("{}: a secret holds at most {MAX_REGISTRIES} registries", quote(item)));
         }
-        if let Target::Host(registry) = &target {
-            let endpoint = registry.endpoint();
+        if let Some(endpoint) = target.endpoint() {
             if regions.len() == MAX_REGIONS && !regions.contains(&endpoint) {
                 return Err(format!("{}: a secret spans at most {MAX_REGIONS} regions", quote(item)));
             }
@@ -183,62 +166,48 @@ fn insert_within_limits(
     Ok(())
 }
 
-fn parse_secret_name(value: Option<&str>, names: &OwnedNames, problems: &mut Vec<Problem>) -> String {
+fn parse_secret_name(value: Option<&str>, names: &OwnedNames) -> Result<String, String> {
     let name = value.map_or(&*names.secret_names[0], str::trim);
-    if !names.secret_names.iter().any(|allowed| **allowed == *name) {
-        let allowed: Vec<_> = names.secret_names.iter().map(|name| format!("{name:?}")).collect();
-        let message =
-            format!("{} is not allowed: the configuration allows {}", quote(name), allowed.join(", "));
-        problems.push(Problem::invalid(SECRET_NAME, &message));
+    if names.secret_names.iter().any(|allowed| **allowed == *name) {
+        return Ok(name.to_owned());
     }
-    name.to_owned()
+    let allowed: Vec<_> = names.secret_names.iter().map(|name| format!("{name:?}")).collect();
+    Err(format!("{} is not allowed: the configuration allows {}", quote(name), allowed.join(", ")))
 }
 
 /// A list of names with the characters that Kubernetes, IAM and ECR allow, without duplicates, in the given order.
-fn parse_list(key: &str, value: Option<&str>, problems: &mut Vec<Problem>) -> Vec<String> {
-    let Some(value) = value else { return vec![] };
+fn parse_list(value: Option<&str>) -> Result<Vec<String>, String> {
+    let Some(value) = value else { return Ok(vec![]) };
     let mut list: Vec<String> = vec![];
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._/*:+=@".contains(&b);
     for item in items(value) {
-        let valid =
-            item.len() <= 256 && item.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/*:+=@".contains(&b));
-        if !valid {
-            problems.push(Problem::invalid(key, &format!("{} is not a valid name or pattern", quote(item))));
-            return list;
+        if item.len() > 256 || !item.bytes().all(allowed) {
+            return Err(format!("{} is not a valid name or pattern", quote(item)));
         }
         if !list.iter().any(|have| have == item) {
             list.push(item.to_owned());
         }
         if list.len() > MAX_ITEMS {
-            problems.push(Problem::invalid(key, &format!("more than {MAX_ITEMS} items")));
-            return list;
+            return Err(format!("more than {MAX_ITEMS} items"));
         }
     }
-    if list.is_empty() {
-        problems.push(Problem::invalid(key, "empty: list at least one, or remove the annotation"));
-    }
-    list
+    if list.is_empty() { Err("empty: list at least one, or remove the annotation".into()) } else { Ok(list) }
 }
 
 /// Names of service accounts, or `*` for all.
-fn parse_service_accounts(
-    value: Option<&str>,
-    names: &OwnedNames,
-    problems: &mut Vec<Problem>,
-) -> Vec<String> {
+fn parse_service_accounts(value: Option<&str>, names: &OwnedNames) -> Result<Vec<String>, String> {
     if value.is_some() && !names.service_accounts {
         let message = "service accounts are not enabled in the controller's configuration: remove the annotation, and \
                        name the secret in imagePullSecrets";
-        problems.push(Problem::invalid(SERVICE_ACCOUNTS, message));
-        return vec![];
+        return Err(message.into());
     }
-    let list = parse_list(SERVICE_ACCOUNTS, value, problems);
+    let list = parse_list(value)?;
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     if let Some(item) = list.iter().find(|item| *item != ALL_SERVICE_ACCOUNTS && !item.bytes().all(valid)) {
-        let message =
-            format!("{} is not a valid service account name: list names, or \"*\" for all", quote(item));
-        problems.push(Problem::invalid(SERVICE_ACCOUNTS, &message));
+        let item = quote(item);
+        return Err(format!("{item} is not a valid service account name: list names, or \"*\" for all"));
     }
-    list
+    Ok(list)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! input.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -45,20 +44,8 @@ pub fn is_plausible(time: Timestamp, now: Now) -> bool {
 
 /// Fingerprint of a token's permissions: its role and session policy. Tokens of equal fingerprints are interchangeable.
 /// It is stored on the Secret, so it must not change between versions.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeFingerprint(pub u64);
-
-impl fmt::Debug for ScopeFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for ScopeFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// An entry of a Secret as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -172,7 +159,7 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
 
 fn format_entry(entry: AppliedEntry) -> String {
     let second = entry.expires_at.map(|at| at.as_second().to_string()).unwrap_or_default();
-    format!("{}@{second}", entry.scope)
+    format!("{:016x}@{second}", entry.scope.0)
 }
 
 fn parse_entry(text: &str) -> Option<AppliedEntry> {

@@ -5,8 +5,6 @@ pub mod applied;
 mod names;
 pub mod problem;
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::aws::{Endpoint, Registry, RegistryError};
@@ -22,12 +20,14 @@ pub const MAX_REGISTRIES: usize = 64;
 pub const MAX_REGIONS: usize = 8;
 
 /// A registry that the Secret has an entry for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[serde(try_from = "String", into = "String")]
 pub enum Target {
     /// A registry by its host.
+    #[strum(to_string = "{0}")]
     Host(Registry),
     /// The registry that the identity's own token names (`proxyEndpoint`).
+    #[strum(to_string = "default")]
     Default,
 }
 
@@ -37,15 +37,6 @@ impl Target {
         match self {
             Self::Host(registry) => Some(registry.endpoint()),
             Self::Default => None,
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(registry) => registry.fmt(f),
-            Self::Default => f.write_str("default"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::core::{EventReason, PREFIX, quote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     pub reason: EventReason,
-    /// What is wrong, and the remedy. For an annotation: its key, the value and a valid value.
+    /// The cause and the remedy. For an annotation: its key, the value and a valid value.
     pub message: String,
 }
 

@@ -20,13 +20,13 @@ const MAX_SKEW: Duration = Duration::from_mins(5);
 /// When a token is replaced, as fractions of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RefreshPolicy {
-    /// Renewals of Secrets in a second; creations and repairs are not limited.
-    pub writes_per_second: u32,
-    pub tokens_per_second: u32,
     /// The fraction after which a new token is fetched, in `0.1..=0.9`.
     pub at: f64,
     /// The fraction over which the Secrets that hold it are renewed after that.
     pub jitter: f64,
+    /// Renewals of Secrets in a second; creations and repairs are not limited.
+    pub writes_per_second: u32,
+    pub tokens_per_second: u32,
 }
 
 /// An ECR authorization token: base64 of `USER:PASSWORD`, with its issue time and expiry by the local clock.

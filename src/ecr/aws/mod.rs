@@ -143,18 +143,18 @@ async fn private_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {
     let date = ReplyDate::default();
     let config = aws_sdk_ecr::config::Builder::from(config).interceptor(date.clone()).build();
     let call = aws_sdk_ecr::Client::from_conf(config).get_authorization_token();
-    let data = call.send().await.map_err(|error| explain(&error))?.authorization_data;
-    let data = data.unwrap_or_default().into_iter().next().ok_or_else(no_token)?;
-    fetched(data.authorization_token, data.expires_at, data.proxy_endpoint, &date)
+    let reply = call.send().await.map_err(|error| explain(&error))?.authorization_data;
+    let reply = reply.unwrap_or_default().into_iter().next().ok_or_else(no_token)?;
+    fetched(reply.authorization_token, reply.expires_at, reply.proxy_endpoint, &date)
 }
 
 async fn public_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {
     let date = ReplyDate::default();
     let config = aws_sdk_ecrpublic::config::Builder::from(config).interceptor(date.clone()).build();
     let call = aws_sdk_ecrpublic::Client::from_conf(config).get_authorization_token();
-    let data = call.send().await.map_err(|error| explain(&error))?.authorization_data;
-    let data = data.ok_or_else(no_token)?;
-    fetched(data.authorization_token, data.expires_at, None, &date)
+    let reply = call.send().await.map_err(|error| explain(&error))?.authorization_data;
+    let reply = reply.ok_or_else(no_token)?;
+    fetched(reply.authorization_token, reply.expires_at, None, &date)
 }
 
 fn no_token() -> TokenError {

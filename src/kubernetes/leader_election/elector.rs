@@ -132,11 +132,11 @@ impl Candidate {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let stopped = loop {
-                let step = self.elector.next(self.clock.now());
+                let next = self.elector.next(self.clock.now());
                 tokio::select! {
                     biased;
                     stopped = &mut stopped => break stopped,
-                    succeeded = self.execute(step) => if succeeded { on_contact() },
+                    succeeded = self.execute(next) => if succeeded { on_contact() },
                 }
             };
             let Ok(ending) = stopped else { return Ok(()) };
