@@ -72,7 +72,8 @@ pub enum Tell {
     RemovalsHeld { removals: usize, managed: usize },
     /// With `--prune`, `object` would be deleted, such as `secret NAMESPACE/NAME`.
     WouldDelete { object: String },
-    /// News that the owner of the namespace should know about. `first` is false while the same condition lasts.
+    /// A condition or a change that the owner of the namespace should know about. `first` is false while the same
+    /// condition lasts.
     Notice { event: EventRecord, first: bool },
     /// A Secret was created or updated; its token expires at `expiry`.
     SecretWritten { namespace: Arc<str>, secret: Arc<str>, reason: WriteReason, expiry: Option<Timestamp> },
