@@ -38,27 +38,16 @@ pub enum Seen<T> {
 pub enum Change {
     /// A list begins. Until [`Change::ListDone`], every existing object is reported again.
     ListStarted(WatchTarget),
+    /// The list is complete: an object that it did not report does not exist.
     ListDone(WatchTarget),
     /// The list failed. The controller does not wait for it.
     ListUnavailable(WatchTarget),
     /// `None` if the Namespace did not opt in, is being deleted or does not exist.
-    Namespace {
-        namespace: Arc<str>,
-        record: Option<NamespaceRecord>,
-    },
-    Secret {
-        namespace: Arc<str>,
-        name: Arc<str>,
-        seen: Seen<Observed>,
-    },
-    ServiceAccount {
-        namespace: Arc<str>,
-        name: Arc<str>,
-        seen: Seen<PullSecretRefs>,
-    },
+    Namespace { namespace: Arc<str>, record: Option<NamespaceRecord> },
+    /// A Secret was created, changed or deleted.
+    Secret { namespace: Arc<str>, name: Arc<str>, seen: Seen<Observed> },
+    /// A service account was created, changed or deleted.
+    ServiceAccount { namespace: Arc<str>, name: Arc<str>, seen: Seen<PullSecretRefs> },
     /// `source` is `None` if the Secret does not exist.
-    StaticSource {
-        name: Arc<str>,
-        source: Option<StaticSource>,
-    },
+    StaticSource { name: Arc<str>, source: Option<StaticSource> },
 }

@@ -71,8 +71,7 @@ impl Controller {
             // The namespace is reconciled when the call ends, but at the latest at this time.
             return self.queue.schedule(namespace, Some(until));
         }
-        let Some(state) = self.index.get(namespace) else { return };
-        let facts = state.facts(namespace, self.index.static_sources());
+        let Some(facts) = self.index.facts(namespace) else { return };
         let Some(draft) = compose(&plan, &collected.tokens, &facts, &self.settings, now) else {
             let renewals = collected.tokens.iter().flatten();
             let renewal = renewals.map(|token| token.renew_after(self.settings.refresh)).min();

@@ -40,12 +40,11 @@ use self::index::Index;
 use self::queue::Queue;
 use self::report::Conditions;
 use self::tell::Tell;
-use self::tokens::TokenCache;
+use self::tokens::{FetchResult, TokenCache};
 use crate::core::Now;
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::leader_election::Leadership;
 use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, SecretDraft};
-use crate::core::secret::{FetchedToken, TokenError};
 use crate::core::settings::Settings;
 
 /// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.
@@ -62,7 +61,7 @@ pub enum Input {
     /// An action ended, after this time.
     ActionDone { id: ActionId, outcome: Outcome, duration: Duration },
     /// A token request succeeded or failed, after this time.
-    TokenFetched { key: TokenKey, result: Result<FetchedToken, TokenError>, duration: Duration },
+    TokenFetched { key: TokenKey, result: FetchResult, duration: Duration },
     /// The leader election granted, renewed or ended the leadership.
     LeadershipChanged(Leadership),
     /// Time passed.
@@ -96,12 +95,10 @@ pub enum Effect {
 #[derive(Debug)]
 pub enum Request {
     /// Apply a Secret: create it, or, with the UID of the current Secret, change only that object.
-    Write {
-        uid: Option<Box<str>>,
-        draft: Box<SecretDraft>,
-    },
+    Write { uid: Option<Box<str>>, draft: Box<SecretDraft> },
     /// Read the Namespace before something in it is removed.
     ReadNamespace,
+    /// Delete a Secret.
     Delete(Deletion),
     /// Make a service account refer to a Secret, or to no Secret that we added.
     SetPullSecret(PullSecretChange),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::dispatch::{Action, RunningWrite};
 use super::error::WriteError;
 use super::index::NamespaceState;
 use super::tell::{NamespaceCounts, Operation, Tell, TokenFetch};
-use super::tokens::FetchOutcome;
+use super::tokens::{FetchOutcome, FetchResult};
 use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
 use crate::core::grants::TokenKey;
@@ -17,7 +17,6 @@ use crate::core::plan::{
     Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan,
 };
 use crate::core::request::OptIn;
-use crate::core::secret::{FetchedToken, TokenError};
 
 /// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);
@@ -78,7 +77,13 @@ impl Controller {
         duration: Duration,
         now: Now,
     ) {
-        match (self.plan_with_record(namespace, result, now), removal) {
+        let read = if self.is_leader { result } else { Err(WriteError::NotLeader) };
+        let planned = read.map(|record| {
+            let parsed = record.as_ref().map(|record| &*record.parsed);
+            let facts = Facts { parsed, ..self.index.facts(namespace)? };
+            Some(plan(&facts, &self.settings, now).step)
+        });
+        match (planned, removal) {
             (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
                 self.delete(namespace, again);
             }
@@ -97,22 +102,6 @@ impl Controller {
         }
     }
 
-    fn plan_with_record(
-        &self,
-        namespace: &str,
-        result: Result<Option<NamespaceRecord>, WriteError>,
-        now: Now,
-    ) -> Result<Option<Step>, WriteError> {
-        if !self.is_leader {
-            return Err(WriteError::NotLeader);
-        }
-        let record = result?;
-        let Some(state) = self.index.get(namespace) else { return Ok(None) };
-        let parsed = record.as_ref().map(|record| &*record.parsed);
-        let facts = Facts { parsed, ..state.facts(namespace, self.index.static_sources()) };
-        Ok(Some(plan(&facts, &self.settings, now).step))
-    }
-
     fn record_deletion(
         &mut self,
         namespace: &Arc<str>,
@@ -126,7 +115,7 @@ impl Controller {
             return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
         }
         self.report_deletion(namespace, deletion);
-        self.index.remove_secret(namespace, &deletion.name, u64::MAX);
+        self.index.remove_secret(namespace, &deletion.name);
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion();
         }
@@ -153,9 +142,8 @@ impl Controller {
                     retry.reset();
                 }
                 if changed {
-                    let (namespace, service_account) = (namespace.clone(), service_account.clone());
-                    let secret = secret.clone();
-                    self.tell(Tell::ServiceAccountChanged { namespace, service_account, secret });
+                    let (namespace, change) = (namespace.clone(), change.clone());
+                    self.tell(Tell::ServiceAccountChanged { namespace, change });
                 }
                 self.index.set_service_account(namespace, service_account, refs);
                 self.reconcile(namespace, now);
@@ -200,13 +188,7 @@ impl Controller {
         self.requeue(namespace, retry_at);
     }
 
-    pub(super) fn token_fetched(
-        &mut self,
-        key: TokenKey,
-        result: Result<FetchedToken, TokenError>,
-        duration: Duration,
-        now: Now,
-    ) {
+    pub(super) fn token_fetched(&mut self, key: TokenKey, result: FetchResult, duration: Duration, now: Now) {
         let FetchOutcome { result, skew, waiters } = self.tokens.finish_call(&key, result, now);
         let (result, leader) = (result.map(|token| token.expires_at()), self.is_leader);
         self.tell(Tell::TokenFetched(TokenFetch { key, result, skew, duration, leader }));
@@ -228,13 +210,9 @@ impl Controller {
 
 fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
     let expiry = state.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min();
-    if let Some(expiry) = expiry {
-        let earliest = counts.earliest_expiry.map_or(expiry, |earliest: Timestamp| earliest.min(expiry));
-        counts.earliest_expiry = Some(earliest);
-    }
-    match state.namespace.as_ref().map(|record| &record.parsed.opt_in) {
-        None | Some(OptIn::Out) => return,
-        Some(OptIn::In(_) | OptIn::Invalid) => {}
+    counts.earliest_expiry = [counts.earliest_expiry, expiry].into_iter().flatten().min();
+    if state.namespace.as_ref().is_none_or(|record| record.parsed.opt_in == OptIn::Out) {
+        return;
     }
     match expiry {
         Some(expiry) if expiry > now.wall => counts.ready += 1,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::Now;
-use crate::core::plan::{Step, WriteReason};
+use crate::core::plan::Step;
 
 /// The priority of a step, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,13 +29,9 @@ impl Priority {
     pub fn of(step: &Step) -> Option<Self> {
         match step {
             Step::Idle(_) => None,
-            Step::Write(plan) => Some(match plan.reason {
-                WriteReason::Missing | WriteReason::RequestChanged | WriteReason::ScopeChanged => Self::New,
-                WriteReason::StaticEntryChanged | WriteReason::RenewalDue => Self::Renewal,
-                WriteReason::FieldsTakenOver | WriteReason::ForeignWrite | WriteReason::ImplausibleTimes => {
-                    Self::Repair
-                }
-            }),
+            Step::Write(plan) if plan.reason.is_repair() => Some(Self::Repair),
+            Step::Write(plan) if plan.reason.can_wait() => Some(Self::Renewal),
+            Step::Write(_) => Some(Self::New),
             Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
             Step::SetPullSecret(_) | Step::Delete(_) => Some(Self::Delete),
         }

@@ -62,8 +62,7 @@ impl Controller {
 
     /// The plan for a namespace that is in the index.
     fn plan(&self, namespace: &str, now: Now) -> Option<Plan> {
-        let facts = self.index.get(namespace)?.facts(namespace, self.index.static_sources());
-        Some(plan(&facts, &self.settings, now))
+        Some(plan(&self.index.facts(namespace)?, &self.settings, now))
     }
 
     /// Queues a step, unless this run must not make it.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::core::EventReason;
 use crate::core::grants::TokenKey;
-use crate::core::plan::{DeleteReason, WriteReason};
+use crate::core::plan::{DeleteReason, PullSecretChange, WriteReason};
 use crate::core::secret::TokenError;
 
 /// An Event to be written.
@@ -61,67 +61,32 @@ pub struct TokenFetch {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tell {
     /// Every required watch has listed.
-    Synced {
-        namespaces: usize,
-    },
-    LeadershipChanged {
-        leader: bool,
-    },
+    Synced { namespaces: usize },
+    /// This process became the leader, or lost the leadership.
+    LeadershipChanged { leader: bool },
     /// A pass over this many namespaces begins.
-    PassStarted {
-        namespaces: usize,
-    },
+    PassStarted { namespaces: usize },
     /// The namespace is up to date.
-    InSync {
-        namespace: Arc<str>,
-    },
+    InSync { namespace: Arc<str> },
     /// The configuration would remove more Secrets than it may without a confirmation.
-    RemovalsHeld {
-        removals: usize,
-        managed: usize,
-    },
+    RemovalsHeld { removals: usize, managed: usize },
     /// With `--prune`, `object` would be deleted, such as `secret NAMESPACE/NAME`.
-    WouldDelete {
-        object: String,
-    },
-    /// News that the owner of the namespace should know about. `first` is false while the same condition lasts.
-    Notice {
-        event: EventRecord,
-        first: bool,
-    },
-    SecretWritten {
-        namespace: Arc<str>,
-        secret: Arc<str>,
-        reason: WriteReason,
-        expiry: Option<Timestamp>,
-    },
-    SecretDeleted {
-        namespace: Arc<str>,
-        secret: Arc<str>,
-        reason: DeleteReason,
-    },
-    ServiceAccountChanged {
-        namespace: Arc<str>,
-        service_account: Arc<str>,
-        secret: Option<Arc<str>>,
-    },
+    WouldDelete { object: String },
+    /// A condition or a change that the owner of the namespace should know about. `first` is false while the same
+    /// condition lasts.
+    Notice { event: EventRecord, first: bool },
+    /// A Secret was created or updated; its token expires at `expiry`.
+    SecretWritten { namespace: Arc<str>, secret: Arc<str>, reason: WriteReason, expiry: Option<Timestamp> },
+    /// A Secret was deleted.
+    SecretDeleted { namespace: Arc<str>, secret: Arc<str>, reason: DeleteReason },
+    /// The `imagePullSecrets` of a service account were changed.
+    ServiceAccountChanged { namespace: Arc<str>, change: PullSecretChange },
     /// Another client changed the object first; the controller retries.
-    Overtaken {
-        namespace: Arc<str>,
-        object: String,
-        message: String,
-    },
+    Overtaken { namespace: Arc<str>, object: String, message: String },
     /// A request that writes or deletes a Secret ended.
-    RequestFinished {
-        operation: Operation,
-        reason: &'static str,
-        result: &'static str,
-        duration: Duration,
-    },
+    RequestFinished { operation: Operation, reason: &'static str, result: &'static str, duration: Duration },
+    /// A request for a token succeeded or failed.
     TokenFetched(TokenFetch),
     /// The periodic count. `in_sync_at` is set if every namespace is in sync.
-    Counted {
-        counts: NamespaceCounts,
-        in_sync_at: Option<Timestamp>,
-    },
+    Counted { counts: NamespaceCounts, in_sync_at: Option<Timestamp> },
 }

@@ -26,6 +26,9 @@ const FORGET_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// How long a write waits for a slow endpoint before it proceeds without its token.
 pub const MAX_WAIT: SignedDuration = SignedDuration::from_secs(2);
 
+/// The reply of AWS to a request for a token.
+pub type FetchResult = Result<FetchedToken, TokenError>;
+
 /// The state of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyState {
@@ -130,12 +133,7 @@ impl TokenCache {
     }
 
     /// Records the result of a call.
-    pub fn finish_call(
-        &mut self,
-        key: &TokenKey,
-        result: Result<FetchedToken, TokenError>,
-        now: Now,
-    ) -> FetchOutcome {
+    pub fn finish_call(&mut self, key: &TokenKey, result: FetchResult, now: Now) -> FetchOutcome {
         self.running = self.running.saturating_sub(1);
         let entry = self.entries.entry(key.clone()).or_default();
         entry.pending_since = None;

@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use tracing::{debug, error, info, warn};
 
 use crate::controller::tell::{EventRecord, Tell, TokenFetch};
+use crate::core::plan::PullSecretChange;
 use crate::core::secret::TokenErrorKind;
 use crate::core::{EventReason, whole_seconds};
 use crate::kubernetes::events::Recorder;
@@ -75,7 +76,8 @@ impl Reporter {
                 self.summary.deleted += 1;
                 info!(%namespace, %secret, reason = reason.into_str(), "secret deleted");
             }
-            Tell::ServiceAccountChanged { namespace, service_account, secret } => {
+            Tell::ServiceAccountChanged { namespace, change } => {
+                let PullSecretChange { service_account, secret, .. } = change;
                 info!(%namespace, %service_account, secret = secret.as_deref(), "service account changed");
             }
             Tell::Overtaken { namespace, object, message } => {

@@ -30,17 +30,6 @@ pub struct NamespaceState {
 }
 
 impl NamespaceState {
-    pub fn facts<'a>(&'a self, namespace: &'a str, static_sources: &'a StaticSources) -> Facts<'a> {
-        Facts {
-            namespace,
-            parsed: self.namespace.as_ref().map(|record| &*record.parsed),
-            secrets: &self.secrets,
-            service_accounts: &self.service_accounts,
-            static_sources,
-            history: &self.history,
-        }
-    }
-
     /// The Secrets that this instance manages.
     pub fn managed(&self) -> impl Iterator<Item = &Observed> {
         self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
@@ -99,6 +88,19 @@ impl Index {
         self.namespaces.get_mut(namespace).map(|state| &mut **state)
     }
 
+    /// The facts about a namespace, as decisions use them.
+    pub fn facts<'a>(&'a self, namespace: &'a str) -> Option<Facts<'a>> {
+        let state = self.get(namespace)?;
+        Some(Facts {
+            namespace,
+            parsed: state.namespace.as_ref().map(|record| &*record.parsed),
+            secrets: &state.secrets,
+            service_accounts: &state.service_accounts,
+            static_sources: &self.static_sources,
+            history: &state.history,
+        })
+    }
+
     pub fn history(&mut self, namespace: &str) -> Option<&mut History> {
         self.get_mut(namespace).map(|state| &mut state.history)
     }
@@ -124,22 +126,27 @@ impl Index {
             Change::StaticSource { name, source } => return self.set_static_source(name, source),
             Change::Namespace { namespace, record } => {
                 self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace);
-                let changed = self.set_namespace(&namespace, record);
+                let changed = match record {
+                    Some(record) => self.set_namespace(&namespace, record),
+                    None => self.remove(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX),
+                };
                 (namespace, changed)
             }
             Change::Secret { namespace, name, seen } => {
-                self.mark_seen(&WatchTarget::Secrets(name.clone()), &namespace, &name);
+                let target = WatchTarget::Secrets(name.clone());
+                self.mark_seen(&target, &namespace, &name);
                 let changed = match seen {
                     Seen::Present(observed) => self.set_secret(&namespace, &name, observed),
-                    Seen::Deleted(version) => self.remove_secret(&namespace, &name, version),
+                    Seen::Deleted(version) => self.remove(&target, &namespace, &name, version),
                 };
                 (namespace, changed)
             }
             Change::ServiceAccount { namespace, name, seen } => {
-                self.mark_seen(&WatchTarget::ServiceAccounts, &namespace, &name);
+                let target = WatchTarget::ServiceAccounts;
+                self.mark_seen(&target, &namespace, &name);
                 let changed = match seen {
                     Seen::Present(refs) => self.set_service_account(&namespace, &name, refs),
-                    Seen::Deleted(version) => self.remove_service_account(&namespace, &name, version),
+                    Seen::Deleted(version) => self.remove(&target, &namespace, &name, version),
                 };
                 (namespace, changed)
             }
@@ -150,19 +157,36 @@ impl Index {
     /// Records a Secret, unless a newer version is known.
     pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
         observed.applied = observed.applied.map(|applied| self.applied.intern(applied));
-        upsert_newer(&mut self.namespaces.entry(namespace.clone()).or_default().secrets, name, observed)
+        let all = &mut self.namespaces.entry(namespace.clone()).or_default().secrets;
+        upsert_newer(all, name, observed, |observed| observed.resource_version)
     }
 
-    /// Records that a Secret was deleted at `version`, unless a newer version is known.
-    pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
+    /// Records that we deleted a Secret.
+    pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>) {
+        self.remove(&WatchTarget::Secrets(name.clone()), namespace, name, u64::MAX);
+    }
+
+    /// Records that an object was deleted at `version`, unless a newer version is known. Returns whether it was known.
+    fn remove(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
         let Some(state) = self.namespaces.get_mut(namespace) else { return false };
-        let changed = remove_older(&mut state.secrets, name, version);
-        if changed {
-            state.history.written = None;
-            state.history.fingerprint = None;
+        let NamespaceState { namespace: record, secrets, service_accounts, history, .. } = &mut **state;
+        let removed = match target {
+            WatchTarget::Namespaces => record.take().is_some(),
+            WatchTarget::Secrets(_) => remove_older(secrets, name, |o| o.resource_version > version),
+            WatchTarget::ServiceAccounts => {
+                remove_older(service_accounts, name, |refs| refs.resource_version > version)
+            }
+            WatchTarget::StaticSource(_) => false,
+        };
+        match target {
+            WatchTarget::Secrets(_) if removed => (history.written, history.fingerprint) = (None, None),
+            WatchTarget::ServiceAccounts if removed => drop(history.service_accounts.remove(name)),
+            _ => {}
         }
-        self.drop_empty(namespace);
-        changed
+        if state.is_empty() {
+            self.namespaces.remove(namespace);
+        }
+        removed
     }
 
     /// Records that a write was rejected because the Secret is immutable.
@@ -171,10 +195,6 @@ impl Index {
         if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
             observed.immutable = true;
         }
-    }
-
-    pub fn static_sources(&self) -> &StaticSources {
-        &self.static_sources
     }
 
     /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which
@@ -203,26 +223,10 @@ impl Index {
         let same = all.iter().any(|(known, old)| {
             known == name && (&old.references, &old.attached) == (&refs.references, &refs.attached)
         });
-        upsert_newer(all, name, refs) && !same
+        upsert_newer(all, name, refs, |refs| refs.resource_version) && !same
     }
 
-    /// Records that a service account was deleted at `version`.
-    pub fn remove_service_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
-        let Some(state) = self.namespaces.get_mut(namespace) else { return false };
-        let changed = remove_older(&mut state.service_accounts, name, version);
-        if changed {
-            state.history.service_accounts.remove(name);
-        }
-        self.drop_empty(namespace);
-        changed
-    }
-
-    fn set_namespace(&mut self, namespace: &Arc<str>, record: Option<NamespaceRecord>) -> bool {
-        let Some(mut record) = record else {
-            let removed = self.get_mut(namespace).is_some_and(|state| state.namespace.take().is_some());
-            self.drop_empty(namespace);
-            return removed;
-        };
+    fn set_namespace(&mut self, namespace: &Arc<str>, mut record: NamespaceRecord) -> bool {
         record.parsed = self.parsed.intern(record.parsed);
         let state = self.namespaces.entry(namespace.clone()).or_default();
         let changed = state.namespace.as_ref() != Some(&record);
@@ -234,30 +238,23 @@ impl Index {
         changed
     }
 
-    fn drop_empty(&mut self, namespace: &Arc<str>) {
-        if self.get(namespace).is_some_and(NamespaceState::is_empty) {
-            self.namespaces.remove(namespace);
-        }
-    }
-
     /// The known objects of a watch.
     fn objects(&self, target: &WatchTarget) -> BTreeSet<ObjectRef> {
-        let names = |namespace: &Arc<str>| -> Vec<ObjectRef> {
-            let state = &self.namespaces[namespace];
-            let object = |name: &Arc<str>| (namespace.clone(), name.clone());
+        let names = |namespace: &Arc<str>, state: &NamespaceState| -> Vec<Arc<str>> {
+            let secrets = state.secrets.iter().map(|(name, _)| name);
             match target {
-                WatchTarget::Namespaces => state.namespace.iter().map(|_| object(namespace)).collect(),
-                WatchTarget::Secrets(name) => {
-                    let found = state.secrets.iter().find(|(known, _)| known == name);
-                    found.map(|(name, _)| object(name)).into_iter().collect()
-                }
+                WatchTarget::Namespaces => state.namespace.iter().map(|_| namespace.clone()).collect(),
+                WatchTarget::Secrets(name) => secrets.filter(|known| *known == name).cloned().collect(),
                 WatchTarget::ServiceAccounts => {
-                    state.service_accounts.iter().map(|(name, _)| object(name)).collect()
+                    state.service_accounts.iter().map(|(name, _)| name.clone()).collect()
                 }
                 WatchTarget::StaticSource(_) => vec![],
             }
         };
-        self.names().flat_map(names).collect()
+        let objects = self.namespaces.iter().flat_map(|(namespace, state)| {
+            names(namespace, state).into_iter().map(|name| (namespace.clone(), name))
+        });
+        objects.collect()
     }
 
     fn mark_seen(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>) {
@@ -271,12 +268,7 @@ impl Index {
     fn finish_list(&mut self, target: &WatchTarget) -> Vec<Arc<str>> {
         self.unsynced.remove(target);
         let mut unseen = self.unseen.remove(target).unwrap_or_default();
-        unseen.retain(|(namespace, name)| match target {
-            WatchTarget::Namespaces => self.set_namespace(namespace, None),
-            WatchTarget::Secrets(_) => self.remove_secret(namespace, name, u64::MAX),
-            WatchTarget::ServiceAccounts => self.remove_service_account(namespace, name, u64::MAX),
-            WatchTarget::StaticSource(_) => false,
-        });
+        unseen.retain(|(namespace, name)| self.remove(target, namespace, name, u64::MAX));
         unseen.into_iter().map(|(namespace, _)| namespace).collect()
     }
 }

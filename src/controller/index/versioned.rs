@@ -1,30 +1,14 @@
-//! Objects of one namespace by name, each at the newest version that was seen: watches lag behind our own writes.
+//! Objects of one namespace by name, each at the newest version that was seen: watches lag behind our own writes. The
+//! resource versions of one object only grow.
 
 use std::sync::Arc;
 
-use crate::core::plan::{Observed, PullSecretRefs};
-
-/// A record with a resource version; the versions of one object only grow.
-pub trait Versioned {
-    fn resource_version(&self) -> u64;
-}
-
-impl Versioned for Observed {
-    fn resource_version(&self) -> u64 {
-        self.resource_version
-    }
-}
-
-impl Versioned for PullSecretRefs {
-    fn resource_version(&self) -> u64 {
-        self.resource_version
-    }
-}
+type Objects<T> = Vec<(Arc<str>, T)>;
 
 /// Inserts `new`, unless the same or a newer version is known. Returns whether it did.
-pub fn upsert_newer<T: Versioned>(objects: &mut Vec<(Arc<str>, T)>, name: &Arc<str>, new: T) -> bool {
+pub fn upsert_newer<T>(objects: &mut Objects<T>, name: &Arc<str>, new: T, version: fn(&T) -> u64) -> bool {
     match objects.iter_mut().find(|(known, _)| known == name) {
-        Some((_, known)) if known.resource_version() >= new.resource_version() => return false,
+        Some((_, known)) if version(known) >= version(&new) => return false,
         Some((_, known)) => *known = new,
         None => {
             // Most namespaces have one object; the default growth reserves four.
@@ -35,9 +19,9 @@ pub fn upsert_newer<T: Versioned>(objects: &mut Vec<(Arc<str>, T)>, name: &Arc<s
     true
 }
 
-/// Removes the object that was deleted at `version`, unless a newer one is known. Returns whether it did.
-pub fn remove_older<T: Versioned>(objects: &mut Vec<(Arc<str>, T)>, name: &Arc<str>, version: u64) -> bool {
+/// Removes the object, unless `is_newer` holds for it. Returns whether it did.
+pub fn remove_older<T>(objects: &mut Objects<T>, name: &Arc<str>, is_newer: impl Fn(&T) -> bool) -> bool {
     let before = objects.len();
-    objects.retain(|(known, object)| known != name || object.resource_version() > version);
+    objects.retain(|(known, object)| known != name || is_newer(object));
     objects.len() < before
 }
