@@ -25,7 +25,7 @@
 //!
 //! # When a request fails
 //!
-//! [`kubernetes::errors::classify`] turns a response such as 409 into a [`controller::error::WriteError`].
+//! [`kubernetes::errors::classify`] turns a response such as 409 into a [`controller::error::RequestError`].
 //! `Controller::record_failure` decides what follows: `core::plan::RetryState` when to retry, `report_write_failure` which Event
 //! the namespace gets. A conflict gets none, because no user has to act.
 //!

@@ -9,7 +9,7 @@ use super::setup::{Candidate, random, stop_on_signals, unless_stopped};
 use super::{CommandError, print_line};
 use crate::cli::CleanupArgs;
 use crate::config::Config;
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::core::Jitter;
 use crate::core::plan::{DeleteReason, Deletion};
 use crate::core::request::OwnedNames;
@@ -98,7 +98,7 @@ async fn remove_all(client: &Client, cluster: &Cluster, names: &OwnedNames) -> R
 
 /// Returns how many removals succeeded, and appends the others to `failures`.
 async fn remove(
-    removals: impl Iterator<Item = impl Future<Output = (String, Result<(), WriteError>)>>,
+    removals: impl Iterator<Item = impl Future<Output = (String, Result<(), RequestError>)>>,
     failures: &mut Vec<String>,
 ) -> usize {
     let mut removed = 0;
@@ -115,12 +115,12 @@ async fn remove(
     removed
 }
 
-async fn detach(cluster: &Cluster, found: OwnReference) -> (String, Result<(), WriteError>) {
+async fn detach(cluster: &Cluster, found: OwnReference) -> (String, Result<(), RequestError>) {
     let result = cluster.set_pull_secret(&found.namespace, &found.service_account, None).await;
     (label(&found), result.map(|_| ()))
 }
 
-async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), WriteError>) {
+async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), RequestError>) {
     let OwnSecret { namespace, name, uid, resource_version } = found;
     let label = format!("secret {namespace}/{name}");
     let deletion = Deletion { name, uid, resource_version, reason: DeleteReason::OptedOut };

@@ -74,7 +74,7 @@ impl Controller {
         let Some(facts) = self.index.facts(namespace) else { return };
         let Some(draft) = compose(&plan, &collected.tokens, &facts, &self.settings, now) else {
             let renewals = collected.tokens.iter().flatten();
-            let renewal = renewals.map(|token| token.renew_after(self.settings.refresh)).min();
+            let renewal = renewals.map(|token| token.successor_due_at(self.settings.refresh)).min();
             let soonest = now.after(MIN_DELAY);
             let wake = collected.retry_at.or(renewal).map_or(soonest, |wake| wake.max(soonest));
             return self.requeue(namespace, Some(wake));

@@ -4,7 +4,7 @@
 /// case, is the value of the metric label `result`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
-pub enum WriteError {
+pub enum RequestError {
     /// Another field manager owns the fields (409), so this instance does not manage the object.
     #[error("another field manager owns it: {0}")]
     NotOwned(String),

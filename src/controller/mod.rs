@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use self::change::Change;
 use self::dispatch::Action;
-use self::error::WriteError;
+use self::error::RequestError;
 use self::index::Index;
 use self::queue::Queue;
 use self::report::Conditions;
@@ -73,13 +73,13 @@ pub enum Input {
 /// How an action ended.
 pub enum Outcome {
     /// The Secret after the write.
-    Written(Result<Observed, WriteError>),
-    /// The Namespace as the API server returned it: `None` if it did not opt in, [`WriteError::NamespaceGone`] if it
+    Written(Result<Observed, RequestError>),
+    /// The Namespace as the API server returned it: `None` if it did not opt in, [`RequestError::NamespaceGone`] if it
     /// does not exist or is being deleted.
-    NamespaceRead(Result<Option<NamespaceRecord>, WriteError>),
-    Deleted(Result<(), WriteError>),
+    NamespaceRead(Result<Option<NamespaceRecord>, RequestError>),
+    Deleted(Result<(), RequestError>),
     /// The service account after the change, and whether it was changed; `None` if it does not exist.
-    PullSecretSet(Result<Option<(PullSecretRefs, bool)>, WriteError>),
+    PullSecretSet(Result<Option<(PullSecretRefs, bool)>, RequestError>),
 }
 
 /// An output of the state machine. The runtime returns one [`Input::ActionDone`] for each action, identified by an ID,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::dispatch::{Action, RunningWrite};
-use super::error::WriteError;
+use super::error::RequestError;
 use super::index::NamespaceState;
 use super::tell::{NamespaceCounts, Operation, Tell, TokenFetch};
 use super::tokens::{FetchOutcome, FetchResult};
@@ -52,10 +52,10 @@ impl Controller {
         &mut self,
         operation: Operation,
         reason: &'static str,
-        result: &Result<T, WriteError>,
+        result: &Result<T, RequestError>,
         duration: Duration,
     ) {
-        let result = result.as_ref().map_or_else(WriteError::into_str, |_| "success");
+        let result = result.as_ref().map_or_else(RequestError::into_str, |_| "success");
         self.tell(Tell::RequestFinished { operation, reason, result, duration });
     }
 
@@ -73,11 +73,11 @@ impl Controller {
         &mut self,
         namespace: &Arc<str>,
         removal: Step,
-        result: Result<Option<NamespaceRecord>, WriteError>,
+        result: Result<Option<NamespaceRecord>, RequestError>,
         duration: Duration,
         now: Now,
     ) {
-        let read = if self.is_leader { result } else { Err(WriteError::NotLeader) };
+        let read = if self.is_leader { result } else { Err(RequestError::NotLeader) };
         let planned = read.map(|record| {
             let parsed = record.as_ref().map(|record| &*record.parsed);
             let facts = Facts { parsed, ..self.index.facts(namespace)? };
@@ -106,7 +106,7 @@ impl Controller {
         &mut self,
         namespace: &Arc<str>,
         deletion: &Deletion,
-        result: Result<(), WriteError>,
+        result: Result<(), RequestError>,
         duration: Duration,
         now: Now,
     ) {
@@ -126,7 +126,7 @@ impl Controller {
         &mut self,
         namespace: &Arc<str>,
         change: &PullSecretChange,
-        result: Result<Option<(PullSecretRefs, bool)>, WriteError>,
+        result: Result<Option<(PullSecretRefs, bool)>, RequestError>,
         now: Now,
     ) {
         let PullSecretChange { service_account, secret, .. } = change;
@@ -149,7 +149,7 @@ impl Controller {
                 self.reconcile(namespace, now);
             }
             // The watches will report the change.
-            Ok(None) | Err(WriteError::NotLeader | WriteError::NamespaceGone) => {
+            Ok(None) | Err(RequestError::NotLeader | RequestError::NamespaceGone) => {
                 self.queue.schedule(namespace, Some(now.after(RECHECK)));
             }
             Err(error) => {
@@ -165,18 +165,18 @@ impl Controller {
         namespace: &Arc<str>,
         secret: &str,
         operation: Operation,
-        error: &WriteError,
+        error: &RequestError,
         now: Now,
     ) {
-        if *error == WriteError::NotLeader {
+        if *error == RequestError::NotLeader {
             return self.queue.schedule(namespace, Some(now.after(RECHECK)));
         }
-        if matches!(error, WriteError::Immutable(_)) {
+        if matches!(error, RequestError::Immutable(_)) {
             self.index.set_immutable(namespace, secret);
             return self.reconcile(namespace, now);
         }
         let jitter = self.settings.jitter;
-        let denied = matches!(error, WriteError::AdmissionDenied(_)) && self.policy.repeat;
+        let denied = matches!(error, RequestError::AdmissionDenied(_)) && self.policy.repeat;
         if denied && let Some(retry_at) = self.index.history(namespace).and_then(|h| h.retry.record_lag(now))
         {
             self.tell_overtaken(namespace, secret, error);

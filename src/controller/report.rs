@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Controller;
 use super::dispatch::RunningWrite;
-use super::error::WriteError;
+use super::error::RequestError;
 use super::tell::{EventRecord, Operation, Tell};
 use crate::core::grants::{Assignment, TokenKey};
 use crate::core::plan::{Deletion, Observed, Step, WriteReason};
@@ -81,22 +81,22 @@ impl Controller {
         namespace: &Arc<str>,
         secret: &str,
         operation: Operation,
-        error: &WriteError,
+        error: &RequestError,
         retry_at: Option<Timestamp>,
     ) {
         let (reason, remedy) = match error {
-            WriteError::Conflict(_) | WriteError::NamespaceGone | WriteError::NotLeader => {
+            RequestError::Conflict(_) | RequestError::NamespaceGone | RequestError::NotLeader => {
                 return self.tell_overtaken(namespace, secret, error);
             }
-            WriteError::NotOwned(_) => (
+            RequestError::NotOwned(_) => (
                 EventReason::SecretNotOwned,
                 "; delete it, or choose another name with ecr-pull-secrets.dev/secret-name",
             ),
-            WriteError::Forbidden(_) | WriteError::AdmissionDenied(_) => (
+            RequestError::Forbidden(_) | RequestError::AdmissionDenied(_) => (
                 EventReason::WriteFailed,
                 "; the controller's ClusterRole must name the secret, and admission must allow the request",
             ),
-            WriteError::Immutable(_) | WriteError::Rejected(_) | WriteError::Unavailable(_) => {
+            RequestError::Immutable(_) | RequestError::Rejected(_) | RequestError::Unavailable(_) => {
                 (EventReason::WriteFailed, "")
             }
         };
@@ -111,13 +111,13 @@ impl Controller {
         &mut self,
         namespace: &Arc<str>,
         service_account: &str,
-        error: &WriteError,
+        error: &RequestError,
         retry_at: Option<Timestamp>,
     ) {
         let object = format!("service account {service_account:?}");
         let remedy = match error {
-            WriteError::Conflict(_) => return self.tell_overtaken(namespace, &object, error),
-            WriteError::Forbidden(_) => {
+            RequestError::Conflict(_) => return self.tell_overtaken(namespace, &object, error),
+            RequestError::Forbidden(_) => {
                 "; the controller's ClusterRole must allow get and patch on serviceaccounts, and admission must allow the \
                  request"
             }
@@ -168,7 +168,7 @@ impl Controller {
     }
 
     /// Another client changed the object first, so no user has to act.
-    pub(super) fn tell_overtaken(&mut self, namespace: &Arc<str>, object: &str, error: &WriteError) {
+    pub(super) fn tell_overtaken(&mut self, namespace: &Arc<str>, object: &str, error: &RequestError) {
         let (object, message) = (object.to_owned(), error.to_string());
         self.tell(Tell::Overtaken { namespace: namespace.clone(), object, message });
     }

@@ -195,7 +195,7 @@ impl CacheEntry {
     fn state(&self, policy: RefreshPolicy, now: Now) -> KeyState {
         if let Some(token) = self.token.as_ref().filter(|token| token.is_live(now))
             && self.failed.is_none()
-            && (now.wall < token.renew_after(policy) || self.not_before.is_some_and(|at| now.wall < at))
+            && (now.wall < token.successor_due_at(policy) || self.not_before.is_some_and(|at| now.wall < at))
         {
             return KeyState::Fresh;
         }

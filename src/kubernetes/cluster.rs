@@ -8,7 +8,7 @@ use kube::{Api, Client};
 
 use super::leader_election::WritePermit;
 use super::{errors, observe};
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::core::plan::NamespaceRecord;
 use crate::core::settings::Settings;
 
@@ -27,12 +27,12 @@ impl Cluster {
     }
 
     /// Reads the Namespace from the API server, which may be newer than the last watch event. `None` if it did not opt
-    /// in; [`WriteError::NamespaceGone`] if it does not exist or is being deleted.
-    pub async fn namespace_record(&self, namespace: &str) -> Result<Option<NamespaceRecord>, WriteError> {
+    /// in; [`RequestError::NamespaceGone`] if it does not exist or is being deleted.
+    pub async fn namespace_record(&self, namespace: &str) -> Result<Option<NamespaceRecord>, RequestError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let current = self.call(api.get_metadata_opt(namespace)).await?;
         let meta = current.map(|current| current.metadata).filter(|meta| meta.deletion_timestamp.is_none());
-        let meta = meta.ok_or(WriteError::NamespaceGone)?;
+        let meta = meta.ok_or(RequestError::NamespaceGone)?;
         Ok(observe::namespace(&meta, &self.settings))
     }
 
@@ -40,12 +40,12 @@ impl Cluster {
     pub(super) async fn call<T>(
         &self,
         request: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, WriteError> {
-        let left = self.permit.left().ok_or(WriteError::NotLeader)?;
+    ) -> Result<T, RequestError> {
+        let left = self.permit.left().ok_or(RequestError::NotLeader)?;
         match tokio::time::timeout(CALL_TIMEOUT.min(left), request).await {
             Ok(result) => result.map_err(|error| errors::classify(&error)),
-            Err(_) if left < CALL_TIMEOUT && self.permit.left().is_none() => Err(WriteError::NotLeader),
-            Err(_) => Err(WriteError::Unavailable("the API server did not respond in time".to_owned())),
+            Err(_) if left < CALL_TIMEOUT && self.permit.left().is_none() => Err(RequestError::NotLeader),
+            Err(_) => Err(RequestError::Unavailable("the API server did not respond in time".to_owned())),
         }
     }
 }

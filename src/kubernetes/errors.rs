@@ -5,35 +5,35 @@ use std::iter::successors;
 
 use kube::core::Status;
 
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::core::one_line;
 
-pub fn classify(error: &kube::Error) -> WriteError {
+pub fn classify(error: &kube::Error) -> RequestError {
     match error {
         kube::Error::Api(status) => classify_status(status),
-        other => WriteError::Unavailable(message(other)),
+        other => RequestError::Unavailable(message(other)),
     }
 }
 
 /// A 422 is classified by the field of its cause (as of API server 1.36).
-fn classify_status(status: &Status) -> WriteError {
+fn classify_status(status: &Status) -> RequestError {
     let text = one_line(&status.message);
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
     let has_field = |field: &str| causes.iter().any(|cause| cause.field == field);
     let has_reason = |reason: &str| causes.iter().any(|cause| cause.reason == reason);
     match status.code {
-        404 => WriteError::NamespaceGone,
+        404 => RequestError::NamespaceGone,
         // Only the cause distinguishes a terminating namespace from the other reasons for a 403.
-        403 if has_reason("NamespaceTerminating") => WriteError::NamespaceGone,
-        403 if text.contains("ValidatingAdmissionPolicy") => WriteError::AdmissionDenied(text),
-        401 | 403 => WriteError::Forbidden(text),
-        409 if has_reason("FieldManagerConflict") => WriteError::NotOwned(text),
-        409 => WriteError::Conflict(text),
-        422 if has_field("metadata.uid") => WriteError::Conflict(text),
-        422 if has_field("type") => WriteError::NotOwned(text),
-        422 if text.contains("`immutable`") => WriteError::Immutable(text),
-        408 | 429 | 500.. => WriteError::Unavailable(text),
-        _ => WriteError::Rejected(text),
+        403 if has_reason("NamespaceTerminating") => RequestError::NamespaceGone,
+        403 if text.contains("ValidatingAdmissionPolicy") => RequestError::AdmissionDenied(text),
+        401 | 403 => RequestError::Forbidden(text),
+        409 if has_reason("FieldManagerConflict") => RequestError::NotOwned(text),
+        409 => RequestError::Conflict(text),
+        422 if has_field("metadata.uid") => RequestError::Conflict(text),
+        422 if has_field("type") => RequestError::NotOwned(text),
+        422 if text.contains("`immutable`") => RequestError::Immutable(text),
+        408 | 429 | 500.. => RequestError::Unavailable(text),
+        _ => RequestError::Rejected(text),
     }
 }
 

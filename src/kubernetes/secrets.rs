@@ -7,7 +7,7 @@ use zeroize::Zeroize as _;
 
 use super::cluster::Cluster;
 use super::observe;
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::core::plan::{Deletion, Observed};
 use crate::core::secret::{DockerConfig, Manifest};
 use crate::core::{MANAGER, SECRET_KEY};
@@ -22,7 +22,7 @@ impl Cluster {
         name: &str,
         manifest: &Manifest,
         force: bool,
-    ) -> Result<Observed, WriteError> {
+    ) -> Result<Observed, RequestError> {
         let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
         let patch = Patch::Apply(manifest);
         let stored = self.call(self.secrets(namespace).patch_metadata(name, &params, &patch)).await?;
@@ -30,21 +30,26 @@ impl Cluster {
     }
 
     /// Deletes the Secret at exactly the observed UID and version. A Secret that no longer exists is a success.
-    pub async fn delete(&self, namespace: &str, deletion: &Deletion) -> Result<(), WriteError> {
+    pub async fn delete(&self, namespace: &str, deletion: &Deletion) -> Result<(), RequestError> {
         let preconditions = Preconditions {
             uid: Some(deletion.uid.to_string()),
             resource_version: Some(deletion.resource_version.to_string()),
         };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.call(self.secrets(namespace).delete(&deletion.name, &params)).await {
-            Ok(_) | Err(WriteError::NamespaceGone) => Ok(()),
+            Ok(_) | Err(RequestError::NamespaceGone) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     /// Returns the current entries of a Secret, to keep those that cannot be renewed. Returns none if the Secret does
     /// not exist or has another UID.
-    pub async fn entries(&self, namespace: &str, name: &str, uid: &str) -> Result<DockerConfig, WriteError> {
+    pub async fn entries(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<DockerConfig, RequestError> {
         let secret = self.call(self.secrets(namespace).get_opt(name)).await?;
         let secret = secret.filter(|secret| secret.metadata.uid.as_deref() == Some(uid));
         let data = secret.and_then(|secret| secret.data?.remove(SECRET_KEY));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::observe;
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, edit};
 use crate::core::request::OwnedNames;
 use crate::core::{MANAGER, PREFIX};
@@ -28,7 +28,7 @@ impl Cluster {
         namespace: &str,
         service_account: &str,
         secret: Option<&str>,
-    ) -> Result<Option<(PullSecretRefs, bool)>, WriteError> {
+    ) -> Result<Option<(PullSecretRefs, bool)>, RequestError> {
         let names = &self.settings.names;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
@@ -40,8 +40,8 @@ impl Cluster {
             };
             match self.call(api.patch(service_account, &params, &Patch::Merge(patch))).await {
                 Ok(changed) => return Ok(Some((observe::service_account(&changed, names), true))),
-                Err(WriteError::NamespaceGone) => return Ok(None),
-                Err(WriteError::Conflict(_)) if conflicts < MAX_CONFLICTS => conflicts += 1,
+                Err(RequestError::NamespaceGone) => return Ok(None),
+                Err(RequestError::Conflict(_)) if conflicts < MAX_CONFLICTS => conflicts += 1,
                 Err(error) => return Err(error),
             }
             let version = current.metadata.resource_version;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::controller::{ActionId, Input, Outcome, Request};
 use crate::core::grants::TokenRequest;
 use crate::core::plan::{Observed, PullSecretChange, SecretDraft};
@@ -41,7 +41,7 @@ async fn write(
     namespace: &str,
     uid: Option<&str>,
     draft: SecretDraft,
-) -> Result<Observed, WriteError> {
+) -> Result<Observed, RequestError> {
     let name = draft.applied.request.secret_name.clone();
     let current = match uid {
         Some(uid) if draft.keeps_entries() => cluster.entries(namespace, &name, uid).await?,
@@ -51,7 +51,7 @@ async fn write(
     if config.is_empty() {
         let message = "the secret would have no entry, because the token names no default registry (proxyEndpoint): list the \
                        registries in ecr-pull-secrets.dev/registries";
-        return Err(WriteError::Rejected(message.to_owned()));
+        return Err(RequestError::Rejected(message.to_owned()));
     }
     let manifest = Manifest::new(&cluster.settings.names.instance, &draft.applied, draft.times, &config, uid);
     cluster.apply(namespace, &name, &manifest, uid.is_some()).await

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 
 use crate::controller::change::{Change, Seen, WatchTarget};
-use crate::controller::error::WriteError;
+use crate::controller::error::RequestError;
 use crate::controller::index::Index;
 use crate::controller::tell::Tell;
 use crate::controller::{Controller, Effect, Input, Outcome, Request, RunPolicy};
@@ -254,7 +254,7 @@ impl World {
     }
 
     fn act(&mut self, namespace: Arc<str>, request: Request) -> Outcome {
-        let unavailable = || WriteError::Unavailable("the API server does not respond".to_owned());
+        let unavailable = || RequestError::Unavailable("the API server does not respond".to_owned());
         let available = self.api_available;
         match request {
             Request::Write { .. } if !available => Outcome::Written(Err(unavailable())),
@@ -269,7 +269,7 @@ impl World {
                     self.remove(&key);
                     Outcome::Deleted(Ok(()))
                 } else {
-                    Outcome::Deleted(Err(WriteError::Conflict("another version".to_owned())))
+                    Outcome::Deleted(Err(RequestError::Conflict("another version".to_owned())))
                 }
             }
             Request::SetPullSecret(change) => {
@@ -301,12 +301,12 @@ impl World {
         namespace: &Arc<str>,
         uid: Option<&str>,
         draft: SecretDraft,
-    ) -> Result<Observed, WriteError> {
+    ) -> Result<Observed, RequestError> {
         let name: Arc<str> = draft.applied.request.secret_name.as_str().into();
         let key = (namespace.clone(), name.clone());
         let current = self.secrets.get(&key).map(|observed| observed.uid.clone());
         if current.as_deref() != uid {
-            return Err(WriteError::Conflict("another object".to_owned()));
+            return Err(RequestError::Conflict("another object".to_owned()));
         }
         self.writes.push((namespace.clone(), name, uid.is_none()));
         let uid = current.unwrap_or_else(|| format!("uid-{}", self.version).into());

@@ -160,7 +160,7 @@ fn times(
     let expiries = || choices.iter().filter_map(|choice| choice.entry?.expires_at);
     let expires_at = expiries().filter(|at| *at > now.wall).min().or_else(|| expiries().min());
     let due = |choice: &Choice<'_>| match (choice.token, choice.entry) {
-        (Some(token), _) => round_up(token.rewrite_after(settings.refresh, settings.jitter, &namespace)),
+        (Some(token), _) => round_up(token.secret_due_at(settings.refresh, settings.jitter, &namespace)),
         (None, Some(_)) => current.map_or(now.wall, |current| current.refresh_after),
         (None, None) => now.wall,
     };

@@ -1,4 +1,5 @@
-//! ECR authorization tokens and their times. A token cannot be printed.
+//! ECR authorization tokens and their times. The successor of a token is fetched first, and the Secrets that hold the token are
+//! due for renewal later. A token cannot be printed.
 
 use std::hash::Hash;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const MAX_SKEW: Duration = Duration::from_mins(5);
 /// When a token is replaced, as fractions of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RefreshPolicy {
-    /// The fraction after which a new token is fetched, in `0.1..=0.9`.
+    /// The fraction after which a new token is fetched, in `0.1..=0.8`.
     pub at: f64,
     /// The fraction over which the Secrets that hold it are renewed after that.
     pub jitter: f64,
@@ -67,13 +68,13 @@ impl Token {
     }
 
     /// When a new token is fetched in its place.
-    pub fn renew_after(&self, policy: RefreshPolicy) -> Timestamp {
+    pub fn successor_due_at(&self, policy: RefreshPolicy) -> Timestamp {
         self.after_fraction(policy.at)
     }
 
-    /// When a Secret that holds it is due for renewal: never before [`Token::renew_after`], so that all Secrets of one
+    /// When a Secret that holds it is due for renewal: never before [`Token::successor_due_at`], so that all Secrets of one
     /// token share its one successor, and spread over the jitter interval by `object`.
-    pub fn rewrite_after(&self, policy: RefreshPolicy, jitter: Jitter, object: &impl Hash) -> Timestamp {
+    pub fn secret_due_at(&self, policy: RefreshPolicy, jitter: Jitter, object: &impl Hash) -> Timestamp {
         self.after_fraction(policy.at + policy.jitter * jitter.fraction(object))
     }
 
@@ -133,8 +134,8 @@ mod tests {
     fn secrets_are_due_after_their_token_can_be_renewed_and_before_it_expires() {
         let token = token(0, 43_200);
         for seed in 0..1_000 {
-            let due = token.rewrite_after(POLICY, JITTER, &seed);
-            assert!(due >= token.renew_after(POLICY) && due <= at(25_920), "{due}");
+            let due = token.secret_due_at(POLICY, JITTER, &seed);
+            assert!(due >= token.successor_due_at(POLICY) && due <= at(25_920), "{due}");
         }
     }
 
@@ -156,7 +157,7 @@ mod tests {
         #[test]
         fn no_lifetime_causes_a_hot_loop(issued in 0i64..2_000_000_000, life in 1i64..100_000) {
             let token = token(issued, issued + life);
-            prop_assert!(token.renew_after(POLICY) >= at(issued + 5));
+            prop_assert!(token.successor_due_at(POLICY) >= at(issued + 5));
         }
 
         #[test]

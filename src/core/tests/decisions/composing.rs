@@ -14,7 +14,7 @@ proptest! {
         let history = History::default();
         let draft = compose(&plan, &[Some(token.clone())], &facts(&history), &settings, now);
         let times = draft.expect("a write").times;
-        prop_assert!(times.refresh_after >= token.renew_after(settings.refresh), "{times:?}");
+        prop_assert!(times.refresh_after >= token.successor_due_at(settings.refresh), "{times:?}");
         prop_assert!(times.expires_at <= token.expires_at(), "{times:?}");
         prop_assert_eq!(times.refresh_after.subsec_nanosecond() + times.expires_at.subsec_nanosecond(), 0);
     }
