@@ -15,9 +15,9 @@ use crate::core::quote;
 pub const PUBLIC_REGION: &str = "us-east-1";
 
 const PUBLIC_HOSTS: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
-/// What follows the account ID in a host.
+/// The text after the account ID in a host.
 const DOTTED: &str = "dkr.ecr";
-/// What follows the account ID in a dual-stack host.
+/// The text after the account ID in a dual-stack host.
 const DASHED: &str = "dkr-ecr";
 
 /// DNS suffixes of private registries, with the partitions whose regions they serve. A bare account ID gets the first
