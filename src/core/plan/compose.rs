@@ -7,13 +7,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::WritePlan;
-use super::checks::WriteReason;
-use super::facts::{Facts, Observed};
+use super::facts::Facts;
+use super::observed::Observed;
+use super::reasons::WriteReason;
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
 use crate::core::secret::static_registries;
-use crate::core::secret::{DraftEntry, RegistryCredential, Token, default_host};
+use crate::core::secret::{DraftEntry, Token, default_host};
 use crate::core::settings::Settings;
 use crate::core::{Now, whole_seconds};
 
@@ -132,7 +133,7 @@ fn registry_entry(plan: &WritePlan, choice: &Choice<'_>) -> Option<DraftEntry> {
         (Target::Default, None) => return Some(DraftEntry::KeepDefault { named: named_hosts(plan) }),
     };
     let host = registry.to_string();
-    Some(match choice.token.map(RegistryCredential::from_token) {
+    Some(match choice.token.map(|token| token.credential().clone()) {
         Some(credential) => DraftEntry::Set { host, credential },
         None => DraftEntry::Keep { host },
     })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::checks::WriteReason;
-use super::facts::Observed;
+use super::observed::Observed;
+use super::reasons::WriteReason;
 use super::retry::RetryState;
 use crate::core::{Jitter, Now};
 

@@ -8,6 +8,8 @@ mod checks;
 mod compose;
 mod facts;
 mod history;
+mod observed;
+mod reasons;
 mod retry;
 pub mod service_accounts;
 
@@ -25,10 +27,11 @@ use super::settings::Settings;
 use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
 
 pub use self::backoff::Backoff;
-pub use self::checks::{DeleteReason, WriteReason};
 pub use self::compose::{SecretDraft, compose};
-pub use self::facts::{Facts, NamespaceRecord, Observed, Owner};
+pub use self::facts::Facts;
 pub use self::history::History;
+pub use self::observed::{NamespaceRecord, Observed, Owner};
+pub use self::reasons::{DeleteReason, WriteReason};
 #[cfg(test)]
 pub use self::retry::RetryState;
 pub use self::service_accounts::PullSecretRefs;

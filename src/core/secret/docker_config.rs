@@ -9,68 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::token::Token;
+use super::credential::RegistryCredential;
 use crate::core::aws::Registry;
 use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, SECRET_KEY, SECRET_TYPE};
-
-/// The string is not a token. The error does not contain the string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the authorization token is not base64 of USER:PASSWORD")]
-pub struct MalformedToken;
-
-/// The credential of one registry. It cannot be printed.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct RegistryCredential {
-    username: String,
-    password: String,
-    auth: String,
-}
-
-impl RegistryCredential {
-    pub fn from_token(token: &Token) -> Self {
-        token.credential().clone()
-    }
-
-    /// Parses the value of `auth`, which has the form of ECR's `authorizationToken`.
-    pub fn parse(auth: String) -> Result<Self, MalformedToken> {
-        let mut credential = Self { username: String::new(), password: String::new(), auth };
-        let decoded = Zeroizing::new(STANDARD.decode(&credential.auth).map_err(|_| MalformedToken)?);
-        let text = std::str::from_utf8(&decoded).map_err(|_| MalformedToken)?;
-        let (username, password) = text.split_once(':').ok_or(MalformedToken)?;
-        if username.is_empty() || password.is_empty() || text.contains(char::is_control) {
-            return Err(MalformedToken);
-        }
-        (credential.username, credential.password) = (username.to_owned(), password.to_owned());
-        Ok(credential)
-    }
-
-    /// Parses an entry of another tool, which has user name and password, or both in `auth`.
-    fn parse_foreign(entry: &Value) -> Option<Self> {
-        let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-        if let Some(auth) = text("auth") {
-            return Self::parse(auth).ok();
-        }
-        let (username, password) = (text("username")?, text("password")?);
-        let auth = STANDARD.encode(format!("{username}:{password}"));
-        Some(Self { username, password, auth })
-    }
-}
-
-impl Drop for RegistryCredential {
-    fn drop(&mut self) {
-        self.password.zeroize();
-        self.auth.zeroize();
-    }
-}
-
-impl fmt::Debug for RegistryCredential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RegistryCredential(<redacted>)")
-    }
-}
 
 /// One entry of a Secret that is to be written.
 #[derive(Clone, Debug)]

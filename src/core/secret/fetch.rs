@@ -5,7 +5,7 @@ use std::mem;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::docker_config::MalformedToken;
+use super::credential::MalformedToken;
 use super::token::{Token, by_local_clock};
 use crate::core::Now;
 

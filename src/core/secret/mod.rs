@@ -1,11 +1,12 @@
 //! The content of a pull secret: tokens of ECR, entries of other registries, and the Docker configuration that holds them.
 
+mod credential;
 mod docker_config;
 mod fetch;
 pub mod static_registries;
 mod token;
 
-pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, RegistryCredential};
+pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
 pub use self::token::{RefreshPolicy, Token, default_host, skew};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::docker_config::RegistryCredential;
+use super::credential::RegistryCredential;
 use crate::core::grants::Pattern;
 
 /// Entries of one Secret, and the namespaces that get them.
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn credential() -> RegistryCredential {
-        RegistryCredential::from_token(&token(at(0), HOUR))
+        token(at(0), HOUR).credential().clone()
     }
 
     fn sources(names: &[(&str, &[&str])]) -> StaticSources {

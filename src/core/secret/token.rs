@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::docker_config::{MalformedToken, RegistryCredential};
+use super::credential::{MalformedToken, RegistryCredential};
 use crate::core::aws::Registry;
 use crate::core::{Jitter, Now};
 

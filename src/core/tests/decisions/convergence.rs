@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 use super::*;
 use crate::core::plan::{Deletion, PullSecretChange, PullSecretRefs};
 use crate::core::request::AppliedState;
-use crate::core::secret::{RegistryCredential, StaticGrant, StaticSource};
+use crate::core::secret::{StaticGrant, StaticSource};
 
 const NAMES: [&str; 3] = ["ecr-pull", "other", "old"];
 const STATIC_HOST: &str = "docker.io";
@@ -223,7 +223,7 @@ prop_compose! {
         let secrets = NAMES.iter().zip(secrets).filter_map(|(name, secret)| Some(((*name).into(), secret?)));
         let accounts = ["builder", "default"].into_iter().zip(accounts);
         let source = source.map(|has_entry| {
-            let credential = || RegistryCredential::from_token(&token(at(0), HOUR));
+            let credential = || token(at(0), HOUR).credential().clone();
             let entries = has_entry.then(|| (STATIC_HOST.to_owned(), credential()));
             (Arc::from("hub"), StaticSource { version: 7, entries: entries.into_iter().collect() })
         });

@@ -1,0 +1,44 @@
+//! What the watches report of a namespace and its Secrets, as records of their metadata.
+
+use std::sync::Arc;
+
+use crate::core::request::{AppliedState, ParsedAnnotations, Times};
+
+/// The record of a Namespace that opted in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamespaceRecord {
+    /// Events refer to it.
+    pub uid: Box<str>,
+    pub parsed: Arc<ParsedAnnotations>,
+}
+
+/// The manager of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This instance.
+    This,
+    /// Another instance of this tool, by name.
+    OtherInstance(Box<str>),
+    /// No instance of this tool.
+    Unmanaged,
+}
+
+/// The record of a Secret of an allowed name, read from its metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub uid: Box<str>,
+    /// Comparable within one cluster
+    /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+    pub resource_version: u64,
+    pub owner: Owner,
+    /// Whether our Apply entry owns every field that we apply.
+    pub intact: bool,
+    /// Whether our Apply entry owns the data, even if another client changed the metadata.
+    pub data_intact: bool,
+    /// Whether a client set the field `immutable`.
+    pub immutable: bool,
+    /// `None` if another client wrote one of the two annotations.
+    pub times: Option<Times>,
+    /// `None` if the annotation is missing, cannot be parsed, or names another instance.
+    pub applied: Option<Arc<AppliedState>>,
+}

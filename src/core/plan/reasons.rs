@@ -1,0 +1,67 @@
+//! The reasons to write or delete a Secret. The log, the metrics and the Events use the name and the message of a reason.
+
+/// Why a Secret is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
+pub enum WriteReason {
+    Missing,
+    FieldsTakenOver,
+    ForeignWrite,
+    ImplausibleTimes,
+    RequestChanged,
+    ScopeChanged,
+    StaticEntryChanged,
+    RenewalDue,
+}
+
+impl WriteReason {
+    /// The reason as part of a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Missing => "it did not exist",
+            Self::FieldsTakenOver => "another field manager changed its fields",
+            Self::ForeignWrite => "another client changed it",
+            Self::ImplausibleTimes => "its expiry annotations were missing or not plausible",
+            Self::RequestChanged => "the request changed",
+            Self::ScopeChanged => "the scope of a token changed",
+            Self::StaticEntryChanged => "a static entry changed",
+            Self::RenewalDue => "its token is due for renewal",
+        }
+    }
+
+    /// Whether the write reverts a change of another client.
+    pub fn is_repair(self) -> bool {
+        matches!(self, Self::FieldsTakenOver | Self::ForeignWrite | Self::ImplausibleTimes)
+    }
+
+    /// Whether the write can wait for service accounts and for the deletion of former Secrets.
+    pub fn can_wait(self) -> bool {
+        matches!(self, Self::StaticEntryChanged | Self::RenewalDue)
+    }
+}
+
+/// Why a Secret is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(const_into_str)]
+pub enum DeleteReason {
+    /// The annotation was removed or is `none`.
+    OptedOut,
+    /// The namespace requests another name.
+    Renamed,
+    /// The configuration no longer grants the applied request.
+    NotGranted,
+    /// It is immutable and about to expire: the one case in which the UID changes.
+    Immutable,
+}
+
+impl DeleteReason {
+    /// The reason as part of a sentence.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::OptedOut => "the namespace no longer requests it",
+            Self::Renamed => "the namespace requests another name",
+            Self::NotGranted => "the configuration no longer grants it or no longer includes the namespace",
+            Self::Immutable => "it is immutable and about to expire; the controller recreates it",
+        }
+    }
+}
