@@ -19,7 +19,7 @@
 //!    `Controller::file` queues it.
 //! 4. `Controller::dispatch` looks up the token in [`controller::tokens::TokenCache`], and [`core::plan::compose`]
 //!    decides the content of the Secret.
-//! 5. [`runtime`] executes [`controller::Effect::Write`] with `kubernetes::cluster::Cluster::apply`.
+//! 5. [`runtime`] executes the write of [`controller::Effect::Act`] with `kubernetes::cluster::Cluster::apply`.
 //! 6. The outcome returns as [`controller::Input::ActionDone`]. The history and the index record it, and the next plan is
 //!    `Idle` until the renewal is due.
 //!
@@ -46,6 +46,9 @@
 //! | [`config`] | the configuration file | `core`, `ecr` |
 //! | [`cli`] | the flags | types of `telemetry` |
 //! | [`commands`] | one file for each subcommand | everything |
+
+// `make lint` documents private items, too.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod cli;
 mod clock;

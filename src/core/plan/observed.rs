@@ -1,4 +1,4 @@
-//! What the watches report of a namespace and its Secrets, as records of their metadata.
+//! The records of a Namespace and of its Secrets, made from their metadata.
 
 use std::sync::Arc;
 
