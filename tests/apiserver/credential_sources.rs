@@ -233,3 +233,19 @@ fn the_token_of_each_host_is_fetched_from_the_endpoint_that_aws_documents_throug
         assert!(wrong.is_empty(), "{wrong:?}; asked were {:?}", proxy.targets());
     });
 }
+
+#[test]
+fn an_endpoint_of_the_configuration_takes_precedence_over_the_variables() {
+    cluster_test(async |cluster| {
+        let unreachable = "http://127.0.0.1:1";
+        for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR"] {
+            cluster.aws_env.retain(|(other, _)| other != name);
+            cluster.aws_env.push((name.into(), unreachable.into()));
+        }
+        let config = format!("endpoints: [{{service: ecr, url: '{}'}}]", cluster.aws.url());
+        cluster.run_controller_configured(&config).await;
+        cluster.opt_in("team-a").await;
+        let secret = cluster.wait_for_secret("team-a").await;
+        live_token(&cluster.aws, &secret, HOST).expect("a live token");
+    });
+}

@@ -41,6 +41,9 @@ struct Node {
     is_alive: bool,
 }
 
+/// More inputs than any test delivers at one instant. A controller that writes without end exceeds it.
+const MAX_INPUTS: usize = 100_000;
+
 type SecretKey = (Arc<str>, Arc<str>);
 
 pub struct World {
@@ -190,7 +193,10 @@ impl World {
             self.elect(node);
             self.inputs.push_back((node, Input::Tick));
         }
+        let mut delivered = 0;
         while let Some((node, input)) = self.inputs.pop_front() {
+            delivered += 1;
+            assert!(delivered < MAX_INPUTS, "the controllers do not settle: {} writes", self.writes.len());
             if !self.nodes[node].is_alive {
                 continue;
             }
