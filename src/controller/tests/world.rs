@@ -41,8 +41,9 @@ struct Node {
     is_alive: bool,
 }
 
-/// More inputs than any test delivers at one instant. A controller that writes without end exceeds it.
-const MAX_INPUTS: usize = 100_000;
+/// More inputs at one instant, and more steps in one run, than any test needs. A controller that writes without end
+/// exceeds one of them.
+const LIMIT: usize = 100_000;
 
 type SecretKey = (Arc<str>, Arc<str>);
 
@@ -176,7 +177,10 @@ impl World {
     pub fn run(&mut self, duration: SignedDuration, step: Duration, mut check: impl FnMut(&Self)) {
         let end = self.now.after(duration);
         self.settle();
+        let mut steps = 0;
         while self.now.wall < end {
+            steps += 1;
+            assert!(steps < LIMIT, "the controllers do not settle: {} writes", self.writes.len());
             let left = Duration::try_from(self.now.until(end)).expect("time is left");
             let alive = self.nodes.iter().filter(|node| node.is_alive);
             let work = alive.filter_map(|node| node.controller.time_to_work(self.now)).min();
@@ -196,7 +200,7 @@ impl World {
         let mut delivered = 0;
         while let Some((node, input)) = self.inputs.pop_front() {
             delivered += 1;
-            assert!(delivered < MAX_INPUTS, "the controllers do not settle: {} writes", self.writes.len());
+            assert!(delivered < LIMIT, "the controllers do not settle: {} writes", self.writes.len());
             if !self.nodes[node].is_alive {
                 continue;
             }
