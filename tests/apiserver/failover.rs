@@ -59,10 +59,11 @@ async fn twenty_failovers(cluster: &mut TestCluster, end: impl Fn(&mut Process),
         cluster.wait_for_secret(&before).await;
         let ended = cluster.candidate_process(&leader).wait(Duration::from_secs(10)).await;
         ended.expect("the old leader is gone");
+        // The old one may have written the last Secret while it ended. The next one starts later, because it could
+        // otherwise acquire the Lease first.
+        wait_until_leader(cluster, &standby).await;
         cluster.spawn_candidate(&next);
         leader = std::mem::replace(&mut standby, next);
-        // Not at once: the old one may have written the last Secret while it ended.
-        wait_until_leader(cluster, &leader).await;
         wait_until_ready(cluster, &standby).await;
     }
     took.sort();
