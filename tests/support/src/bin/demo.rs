@@ -109,8 +109,12 @@ impl Demo {
 
     async fn renew(&self) {
         self.say("waiting for the renewal, which is due after half of the tokens' lifetime …");
+        // Read before the first renewal: the controller renews them in any order.
+        let mut before = vec![];
         for name in NAMESPACES {
-            let old = self.tenants.existing_secret(name).await;
+            before.push((name, self.tenants.existing_secret(name).await));
+        }
+        for (name, old) in before {
             let new = self.tenants.wait_for("a renewal", async || {
                 let new = self.tenants.existing_secret(name).await;
                 (annotation(&new, "expires-at") != annotation(&old, "expires-at")).then_some(new)
