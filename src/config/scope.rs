@@ -25,7 +25,7 @@ pub(super) fn check_scope(
         let is_in_partition = is_in_partition(registry, role.arn.partition());
         check(format!("{path}.registries[{index}]"), is_in_partition, || {
             format!(
-                "{} is in another AWS partition than the role {}: add an identity with a role of that partition",
+                "{} is in another AWS partition than the role {}: add an identity with a role in that partition",
                 quote(&config.registries[index]),
                 role.arn
             )

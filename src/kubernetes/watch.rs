@@ -132,7 +132,7 @@ impl Watch {
                     // kube's watcher has no fallback and would repeat the same request.
                     self.streaming = false;
                     let target = &self.target;
-                    warn!(?target, reason, "the API server rejects streaming lists, listing by pages");
+                    warn!(?target, reason, "the API server rejects streaming lists, using paginated lists");
                     break;
                 }
                 if let Some(change) = self.change(event, &to_change) {

@@ -124,7 +124,7 @@ impl Grants {
             if identity.role.as_ref().is_some_and(|role| role.arn.partition() != partition) {
                 let message = format!(
                     "{target} is in another AWS partition than identity {:?}, whose credentials are unknown there: an \
-                     administrator can add an identity with a role of that partition",
+                     administrator can add an identity with a role in that partition",
                     identity.name.as_str()
                 );
                 problem = Problem::ungranted(REGISTRIES, &message);

@@ -130,7 +130,7 @@ impl AwsEcr {
         }
         let message = format!(
             "{}; {region} is in AWS partition {}, but the controller's region {own} is in {}, and credentials are \
-             valid in one partition only: add an identity with a role of that partition, and credentials for it",
+             valid in one partition only: add an identity with a role in that partition, and credentials for it",
             error.message,
             region.partition().name(),
             own.partition().name()
