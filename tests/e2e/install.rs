@@ -70,7 +70,7 @@ impl E2e {
     /// Searches the logs of the controller's pods for tokens and keys, uninstalls the release, and clears the namespaces.
     pub async fn uninstall(&self, namespaces: &[String]) {
         let said = self.node.pod_logs(RELEASE);
-        assert!(said.contains("this process holds the Lease"), "the logs were searched: {said}");
+        assert!(said.contains("this process is the leader"), "the logs were searched: {said}");
         leaks::assert_none(&said, &self.aws.secrets());
         self.helm(&["uninstall", RELEASE, "--wait", "--timeout", "2m"], &Value::Null).await;
         self.log("helm uninstall, with cleanup");
