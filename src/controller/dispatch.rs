@@ -51,7 +51,11 @@ struct CollectedTokens {
 impl Controller {
     /// Starts queued steps, up to the maximum.
     pub(super) fn dispatch(&mut self, now: Now) {
-        while self.is_synced && self.is_leader && !self.is_stopping && self.actions.len() < MAX_ACTIONS {
+        while self.index.is_synced()
+            && self.is_leader
+            && !self.is_stopping
+            && self.actions.len() < MAX_ACTIONS
+        {
             let Some((namespace, step)) = self.queue.pop(now) else { return };
             match step {
                 Step::Write(plan) => self.start_write(&namespace, *plan, now),

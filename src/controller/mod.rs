@@ -115,8 +115,6 @@ pub struct RunPolicy {
     pub confirm_removals: bool,
 }
 
-// Independent flags, not the states of one state machine.
-#[expect(clippy::struct_excessive_bools)]
 pub struct Controller {
     settings: Arc<Settings>,
     policy: RunPolicy,
@@ -130,7 +128,6 @@ pub struct Controller {
     leadership: Leadership,
     /// Whether this process was the leader at the last input.
     is_leader: bool,
-    is_synced: bool,
     is_stopping: bool,
     /// Whether removals that follow from the configuration wait for a confirmation.
     removals_held: bool,
@@ -153,7 +150,6 @@ impl Controller {
             next_id: 0,
             leadership: Leadership::NotLeader,
             is_leader: false,
-            is_synced: false,
             is_stopping: false,
             removals_held: false,
             next_tick: Duration::ZERO,
@@ -203,7 +199,7 @@ impl Controller {
     /// Whether a single pass is complete.
     pub fn is_finished(&self) -> bool {
         !self.policy.repeat
-            && self.is_synced
+            && self.index.is_synced()
             && self.is_leader
             && !self.queue.has_steps()
             && self.actions.is_empty()
@@ -216,13 +212,13 @@ impl Controller {
     }
 
     fn changed(&mut self, change: Change, now: Now) {
+        let was_synced = self.index.is_synced();
         let changed = self.index.apply(change);
-        if self.is_synced {
+        if was_synced {
             for namespace in changed {
                 self.reconcile(&namespace, now);
             }
         } else if self.index.is_synced() {
-            self.is_synced = true;
             self.tell(Tell::Synced { namespaces: self.index.names().count() });
             self.reconcile_all(now);
         }

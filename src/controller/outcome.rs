@@ -198,7 +198,7 @@ impl Controller {
     }
 
     pub(super) fn count_namespaces(&mut self, now: Now) {
-        if !self.is_synced {
+        if !self.index.is_synced() {
             return;
         }
         let mut counts = NamespaceCounts::default();

@@ -17,7 +17,7 @@ const MAX_REMOVALS_PART: usize = 10;
 impl Controller {
     /// Plans the next step of every namespace, once the lists are complete and this process is the leader.
     pub(super) fn reconcile_all(&mut self, now: Now) {
-        if !(self.is_synced && self.is_leader) {
+        if !(self.index.is_synced() && self.is_leader) {
             return;
         }
         let all: Vec<_> = self.index.names().cloned().collect();
