@@ -96,9 +96,7 @@ fn under_the_charts_rights_and_policies_the_whole_job_is_done() {
         install_chart(cluster).await;
         let config = cluster.config(&configuration(&VALUES).await);
         cluster.run_controller_with(&["--config", &config, "--leader-election"]).await;
-        for n in 0..30 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..30).await;
         for n in 0..30 {
             cluster.wait_for_secret(&format!("team-{n}")).await;
         }

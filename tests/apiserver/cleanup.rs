@@ -102,9 +102,7 @@ fn many_are_removed_and_those_of_another_instance_stay() {
         let another = cluster.config("instance: another");
         let (code, said) = cluster.run("sync", &["--config", &another, "--force"]).await;
         assert_eq!(code, Some(0), "{said}");
-        for n in 0..120 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..120).await;
         cluster.run_controller().await;
         cluster.wait_for_secrets(121).await;
         cluster.stop_controller().await;
@@ -127,7 +125,7 @@ fn with_force_it_removes_all_although_a_controller_holds_the_lease() {
         let (code, said) = cluster.run("cleanup", &["--yes", "--force"]).await;
         assert_eq!((code, said.contains("without the Lease (--force)")), (Some(0), true), "{said}");
         assert!(cluster.all_secrets().await.is_empty());
-        assert!(cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("first_")));
+        assert!(cluster.holds_the_lease("first").await);
         cluster.kill("first");
     });
 }
@@ -135,26 +133,22 @@ fn with_force_it_removes_all_although_a_controller_holds_the_lease() {
 #[test]
 fn once_another_process_has_the_lease_it_removes_nothing_more() {
     cluster_test(async |cluster| {
-        for n in 0..100 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..100).await;
         let (code, said) = cluster.run("sync", &[]).await;
         assert_eq!(code, Some(0), "{said}");
         let mut cleanup = cluster.start_command("cleanup", &["--yes"]);
-        let acquired =
-            async || cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("cleanup_"));
+        let acquired = async || cluster.holds_the_lease("cleanup").await;
         cluster.wait_until("cleanup holds the Lease", acquired).await;
         cleanup.signal("STOP");
         cluster.spawn_candidate("second");
-        let leads = async || cluster.candidate("second").leads().await;
-        cluster.wait_until("second leads", leads).await;
+        cluster.wait_until_leader("second").await;
         // Which also creates again what was removed.
         cluster.wait_for_secrets(100).await;
         cleanup.signal("CONT");
         let code = cleanup.wait(Duration::from_secs(10)).await;
         assert_eq!((code, cleanup.log().contains("lost")), (Some(1), true), "{}", cleanup.log_tail());
         assert_eq!(cluster.all_secrets().await.len(), 100);
-        assert!(cluster.lease_holder().await.is_some_and(|holder| holder.starts_with("second_")));
+        assert!(cluster.holds_the_lease("second").await);
         let writes = [cluster.requests("delete"), cluster.requests("patch")].concat();
         assert_one_at_a_time(writes);
     });

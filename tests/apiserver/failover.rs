@@ -19,10 +19,6 @@ async fn wait_until_ready(cluster: &TestCluster, name: &str) {
     cluster.wait_until(&format!("{name} is ready"), ready).await;
 }
 
-async fn wait_until_leader(cluster: &TestCluster, name: &str) {
-    cluster.wait_until(&format!("{name} leads"), async || leads(cluster, name).await).await;
-}
-
 async fn leads(cluster: &TestCluster, name: &str) -> bool {
     cluster.candidate(name).leads().await
 }
@@ -30,7 +26,7 @@ async fn leads(cluster: &TestCluster, name: &str) -> bool {
 /// Starts `first` and `second`, which are ready, and of which the first leads.
 async fn start_two(cluster: &mut TestCluster) {
     cluster.spawn_candidate("first");
-    wait_until_leader(cluster, "first").await;
+    cluster.wait_until_leader("first").await;
     cluster.spawn_candidate("second");
     wait_until_ready(cluster, "first").await;
     wait_until_ready(cluster, "second").await;
@@ -61,7 +57,7 @@ async fn twenty_failovers(cluster: &mut TestCluster, end: impl Fn(&mut Process),
         ended.expect("the old leader is gone");
         // The old one may have written the last Secret while it ended. The next one starts later, because it could
         // otherwise acquire the Lease first.
-        wait_until_leader(cluster, &standby).await;
+        cluster.wait_until_leader(&standby).await;
         cluster.spawn_candidate(&next);
         leader = std::mem::replace(&mut standby, next);
         wait_until_ready(cluster, &standby).await;
@@ -90,9 +86,7 @@ fn at_once_after_a_clean_end_another_one_writes_twenty_times() {
 fn a_leader_that_was_frozen_writes_nothing_when_it_wakes() {
     cluster_test(async |cluster| {
         start_two(cluster).await;
-        for n in 0..20 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..20).await;
         cluster.wait_for_secret("team-19").await;
         for n in 20..60 {
             cluster.opt_in(&format!("team-{n}")).await;
@@ -116,7 +110,7 @@ fn a_leader_that_was_frozen_writes_nothing_when_it_wakes() {
 fn a_leader_that_cannot_renew_stops_before_the_lease_can_be_taken_and_leads_again() {
     cluster_test(async |cluster| {
         cluster.spawn_candidate("first");
-        wait_until_leader(cluster, "first").await;
+        cluster.wait_until_leader("first").await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
         // It accepts connections and does not reply.
@@ -131,7 +125,7 @@ fn a_leader_that_cannot_renew_stops_before_the_lease_can_be_taken_and_leads_agai
         sleep(Duration::from_secs(5)).await;
         assert!(!leads(cluster, "first").await);
         cluster.control_plane.apiserver().expect("it runs").signal("CONT");
-        wait_until_leader(cluster, "first").await;
+        cluster.wait_until_leader("first").await;
         cluster.opt_in("team-b").await;
         cluster.wait_for_secret("team-b").await;
     });
@@ -150,7 +144,7 @@ fn without_rights_on_the_lease_it_is_not_ready_and_logs_what_is_missing() {
         assert_eq!(cluster.candidate("first").probe("/readyz").await.0, 503);
         assert!(!leads(cluster, "first").await);
         cluster.control_plane.apply(RBAC).await;
-        wait_until_leader(cluster, "first").await;
+        cluster.wait_until_leader("first").await;
         wait_until_ready(cluster, "first").await;
     });
 }

@@ -12,9 +12,7 @@ use crate::harness::cluster_test;
 fn a_restart_while_fresh_neither_fetches_tokens_nor_writes() {
     cluster_test(async |cluster| {
         cluster.run_controller().await;
-        for n in 0..20 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..20).await;
         cluster.wait_for_secrets(20).await;
         let before = cluster.all_secrets().await;
         cluster.stop_controller().await;
@@ -97,9 +95,7 @@ fn the_secret_of_an_annotation_removed_while_stopped_is_deleted() {
 fn a_configuration_that_removes_many_secrets_has_to_be_confirmed() {
     cluster_test(async |cluster| {
         cluster.run_controller().await;
-        for n in 0..12 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..12).await;
         cluster.wait_for_secrets(12).await;
         cluster.stop_controller().await;
         let config = cluster.config("defaults: {identity: none}");

@@ -9,23 +9,12 @@ use testing::control_plane::assert_one_at_a_time;
 use testing::tenants::{HOST, NAME, assert_untouched, hosts};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{TestCluster, cluster_test};
-
-async fn wait_until_leader(cluster: &TestCluster, name: &str) {
-    cluster.wait_until(&format!("{name} leads"), async || cluster.candidate(name).leads().await).await;
-}
-
-/// Whether the Lease has a holder whose identity begins with this name.
-async fn holds_the_lease(cluster: &TestCluster, name: &str) -> bool {
-    cluster.lease_holder().await.is_some_and(|holder| holder.starts_with(&format!("{name}_")))
-}
+use crate::harness::cluster_test;
 
 #[test]
 fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
     cluster_test(async |cluster| {
-        for n in 0..30 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..30).await;
         let (code, said) = cluster.run("sync", &[]).await;
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("30 up to date, 30 written, 0 deleted, 0 failed"), "{said}");
@@ -99,21 +88,19 @@ fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile
         // One call to AWS hangs, until it times out after 10 s: so long does the pass take.
         cluster.aws.set_for_region("us-east-1", Behaviour::failing(Fault::Hang));
         cluster.request("slow", "123456789012.dkr.ecr.us-east-1.amazonaws.com").await;
-        for n in 0..20 {
-            cluster.opt_in(&format!("team-{n}")).await;
-        }
+        cluster.opt_in_teams(0..20).await;
         let mut sync = cluster.start_command("sync", &[]);
         cluster.wait_until("20 secrets", async || cluster.all_secrets().await.len() == 20).await;
         cluster.spawn_candidate("controller-2");
         let standby = async || cluster.candidate("controller-2").probe("/readyz").await.0 == 200;
         cluster.wait_until("the controller has its first lists", standby).await;
-        assert!(holds_the_lease(cluster, "sync").await && sync.exit_code().is_none(), "{}", sync.log_tail());
+        assert!(cluster.holds_the_lease("sync").await && sync.exit_code().is_none(), "{}", sync.log_tail());
         assert!(!cluster.candidate("controller-2").leads().await);
         cluster.aws.set_for_region("us-east-1", Behaviour::default());
         assert_eq!(sync.wait(Duration::from_secs(30)).await, Some(1), "{}", sync.log_tail());
         assert!(sync.log().contains("20 up to date, 20 written, 0 deleted, 1 failed"), "{}", sync.log_tail());
-        assert!(!holds_the_lease(cluster, "sync").await, "it is released before the exit");
-        wait_until_leader(cluster, "controller-2").await;
+        assert!(!cluster.holds_the_lease("sync").await, "it is released before the exit");
+        cluster.wait_until_leader("controller-2").await;
         cluster.wait_for_secret("slow").await;
         assert_eq!(assert_one_at_a_time(cluster.requests("patch")), 2);
     });
@@ -123,19 +110,19 @@ fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile
 fn it_waits_for_a_leader_that_ends_within_the_timeout() {
     cluster_test(async |cluster| {
         cluster.spawn_candidate("first");
-        wait_until_leader(cluster, "first").await;
+        cluster.wait_until_leader("first").await;
         let mut sync = cluster.start_command("sync", &["--timeout", "20s"]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(sync.exit_code(), None, "{}", sync.log_tail());
-        assert!(holds_the_lease(cluster, "first").await);
+        assert!(cluster.holds_the_lease("first").await);
         cluster.stop("first").await;
         assert_eq!(sync.wait(Duration::from_secs(10)).await, Some(0), "{}", sync.log_tail());
         assert_eq!(cluster.lease_holder().await, None, "released");
 
         cluster.spawn_candidate("second");
-        wait_until_leader(cluster, "second").await;
+        cluster.wait_until_leader("second").await;
         cluster.kill("second");
-        assert!(holds_the_lease(cluster, "second").await, "nobody released it");
+        assert!(cluster.holds_the_lease("second").await, "nobody released it");
         let start = Instant::now();
         let (code, said) = cluster.run("sync", &[]).await;
         assert_eq!(code, Some(0), "a leader that does not renew counts as gone: {said}");
@@ -147,7 +134,7 @@ fn it_waits_for_a_leader_that_ends_within_the_timeout() {
 fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
     cluster_test(async |cluster| {
         cluster.spawn_candidate("first");
-        wait_until_leader(cluster, "first").await;
+        cluster.wait_until_leader("first").await;
         let holder = cluster.lease_holder().await.expect("it leads");
         let start = Instant::now();
         let (code, said) = cluster.run("sync", &["--timeout", "1s"]).await;
@@ -165,7 +152,7 @@ fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
         assert!(said.contains("1 up to date, 1 written"), "{said}");
         assert_eq!(cluster.lease_holder().await, Some(holder), "it leaves the Lease alone");
         cluster.candidate_process("first").signal("CONT");
-        wait_until_leader(cluster, "first").await;
+        cluster.wait_until_leader("first").await;
         cluster.opt_in("team-b").await;
         cluster.wait_for_secret("team-b").await;
     });
@@ -180,7 +167,7 @@ fn once_another_process_has_the_lease_it_writes_nothing() {
         let mut sync = cluster.start_command("sync", &[]);
         let called = async || cluster.aws.count("GetAuthorizationToken") > 0;
         cluster.wait_until("a request to AWS", called).await;
-        assert!(holds_the_lease(cluster, "sync").await, "{}", sync.log_tail());
+        assert!(cluster.holds_the_lease("sync").await, "{}", sync.log_tail());
         sync.signal("STOP");
         cluster.aws.reset();
         cluster.spawn_candidate("second");
@@ -188,7 +175,7 @@ fn once_another_process_has_the_lease_it_writes_nothing() {
         sync.signal("CONT");
         assert_eq!(sync.wait(Duration::from_secs(15)).await, Some(1), "{}", sync.log_tail());
         assert!(sync.log().contains("lost"), "{}", sync.log_tail());
-        assert!(holds_the_lease(cluster, "second").await);
+        assert!(cluster.holds_the_lease("second").await);
         assert_eq!(cluster.requests("patch").len(), 1);
     });
 }

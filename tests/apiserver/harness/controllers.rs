@@ -87,9 +87,7 @@ impl TestCluster {
 
     /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations.
     pub async fn run_into_two_hundred_creations(&mut self) {
-        for n in 0..200 {
-            self.opt_in(&format!("team-{n}")).await;
-        }
+        self.opt_in_teams(0..200).await;
         self.spawn_controller(&[]);
         self.wait_until("the first secrets", async || !self.all_secrets().await.is_empty()).await;
     }
@@ -97,6 +95,11 @@ impl TestCluster {
     /// The controller of this name.
     pub fn candidate(&self, name: &str) -> &Controller {
         self.controllers.iter().find(|controller| controller.name == name).expect("it was started")
+    }
+
+    /// Waits until the controller of this name is the leader.
+    pub async fn wait_until_leader(&self, name: &str) {
+        self.wait_until(&format!("{name} leads"), async || self.candidate(name).leads().await).await;
     }
 
     /// The process of the controller of this name.

@@ -145,6 +145,11 @@ impl TestCluster {
         lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
     }
 
+    /// Whether the process of this name holds the Lease: its identity is the name and a random suffix.
+    pub async fn holds_the_lease(&self, name: &str) -> bool {
+        self.lease_holder().await.is_some_and(|holder| holder.starts_with(&format!("{name}_")))
+    }
+
     /// All that the controllers and the commands wrote: metrics, Events and logs.
     async fn output(&self) -> String {
         let mut output = self.metrics.clone();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -95,6 +96,13 @@ impl Tenants {
     /// Requests [`HOST`] for a namespace.
     pub async fn opt_in(&self, namespace: &str) {
         self.request(namespace, HOST).await;
+    }
+
+    /// Requests [`HOST`] for the namespaces `team-N`.
+    pub async fn opt_in_teams(&self, numbers: Range<usize>) {
+        for n in numbers {
+            self.opt_in(&format!("team-{n}")).await;
+        }
     }
 
     /// Requests registries for a namespace.
