@@ -59,4 +59,6 @@ mod core;
 mod ecr;
 mod kubernetes;
 mod runtime;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod telemetry;

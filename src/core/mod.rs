@@ -26,12 +26,13 @@ mod jitter;
 pub mod leader_election;
 mod now;
 pub mod plan;
+pub mod planted;
 pub mod request;
 pub mod secret;
 pub mod settings;
 mod text;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

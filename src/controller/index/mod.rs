@@ -11,6 +11,7 @@ pub use self::interner::Interner;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
 use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs};
+use crate::core::planted::{Bug, planted};
 use crate::core::request::{AppliedState, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
 
@@ -137,6 +138,7 @@ impl Index {
                 self.mark_seen(&target, &namespace, &name);
                 let changed = match seen {
                     Seen::Present(observed) => self.set_secret(&namespace, &name, observed),
+                    Seen::Deleted(_) if planted(Bug::IgnoreDeletions) => false,
                     Seen::Deleted(version) => self.remove(&target, &namespace, &name, version),
                 };
                 (namespace, changed)

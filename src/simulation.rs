@@ -1,0 +1,24 @@
+//! What `tests/sim` reaches: the private parts of the program. Compiled only with the feature `simulation`, which a release
+//! never has.
+
+pub mod core {
+    pub use crate::core::*;
+}
+
+pub mod controller {
+    pub use crate::controller::*;
+}
+
+pub mod kubernetes {
+    pub use crate::kubernetes::*;
+}
+
+pub mod runtime {
+    pub use crate::runtime::*;
+}
+
+pub mod telemetry {
+    pub use crate::telemetry::*;
+}
+
+pub use crate::clock::Clock;
