@@ -18,6 +18,8 @@ pub mod change;
 mod dispatch;
 pub mod error;
 pub mod index;
+#[cfg(feature = "simulation")]
+pub mod inspect;
 mod outcome;
 mod queue;
 mod reconcile;

@@ -164,6 +164,11 @@ impl Queue {
         }
     }
 
+    #[cfg(feature = "simulation")]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Whether a step is queued.
     pub fn has_steps(&self) -> bool {
         self.items.values().any(|item| item.planned.is_some())

@@ -38,6 +38,11 @@ impl Conditions {
         self.logged.entry(namespace.clone()).or_default().insert(hasher.finish())
     }
 
+    #[cfg(feature = "simulation")]
+    pub(super) fn len(&self) -> usize {
+        self.logged.len().max(self.failing.len())
+    }
+
     /// Forgets the conditions of a namespace. Returns whether it was failing.
     fn recover(&mut self, namespace: &str) -> bool {
         let failing = self.failing.remove(namespace);

@@ -158,6 +158,11 @@ impl TokenCache {
         FetchOutcome { result, skew, waiters }
     }
 
+    #[cfg(feature = "simulation")]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether a call is queued or running.
     pub fn is_busy(&self) -> bool {
         self.running > 0 || !self.queued.is_empty()

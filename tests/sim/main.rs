@@ -1,1 +1,16 @@
-//! The simulated world.
+//! The simulated world: the production state machine in a model of everything around it.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `choices` | the numbers that a run consists of, and how a failing run is shrunk |
+//! | `profile` | what a world consists of, and what may happen in it |
+//! | `store` | the API server: objects, versions, and the rules of writes |
+//! | `world` | the queue of everything that happens, the processes, AWS, and the actors |
+//! | `oracles` | what must hold, whatever happens |
+
+mod choices;
+mod oracles;
+mod profile;
+mod small;
+mod store;
+mod world;

@@ -1,0 +1,43 @@
+//! What the simulation looks at. Compiled only with the feature `simulation`.
+
+use std::time::Duration;
+
+use super::Controller;
+use super::index::Index;
+use crate::core::Now;
+
+/// The sizes of everything that the controller remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub namespaces: usize,
+    /// Keys of the token cache.
+    pub keys: usize,
+    /// Namespaces with a condition that was logged.
+    pub conditions: usize,
+    /// Namespaces with a planned step or a delay.
+    pub queued: usize,
+}
+
+impl Controller {
+    pub fn is_leader(&self) -> bool {
+        self.is_leader
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn memory(&self) -> Memory {
+        Memory {
+            namespaces: self.index.names().count(),
+            keys: self.tokens.len(),
+            conditions: self.conditions.len(),
+            queued: self.queue.len(),
+        }
+    }
+
+    /// How long until the controller has something to do, other than counting.
+    pub fn next_work(&self, now: Now) -> Option<Duration> {
+        self.time_to_work(now)
+    }
+}

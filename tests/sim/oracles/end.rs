@@ -1,0 +1,146 @@
+//! Oracles of the calm after the last fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::core::request::OptIn;
+use ecr_pull_secrets::simulation::kubernetes::observe;
+
+use super::Oracle;
+use crate::store::Name;
+use crate::world::World;
+
+/// What a namespace has at the end: the name of its Secret and the hosts of its entries.
+pub type EndState = BTreeMap<Name, Vec<(Name, Vec<String>)>>;
+
+impl World {
+    /// A minute after the last fault, every process that runs knows each Secret at its version.
+    pub fn check_belief(&mut self) {
+        let mut truth: BTreeMap<(Name, Name), u64> = BTreeMap::new();
+        for (key, secret) in self.store.secrets() {
+            truth.insert((key.namespace.clone(), key.name.clone()), secret.version);
+        }
+        for process in 0..self.profile.processes {
+            let Some((name, controller)) = self.alive(process) else { continue };
+            let mut belief = BTreeMap::new();
+            for namespace in controller.index().names() {
+                let state = controller.index().get(namespace).expect("it is in the index");
+                for (secret, observed) in &state.secrets {
+                    belief.insert((namespace.clone(), secret.clone()), observed.resource_version);
+                }
+            }
+            if belief != truth {
+                let differs = |key: &&(Name, Name)| belief.get(*key) != truth.get(*key);
+                let keys: BTreeSet<_> = belief.keys().chain(truth.keys()).filter(differs).collect();
+                let first = keys.first().expect("they differ");
+                let text = format!(
+                    "{name} believes {}/{} at {:?}, the API server has {:?}",
+                    first.0,
+                    first.1,
+                    belief.get(*first),
+                    truth.get(*first)
+                );
+                return self.report(Oracle::Belief, text);
+            }
+        }
+    }
+
+    /// At the end of the calm, the world has converged, and little is remembered.
+    pub fn check_end(&mut self) {
+        if self.oracles.violation.is_some() {
+            return;
+        }
+        for namespace in self.all_namespaces() {
+            self.check_converged(&namespace);
+        }
+        let keys = self.wanted_keys();
+        let namespaces = self.all_namespaces().len();
+        for process in 0..self.profile.processes {
+            let Some((name, controller)) = self.alive(process) else { continue };
+            let memory = controller.memory();
+            let bounded =
+                memory.keys <= keys + 4 && memory.namespaces <= namespaces && memory.conditions <= namespaces;
+            if !bounded {
+                let text =
+                    format!("{name} remembers {memory:?} for {namespaces} namespaces with {keys} keys");
+                self.report(Oracle::Memory, text);
+            }
+        }
+        self.check_silence();
+    }
+
+    fn check_converged(&mut self, namespace: &Name) {
+        let Some(object) = self.store.namespace(namespace).filter(|object| !object.terminating) else {
+            return;
+        };
+        let record = observe::namespace(&object.meta(namespace), &self.settings);
+        let managed =
+            self.store.secrets().filter(|(key, secret)| key.namespace == *namespace && secret.ours.is_some());
+        let managed: Vec<_> = managed.map(|(key, secret)| (key.name.clone(), secret.immutable)).collect();
+        let Some(granted) = self.wanted(namespace) else {
+            let invalid = record.is_some_and(|record| record.parsed.opt_in == OptIn::Invalid);
+            if !invalid && !managed.is_empty() {
+                let text = format!("{namespace} did not opt in and has {managed:?}");
+                self.report(Oracle::Belief, text);
+            }
+            return;
+        };
+        let name = &granted.request.secret_name;
+        let foreign = self.store.secret(namespace, name).is_some_and(|secret| secret.ours.is_none());
+        let immutable = self.store.secret(namespace, name).is_some_and(|secret| secret.immutable);
+        let endpoints_exist = |granted: &ecr_pull_secrets::simulation::core::grants::Granted| {
+            granted.assignments.iter().all(|a| !a.request.key.endpoint.to_string().starts_with("zz-"))
+        };
+        if foreign || immutable || !endpoints_exist(&granted) || self.edited_lately(namespace, name) {
+            return;
+        }
+        if !self.is_served(namespace, &granted) {
+            let text = format!("{namespace} is not served: it has {managed:?}");
+            return self.report(Oracle::Belief, text);
+        }
+        if managed.len() > 1 {
+            let text = format!("{namespace} still has {managed:?}");
+            self.report(Oracle::Belief, text);
+        }
+    }
+
+    /// Whether another client edited the Secret so lately that its repair may wait.
+    fn edited_lately(&self, namespace: &str, name: &str) -> bool {
+        let edited = self.oracles.edited.get(&crate::store::secret_key(namespace, name));
+        edited.is_some_and(|at| *at + Duration::from_mins(25) > self.time)
+    }
+
+    /// In the last five minutes of the calm, only what is due is written.
+    fn check_silence(&mut self) {
+        let from = self.time.saturating_sub(Duration::from_mins(5));
+        let life = self.aws.life;
+        let noisy = self.oracles.requests.iter().find(|(_, times)| {
+            let recent = times.iter().filter(|at| **at > from).count();
+            i64::try_from(recent).expect("few") > 2 + 900 / life.max(1)
+        });
+        if let Some((key, _)) = noisy {
+            let text = format!("{}/{} is written although nothing changed", key.namespace, key.name);
+            self.report(Oracle::WriteBudget, text);
+        }
+    }
+
+    fn wanted_keys(&mut self) -> usize {
+        let mut keys = BTreeSet::new();
+        for namespace in self.all_namespaces() {
+            if let Some(granted) = self.wanted(&namespace) {
+                keys.extend(granted.assignments.iter().map(|assignment| assignment.request.key.clone()));
+            }
+        }
+        keys.len()
+    }
+
+    /// What the differential oracle compares.
+    pub fn end_state(&self) -> EndState {
+        let mut state = EndState::new();
+        for (key, secret) in self.store.secrets().filter(|(_, secret)| secret.ours.is_some()) {
+            let hosts = secret.passwords().into_keys().collect();
+            state.entry(key.namespace.clone()).or_default().push((key.name.clone(), hosts));
+        }
+        state
+    }
+}

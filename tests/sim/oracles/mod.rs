@@ -1,0 +1,109 @@
+//! What must hold, whatever happens. Each oracle is general: it knows the truth of the world and no scenario.
+
+mod end;
+mod namespaces;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::controller::tell::Tell;
+use ecr_pull_secrets::simulation::core::grants::Granted;
+
+use crate::profile::What;
+use crate::store::{Key, Name};
+use crate::world::World;
+
+/// The oracles of `docs/reliability.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Oracle {
+    /// Within 60 s of the last fault, the index equals the API server, and the world converges.
+    Belief,
+    /// No Secret is expired or missing where AWS and the API server answered for that namespace.
+    NoneExpired,
+    /// No good Secret or entry is taken away unless the namespace or the configuration asked for it.
+    NoneTaken,
+    /// No object is written more often than a bound in ten minutes, and converged objects are not written.
+    WriteBudget,
+    /// Every request has a deadline. The edges show it.
+    Deadline,
+    /// What is due is asked for within 60 s of monotonic time.
+    Progress,
+    /// At most one token is fetched for each key and half-life.
+    TokenBudget,
+    /// No Secret holds a token of a wider scope than granted.
+    Scope,
+    /// What is remembered is bounded by what exists.
+    Memory,
+    /// The end equals that of the run without faults, and each repeat has an explanation.
+    Differential,
+    /// No byte of a token is in a message.
+    Redaction,
+}
+
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub oracle: Oracle,
+    pub at: Duration,
+    pub text: String,
+}
+
+/// What the oracles remember.
+#[derive(Default)]
+pub struct Oracles {
+    pub violation: Option<Violation>,
+    /// The requests for each Secret in the last ten minutes.
+    requests: BTreeMap<Key, VecDeque<Duration>>,
+    /// When something was last requested in a namespace.
+    active: BTreeMap<Name, Duration>,
+    /// When a namespace last changed, and how often in all.
+    changed: BTreeMap<Name, VecDeque<Duration>>,
+    /// When another client last edited a Secret.
+    edited: BTreeMap<Key, Duration>,
+    /// Secrets that were edited since the last repair.
+    unrepaired: BTreeSet<Key>,
+    /// What each namespace wants, by the version of the Namespace.
+    wanted: BTreeMap<Name, (u64, Option<Arc<Granted>>)>,
+    /// When each namespace is checked next.
+    checks: BTreeMap<Name, Duration>,
+    /// Whether the wall clocks were always right.
+    clocks_moved: bool,
+    /// The number of Secrets that were written, for the figures of a run.
+    pub writes: u64,
+    pub redacted: u64,
+}
+
+impl World {
+    /// Looks at a message of a controller.
+    pub fn told_by(&mut self, process: usize, tell: &Tell) {
+        if self.story.is_some() && !matches!(tell, Tell::Counted { .. } | Tell::InSync { .. }) {
+            self.tell(|| format!("process {process} tells {tell:?}"));
+        }
+        if let Tell::SecretWritten { namespace, secret, reason, .. } = tell
+            && reason.is_repair()
+        {
+            let key = crate::store::secret_key(namespace, secret);
+            if !self.oracles.unrepaired.remove(&key) {
+                let text = format!("{namespace}/{secret} was repaired ({reason:?}), but nobody edited it");
+                self.report(Oracle::Differential, text);
+            }
+        }
+        if self.profile.checks_messages && !matches!(tell, Tell::Counted { .. }) {
+            let text = format!("{tell:?}");
+            if crate::world::shows_a_token(&text) {
+                self.report(Oracle::Redaction, "a message contains a token".to_owned());
+            }
+        }
+    }
+
+    /// Another client edited, deleted or created a Secret.
+    pub fn edited(&mut self, key: &Key, _what: What) {
+        self.oracles.edited.insert(key.clone(), self.time);
+        self.oracles.unrepaired.insert(key.clone());
+    }
+
+    pub fn clock_moved(&mut self) {
+        self.oracles.clocks_moved = true;
+    }
+}

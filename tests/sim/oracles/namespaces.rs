@@ -1,0 +1,150 @@
+//! Oracles of one namespace over time: its Secret exists, is valid, and is worked on when it is due.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::core::grants::Granted;
+use ecr_pull_secrets::simulation::core::request::OptIn;
+use ecr_pull_secrets::simulation::core::secret::StaticSource;
+use ecr_pull_secrets::simulation::kubernetes::observe;
+
+use super::Oracle;
+use crate::store::{Kind, Name, Object, Store};
+use crate::world::World;
+
+/// How long AWS and the API server must answer before a Secret must be valid (design, invariant 3).
+const SERVED: Duration = Duration::from_mins(5);
+/// Within this time, something that is due is asked for.
+const ASKED: Duration = Duration::from_secs(90);
+/// Repairs of what another client keeps changing back off to ten minutes.
+const REPAIRS: Duration = Duration::from_mins(25);
+
+impl World {
+    /// What the namespace asks for and the configuration grants; `None` if it wants no Secret, or none that the
+    /// controller may write.
+    pub fn wanted(&mut self, namespace: &str) -> Option<Arc<Granted>> {
+        let object = self.store.namespace(namespace).filter(|object| !object.terminating)?;
+        if let Some((version, known)) = self.oracles.wanted.get(namespace)
+            && *version == object.version
+        {
+            return known.clone();
+        }
+        let record = observe::namespace(&object.meta(namespace), &self.settings);
+        let version = object.version;
+        let granted = record.and_then(|record| match &record.parsed.opt_in {
+            OptIn::In(request) => self.settings.grants.assign(namespace, request).ok(),
+            OptIn::Out | OptIn::Invalid => None,
+        });
+        let granted = granted.map(|(granted, _)| Arc::new(granted));
+        self.oracles.wanted.insert(namespace.into(), (version, granted.clone()));
+        granted
+    }
+
+    /// The hosts of static entries that the namespace should have.
+    pub fn static_hosts(&self, namespace: &str) -> BTreeSet<String> {
+        let granted = self.settings.static_grants.iter();
+        let granted =
+            granted.filter(|grant| grant.namespaces.iter().any(|pattern| pattern.matches(namespace)));
+        let hosts = granted.flat_map(|grant| grant.hosts.iter().map(move |host| (grant, host)));
+        let missing = |source: &StaticSource, host: &String| {
+            !source.entries.is_empty() && !source.entries.contains_key(host)
+        };
+        let removed = |secret: &Name, host: &String| {
+            let key = crate::store::Key { kind: Kind::Source, namespace: "".into(), name: secret.clone() };
+            matches!(self.store.objects.get(&key).map(|o| &**o), Some(Object::Source(s)) if missing(s, host))
+        };
+        hosts.filter(|(grant, host)| !removed(&grant.secret, host)).map(|(_, host)| host.clone()).collect()
+    }
+
+    /// The annotations of a namespace changed.
+    pub fn namespace_changed(&mut self, namespace: &Name) {
+        let now = self.time;
+        let times: &mut VecDeque<Duration> = self.oracles.changed.entry(namespace.clone()).or_default();
+        times.push_back(now);
+        self.check_at(namespace, now);
+    }
+
+    pub fn schedule_check(&mut self, namespace: &Name) {
+        self.check_at(namespace, self.time);
+    }
+
+    /// Checks the namespace at `at`, or as soon as the faults that concern it have ended for long enough.
+    pub fn check_at(&mut self, namespace: &Name, at: Duration) {
+        let at = at.max(self.served_at(namespace)) + Duration::from_millis(1_500);
+        let known = self.oracles.checks.get(namespace).copied();
+        if known.is_none_or(|known| known <= self.time || at < known) {
+            self.oracles.checks.insert(namespace.clone(), at);
+            self.schedule_check_event(namespace, at);
+        }
+    }
+
+    /// From when on the namespace must have a valid Secret.
+    fn served_at(&mut self, namespace: &Name) -> Duration {
+        let pace = u64::from(self.profile.namespaces) / 50;
+        let mut trouble = self.last_trouble(namespace);
+        let changed = self.oracles.changed.get(namespace).and_then(|times| times.back()).copied();
+        trouble = trouble.max(changed.unwrap_or_default());
+        if let Some(granted) = self.wanted(namespace) {
+            for assignment in &granted.assignments {
+                let endpoint = assignment.request.key.endpoint.to_string();
+                trouble = trouble.max(self.aws.last_trouble(&endpoint));
+            }
+        }
+        trouble + SERVED + Duration::from_secs(pace)
+    }
+
+    /// The namespace has had the time that it needs: its Secret exists and every entry is live.
+    pub fn check_namespace(&mut self, namespace: &Name) {
+        let now = self.time;
+        if self.oracles.checks.get(namespace).is_some_and(|at| *at > now) {
+            return;
+        }
+        let Some(granted) = self.wanted(namespace) else { return };
+        let served = self.served_at(namespace);
+        if served > now {
+            return self.check_at(namespace, served);
+        }
+        let name = granted.request.secret_name.clone();
+        let key = crate::store::secret_key(namespace, &name);
+        let edited = self.oracles.edited.get(&key).copied();
+        let Some(secret) = self.store.secret(namespace, &name).cloned() else {
+            if edited.is_some_and(|at| now < at + REPAIRS) {
+                return self.check_at(namespace, edited.expect("it was edited") + REPAIRS);
+            }
+            let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
+            let oracle = if asked { Oracle::NoneExpired } else { Oracle::Progress };
+            return self.report(oracle, format!("{namespace}/{name} is missing"));
+        };
+        if !secret.is_pull_secret() || secret.ours.is_none() {
+            return;
+        }
+        let mut soonest = Duration::MAX;
+        for (host, password) in secret.passwords() {
+            let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
+            let Some(expires) = self.aws.token(&password).map(|(_, info)| info.expires) else { continue };
+            if requested && expires <= now {
+                let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
+                let keys = granted.assignments.iter().map(|assignment| &assignment.request.key);
+                let called = keys.filter_map(|key| self.aws.asked.get(key)).any(|at| *at + ASKED > now);
+                let oracle = if asked || called { Oracle::NoneExpired } else { Oracle::Progress };
+                return self.report(oracle, format!("{namespace}/{name}: the entry of {host} expired"));
+            }
+            soonest = soonest.min(expires);
+        }
+        if soonest < Duration::MAX {
+            self.check_at(namespace, soonest.max(now));
+        }
+    }
+
+    /// Whether the Secret of a namespace is as it is wanted.
+    pub fn is_served(&mut self, namespace: &str, granted: &Granted) -> bool {
+        let Some(secret) = self.store.secret(namespace, &granted.request.secret_name) else { return false };
+        let passwords = secret.passwords();
+        let has_entries = granted.assignments.iter().all(|assignment| {
+            let found = passwords.values().filter_map(|password| self.aws.token(password));
+            found.into_iter().any(|(_, info)| info.key == assignment.request.key && info.expires > self.time)
+        });
+        Store::is_ours(secret) && has_entries
+    }
+}

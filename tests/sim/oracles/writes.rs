@@ -1,0 +1,158 @@
+//! Oracles of single writes, deletions and calls.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::controller::Request;
+use ecr_pull_secrets::simulation::core::grants::TokenKey;
+use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDraft};
+use ecr_pull_secrets::simulation::core::request::Target;
+
+use super::Oracle;
+use crate::store::secret::SecretObject;
+use crate::store::{Name, secret_key};
+use crate::world::World;
+
+const WINDOW: Duration = Duration::from_mins(10);
+/// Failures and repairs together: both back off from a second, one to a minute and one to ten.
+const BUDGET: u32 = 30;
+
+fn recent(times: &mut VecDeque<Duration>, now: Duration) -> u32 {
+    while times.front().is_some_and(|at| *at + WINDOW < now) {
+        times.pop_front();
+    }
+    u32::try_from(times.len()).expect("few")
+}
+
+impl World {
+    /// A controller sends a request.
+    pub fn count_request(&mut self, namespace: &Name, request: &Request) {
+        let now = self.time;
+        self.oracles.active.insert(namespace.clone(), now);
+        let name: Name = match request {
+            Request::Write { draft, .. } => draft.applied.request.secret_name.as_str().into(),
+            Request::Delete(deletion) => deletion.name.clone(),
+            Request::ReadNamespace | Request::SetPullSecret(_) => return,
+        };
+        let key = secret_key(namespace, &name);
+        let times = self.oracles.requests.entry(key).or_default();
+        times.push_back(now);
+        let count = recent(times, now);
+        let changes = self.oracles.changed.get_mut(namespace).map_or(0, |times| recent(times, now));
+        let life = u32::try_from(self.aws.life.max(1)).unwrap_or(u32::MAX);
+        let budget = BUDGET + 2 * changes + 1_800 / life;
+        if count > budget {
+            let text = format!("{count} requests to write {namespace}/{name} in ten minutes");
+            self.report(Oracle::WriteBudget, text);
+        }
+    }
+
+    /// A controller asks AWS.
+    pub fn token_asked(&mut self, process: usize, key: &TokenKey) {
+        let now = self.time;
+        let received = self.received(process).iter().rev();
+        let latest = received.map(|number| &self.aws.tokens[*number as usize]).find(|info| info.key == *key);
+        let Some(info) = latest else { return };
+        let half = (info.expires.saturating_sub(info.issued)) / 2;
+        let age = now.saturating_sub(info.issued);
+        if age + Duration::from_secs(1) < half && !self.oracles.clocks_moved {
+            let text = format!("a second token for {} after {} s", key.endpoint, age.as_secs());
+            self.report(Oracle::TokenBudget, text);
+        }
+    }
+
+    /// A controller wrote a Secret.
+    pub fn secret_written(
+        &mut self,
+        _process: usize,
+        namespace: &Name,
+        draft: &SecretDraft,
+        before: Option<&SecretObject>,
+        after: &SecretObject,
+    ) {
+        self.oracles.writes += 1;
+        self.check_scope(namespace, draft, after);
+        if let Some(before) = before {
+            self.check_entries(namespace, draft, before, after);
+        }
+        let shortest = after
+            .passwords()
+            .into_values()
+            .filter_map(|password| self.aws.token(&password).map(|(_, info)| info.expires));
+        let shortest = shortest.min();
+        if before.is_none() && shortest.is_some_and(|at| at <= self.time) {
+            let text = format!("{namespace} got a new secret with an expired token");
+            return self.report(Oracle::NoneExpired, text);
+        }
+        self.check_at(namespace, shortest.unwrap_or(self.time));
+    }
+
+    fn check_scope(&mut self, namespace: &Name, draft: &SecretDraft, after: &SecretObject) {
+        let Ok((granted, _)) = self.settings.grants.assign(namespace, &draft.applied.request) else { return };
+        for (host, password) in after.passwords() {
+            let Some((_, info)) = self.aws.token(&password) else { continue };
+            let expected = granted.assignments.iter().find(|assignment| match &assignment.target {
+                Target::Host(registry) => registry.to_string() == host,
+                Target::Default => true,
+            });
+            let is_granted = expected.is_some_and(|assignment| assignment.request.key == info.key);
+            if !is_granted {
+                let text = format!("{namespace}: the entry of {host} holds a token of {:?}", info.key);
+                return self.report(Oracle::Scope, text);
+            }
+        }
+    }
+
+    /// No live entry that the namespace still wants is removed.
+    fn check_entries(
+        &mut self,
+        namespace: &Name,
+        draft: &SecretDraft,
+        before: &SecretObject,
+        after: &SecretObject,
+    ) {
+        let Some(granted) = self.wanted(namespace) else { return };
+        let (old, new) = (before.passwords(), after.passwords());
+        let statics = self.static_hosts(namespace);
+        for (host, password) in old.into_iter().filter(|(host, _)| !new.contains_key(host)) {
+            let live = self.aws.token(&password).is_some_and(|(_, info)| info.expires > self.time);
+            let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
+            let same = draft.applied.request.registries.iter().any(|target| target.to_string() == host);
+            if (live && requested && same && before.ours == Some(crate::store::secret::ALL))
+                || statics.contains(&host)
+            {
+                let text = format!("{namespace}: the entry of {host} was removed");
+                return self.report(Oracle::NoneTaken, text);
+            }
+        }
+    }
+
+    /// A controller deleted a Secret.
+    pub fn secret_deleted(
+        &mut self,
+        _process: usize,
+        namespace: &Name,
+        deletion: &Deletion,
+        before: Option<&SecretObject>,
+    ) {
+        let Some(before) = before else { return };
+        let name = &deletion.name;
+        if **namespace == *"outside" && before.ours.is_none() {
+            self.synchronise_copy(before);
+            let text = format!("{namespace}/{name}, which the controller did not apply, was deleted");
+            return self.report(Oracle::NoneTaken, text);
+        }
+        let passwords = before.passwords().into_values();
+        let live =
+            passwords.filter_map(|password| self.aws.token(&password)).any(|(_, i)| i.expires > self.time);
+        let Some(granted) = self.wanted(namespace) else { return };
+        if !live || *granted.request.secret_name != **name {
+            return;
+        }
+        if deletion.reason == DeleteReason::Immutable {
+            return self.expect_replacement(namespace, name);
+        }
+        let text = format!("{namespace}/{name} was deleted ({:?}), but it is wanted", deletion.reason);
+        self.report(Oracle::NoneTaken, text);
+    }
+}

@@ -1,0 +1,125 @@
+//! What a simulated world consists of: its size, its delays, and which actions and faults may happen in it.
+
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::core::settings::Settings;
+use ecr_pull_secrets::simulation::core::testing;
+
+/// An action of a client, or a fault. Each has two arguments, which are choices: usually the namespace and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    // Tenants and administrators.
+    Annotate,
+    OptOut,
+    DeleteNamespace,
+    TerminateNamespace,
+    DeleteSecret,
+    EditSecret,
+    StripLabels,
+    MakeImmutable,
+    ForeignSecret,
+    /// A copy of a managed Secret in a namespace that did not opt in.
+    CloneSecret,
+    EditServiceAccount,
+    Unlabel,
+    /// A namespace that asks for eight regions that do not exist.
+    InventRegions,
+    /// The entries of a static source change.
+    ChangeSource,
+    // AWS.
+    AwsFails,
+    AwsHangs,
+    AwsAway,
+    ShortLives,
+    // The API server and the network.
+    ApiDown,
+    Partition,
+    BreakWatch,
+    StaleWatch,
+    NamespaceHangs,
+    Quota,
+    RestoreEtcd,
+    // Processes and clocks.
+    Crash,
+    Freeze,
+    ClockAhead,
+    ClockBehind,
+    Suspend,
+    RestartWithoutRegion,
+    SourceUnreadable,
+}
+
+impl What {
+    /// Whether it is a fault, and not an action that has a lasting effect.
+    pub fn is_fault(self) -> bool {
+        self >= Self::AwsFails
+    }
+}
+
+/// What can happen to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is stored and its reply arrives.
+    Done,
+    /// It is stored, and its reply is lost.
+    ReplyLost,
+    /// It is not stored, and there is no reply.
+    RequestLost,
+    /// It is stored after the client has given up.
+    Late,
+    /// The API server is overloaded: 503.
+    Unavailable,
+}
+
+#[derive(Clone)]
+pub struct Profile {
+    pub settings: fn() -> Settings,
+    pub namespaces: u32,
+    pub processes: usize,
+    /// The annotations of the namespaces at the start, as an index into the variants of `actors`.
+    pub opted_in: bool,
+    /// The number of actions and faults, and the longest pause before each.
+    pub steps: u32,
+    pub gaps: &'static [u64],
+    pub what: Vec<What>,
+    /// The delays of replies and watch events, in milliseconds, shortest first.
+    pub delays: &'static [u64],
+    /// One in so many requests has one of these fates.
+    pub fates: &'static [Fate],
+    pub fate_one_in: u32,
+    /// How long the tokens of AWS live, in seconds.
+    pub token_life: i64,
+    /// How long the world runs on after the last fault.
+    pub calm: Duration,
+    /// The Lease is renewed only when something else happens, which is enough without faults of the Lease.
+    pub lazy_lease: bool,
+    /// Whether every message is searched for tokens.
+    pub checks_messages: bool,
+}
+
+impl Profile {
+    /// Three namespaces and two processes, in which these things happen.
+    pub fn small(what: &[What]) -> Self {
+        Self {
+            settings: testing::settings,
+            namespaces: 3,
+            processes: 2,
+            opted_in: true,
+            steps: 8,
+            gaps: &[5, 1, 20, 300, 2_000, 20_000, 240_000],
+            what: what.to_vec(),
+            delays: &[1, 4, 30, 300, 1_500],
+            fates: &[],
+            fate_one_in: 0,
+            token_life: 3_600,
+            calm: Duration::from_mins(15),
+            lazy_lease: false,
+            checks_messages: true,
+        }
+    }
+
+    pub fn with_fates(mut self, fates: &'static [Fate], one_in: u32) -> Self {
+        (self.fates, self.fate_one_in) = (fates, one_in);
+        self
+    }
+}

@@ -1,0 +1,159 @@
+//! A Secret as the API server stores it: the fields that the controller applies, and who owns each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ecr_pull_secrets::simulation::core::plan::Observed;
+use ecr_pull_secrets::simulation::core::{
+    LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY, SECRET_TYPE,
+};
+use ecr_pull_secrets::simulation::kubernetes::observe;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
+use serde_json::{Value, json};
+
+/// The fields that the controller applies, as a bit each.
+pub const DATA: u8 = 1;
+pub const LABELS: u8 = 4 | 8;
+pub const ALL: u8 = 127;
+
+const ANNOTATIONS: [(&str, u8); 3] = [("expires-at", 16), ("refresh-after", 32), ("applied", 64)];
+const LABEL_BITS: [(&str, u8); 2] = [(LABEL_MANAGED_BY, 4), (LABEL_INSTANCE, 8)];
+const TYPE: u8 = 2;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SecretObject {
+    pub uid: String,
+    pub version: u64,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// The value of `.dockerconfigjson`.
+    pub data: Arc<Vec<u8>>,
+    pub kind: String,
+    pub immutable: bool,
+    /// The fields that our Apply entry owns; `None` without one.
+    pub ours: Option<u8>,
+    /// The fields that other managers own.
+    pub others: u8,
+    /// A finalizer holds the object when it is deleted.
+    pub finalizer: bool,
+    pub deleting: bool,
+}
+
+impl SecretObject {
+    /// A Secret that another client created.
+    pub fn foreign(kind: &str) -> Self {
+        let data = br#"{"auths":{"theirs.example":{"username":"u","password":"p","auth":"dTpw"}}}"#;
+        Self { data: Arc::new(data.to_vec()), kind: kind.to_owned(), others: DATA | TYPE, ..Self::default() }
+    }
+
+    /// The Secret after an apply of `body`, without a new version.
+    pub fn applied(&self, body: &Value) -> Self {
+        let texts = |at: &Value| -> Vec<(String, String)> {
+            let all = at.as_object().into_iter().flatten();
+            all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+        };
+        let mut new = self.clone();
+        new.labels.extend(texts(&body["metadata"]["labels"]));
+        new.annotations.extend(texts(&body["metadata"]["annotations"]));
+        let data = body["data"][SECRET_KEY].as_str().unwrap_or_default();
+        new.data = Arc::new(decode(data));
+        new.kind = body["type"].as_str().unwrap_or_default().to_owned();
+        new.ours = Some(ALL);
+        new.others &= !ALL;
+        new
+    }
+
+    /// The fields of `body` that others own with another value.
+    pub fn conflicts(&self, body: &Value) -> u8 {
+        let new = self.applied(body);
+        let differs = |bit: u8, same: bool| if same { 0 } else { bit };
+        let mut changed = differs(DATA, new.data == self.data) | differs(TYPE, new.kind == self.kind);
+        for (key, bit) in LABEL_BITS {
+            changed |= differs(bit, new.labels.get(key) == self.labels.get(key));
+        }
+        for (key, bit) in ANNOTATIONS {
+            let key = format!("{PREFIX}{key}");
+            changed |= differs(bit, new.annotations.get(&key) == self.annotations.get(&key));
+        }
+        changed & self.others
+    }
+
+    /// Another client takes fields over, as an update of their values does.
+    pub fn take_over(&mut self, fields: u8) {
+        self.ours = self.ours.map(|ours| ours & !fields).filter(|ours| *ours != 0);
+        self.others |= fields;
+    }
+
+    pub fn meta(&self, namespace: &str, name: &str) -> ObjectMeta {
+        let mut managed = vec![];
+        if let Some(ours) = self.ours {
+            managed.push(entry(MANAGER, "Apply", fields(ours)));
+        }
+        let mut others = fields(self.others);
+        if self.immutable {
+            others["f:immutable"] = json!({});
+        }
+        if self.others != 0 || self.immutable {
+            managed.push(entry("kubectl", "Update", others));
+        }
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            uid: Some(self.uid.clone()),
+            resource_version: Some(self.version.to_string()),
+            labels: Some(self.labels.clone()),
+            annotations: Some(self.annotations.clone()),
+            managed_fields: Some(managed),
+            deletion_timestamp: self.deleting.then(|| Time("2026-01-01T00:00:00Z".parse().expect("a time"))),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// The record that the production code makes of the metadata.
+    pub fn observed(&self, instance: &str) -> Observed {
+        observe::secret(&self.meta("", ""), instance)
+    }
+
+    /// The password of each entry, by host.
+    pub fn passwords(&self) -> BTreeMap<String, String> {
+        let read: Value = serde_json::from_slice(&self.data).unwrap_or_default();
+        let auths = read["auths"].as_object().into_iter().flatten();
+        let text = |value: &Value| value["password"].as_str().unwrap_or_default().to_owned();
+        auths.map(|(host, value)| (host.clone(), text(value))).collect()
+    }
+
+    pub fn is_pull_secret(&self) -> bool {
+        self.kind == SECRET_TYPE
+    }
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
+}
+
+fn fields(bits: u8) -> Value {
+    let mut all = json!({});
+    if bits & DATA != 0 {
+        all["f:data"][format!("f:{SECRET_KEY}")] = json!({});
+    }
+    if bits & TYPE != 0 {
+        all["f:type"] = json!({});
+    }
+    for (key, _) in LABEL_BITS.iter().filter(|(_, bit)| bits & bit != 0) {
+        all["f:metadata"]["f:labels"][format!("f:{key}")] = json!({});
+    }
+    for (key, _) in ANNOTATIONS.iter().filter(|(_, bit)| bits & bit != 0) {
+        all["f:metadata"]["f:annotations"][format!("f:{PREFIX}{key}")] = json!({});
+    }
+    all
+}
+
+fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
+    ManagedFieldsEntry {
+        manager: Some(manager.to_owned()),
+        operation: Some(operation.to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    }
+}

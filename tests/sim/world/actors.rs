@@ -1,0 +1,340 @@
+//! Actions of tenants, administrators and other clients, and the beginnings and ends of faults.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::core::plan::PullSecretRefs;
+use ecr_pull_secrets::simulation::core::secret::{DockerConfig, StaticSource, TokenErrorKind};
+use ecr_pull_secrets::simulation::core::{SECRET_TYPE, testing};
+use jiff::SignedDuration;
+
+use super::aws::Behaviour;
+use super::{Happening, Planned, World};
+use crate::profile::What;
+use crate::store::secret::{ALL, DATA, LABELS, SecretObject};
+use crate::store::{Key, Kind, Name, NamespaceObject, Object, annotation, namespace_key, secret_key};
+
+/// How long a fault lasts, in seconds.
+const LENGTHS: [u64; 5] = [1, 5, 30, 90, 400];
+/// How far a clock jumps, in hours.
+const JUMPS: [i64; 3] = [10, 1, 30];
+
+/// The annotations that a namespace may have: key without prefix, and value.
+const VARIANTS: [&[(&str, &str)]; 7] = [
+    &[("registries", testing::HOST)],
+    &[("registries", "default")],
+    &[(
+        "registries",
+        "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+    )],
+    &[("registries", testing::HOST), ("secret-name", "other")],
+    &[("registries", testing::HOST), ("service-accounts", "*")],
+    &[("registries", "nonsense")],
+    &[("registries", testing::HOST), ("secret-name", "not-allowed")],
+];
+
+impl World {
+    pub fn name(&self, argument: u32) -> Name {
+        format!("team-{}", argument % self.profile.namespaces).into()
+    }
+
+    /// Creates the namespaces of the start.
+    pub fn populate(&mut self) {
+        for n in 0..self.profile.namespaces {
+            let annotations = if self.profile.opted_in { variant(n % 3) } else { BTreeMap::new() };
+            self.put_namespace(&self.name(n), |object| object.annotations = annotations);
+            let account = Key { kind: Kind::ServiceAccount, namespace: self.name(n), name: "default".into() };
+            let refs = PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] };
+            self.put(&account, Some(Object::ServiceAccount(refs)));
+        }
+        self.put_namespace(&"outside".into(), |_| ());
+        self.restore_sources();
+    }
+
+    fn put_namespace(&mut self, name: &Name, change: impl FnOnce(&mut NamespaceObject)) {
+        let uid = format!("namespace-{}", self.store.version);
+        let mut object =
+            self.store.namespace(name).cloned().unwrap_or(NamespaceObject { uid, ..Default::default() });
+        change(&mut object);
+        self.put(&namespace_key(name), Some(Object::Namespace(object)));
+        self.namespace_changed(name);
+    }
+
+    /// Carries out an action, or begins a fault.
+    pub fn act(&mut self, planned: Planned) {
+        let Planned { what, args: [first, second], .. } = planned;
+        let namespace = self.name(first);
+        self.tell(|| format!("{what:?} {namespace} {second}"));
+        if what.is_fault() {
+            return self.begin_fault(what, first, second);
+        }
+        match what {
+            What::Annotate => {
+                let annotations = variant(second);
+                self.revive(&namespace);
+                self.put_namespace(&namespace, |object| object.annotations = annotations);
+            }
+            What::OptOut => self.put_namespace(&namespace, |object| object.annotations.clear()),
+            What::Unlabel => self.put_namespace(&namespace, |object| object.labels.clear()),
+            What::InventRegions => self.invent_regions(&namespace, second),
+            What::TerminateNamespace => {
+                self.put_namespace(&namespace, |object| object.terminating = true);
+            }
+            What::DeleteNamespace => self.delete_namespace(&namespace),
+            What::ForeignSecret => self.foreign_secret(&namespace),
+            What::CloneSecret => self.clone_secret(&namespace),
+            What::EditServiceAccount => self.edit_service_account(&namespace),
+            What::ChangeSource => self.change_source(second),
+            _ => self.change_secret(what, &namespace, second),
+        }
+    }
+
+    /// A namespace that was deleted or is being deleted exists again.
+    fn revive(&mut self, namespace: &Name) {
+        if self.store.namespace(namespace).is_some_and(|object| object.terminating) {
+            self.delete_namespace(namespace);
+        }
+    }
+
+    fn invent_regions(&mut self, namespace: &Name, second: u32) {
+        let base = second % 32 * 8;
+        let region = |n: u32| format!("123456789012.dkr.ecr.zz-invented-{n}.amazonaws.com");
+        let hosts: Vec<_> = (base..base + 8).map(region).collect();
+        self.put_namespace(namespace, |object| {
+            object.annotations = BTreeMap::from([(annotation("registries"), hosts.join(","))]);
+        });
+    }
+
+    fn delete_namespace(&mut self, namespace: &Name) {
+        let inside = |key: &&Key| key.namespace == *namespace && key.kind != Kind::Namespace;
+        let keys: Vec<Key> = self.store.objects.keys().filter(inside).cloned().collect();
+        for key in keys {
+            self.put(&key, None);
+        }
+        if self.store.namespace(namespace).is_some() {
+            self.put(&namespace_key(namespace), None);
+        }
+        self.namespace_changed(namespace);
+    }
+
+    /// Another client changes or deletes the first managed Secret of the namespace.
+    fn change_secret(&mut self, what: What, namespace: &Name, second: u32) {
+        let found =
+            self.store.secrets().find(|(key, secret)| key.namespace == *namespace && secret.ours.is_some());
+        let Some((key, secret)) = found.map(|(key, secret)| (key.clone(), secret.clone())) else { return };
+        self.edited(&key, what);
+        let mut new = secret;
+        match what {
+            What::DeleteSecret => {
+                self.put(&key, None);
+                return self.schedule_check(namespace);
+            }
+            What::StripLabels => {
+                new.labels.clear();
+                new.ours = new.ours.map(|ours| ours & !LABELS);
+            }
+            What::MakeImmutable => new.immutable = true,
+            _ if second % 2 == 0 => new.take_over(DATA),
+            _ => {
+                new.annotations.insert(annotation("expires-at"), "2099-01-01T00:00:00Z".to_owned());
+                new.take_over(16);
+            }
+        }
+        self.put(&key, Some(Object::Secret(new)));
+    }
+
+    fn foreign_secret(&mut self, namespace: &Name) {
+        if self.store.namespace(namespace).is_none() || self.store.secret(namespace, "ecr-pull").is_some() {
+            return;
+        }
+        let uid = format!("foreign-{}", self.store.version);
+        let secret = SecretObject { uid, ..SecretObject::foreign(SECRET_TYPE) };
+        let key = secret_key(namespace, "ecr-pull");
+        self.edited(&key, What::ForeignSecret);
+        self.put(&key, Some(Object::Secret(secret)));
+    }
+
+    /// A policy engine copies a managed Secret, labels included, and keeps the copy in place.
+    fn clone_secret(&mut self, namespace: &Name) {
+        let Some(secret) = self.store.secret(namespace, "ecr-pull").filter(|s| s.ours.is_some()).cloned()
+        else {
+            return;
+        };
+        let uid = format!("copy-{}", self.store.version);
+        let copy = SecretObject { uid, ours: None, others: ALL, immutable: false, ..secret };
+        let key = secret_key("outside", "ecr-pull");
+        if self.store.secret("outside", "ecr-pull").is_none() {
+            self.put(&key, Some(Object::Secret(copy)));
+        }
+    }
+
+    /// The policy engine makes its copy again.
+    pub fn synchronise_copy(&mut self, deleted: &SecretObject) {
+        let uid = format!("copy-{}", self.store.version);
+        let copy = SecretObject { uid, deleting: false, ..deleted.clone() };
+        self.put(&secret_key("outside", "ecr-pull"), Some(Object::Secret(copy)));
+    }
+
+    fn edit_service_account(&mut self, namespace: &Name) {
+        let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: "default".into() };
+        if self.store.namespace(namespace).is_some() {
+            let refs = PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] };
+            self.put(&key, Some(Object::ServiceAccount(refs)));
+        }
+    }
+
+    fn source_names(&self) -> Vec<(Name, Vec<String>)> {
+        let grants = self.settings.static_grants.iter();
+        grants.map(|grant| (grant.secret.clone(), grant.hosts.clone())).collect()
+    }
+
+    /// Every static source has its entries.
+    pub fn restore_sources(&mut self) {
+        for (name, hosts) in self.source_names() {
+            self.put_source(&name, &hosts, 0);
+        }
+    }
+
+    fn change_source(&mut self, second: u32) {
+        for (name, hosts) in self.source_names() {
+            self.put_source(&name, &hosts, second);
+        }
+    }
+
+    fn put_source(&mut self, name: &Name, hosts: &[String], number: u32) {
+        use base64::Engine as _;
+        let auth = base64::engine::general_purpose::STANDARD.encode(format!("user:static{number}"));
+        let entries: BTreeMap<_, _> =
+            hosts.iter().map(|host| (host, serde_json::json!({"auth": auth}))).collect();
+        let data = serde_json::to_vec(&serde_json::json!({"auths": entries})).expect("it serializes");
+        let source = StaticSource { version: 0, entries: DockerConfig::parse_foreign(&data) };
+        let key = Key { kind: Kind::Source, namespace: "".into(), name: name.clone() };
+        self.put(&key, Some(Object::Source(source)));
+    }
+
+    fn begin_fault(&mut self, what: What, first: u32, second: u32) {
+        let length = Duration::from_secs(LENGTHS[second as usize % LENGTHS.len()]);
+        let end = self.time + length;
+        let process = first as usize % self.processes.len();
+        let namespace = self.name(first);
+        let endpoint = if first.is_multiple_of(2) { "eu-central-1" } else { "eu-west-1" };
+        match what {
+            What::AwsFails => {
+                let kind = if second.is_multiple_of(2) {
+                    TokenErrorKind::Throttled
+                } else {
+                    TokenErrorKind::AccessDenied
+                };
+                self.aws.fail(endpoint, Behaviour::Error(kind), end);
+            }
+            What::AwsHangs => self.aws.fail(endpoint, Behaviour::Hang, end),
+            What::AwsAway => {
+                let life = Duration::from_secs(u64::try_from(self.aws.life).expect("positive"));
+                self.aws.fail("", Behaviour::Error(TokenErrorKind::Unreachable), self.time + life * 2);
+            }
+            What::ShortLives => self.aws.life = i64::from(60 + second % 4 * 60),
+            What::ApiDown => {
+                self.faults.api_down = end;
+                self.trouble(None, end);
+            }
+            What::NamespaceHangs => {
+                let end = self.time + length * 4;
+                self.faults.namespace_hangs.insert(namespace.clone(), end);
+                self.trouble(Some(&namespace), end);
+            }
+            What::Quota => {
+                self.store.full.push(namespace.clone());
+                self.faults.quota.insert(namespace.clone(), end);
+                self.trouble(Some(&namespace), end);
+                self.schedule(end, Happening::End(what, first));
+            }
+            What::BreakWatch | What::StaleWatch => {
+                let watch = second as usize % self.processes[process].watches.len();
+                let behind = (what == What::StaleWatch).then_some(u64::from(second / 4 % 12));
+                if self.processes[process].is_alive {
+                    self.list(process, watch, behind);
+                }
+            }
+            What::SourceUnreadable => {
+                for (name, _) in self.source_names() {
+                    self.put_source(&name, &[], 0);
+                }
+                self.schedule(end, Happening::End(what, first));
+            }
+            What::RestoreEtcd => self.restore_etcd(second),
+            _ => self.begin_process_fault(what, process, end, second),
+        }
+    }
+
+    fn begin_process_fault(&mut self, what: What, process: usize, end: Duration, second: u32) {
+        if matches!(what, What::ClockAhead | What::ClockBehind | What::Suspend) {
+            self.clock_moved();
+        }
+        let hours = JUMPS[second as usize / 8 % JUMPS.len()];
+        match what {
+            What::Crash | What::RestartWithoutRegion => {
+                if self.processes[process].is_alive {
+                    self.crash(process);
+                }
+                let end = end.min(self.time + Duration::from_secs(60));
+                let without_region = what == What::RestartWithoutRegion;
+                self.trouble(None, end + Duration::from_secs(10));
+                self.schedule(end, Happening::Restart { process, without_region });
+            }
+            What::Freeze => {
+                self.processes[process].frozen_until = end;
+                self.trouble(None, end + Duration::from_secs(10));
+            }
+            What::Partition => {
+                self.processes[process].partitioned_until = end;
+                self.trouble(None, end + Duration::from_secs(10));
+            }
+            What::Suspend => {
+                let time = self.time;
+                let this = &mut self.processes[process];
+                this.frozen_until = end;
+                this.suspended += end.saturating_sub(time);
+                self.trouble(None, end + Duration::from_secs(10));
+            }
+            What::ClockAhead | What::ClockBehind => {
+                let sign = if what == What::ClockAhead { 1 } else { -1 };
+                self.processes[process].skew = SignedDuration::from_hours(sign * hours);
+                let argument = u32::try_from(process).expect("few");
+                self.trouble(None, end);
+                self.schedule(end, Happening::End(what, argument));
+            }
+            other => unreachable!("{other:?} is an action"),
+        }
+    }
+
+    pub fn end_fault(&mut self, what: What, argument: u32) {
+        self.tell(|| format!("{what:?} ends"));
+        match what {
+            What::Quota => {
+                let namespace = self.name(argument);
+                self.store.full.retain(|full| *full != namespace);
+            }
+            What::SourceUnreadable => self.restore_sources(),
+            _ => self.processes[argument as usize].skew = SignedDuration::ZERO,
+        }
+    }
+
+    /// etcd's folder is put back: objects and versions are as they were, and no watch hears of it.
+    fn restore_etcd(&mut self, second: u32) {
+        let back = u64::from(3 + second % 30).min(self.store.history.len() as u64);
+        let version = self.store.version.saturating_sub(back);
+        self.store.objects = self.store.at(version);
+        self.store.history.retain(|event| event.version <= version);
+        self.store.version = version;
+        for namespace in self.namespace_names() {
+            self.namespace_changed(&namespace);
+        }
+        self.trouble(None, self.time);
+    }
+}
+
+/// The annotations of a variant.
+fn variant(number: u32) -> BTreeMap<String, String> {
+    let all = VARIANTS[number as usize % VARIANTS.len()];
+    all.iter().map(|(key, value)| (annotation(key), (*value).to_owned())).collect()
+}

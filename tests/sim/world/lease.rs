@@ -1,0 +1,149 @@
+//! The Lease: requests of the candidates, and what the API server makes of them.
+
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::controller::Input;
+use ecr_pull_secrets::simulation::core::Now;
+use ecr_pull_secrets::simulation::core::leader_election::{
+    ElectionStep, LEASE_DURATION, Leadership, LeaseRecord,
+};
+
+use super::{Happening, World};
+
+/// The client gives up after this long, as `kubernetes::leader_election` does.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A request of a candidate.
+#[derive(Clone, Debug)]
+pub struct Call {
+    number: u64,
+    step: ElectionStep,
+    asked: Now,
+    /// `None` if the version was another one.
+    result: Option<LeaseRecord>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    Commit { process: usize, call: u64 },
+    Reply { process: usize, call: u64 },
+    GiveUp { process: usize, call: u64 },
+}
+
+impl World {
+    /// Lets a candidate act until it waits. Returns when it acts again.
+    pub fn elect(&mut self, index: usize) -> Duration {
+        for _ in 0..10 {
+            let process = &self.processes[index];
+            let now = process.now(self.time);
+            let step = process.elector.next(now);
+            if let ElectionStep::Wait(wait) = step {
+                return self.time + wait;
+            }
+            let call = Call { number: self.number, step, asked: now, result: None };
+            if !self.profile.lazy_lease {
+                self.send_lease(index, call);
+                return Duration::MAX;
+            }
+            if self.is_unreachable(index) {
+                self.processes[index].elector.request_failed(now);
+                continue;
+            }
+            let call = Call { result: self.commit_lease(index, &call.step), ..call };
+            self.lease_replied(index, call);
+        }
+        panic!("the elector never waits");
+    }
+
+    pub fn is_unreachable(&self, index: usize) -> bool {
+        self.faults.api_down > self.time || self.processes[index].partitioned_until > self.time
+    }
+
+    fn send_lease(&mut self, index: usize, call: Call) {
+        let number = self.number;
+        self.processes[index].lease_call = Some(call);
+        let (there, back) = (self.delay(), self.delay());
+        if !self.is_unreachable(index) {
+            self.schedule_in(there, Happening::Lease(Stage::Commit { process: index, call: number }));
+            let lost = self.profile.fate_one_in > 0 && !self.is_calm() && self.choices.one_in(40);
+            if !lost {
+                let reply = Happening::Lease(Stage::Reply { process: index, call: number });
+                self.schedule_in(there + back, reply);
+            }
+        }
+        self.schedule_in(TIMEOUT, Happening::Lease(Stage::GiveUp { process: index, call: number }));
+    }
+
+    pub fn lease_stage(&mut self, stage: Stage) {
+        let (Stage::Commit { process, call }
+        | Stage::Reply { process, call }
+        | Stage::GiveUp { process, call }) = stage;
+        let current = self.processes[process].lease_call.as_ref();
+        let Some(waiting) = current.filter(|waiting| waiting.number == call).cloned() else { return };
+        let frozen_until = self.processes[process].frozen_until;
+        if !matches!(stage, Stage::Commit { .. }) && frozen_until > self.time {
+            return self.schedule(frozen_until, Happening::Lease(stage));
+        }
+        match stage {
+            Stage::Commit { .. } => {
+                let result = self.commit_lease(process, &waiting.step);
+                self.processes[process].lease_call = Some(Call { result, ..waiting });
+            }
+            Stage::Reply { .. } => {
+                self.processes[process].lease_call = None;
+                self.lease_replied(process, waiting);
+                self.elect_again(process);
+            }
+            Stage::GiveUp { .. } => {
+                self.processes[process].lease_call = None;
+                self.processes[process].elector.request_failed(waiting.asked);
+                self.elect_again(process);
+            }
+        }
+    }
+
+    fn commit_lease(&mut self, index: usize, step: &ElectionStep) -> Option<LeaseRecord> {
+        match step {
+            ElectionStep::Write { resource_version, transitions, .. } => {
+                if *resource_version != self.store.lease.resource_version {
+                    return None;
+                }
+                let holder = self.processes[index].name.clone();
+                self.store.lease = LeaseRecord {
+                    resource_version: Some(self.store.next_version().to_string()),
+                    holder: Some(holder),
+                    lease_duration: LEASE_DURATION,
+                    transitions: *transitions,
+                };
+                Some(self.store.lease.clone())
+            }
+            _ => Some(self.store.lease.clone()),
+        }
+    }
+
+    fn lease_replied(&mut self, index: usize, call: Call) {
+        let process = &mut self.processes[index];
+        let now = process.now(self.time);
+        let Call { step, asked, result, .. } = call;
+        let Some(record) = result else { return process.elector.request_failed(asked) };
+        match step {
+            ElectionStep::Write { acquires, .. } => {
+                process.elector.wrote(record, asked, now);
+                process.leadership = Leadership::granted(asked);
+                if acquires {
+                    let name = process.name.clone();
+                    self.tell(|| format!("{name} acquires the Lease"));
+                }
+            }
+            _ => {
+                process.elector.observed(record, asked, now);
+                if process.elector.other_leader().is_none() {
+                    return;
+                }
+                process.leadership = Leadership::NotLeader;
+            }
+        }
+        let leadership = self.processes[index].leadership;
+        self.input(index, Input::LeadershipChanged(leadership));
+    }
+}

@@ -1,0 +1,220 @@
+//! One process of the controller: its state machine, its watches, its candidate for the Lease, and its clocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::controller::index::Index;
+use ecr_pull_secrets::simulation::controller::{Controller, Effect, Input, RunPolicy};
+use ecr_pull_secrets::simulation::core::leader_election::{LeaderElector, Leadership};
+use ecr_pull_secrets::simulation::core::settings::Settings;
+use ecr_pull_secrets::simulation::core::{Jitter, Now};
+use ecr_pull_secrets::simulation::kubernetes::watch::targets;
+use jiff::SignedDuration;
+
+use super::lease::Call;
+use super::watches::Watch;
+use super::{World, origin};
+
+/// The longest time between two ticks, so that a controller without work still counts.
+const TICK: Duration = Duration::from_mins(1);
+
+pub struct Process {
+    pub name: String,
+    pub epoch: u32,
+    pub is_alive: bool,
+    pub controller: Controller,
+    pub elector: LeaderElector,
+    pub leadership: Leadership,
+    pub lease_call: Option<Call>,
+    pub settings: Arc<Settings>,
+    pub watches: Vec<Watch>,
+    pub frozen_until: Duration,
+    /// Without a connection to the API server until then.
+    pub partitioned_until: Duration,
+    /// How far its wall clock is ahead.
+    pub skew: SignedDuration,
+    /// How long its monotonic clock stood still.
+    pub suspended: Duration,
+    wake_at: Duration,
+    elect_at: Duration,
+    /// When it last became the leader.
+    pub leads_since: Option<Duration>,
+    /// The tokens that this process received, with the time of the call.
+    pub received: Vec<u32>,
+}
+
+impl Process {
+    pub fn now(&self, time: Duration) -> Now {
+        let wall = origin() + SignedDuration::try_from(time).expect("a short run") + self.skew;
+        Now { wall, mono: Duration::from_secs(1_000_000) + time.saturating_sub(self.suspended) }
+    }
+
+    pub fn is_frozen(&self, time: Duration) -> bool {
+        self.frozen_until > time
+    }
+
+    pub fn is_leader(&self, time: Duration) -> bool {
+        self.is_alive && self.leadership.left(self.now(time)).is_some()
+    }
+
+    /// When it next needs a tick or a step of its election.
+    pub fn next_timer(&self, world: &World) -> Option<Duration> {
+        if !self.is_alive {
+            return None;
+        }
+        let elects = !world.profile.lazy_lease || world.is_contested();
+        let elect = (elects && self.lease_call.is_none()).then_some(self.elect_at);
+        let next = elect.into_iter().chain([self.wake_at]).min();
+        next.map(|at| at.max(self.frozen_until))
+    }
+}
+
+impl World {
+    /// Starts a process, or starts it again.
+    pub fn start(&mut self, index: usize, without_region: bool) {
+        let mut settings = (self.profile.settings)();
+        settings.jitter = Jitter::new(u64::from(self.number_of(index)) + 11);
+        if without_region {
+            settings.region = None;
+            settings.grants.default_region = None;
+        }
+        let settings = Arc::new(settings);
+        let targets = targets(&settings);
+        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
+        let controller = Controller::new(settings.clone(), policy, Index::new(targets.clone()));
+        let epoch = self.processes.get(index).map_or(0, |before| before.epoch + 1);
+        let name = format!("process {index}.{epoch}");
+        self.tell(|| format!("{name} starts{}", if without_region { " without a region" } else { "" }));
+        let before = self.processes.get(index);
+        let process = Process {
+            elector: LeaderElector::new(name.clone()),
+            name,
+            epoch,
+            is_alive: true,
+            controller,
+            leadership: Leadership::NotLeader,
+            lease_call: None,
+            settings,
+            watches: targets.into_iter().map(Watch::new).collect(),
+            frozen_until: Duration::ZERO,
+            partitioned_until: Duration::ZERO,
+            skew: before.map_or(SignedDuration::ZERO, |before| before.skew),
+            suspended: Duration::ZERO,
+            wake_at: self.time,
+            elect_at: self.time,
+            leads_since: None,
+            received: vec![],
+        };
+        if index < self.processes.len() {
+            self.processes[index] = process;
+        } else {
+            self.processes.push(process);
+        }
+        for watch in 0..self.processes[index].watches.len() {
+            self.list(index, watch, None);
+        }
+    }
+
+    fn number_of(&self, index: usize) -> u32 {
+        let epoch = self.processes.get(index).map_or(0, |before| before.epoch + 1);
+        u32::try_from(index).expect("few") * 1_000 + epoch
+    }
+
+    /// Kills a process: nothing is released, and requests that were sent may still be stored.
+    pub fn crash(&mut self, index: usize) {
+        let name = self.processes[index].name.clone();
+        self.tell(|| format!("{name} crashes"));
+        self.processes[index].is_alive = false;
+        self.processes[index].lease_call = None;
+    }
+
+    /// After the last fault: the clocks are right, and every process runs.
+    pub fn recover_process(&mut self, index: usize) {
+        let time = self.time;
+        let process = &mut self.processes[index];
+        process.frozen_until = time;
+        process.partitioned_until = time;
+        process.skew = SignedDuration::ZERO;
+        if !process.is_alive {
+            return self.start(index, false);
+        }
+        if process.settings.region.is_none() && self.settings.region.is_some() {
+            self.crash(index);
+            self.start(index, false);
+        }
+        for watch in 0..self.processes[index].watches.len() {
+            self.thaw_watch(index, watch);
+        }
+    }
+
+    /// Ticks every process that is due, and lets it elect.
+    pub fn tick_all(&mut self) {
+        for index in 0..self.processes.len() {
+            let process = &self.processes[index];
+            if process.is_alive && !process.is_frozen(self.time) && process.wake_at <= self.time {
+                self.input(index, Input::Tick);
+            }
+        }
+    }
+
+    /// Lets every elector act that is due, the holder first: with a lazy Lease, its renewal counts before another
+    /// candidate looks.
+    pub fn elect_all(&mut self) {
+        let holder = self.store.lease.holder.clone();
+        let is_holder = |process: &Process| Some(&process.name) == holder.as_ref();
+        let (first, others): (Vec<_>, Vec<_>) =
+            (0..self.processes.len()).partition(|index| is_holder(&self.processes[*index]));
+        for index in first.into_iter().chain(others) {
+            let process = &self.processes[index];
+            let may = process.is_alive && !process.is_frozen(self.time) && process.lease_call.is_none();
+            if may && process.elect_at <= self.time {
+                let next = self.elect(index);
+                self.processes[index].elect_at = next;
+            }
+        }
+    }
+
+    /// Whether the holder of the Lease may not renew it, so that each step of the election counts.
+    pub fn is_contested(&self) -> bool {
+        let holder = self.store.lease.holder.as_ref();
+        let found = self.processes.iter().find(|process| Some(&process.name) == holder);
+        let reaches = |process: &Process| {
+            process.is_alive && !process.is_frozen(self.time) && process.partitioned_until <= self.time
+        };
+        !found.is_some_and(reaches) || self.faults.api_down > self.time
+    }
+
+    pub fn elect_again(&mut self, index: usize) {
+        self.processes[index].elect_at = self.time;
+    }
+
+    /// Hands an input to a controller, and executes the effects.
+    pub fn input(&mut self, index: usize, input: Input) {
+        let process = &mut self.processes[index];
+        if !process.is_alive {
+            return;
+        }
+        let now = process.now(self.time);
+        let led = process.controller.is_leader();
+        let effects = process.controller.handle(input, now);
+        let leads = process.controller.is_leader();
+        if leads != led {
+            process.leads_since = leads.then_some(self.time);
+        }
+        let work = process.controller.next_work(now).unwrap_or(TICK).min(TICK);
+        let lease = if self.profile.lazy_lease { None } else { process.leadership.left(now) };
+        let wait = work.min(lease.unwrap_or(TICK)) + Duration::from_millis(1);
+        process.wake_at = self.time + wait;
+        for effect in effects {
+            self.execute_effect(index, effect);
+        }
+    }
+
+    fn execute_effect(&mut self, index: usize, effect: Effect) {
+        match effect {
+            Effect::Tell(tell) => self.told_by(index, &tell),
+            Effect::FetchToken(request) => self.fetch_token(index, *request),
+            Effect::Act { id, namespace, request } => self.send(index, id, namespace, request),
+        }
+    }
+}

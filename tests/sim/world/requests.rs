@@ -1,0 +1,275 @@
+//! The requests of the controller: when each is stored, when its reply arrives, and when the client gives up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::controller::error::RequestError;
+use ecr_pull_secrets::simulation::controller::{ActionId, Input, Outcome, Request};
+use ecr_pull_secrets::simulation::core::plan::SecretDraft;
+use ecr_pull_secrets::simulation::core::secret::{DockerConfig, Manifest};
+use ecr_pull_secrets::simulation::kubernetes::{errors, observe};
+use kube::core::Status;
+
+use super::{Happening, World};
+use crate::profile::Fate;
+use crate::store::{Key, Kind, Name, Object};
+
+/// The client gives up after this long, as `kubernetes::cluster` does.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A request that was sent.
+pub struct Running {
+    process: usize,
+    epoch: u32,
+    id: ActionId,
+    pub namespace: Name,
+    request: Request,
+    fate: Fate,
+    sent: Duration,
+    /// The data of the Secret, if the request keeps entries.
+    current: Option<Arc<Vec<u8>>>,
+    outcome: Option<Outcome>,
+}
+
+impl Running {
+    fn failed(&self, error: RequestError) -> Outcome {
+        match &self.request {
+            Request::Write { .. } => Outcome::Written(Err(error)),
+            Request::ReadNamespace => Outcome::NamespaceRead(Err(error)),
+            Request::Delete(_) => Outcome::Deleted(Err(error)),
+            Request::SetPullSecret(_) => Outcome::PullSecretSet(Err(error)),
+        }
+    }
+}
+
+fn classify(status: Status) -> RequestError {
+    errors::classify(&kube::Error::Api(Box::new(status)))
+}
+
+impl World {
+    /// Sends a request of a controller.
+    pub fn send(&mut self, process: usize, id: ActionId, namespace: Name, request: Request) {
+        let fate = self.fate(&namespace);
+        let sender = &self.processes[process];
+        let permitted = sender.is_leader(self.time);
+        let (epoch, sent) = (sender.epoch, self.time);
+        let name = sender.name.clone();
+        let shown = describe(&request);
+        self.tell(|| format!("{name} sends {shown} in {namespace}, {fate:?}"));
+        self.count_request(&namespace, &request);
+        let number = self.number;
+        let mut running =
+            Running { process, epoch, id, namespace, request, fate, sent, current: None, outcome: None };
+        if !permitted {
+            running.outcome = Some(running.failed(RequestError::NotLeader));
+        } else if self.is_unreachable(process) || fate == Fate::Unavailable {
+            let error = RequestError::Unavailable("the API server is not available".to_owned());
+            running.outcome = Some(running.failed(error));
+        }
+        let answered = running.outcome.is_some();
+        let keeps =
+            matches!(&running.request, Request::Write { uid: Some(_), draft } if draft.keeps_entries());
+        self.running.insert(number, running);
+        self.schedule_in(TIMEOUT, Happening::GiveUp(number));
+        if answered {
+            let back = self.delay();
+            return self.schedule_in(back, Happening::Reply(number));
+        }
+        let there = self.delay();
+        match fate {
+            Fate::RequestLost => {}
+            Fate::Late => self.schedule_in(TIMEOUT + there, Happening::Commit(number)),
+            _ if keeps => self.schedule_in(there, Happening::Read(number)),
+            _ => self.schedule_in(there, Happening::Commit(number)),
+        }
+    }
+
+    fn fate(&mut self, namespace: &Name) -> Fate {
+        let time = self.time;
+        if self.faults.namespace_hangs.get(namespace).is_some_and(|until| *until > time) {
+            return Fate::RequestLost;
+        }
+        let rare = !self.is_calm() && self.choices.one_in(self.profile.fate_one_in);
+        let fate = if rare { *self.choices.of(self.profile.fates) } else { Fate::Done };
+        if fate != Fate::Done {
+            self.trouble(Some(namespace), time + TIMEOUT);
+        }
+        fate
+    }
+
+    /// The first half of a write that keeps entries: the current Secret is read.
+    pub fn read(&mut self, number: u64) {
+        let Some(running) = self.running.get(&number) else { return };
+        let Request::Write { uid: Some(uid), draft } = &running.request else { return };
+        let name = draft.applied.request.secret_name.clone();
+        let current = self.store.secret(&running.namespace, &name);
+        let data = current.filter(|current| *current.uid == **uid).map(|current| current.data.clone());
+        let held = self.processes[running.process].is_leader(self.time);
+        let running = self.running.get_mut(&number).expect("it was there");
+        running.current = data;
+        if !held {
+            running.outcome = Some(running.failed(RequestError::NotLeader));
+            return self.schedule_in(Duration::ZERO, Happening::Reply(number));
+        }
+        let there = self.delay();
+        self.schedule_in(there, Happening::Commit(number));
+    }
+
+    pub fn commit(&mut self, number: u64) {
+        let Some(mut running) = self.running.remove(&number) else { return };
+        let outcome = self.store_request(&running);
+        let fate = running.fate;
+        running.outcome = Some(outcome);
+        let late = self.time >= running.sent + TIMEOUT;
+        if late {
+            return;
+        }
+        self.running.insert(number, running);
+        if fate != Fate::ReplyLost {
+            let back = self.delay();
+            self.schedule_in(back, Happening::Reply(number));
+        }
+    }
+
+    fn store_request(&mut self, running: &Running) -> Outcome {
+        let Running { process, namespace, request, current, .. } = running;
+        match request {
+            Request::Write { uid, draft } => {
+                let uid = uid.as_deref();
+                let result =
+                    self.write(*process, namespace, uid, draft, current.as_deref().map(Vec::as_slice));
+                Outcome::Written(result)
+            }
+            Request::ReadNamespace => {
+                let found = self.store.namespace(namespace).filter(|object| !object.terminating);
+                let settings = &self.processes[*process].settings;
+                let record = found.map(|object| observe::namespace(&object.meta(namespace), settings));
+                Outcome::NamespaceRead(record.ok_or(RequestError::NamespaceGone))
+            }
+            Request::Delete(deletion) => {
+                let (name, version) = (deletion.name.clone(), deletion.resource_version);
+                let before = self.store.secret(namespace, &name).cloned();
+                let result = self.store.delete_secret(namespace, &name, &deletion.uid, version);
+                let result = result.map(|event| {
+                    self.publish(&event);
+                    self.secret_deleted(*process, namespace, deletion, before.as_ref());
+                });
+                Outcome::Deleted(match result.map_err(classify) {
+                    Ok(()) | Err(RequestError::NamespaceGone) => Ok(()),
+                    Err(error) => Err(error),
+                })
+            }
+            Request::SetPullSecret(change) => Outcome::PullSecretSet(Ok(self.set_pull_secret(
+                namespace,
+                &change.service_account,
+                &change.secret,
+            ))),
+        }
+    }
+
+    /// Writes a Secret as `runtime::execute` does.
+    fn write(
+        &mut self,
+        process: usize,
+        namespace: &Name,
+        uid: Option<&str>,
+        draft: &SecretDraft,
+        current: Option<&[u8]>,
+    ) -> Result<ecr_pull_secrets::simulation::core::plan::Observed, RequestError> {
+        let current = current.map(DockerConfig::parse).unwrap_or_default();
+        let config = DockerConfig::from_draft(draft.entries.clone(), current);
+        if config.is_empty() {
+            return Err(RequestError::Rejected("the secret would have no entry".to_owned()));
+        }
+        let instance = self.settings.names.instance.clone();
+        let manifest = Manifest::new(&instance, &draft.applied, draft.times, &config, uid);
+        let body = serde_json::to_value(&manifest).expect("a manifest serializes");
+        let name = draft.applied.request.secret_name.clone();
+        let before = self.store.secret(namespace, &name).cloned();
+        let (stored, event) =
+            self.store.apply_secret(namespace, &name, &body, uid.is_some()).map_err(classify)?;
+        if let Some(event) = &event {
+            self.publish(event);
+        }
+        self.secret_written(process, namespace, draft, before.as_ref(), &stored);
+        Ok(stored.observed(&instance))
+    }
+
+    fn set_pull_secret(
+        &mut self,
+        namespace: &Name,
+        account: &Name,
+        secret: &Option<Name>,
+    ) -> Option<(ecr_pull_secrets::simulation::core::plan::PullSecretRefs, bool)> {
+        let mut refs = self.store.service_account(namespace, account)?.clone();
+        let changed = refs.differs(secret.as_deref());
+        if changed {
+            refs.references.retain(|name| !refs.attached.contains(name));
+            refs.references.extend(secret.clone());
+            refs.attached = secret.iter().cloned().collect();
+            let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: account.clone() };
+            self.put(&key, Some(Object::ServiceAccount(refs)));
+            refs = self.store.service_account(namespace, account)?.clone();
+        }
+        Some((refs, changed))
+    }
+
+    pub fn reply(&mut self, number: u64) {
+        let Some(running) = self.running.get(&number) else { return };
+        let process = &self.processes[running.process];
+        if process.is_alive && process.epoch == running.epoch && process.frozen_until > self.time {
+            let at = process.frozen_until;
+            return self.schedule(at, Happening::Reply(number));
+        }
+        let running = self.running.remove(&number).expect("it was there");
+        let outcome = running.outcome.expect("a reply has an outcome");
+        self.done(running.process, running.epoch, running.id, outcome, running.sent);
+    }
+
+    pub fn give_up(&mut self, number: u64) {
+        let Some(running) = self.running.get_mut(&number) else { return };
+        let (process, epoch, id, sent) = (running.process, running.epoch, running.id, running.sent);
+        let error = RequestError::Unavailable("the API server did not respond in time".to_owned());
+        let outcome = running.failed(error);
+        if running.fate != Fate::Late {
+            self.running.remove(&number);
+        }
+        self.done(process, epoch, id, outcome, sent);
+    }
+
+    fn done(&mut self, process: usize, epoch: u32, id: ActionId, outcome: Outcome, sent: Duration) {
+        if self.processes[process].epoch != epoch {
+            return;
+        }
+        let name = self.processes[process].name.clone();
+        let shown = describe_outcome(&outcome);
+        self.tell(|| format!("{name} gets the reply: {shown}"));
+        let duration = self.time - sent;
+        self.input(process, Input::ActionDone { id, outcome, duration });
+    }
+}
+
+fn describe(request: &Request) -> String {
+    match request {
+        Request::Write { uid, draft } => {
+            let verb = if uid.is_some() { "an update" } else { "a creation" };
+            format!("{verb} of {}", draft.applied.request.secret_name)
+        }
+        Request::ReadNamespace => "a read of the namespace".to_owned(),
+        Request::Delete(deletion) => format!("a deletion of {} ({:?})", deletion.name, deletion.reason),
+        Request::SetPullSecret(change) => format!("a change of service account {}", change.service_account),
+    }
+}
+
+fn describe_outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Written(Ok(observed)) => format!("written at version {}", observed.resource_version),
+        Outcome::NamespaceRead(Ok(record)) => format!("opted in: {}", record.is_some()),
+        Outcome::Deleted(Ok(())) => "deleted".to_owned(),
+        Outcome::PullSecretSet(Ok(_)) => "set".to_owned(),
+        Outcome::Written(Err(error))
+        | Outcome::NamespaceRead(Err(error))
+        | Outcome::Deleted(Err(error))
+        | Outcome::PullSecretSet(Err(error)) => error.to_string(),
+    }
+}
