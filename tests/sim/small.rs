@@ -35,10 +35,28 @@ pub fn story(profile: &Profile, list: &[u32], violation: &Violation) -> String {
 }
 
 #[test]
+#[ignore = "for exploration: WHAT=DeleteSecret,Annotate SEEDS=1000 FATES=ReplyLost"]
 fn explore() {
-    let what = [What::DeleteSecret, What::Annotate];
-    let profile = Profile::small(&what);
-    if let Some((seed, violation, list)) = find(&profile, 1_000) {
-        panic!("seed {seed}: {violation:?}\n{}", story(&profile, &list, &violation));
+    let text = |name: &str| std::env::var(name).unwrap_or_default();
+    let names = text("WHAT");
+    let what: Vec<_> = What::ALL.into_iter().filter(|what| names.split(',').any(|n| n == format!("{what:?}"))).collect();
+    let mut profile = Profile::small(&what);
+    if !text("FATES").is_empty() {
+        profile = profile.with_fates(crate::profile::ALL_FATES, 10);
+    }
+    let seeds = text("SEEDS").parse().unwrap_or(1_000);
+    let mut found = std::collections::BTreeMap::new();
+    let mut first = None;
+    for seed in 0..seeds {
+        let world = run(&profile, seed);
+        if let Some(violation) = world.oracles.violation.clone() {
+            let entry = found.entry(violation.oracle).or_insert((0, seed, violation.text.clone()));
+            entry.0 += 1;
+            first.get_or_insert((violation, world.choices.list().to_vec()));
+        }
+    }
+    println!("{names} {found:?}");
+    if let (Some((violation, list)), true) = (first, text("STORY") == "1") {
+        println!("{violation:?}\n{}", story(&profile, &list, &violation));
     }
 }

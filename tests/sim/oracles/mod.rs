@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::tell::Tell;
 use ecr_pull_secrets::simulation::core::grants::Granted;
+use ecr_pull_secrets::simulation::core::plan::WriteReason;
 
 use crate::profile::What;
 use crate::store::{Key, Name};
@@ -59,19 +60,24 @@ pub struct Oracles {
     active: BTreeMap<Name, Duration>,
     /// When a namespace last changed, and how often in all.
     changed: BTreeMap<Name, VecDeque<Duration>>,
+    /// When each Secret last changed.
+    touched: BTreeMap<Key, Duration>,
     /// When another client last edited a Secret.
     edited: BTreeMap<Key, Duration>,
-    /// Secrets that were edited since the last repair.
+    /// Secrets that another client changed since a controller last wrote them.
     unrepaired: BTreeSet<Key>,
+    /// Secrets whose last write found a change of another client.
+    repaired: BTreeSet<Key>,
     /// What each namespace wants, by the version of the Namespace.
     wanted: BTreeMap<Name, (u64, Option<Arc<Granted>>)>,
     /// When each namespace is checked next.
     checks: BTreeMap<Name, Duration>,
+    /// The name of the Secret that each namespace wanted when a controller last read it.
+    read: BTreeMap<Name, Option<Name>>,
     /// Whether the wall clocks were always right.
     clocks_moved: bool,
     /// The number of Secrets that were written, for the figures of a run.
     pub writes: u64,
-    pub redacted: u64,
 }
 
 impl World {
@@ -84,7 +90,8 @@ impl World {
             && reason.is_repair()
         {
             let key = crate::store::secret_key(namespace, secret);
-            if !self.oracles.unrepaired.remove(&key) {
+            let clock = *reason == WriteReason::ImplausibleTimes && self.oracles.clocks_moved;
+            if !clock && !self.oracles.repaired.remove(&key) {
                 let text = format!("{namespace}/{secret} was repaired ({reason:?}), but nobody edited it");
                 self.report(Oracle::Differential, text);
             }
@@ -101,6 +108,13 @@ impl World {
     pub fn edited(&mut self, key: &Key, _what: What) {
         self.oracles.edited.insert(key.clone(), self.time);
         self.oracles.unrepaired.insert(key.clone());
+    }
+
+    /// A Secret changed.
+    pub fn touched(&mut self, key: &Key) {
+        if key.kind == crate::store::Kind::Secret {
+            self.oracles.touched.insert(key.clone(), self.time);
+        }
     }
 
     pub fn clock_moved(&mut self) {

@@ -141,6 +141,7 @@ impl World {
                 Outcome::Written(result)
             }
             Request::ReadNamespace => {
+                self.namespace_read(namespace);
                 let found = self.store.namespace(namespace).filter(|object| !object.terminating);
                 let settings = &self.processes[*process].settings;
                 let record = found.map(|object| observe::namespace(&object.meta(namespace), settings));
