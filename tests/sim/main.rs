@@ -9,7 +9,9 @@
 //! | `oracles` | what must hold, whatever happens |
 
 mod choices;
+mod known;
 mod oracles;
+mod planted;
 mod profile;
 mod small;
 mod store;

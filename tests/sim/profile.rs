@@ -29,6 +29,8 @@ pub enum What {
     TerminateMost,
     /// A request that is as long as the annotation of a Secret may be.
     LongRequest,
+    /// A namespace asks for `default` instead of a host.
+    AnnotateDefault,
     /// Every namespace opts in.
     AnnotateAll,
     /// A namespace that asks for eight regions that do not exist.
@@ -61,7 +63,7 @@ pub enum What {
 }
 
 impl What {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Annotate,
         Self::OptOut,
         Self::DeleteNamespace,
@@ -76,6 +78,7 @@ impl What {
         Self::Unlabel,
         Self::TerminateMost,
         Self::LongRequest,
+        Self::AnnotateDefault,
         Self::AnnotateAll,
         Self::InventRegions,
         Self::ChangeSource,
@@ -144,6 +147,8 @@ pub struct Profile {
     pub fate_one_in: u32,
     /// How long the tokens of AWS live, in seconds.
     pub token_life: i64,
+    /// How long the world runs on after the last action, before every fault ends.
+    pub tail: Duration,
     /// How long the world runs on after the last fault.
     pub calm: Duration,
     /// The Lease is renewed only when something else happens, which is enough without faults of the Lease.
@@ -171,6 +176,7 @@ impl Profile {
             fates: &[],
             fate_one_in: 0,
             token_life: 3_600,
+            tail: Duration::from_secs(1),
             calm: Duration::from_mins(15),
             lazy_lease: true,
             patrol: Duration::from_secs(60),

@@ -2,7 +2,7 @@
 
 use crate::choices::{Choices, shrink};
 use crate::oracles::Violation;
-use crate::profile::{Profile, What};
+use crate::profile::{Fate, Profile, What};
 use crate::world::World;
 
 /// Runs the world of a seed.
@@ -34,13 +34,42 @@ pub fn story(profile: &Profile, list: &[u32], violation: &Violation) -> String {
     format!("choices: {short:?}\n{}", world.story.unwrap_or_default().join("\n"))
 }
 
+/// Everything that may happen, without what leads to a known defect.
+pub fn everything() -> Profile {
+    use What as W;
+    let what = [
+        W::Annotate,
+        W::OptOut,
+        W::TerminateNamespace,
+        W::EditSecret,
+        W::StripLabels,
+        W::MakeImmutable,
+        W::ForeignSecret,
+        W::EditServiceAccount,
+        W::AwsFails,
+        W::AwsHangs,
+        W::ShortLives,
+        W::ApiDown,
+        W::Partition,
+        W::BreakWatch,
+        W::StaleWatch,
+        W::NamespaceHangs,
+        W::Quota,
+        W::Crash,
+        W::Freeze,
+        W::Suspend,
+    ];
+    Profile::small(&what).with_fates(&[Fate::RequestLost, Fate::Unavailable], 20)
+}
+
 #[test]
 #[ignore = "for exploration: WHAT=DeleteSecret,Annotate SEEDS=1000 FATES=ReplyLost"]
 fn explore() {
     let text = |name: &str| std::env::var(name).unwrap_or_default();
     let names = text("WHAT");
-    let what: Vec<_> = What::ALL.into_iter().filter(|what| names.split(',').any(|n| n == format!("{what:?}"))).collect();
-    let mut profile = Profile::small(&what);
+    let what: Vec<_> =
+        What::ALL.into_iter().filter(|what| names.split(',').any(|n| n == format!("{what:?}"))).collect();
+    let mut profile = if what.is_empty() { everything() } else { Profile::small(&what) };
     if !text("FATES").is_empty() {
         profile = profile.with_fates(crate::profile::ALL_FATES, 10);
     }

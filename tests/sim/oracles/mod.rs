@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecr_pull_secrets::simulation::controller::Effect;
 use ecr_pull_secrets::simulation::controller::tell::Tell;
 use ecr_pull_secrets::simulation::core::grants::Granted;
 use ecr_pull_secrets::simulation::core::plan::WriteReason;
 
 use crate::profile::What;
 use crate::store::{Key, Name};
-use crate::world::World;
+use crate::world::{World, shows_a_token};
 
 /// The oracles of `docs/reliability.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,11 +97,12 @@ impl World {
                 self.report(Oracle::Differential, text);
             }
         }
-        if self.profile.checks_messages && !matches!(tell, Tell::Counted { .. }) {
-            let text = format!("{tell:?}");
-            if crate::world::shows_a_token(&text) {
-                self.report(Oracle::Redaction, "a message contains a token".to_owned());
-            }
+    }
+
+    /// No output of a controller shows a token, not even its `Debug` form.
+    pub fn check_redaction(&mut self, effect: &Effect) {
+        if !matches!(effect, Effect::Tell(Tell::Counted { .. })) && shows_a_token(&format!("{effect:?}")) {
+            self.report(Oracle::Redaction, "the output of a controller shows a token".to_owned());
         }
     }
 

@@ -92,7 +92,9 @@ impl World {
             return;
         }
         let due = match self.store.secret(namespace, &granted.request.secret_name) {
-            Some(secret) => secret.ours.is_some() && !secret.immutable && self.is_overdue(secret, ASKED + pace),
+            Some(secret) => {
+                secret.ours.is_some() && !secret.immutable && self.is_overdue(secret, ASKED + pace)
+            }
             None => true,
         };
         let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
@@ -105,9 +107,12 @@ impl World {
 
     /// Whether a token in it is past the latest time of its renewal by this much.
     fn is_overdue(&self, secret: &crate::store::secret::SecretObject, by: Duration) -> bool {
-        let late = |info: &crate::world::TokenInfo| info.issued + (info.expires - info.issued).mul_f64(0.6) + by;
+        let late =
+            |info: &crate::world::TokenInfo| info.issued + (info.expires - info.issued).mul_f64(0.6) + by;
         let infos = secret.passwords().into_values();
-        infos.filter_map(|password| self.aws.token(&password).map(|(_, info)| late(info))).any(|at| at <= self.time)
+        infos
+            .filter_map(|password| self.aws.token(&password).map(|(_, info)| late(info)))
+            .any(|at| at <= self.time)
     }
 
     /// When the last fault that concerns the namespace ended.

@@ -13,6 +13,8 @@ use crate::store::secret::SecretObject;
 use crate::store::{Name, secret_key};
 use crate::world::{FORGED, World};
 
+/// Expiries are measured to two seconds, and a slow reply makes a token seem younger.
+const SAME_AGE: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_mins(10);
 /// Failures and repairs together: both back off from a second, one to a minute and one to ten.
 const BUDGET: u32 = 30;
@@ -52,7 +54,9 @@ impl World {
         let now = self.time;
         // The token in use is the one that expires last: AWS may issue one that expires sooner.
         let received = self.received(process).iter().map(|number| &self.aws.tokens[*number as usize]);
-        let Some(info) = received.filter(|info| info.key == *key).max_by_key(|info| info.expires) else { return };
+        let Some(info) = received.filter(|info| info.key == *key).max_by_key(|info| info.expires) else {
+            return;
+        };
         let half = (info.expires.saturating_sub(info.issued)) / 2;
         let age = now.saturating_sub(info.issued);
         if age + Duration::from_secs(1) < half && !self.oracles.clocks_moved {
@@ -95,7 +99,9 @@ impl World {
         let Ok((granted, _)) = self.settings.grants.assign(namespace, &draft.applied.request) else { return };
         for (host, password) in after.passwords() {
             if password == FORGED {
-                let text = format!("{namespace}: the entry of {host} was carried over from data that another client wrote");
+                let text = format!(
+                    "{namespace}: the entry of {host} was carried over from data that another client wrote"
+                );
                 return self.report(Oracle::Scope, text);
             }
             let Some((_, info)) = self.aws.token(&password) else { continue };
@@ -123,9 +129,13 @@ impl World {
         let (old, new) = (before.passwords(), after.passwords());
         let statics = self.static_hosts(namespace);
         for (host, password) in old {
-            let issued = |password: &String| self.aws.token(password).map(|(_, info)| (info.issued, info.expires));
+            let issued =
+                |password: &String| self.aws.token(password).map(|(_, info)| (info.issued, info.expires));
             let (was, is) = (issued(&password), new.get(&host).and_then(issued));
-            if let (Some(was), Some(is)) = (was, is) && is.0 < was.0 && is.1 < was.1 {
+            if let (Some(was), Some(is)) = (was, is)
+                && is.0 + SAME_AGE < was.0
+                && is.1 + SAME_AGE < was.1
+            {
                 let text = format!("{namespace}: the token of {host} was replaced by an older one");
                 return self.report(Oracle::NoneTaken, text);
             }

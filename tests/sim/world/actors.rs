@@ -25,7 +25,7 @@ const JUMPS: [i64; 3] = [10, 1, 30];
 /// The annotations that a namespace may have: key without prefix, and value.
 const VARIANTS: [&[(&str, &str)]; 7] = [
     &[("registries", testing::HOST)],
-    &[("registries", "default")],
+    &[("registries", "123456789012.dkr.ecr.eu-west-1.amazonaws.com")],
     &[(
         "registries",
         "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
@@ -84,6 +84,9 @@ impl World {
             What::OptOut => self.put_namespace(&namespace, |object| object.annotations.clear()),
             What::Unlabel => self.put_namespace(&namespace, |object| object.labels.clear()),
             What::InventRegions => self.invent_regions(&namespace, second),
+            What::AnnotateDefault => {
+                self.put_namespace(&namespace, |object| object.annotations = default_registry(0));
+            }
             What::LongRequest => {
                 self.put_namespace(&namespace, |object| object.annotations = long_request());
             }
@@ -156,7 +159,8 @@ impl World {
             }
             What::MakeImmutable => new.immutable = true,
             _ if second % 2 == 0 => {
-                let entry = serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
+                let entry =
+                    serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
                 let hosts = new.passwords().into_keys().map(|host| (host, entry.clone()));
                 let auths: BTreeMap<_, _> = hosts.collect();
                 let data = serde_json::to_vec(&serde_json::json!({"auths": auths})).expect("it serializes");
@@ -369,6 +373,11 @@ impl World {
         }
         self.trouble(None, self.time);
     }
+}
+
+/// The annotations of a namespace that asks for the default registry.
+pub fn default_registry(_: u32) -> BTreeMap<String, String> {
+    BTreeMap::from([(annotation("registries"), "default".to_owned())])
 }
 
 /// A request whose record is nearly as long as it may be.

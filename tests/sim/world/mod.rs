@@ -27,7 +27,7 @@ use crate::oracles::{Oracle, Oracles, Violation};
 use crate::profile::{Profile, What};
 use crate::store::{Event, Name, Object, Store, namespace_key};
 
-pub use self::actors::{FORGED, variant};
+pub use self::actors::{FORGED, default_registry, variant};
 pub use self::aws::{TokenInfo, shows_a_token};
 
 /// More events than any run needs. A controller that never pauses exceeds it.
@@ -202,7 +202,7 @@ impl World {
         }
         self.schedule_in(self.profile.patrol, Happening::Patrol);
         let last = self.plan.last().map_or(Duration::ZERO, |planned| planned.at);
-        self.run_until(last + Duration::from_secs(1));
+        self.run_until(last + self.profile.tail);
         self.run_until(self.faults.global_until);
         self.calm_down();
         let calm = self.time;

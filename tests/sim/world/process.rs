@@ -217,6 +217,9 @@ impl World {
     }
 
     fn execute_effect(&mut self, index: usize, effect: Effect) {
+        if self.profile.checks_messages {
+            self.check_redaction(&effect);
+        }
         match effect {
             Effect::Tell(tell) => self.told_by(index, &tell),
             Effect::FetchToken(request) => self.fetch_token(index, *request),
