@@ -1,4 +1,4 @@
-//! What `tests/sim` reaches: the private parts of the program. Compiled only with the feature `simulation`, which a release
+//! Makes the private parts of the program reachable for `tests/sim`. Compiled only with the feature `simulation`, which a release
 //! never has.
 
 pub mod core {
