@@ -83,8 +83,7 @@ impl FaultProxy {
             async move {
                 // Delays come from rules only.
                 let _ = stream.set_nodelay(true);
-                let service =
-                    hyper::service::service_fn(|request| Arc::clone(&shared).handle(request));
+                let service = hyper::service::service_fn(|request| Arc::clone(&shared).handle(request));
                 // A connection may end in any way.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
@@ -226,14 +225,24 @@ impl Shared {
         }
     }
 
-    async fn forward_for(self: &Arc<Self>, rule: &ActiveRule, request: Request<Full<Bytes>>, open: Open) -> Reply {
+    async fn forward_for(
+        self: &Arc<Self>,
+        rule: &ActiveRule,
+        request: Request<Full<Bytes>>,
+        open: Open,
+    ) -> Reply {
         let reply = self.forward(&self.first, request, open).await;
         rule.committed();
         reply
     }
 
     /// Sends a request to an API server. The body of a watch is passed on as it arrives, any other one as a whole.
-    async fn forward(self: &Arc<Self>, to: &Arc<Upstream>, request: Request<Full<Bytes>>, open: Open) -> Reply {
+    async fn forward(
+        self: &Arc<Self>,
+        to: &Arc<Upstream>,
+        request: Request<Full<Bytes>>,
+        open: Open,
+    ) -> Reply {
         let (response, connection) = to.send(request).await?;
         let (head, body) = response.into_parts();
         let retry_after = head.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
@@ -249,8 +258,7 @@ impl Shared {
 
     /// The body of a watch, which rules can keep silent and [`FaultProxy::close_watches`] can end.
     fn passed_on(self: &Arc<Self>, body: Incoming, open: Open) -> Content {
-        let watched = 
-            Watched { shared: Arc::clone(self), body, open, closed: self.closed.subscribe() };
+        let watched = Watched { shared: Arc::clone(self), body, open, closed: self.closed.subscribe() };
         let frames = stream::try_unfold(watched, |mut watched| async move {
             let frame = tokio::select! {
                 frame = watched.body.frame() => frame,
@@ -290,8 +298,7 @@ async fn detached(work: impl Future<Output = Reply> + Send + 'static) -> Reply {
 
 fn answered(answer: &Answer, open: &Open) -> Response<Content> {
     open.change(|it| (it.status, it.retry_after) = (Some(answer.status), answer.retry_after));
-    let mut response =
-        Response::builder().status(answer.status).header("content-type", "application/json");
+    let mut response = Response::builder().status(answer.status).header("content-type", "application/json");
     if let Some(seconds) = answer.retry_after {
         response = response.header("retry-after", seconds);
     }

@@ -96,7 +96,8 @@ async fn delays_and_losses(bench: &Bench) {
 }
 
 async fn refusals_and_rates(bench: &Bench) {
-    let refused = bench.proxy.add(Rule::new(Action::Answer(Answer::status(429, Some(7)))).path("/configmaps"));
+    let refused =
+        bench.proxy.add(Rule::new(Action::Answer(Answer::status(429, Some(7)))).path("/configmaps"));
     assert_eq!(code(bench.maps().list(&ListParams::default()).await), 429);
     refused.remove();
     let exchange = bench.proxy.exchanges().pop().expect("the list");
