@@ -58,7 +58,6 @@ impl Sight {
 /// What was last seen of the Secret of a namespace.
 struct Past {
     wanted: Wanted,
-    expires_at: Option<Timestamp>,
     hosts: BTreeSet<String>,
 }
 
@@ -68,6 +67,8 @@ pub struct Judge {
     report: Report,
     /// Since when an oracle is violated, by its subject.
     since: BTreeMap<(Oracle, String), Instant>,
+    /// What was violated at this look: an object may go, and come back later.
+    violated: BTreeSet<(Oracle, String)>,
     past: BTreeMap<String, Past>,
 }
 
@@ -80,7 +81,7 @@ pub struct Truth {
 
 impl Judge {
     pub fn new(limits: Limits, report: Report) -> Self {
-        Self { limits, report, since: BTreeMap::new(), past: BTreeMap::new() }
+        Self { limits, report, since: BTreeMap::new(), violated: BTreeSet::new(), past: BTreeMap::new() }
     }
 
     /// Forgets since when what is violated: nobody could look for a while.
@@ -110,30 +111,25 @@ impl Judge {
             self.compare(wanted, sight, now);
         }
         for sight in secrets.iter().filter(|sight| sight.labelled) {
-            let unwanted = !wanted.contains_key(&sight.namespace);
+            let wanted = wanted.get(&sight.namespace);
+            let unwanted = wanted.is_none_or(|wanted| wanted.secret_name != sight.name);
             let subject = format!("{}/{}", sight.namespace, sight.name);
             self.lasting(Oracle::Foreign, &subject, unwanted, now, self.limits.missing);
         }
+        let violated = std::mem::take(&mut self.violated);
+        self.since.retain(|key, _| violated.contains(key));
         truth
     }
 
-    /// Compares a Secret with what it was.
+    /// Compares the entries of a Secret with those that it had.
     fn compare(&mut self, wanted: &Wanted, sight: &Sight, now: Instant) {
         let namespace = &sight.namespace;
         let past = self.past.get(namespace);
-        let before = past.and_then(|past| past.expires_at);
-        if let (Some(before), Some(after)) = (before, sight.expires_at)
-            && after.saturating_add(TOLERANCE).is_ok_and(|after| after < before)
-        {
-            let text = || format!("{namespace}: the token expires at {after}, the one before it at {before}");
-            self.report.add(Oracle::Older, namespace, text);
-        }
         let hosts = past.map(|past| past.hosts.clone()).unwrap_or_default();
         let lost = !hosts.is_subset(&sight.hosts);
         self.lasting(Oracle::EntryLost, namespace, lost, now, self.limits.missing);
         let hosts = hosts.union(&sight.hosts).cloned().collect();
-        let expires_at = before.max(sight.expires_at);
-        let past = Past { wanted: wanted.clone(), expires_at, hosts };
+        let past = Past { wanted: wanted.clone(), hosts };
         self.past.insert(namespace.clone(), past);
     }
 
@@ -144,10 +140,39 @@ impl Judge {
             self.since.remove(&key);
             return;
         }
+        self.violated.insert(key.clone());
         let since = *self.since.entry(key).or_insert(now);
         if now.duration_since(since) >= limit {
             self.report.add(oracle, subject, || format!("{oracle:?} in {subject} for {limit:?}"));
         }
+    }
+}
+
+/// The newest token of each Secret, for which every version of the Secret must be seen.
+pub struct Ages {
+    report: Report,
+    newest: BTreeMap<String, (BTreeSet<String>, Timestamp)>,
+}
+
+impl Ages {
+    pub fn new(report: Report) -> Self {
+        Self { report, newest: BTreeMap::new() }
+    }
+
+    /// Compares a version of a Secret with those before it that have the same entries.
+    pub fn see(&mut self, sight: &Sight) {
+        let Some(after) = sight.expires_at else { return };
+        let secret = format!("{}/{}", sight.namespace, sight.name);
+        let (hosts, newest) =
+            self.newest.entry(secret.clone()).or_insert_with(|| (sight.hosts.clone(), after));
+        if *hosts != sight.hosts {
+            (*hosts, *newest) = (sight.hosts.clone(), after);
+        }
+        if after.saturating_add(TOLERANCE).is_ok_and(|later| later < *newest) {
+            let text = || format!("{secret}: the token expires at {after}, the one before it at {newest}");
+            self.report.add(Oracle::Older, &secret, text);
+        }
+        *newest = after.max(*newest);
     }
 }
 
@@ -204,7 +229,6 @@ mod tests {
         assert_eq!(reported(&[(one.clone(), None), (one.clone(), None)]), [Oracle::Missing]);
         let expired = look(sight(-1, &["a"]));
         assert_eq!(reported(&[expired.clone(), expired]), [Oracle::Expired]);
-        assert_eq!(reported(&[look(good.clone()), look(sight(50, &["a", "b"]))]), [Oracle::Older]);
         let without = look(sight(60, &["a"]));
         assert_eq!(reported(&[look(good.clone()), without.clone(), without.clone()]), [Oracle::EntryLost]);
         let less = (namespace("a"), without.1);
@@ -213,5 +237,17 @@ mod tests {
         assert_eq!(reported(&[out.clone(), out]), [Oracle::Foreign]);
         let stripped = look(Sight { labelled: false, ..good });
         assert_eq!(reported(&[stripped.clone(), stripped]), [Oracle::Foreign]);
+    }
+    #[test]
+    fn a_token_that_expires_earlier_than_the_one_before_is_reported_unless_the_entries_differ() {
+        let older = |looks: &[Sight]| {
+            let report = Report::default();
+            let mut ages = Ages::new(report.clone());
+            looks.iter().for_each(|sight| ages.see(sight));
+            report.all().len()
+        };
+        let first = sight(60, &["a"]);
+        assert_eq!(older(&[first.clone(), sight(90, &["a"]), sight(50, &["a", "b"])]), 0);
+        assert_eq!(older(&[first, sight(90, &["a"]), sight(60, &["a"])]), 1);
     }
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
-use kube::api::ListParams;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use testing::fault_proxy::FaultProxy;
 use testing::tenants::NAME;
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::judge::{Judge, Sight, Truth};
+use crate::judge::{Ages, Judge, Sight, Truth};
 use crate::oracles::{Limits, Oracle, Report};
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -51,7 +52,8 @@ impl Observer {
         let belief = Arc::new(Mutex::new(None));
         let (failed, sources) = (BTreeMap::new(), sources.clone());
         let visitor = Visitor { sources, truth, failed, belief: belief.clone() };
-        Self { tasks: vec![reader, tokio::spawn(visitor.run())], looks, belief }
+        let follower = tokio::spawn(follow(visitor.sources.clone()));
+        Self { tasks: vec![reader, follower, tokio::spawn(visitor.run())], looks, belief }
     }
 
     /// How often the readers looked at every namespace.
@@ -96,6 +98,25 @@ async fn read(sources: Sources, truth: Arc<Mutex<Truth>>, looks: Arc<Mutex<usize
             _ => judge.blind(),
         }
         sleep(LOOK).await;
+    }
+}
+
+/// Looks at every version of each Secret: one that is wrong may only last for milliseconds.
+async fn follow(sources: Sources) {
+    let secrets: Api<Secret> = Api::all(sources.admin.clone());
+    let mut ages = Ages::new(sources.report.clone());
+    let params = WatchParams::default().fields("type=kubernetes.io/dockerconfigjson");
+    loop {
+        let Ok(events) = secrets.watch(&params, "0").await else {
+            sleep(LOOK).await;
+            continue;
+        };
+        let mut events = events.boxed();
+        while let Some(Ok(event)) = events.next().await {
+            if let WatchEvent::Added(secret) | WatchEvent::Modified(secret) = event {
+                ages.see(&Sight::of(&secret));
+            }
+        }
     }
 }
 

@@ -23,8 +23,8 @@ pub async fn rotated_file(world: &mut World<'_>) {
         std::fs::write(file.with_extension("new"), profile).expect("a file is written");
         std::fs::rename(file.with_extension("new"), &file).expect("a file is renamed");
     };
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(16)));
-    rotate(&world.cluster.aws, 6);
+    world.cluster.aws.set(Behaviour::living(Duration::from_secs(12)));
+    rotate(&world.cluster.aws, 5);
     let own = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SHARED_CREDENTIALS_FILE"];
     world.cluster.aws_env.retain(|(name, _)| !own.contains(&name.as_str()));
     let path = file.display().to_string();
@@ -32,7 +32,7 @@ pub async fn rotated_file(world: &mut World<'_>) {
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     rotate(&world.cluster.aws, 600);
-    world.watch_for(24).await;
+    world.watch_for(16).await;
 }
 
 /// The wall clock of the machine is ten hours ahead for some seconds. AWS refuses signatures from the future.
@@ -40,15 +40,15 @@ pub async fn clock_ahead(world: &mut World<'_>) {
     world.observe_missing(45);
     let clock = Clock::new();
     world.cluster.aws_env.extend(clock.env());
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(20)));
+    world.cluster.aws.set(Behaviour::living(Duration::from_secs(16)));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
-    world.cluster.aws.set(Behaviour { fault: Some(Fault::AccessDenied), ..living(20) });
+    world.cluster.aws.set(Behaviour { fault: Some(Fault::AccessDenied), ..living(16) });
     let calls = world.cluster.aws.calls().len();
     clock.set_ahead(10 * 60 * 60);
     world.cluster.wait_until("AWS refuses", async || world.cluster.aws.calls().len() > calls + 1).await;
     clock.set_ahead(0);
-    world.cluster.aws.set(living(20));
+    world.cluster.aws.set(living(16));
     world.watch_for(24).await;
 }
 

@@ -21,7 +21,7 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secret
 /// A GitOps tool prunes every object with the label of its application, as Argo CD does by default up to 2.14. The
 /// application has the name of the Helm release, which is the instance.
 pub async fn pruner(world: &mut World<'_>) {
-    world.observe_missing(5);
+    world.observe_missing(3);
     world.start("first", &[]).await;
     let all: Api<Secret> = Api::all(world.cluster.admin.clone());
     let admin = world.cluster.admin.clone();
@@ -45,7 +45,7 @@ pub async fn pruner(world: &mut World<'_>) {
 
 /// A client deletes each Secret once, as soon as its watch has it. The replies to writes take 0.3 seconds.
 pub async fn deleter(world: &mut World<'_>) {
-    world.observe_missing(10);
+    world.observe_missing(7);
     world.start("first", &[]).await;
     let late = Action::DelayReply(Duration::from_millis(300));
     world.proxy.add(Rule::new(late).method("PATCH").path("/secrets/"));
@@ -68,7 +68,7 @@ pub async fn deleter(world: &mut World<'_>) {
         world.cluster.opt_in(&format!("team-{n}")).await;
     }
     deletes.await.expect("each Secret was deleted");
-    world.watch_for(14).await;
+    world.watch_for(10).await;
 }
 
 /// The pods of the chart have one address, of IPv6.

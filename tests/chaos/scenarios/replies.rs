@@ -14,7 +14,7 @@ const WRITES: &str = "/secrets/ecr-pull";
 /// The reply to a renewal is lost. No other client writes the Secret.
 pub async fn lost_reply(world: &mut World<'_>) {
     world.observe_missing(45);
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(12)));
+    world.cluster.aws.set(Behaviour::living(Duration::from_secs(8)));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     let lost = world.proxy.add(Rule::new(Action::DropReply).method("PATCH").path(WRITES).times(1));
