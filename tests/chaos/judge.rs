@@ -243,7 +243,9 @@ mod tests {
         let older = |looks: &[Sight]| {
             let report = Report::default();
             let mut ages = Ages::new(report.clone());
-            looks.iter().for_each(|sight| ages.see(sight));
+            for sight in looks {
+                ages.see(sight);
+            }
             report.all().len()
         };
         let first = sight(60, &["a"]);

@@ -197,7 +197,7 @@ impl Visitor {
         let target = |path: &str| path.split('?').next().unwrap_or_default().to_owned();
         for (n, first) in all.iter().enumerate().skip(*from) {
             let (Some(seconds), Some(ended)) = (first.retry_after, first.ended) else { continue };
-            let early = ended + Duration::from_secs(seconds) - LOOK;
+            let early = ended + Duration::from_secs(seconds).saturating_sub(LOOK);
             let repeated = |it: &&testing::fault_proxy::Exchange| {
                 it.agent == first.agent && target(&it.path) == target(&first.path) && it.started < early
             };

@@ -126,9 +126,15 @@ impl World<'_> {
         lock(&self.addresses).remove(name);
     }
 
+    /// From now on the readers visit the pages of this controller.
     pub fn resume_visits(&self, name: &str) {
-        let port = self.cluster.candidate(name).port();
-        lock(&self.addresses).insert(name.to_owned(), vec![format!("127.0.0.1:{port}")]);
+        lock(&self.addresses).insert(name.to_owned(), vec![self.address(name)]);
+    }
+
+    /// The address and the port of a controller's HTTP server.
+    pub fn address(&self, name: &str) -> String {
+        let url = self.cluster.candidate(name).page("");
+        url.strip_prefix("http://").expect("a URL of HTTP").to_owned()
     }
 
     /// Probes a controller at one more address.

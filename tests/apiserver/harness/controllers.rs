@@ -20,11 +20,6 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// The port of its HTTP server.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The URL of a page of its HTTP server.
     pub fn page(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)

@@ -18,7 +18,7 @@ use crate::world::World;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
 
-/// A GitOps tool prunes every object with the label of its application, as Argo CD does by default up to 2.14. The
+/// A deployment tool prunes every object with the label of its application, as Argo CD does by default up to 2.14. The
 /// application has the name of the Helm release, which is the instance.
 pub async fn pruner(world: &mut World<'_>) {
     world.observe_missing(3);
@@ -88,10 +88,10 @@ pub async fn ipv6_only(world: &mut World<'_>) {
 pub async fn idle_connections(world: &mut World<'_>) {
     world.observe_missing(45);
     world.start("first", &[]).await;
-    let port = world.cluster.candidate("first").port();
+    let address = world.address("first");
     let mut open = vec![];
     for _ in 0..70 {
-        open.push(TcpStream::connect(("127.0.0.1", port)).await.expect("the kernel accepts"));
+        open.push(TcpStream::connect(&address).await.expect("the kernel accepts"));
     }
     world.watch_for(10).await;
     drop(open);
