@@ -14,6 +14,8 @@ const LABELS: [(&str, &[&str]); 2] = [
     ("app.kubernetes.io/managed-by", &["ecr-pull-secrets"]),
     ("instance", &["app.kubernetes.io/instance", "ecr-pull-secrets.dev/instance"]),
 ];
+/// The label that opts a namespace in, in scenarios whose configuration has it.
+pub const INCLUDED: &str = "pull-secret";
 /// Rounded times and two looks at different moments.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 
@@ -29,6 +31,7 @@ struct Wanted {
 pub struct Sight {
     namespace: String,
     name: String,
+    uid: String,
     labelled: bool,
     expires_at: Option<Timestamp>,
     hosts: BTreeSet<String>,
@@ -47,6 +50,7 @@ impl Sight {
         Self {
             namespace: secret.metadata.namespace.clone().unwrap_or_default(),
             name: secret.metadata.name.clone().unwrap_or_default(),
+            uid: secret.metadata.uid.clone().unwrap_or_default(),
             labelled: labels.get(managed_by).is_some_and(|value| values.contains(&value.as_str()))
                 && instance.iter().any(|key| labels.contains_key(*key)),
             expires_at: expires_at.and_then(|time| time.parse().ok()),
@@ -98,6 +102,9 @@ impl Judge {
     ) -> Truth {
         let wanted: BTreeMap<String, Wanted> = namespaces.iter().filter_map(wanted).collect();
         let mut truth = Truth { opted_in: wanted.len(), ready: 0 };
+        let terminating = |it: &&Namespace| it.metadata.deletion_timestamp.is_some();
+        let going: BTreeSet<&str> =
+            namespaces.iter().filter(terminating).filter_map(|it| it.metadata.name.as_deref()).collect();
         self.past.retain(|namespace, past| wanted.get(namespace) == Some(&past.wanted));
         for (namespace, wanted) in &wanted {
             let its = |sight: &&Sight| sight.namespace == *namespace && sight.name == wanted.secret_name;
@@ -110,7 +117,8 @@ impl Judge {
             truth.ready += usize::from(sight.labelled && !expired);
             self.compare(wanted, sight, now);
         }
-        for sight in secrets.iter().filter(|sight| sight.labelled) {
+        let ours = |sight: &&Sight| sight.labelled && !going.contains(&*sight.namespace);
+        for sight in secrets.iter().filter(ours) {
             let wanted = wanted.get(&sight.namespace);
             let unwanted = wanted.is_none_or(|wanted| wanted.secret_name != sight.name);
             let subject = format!("{}/{}", sight.namespace, sight.name);
@@ -151,6 +159,7 @@ impl Judge {
 /// The newest token of each Secret, for which every version of the Secret must be seen.
 pub struct Ages {
     report: Report,
+    /// By UID: a Secret that is created again may get another token.
     newest: BTreeMap<String, (BTreeSet<String>, Timestamp)>,
 }
 
@@ -160,16 +169,21 @@ impl Ages {
     }
 
     /// Compares a version of a Secret with those before it that have the same entries.
-    pub fn see(&mut self, sight: &Sight) {
+    pub fn see(&mut self, sight: &Sight, wall: Timestamp) {
         let Some(after) = sight.expires_at else { return };
         let secret = format!("{}/{}", sight.namespace, sight.name);
-        let (hosts, newest) =
-            self.newest.entry(secret.clone()).or_insert_with(|| (sight.hosts.clone(), after));
+        if !self.newest.contains_key(&sight.uid) && after <= wall {
+            let text = || format!("{secret} was created at {wall} with a token that expired at {after}");
+            self.report.add(Oracle::BornExpired, &secret, text);
+        }
+        let first = || (sight.hosts.clone(), after);
+        let (hosts, newest) = self.newest.entry(sight.uid.clone()).or_insert_with(first);
         if *hosts != sight.hosts {
-            (*hosts, *newest) = (sight.hosts.clone(), after);
+            (*hosts, *newest) = first();
         }
         if after.saturating_add(TOLERANCE).is_ok_and(|later| later < *newest) {
-            let text = || format!("{secret}: the token expires at {after}, the one before it at {newest}");
+            let text =
+                || format!("{secret}, {wall}: the token expires at {after}, the one before it at {newest}");
             self.report.add(Oracle::Older, &secret, text);
         }
         *newest = after.max(*newest);
@@ -178,8 +192,11 @@ impl Ages {
 
 fn wanted(namespace: &Namespace) -> Option<(String, Wanted)> {
     let meta = &namespace.metadata;
-    let annotations = meta.annotations.as_ref()?;
-    let registries = annotations.get(REGISTRIES).filter(|registries| *registries != "none")?.clone();
+    let annotations = meta.annotations.clone().unwrap_or_default();
+    let labels = meta.labels.as_ref();
+    let by_label = labels.is_some_and(|labels| labels.contains_key(INCLUDED)).then(|| INCLUDED.to_owned());
+    let requested = annotations.get(REGISTRIES).cloned().or(by_label);
+    let registries = requested.filter(|registries| registries != "none")?;
     let name = annotations.get("ecr-pull-secrets.dev/secret-name");
     let secret_name = name.map_or(NAME, String::as_str).to_owned();
     meta.deletion_timestamp.is_none().then_some(())?;
@@ -201,6 +218,7 @@ mod tests {
         Sight {
             namespace: "team-a".to_owned(),
             name: NAME.to_owned(),
+            uid: String::new(),
             labelled: true,
             expires_at: Timestamp::from_second(1000 + expires_in).ok(),
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
@@ -244,7 +262,7 @@ mod tests {
             let report = Report::default();
             let mut ages = Ages::new(report.clone());
             for sight in looks {
-                ages.see(sight);
+                ages.see(sight, Timestamp::UNIX_EPOCH);
             }
             report.all().len()
         };

@@ -61,6 +61,11 @@ known_defects! {
     r14_refused_lists: "R14", "paginated lists ignore Retry-After", RetryAfter, silence::refused_lists;
     r2_region: "R2/B1", "a start without a usable region deletes Secrets", Missing, state::region_with_a_line_end;
     r13_empty_source: "R13", "an empty static source removes its entries", EntryLost, state::empty_source;
+    r3_made_up_regions: "R3", "64 made-up regions lock out the others after a restart", Expired, aws::made_up_regions;
+    r8_long_requests: "R8", "a request of a certain length is written without a pause", Writes, state::long_requests;
+    b9_copier: "B9", "a labelled copy is deleted again and again", Writes, neighbours::copier;
+    b11_terminating: "B11", "namespaces that are being deleted hold removals back", Foreign, state::terminating_namespaces;
+    b15_born_expired: "B15", "a Secret is created with an expired token", BornExpired, aws::away_for_longer_than_a_life;
     r11_ipv6: "R11/B4", "the chart listens on IPv4 only", Probe, neighbours::ipv6_only;
     r12_idle_connections: "R12", "64 idle connections block the probes", Probe, neighbours::idle_connections;
     b10_one_apply: "B10", "a pod of the same apply has no reference", Pod, pods::one_apply;

@@ -114,7 +114,7 @@ async fn follow(sources: Sources) {
         let mut events = events.boxed();
         while let Some(Ok(event)) = events.next().await {
             if let WatchEvent::Added(secret) | WatchEvent::Modified(secret) = event {
-                ages.see(&Sight::of(&secret));
+                ages.see(&Sight::of(&secret), Timestamp::now());
             }
         }
     }
@@ -162,16 +162,9 @@ impl Visitor {
 
     /// Compares the metrics of a leader with the cluster.
     fn compare(&self, judge: &mut Judge, name: &str, metrics: &str) {
-        let value = |series: &str| {
-            let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-            line.and_then(|number| number.parse::<usize>().ok())
-        };
-        let state = |state| value(&format!("ecr_pull_secrets_namespaces{{state=\"{state}\"}}")).unwrap_or(0);
-        let leads = value("ecr_pull_secrets_leader") == Some(1);
-        let opted_in = ["ready", "pending", "blocked", "expired"].into_iter().map(state).sum();
-        let belief = Truth { opted_in, ready: state("ready") };
-        let wrong = leads && belief != *lock(&self.truth);
-        if leads {
+        let belief = belief(metrics);
+        let wrong = belief.is_some_and(|belief| belief != *lock(&self.truth));
+        if belief.is_some() {
             *lock(&self.belief) = Some(!wrong);
         }
         judge.lasting(Oracle::Belief, name, wrong, Instant::now(), self.sources.limits.belief);
@@ -239,6 +232,17 @@ impl Visitor {
     }
 }
 
+/// The numbers of namespaces in the metrics of a leader.
+fn belief(metrics: &str) -> Option<Truth> {
+    let value = |series: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.and_then(|number| number.parse::<usize>().ok())
+    };
+    let state = |state| value(&format!("ecr_pull_secrets_namespaces{{state=\"{state}\"}}")).unwrap_or(0);
+    let opted_in = ["ready", "pending", "blocked", "expired"].into_iter().map(state).sum();
+    (value("ecr_pull_secrets_leader") == Some(1)).then(|| Truth { opted_in, ready: state("ready") })
+}
+
 fn still_there(addresses: &Addresses, address: &str) -> bool {
     lock(addresses).values().flatten().any(|other| other == address)
 }
@@ -254,4 +258,21 @@ async fn page(address: &str, path: &str) -> Option<String> {
         reply.starts_with("HTTP/1.1 200").then_some(reply)
     };
     timeout(VISIT, reply).await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_belief_is_that_of_a_leader_only() {
+        let metrics = |leader: u8| {
+            format!(
+                "ecr_pull_secrets_namespaces{{state=\"ready\"}} 3\n\
+                 ecr_pull_secrets_namespaces{{state=\"expired\"}} 2\necr_pull_secrets_leader {leader}\n"
+            )
+        };
+        assert_eq!(belief(&metrics(1)), Some(Truth { opted_in: 5, ready: 3 }));
+        assert_eq!(belief(&metrics(0)), None);
+    }
 }

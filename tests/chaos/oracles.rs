@@ -10,6 +10,8 @@ pub enum Oracle {
     Missing,
     /// A Secret does not expire.
     Expired,
+    /// A Secret is not created with a token that has expired.
+    BornExpired,
     /// A Secret never gets an older token than it had.
     Older,
     /// A Secret keeps its entries as long as its namespace requests the same.

@@ -186,6 +186,19 @@ impl World<'_> {
         }
     }
 
+    /// The writes of a Secret, for a person who looks for the cause of a violation.
+    pub fn writes_of(&self, secret: &str) -> Vec<String> {
+        let audit = self.cluster.control_plane.audit();
+        let writes = audit.iter().filter(|entry| is_write(entry) && object(entry) == secret);
+        writes
+            .map(|it| format!("{} {} {} by {}", it.stage_timestamp, it.verb, it.code, it.user_agent))
+            .collect()
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        self.report.all()
+    }
+
     async fn look_for_false_alarms(&self, audit: &[AuditEntry]) {
         let events: Api<Event> = Api::all(self.cluster.admin.clone());
         let repaired = ListParams::default().fields("reason=SecretRepaired");

@@ -59,6 +59,12 @@ async fn run(world: &mut World<'_>, story: &mut Story, random: &mut Random) {
     world.cluster.wait_until("the metrics agree", async || world.belief_is_right()).await;
     story.tell("every namespace has its Secret, and the metrics agree");
     story.looks = world.looks();
+    for violation in world.violations() {
+        println!("{:?}: {}; all writes:", violation.oracle, violation.text);
+        for write in world.writes_of(&violation.subject) {
+            println!("    {write}");
+        }
+    }
 }
 
 #[test]

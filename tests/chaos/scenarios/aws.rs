@@ -55,3 +55,38 @@ pub async fn clock_ahead(world: &mut World<'_>) {
 fn living(seconds: u64) -> Behaviour {
     Behaviour::living(Duration::from_secs(seconds))
 }
+
+/// AWS is away for longer than a token lives. Then another namespace opts in.
+pub async fn away_for_longer_than_a_life(world: &mut World<'_>) {
+    world.observe_missing(45);
+    world.cluster.aws.set(living(5));
+    world.start("first", &[]).await;
+    serve(world.cluster, &["team-a"]).await;
+    world.cluster.aws.set(Behaviour::failing(Fault::Unavailable));
+    // Nobody could keep its Secret alive.
+    world.cluster.opt_out("team-a").await;
+    world.watch_for(6).await;
+    world.cluster.opt_in("team-b").await;
+    world.watch_for(4).await;
+    world.cluster.aws.reset();
+    world.cluster.wait_for_secret("team-b").await;
+    world.watch_for(2).await;
+}
+
+/// A tenant requests 64 regions that do not exist. Then the controller restarts.
+pub async fn made_up_regions(world: &mut World<'_>) {
+    world.observe_missing(45);
+    world.cluster.aws.set(Behaviour::failing(Fault::Unavailable));
+    world.cluster.aws.set_for_region(Stub::REGION, living(12));
+    world.start("first", &[]).await;
+    serve(world.cluster, &["team-a"]).await;
+    for namespace in 0..8 {
+        let hosts: Vec<String> = (0..8)
+            .map(|n| format!("123456789012.dkr.ecr.zz-made-{}.amazonaws.com", namespace * 8 + n + 1))
+            .collect();
+        world.cluster.request(&format!("hostile-{namespace}"), &hosts.join(",")).await;
+    }
+    world.stop("first").await;
+    world.start("second", &[]).await;
+    world.watch_for(16).await;
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::Value;
 use testing::fault_proxy::{Action, Rule};
 use testing::tenants::{INSTANCE, NAME};
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::serve;
-use crate::oracles::Oracle;
+use crate::oracles::{Limits, Oracle};
 use crate::world::World;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
@@ -41,6 +41,28 @@ pub async fn pruner(world: &mut World<'_>) {
     world.cluster.opt_in("team-a").await;
     world.watch_for(25).await;
     prunes.abort();
+}
+
+/// Another tool copies a Secret with its labels into a namespace that did not opt in, whenever the copy is gone.
+pub async fn copier(world: &mut World<'_>) {
+    world.observe(Limits { writes: 15, ..Limits::default() });
+    world.start("first", &[]).await;
+    serve(world.cluster, &["team-a"]).await;
+    world.cluster.annotate("team-b", &[]).await;
+    let original = world.cluster.existing_secret("team-a").await;
+    let mut copy = Secret { data: original.data, type_: original.type_, ..Secret::default() };
+    copy.metadata.name = original.metadata.name;
+    copy.metadata.labels = original.metadata.labels;
+    let api = world.cluster.secrets("team-b");
+    let copies = tokio::spawn(async move {
+        loop {
+            // It is there already unless somebody deleted it.
+            let _ = api.create(&PostParams::default(), &copy).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    world.watch_for(15).await;
+    copies.abort();
 }
 
 /// A client deletes each Secret once, as soon as its watch has it. The replies to writes take 0.3 seconds.

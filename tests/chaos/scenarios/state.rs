@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testing::aws::{Behaviour, Fault};
-use testing::tenants::{INSTANCE, time};
+use testing::tenants::{HOST, INSTANCE, REGISTRIES, time};
 
 use super::serve;
+use crate::judge::INCLUDED;
 use crate::world::World;
 
+const ACCOUNT_RIGHTS: &str = include_str!("../../../deploy/rbac-service-accounts.yaml");
+const SOURCE: &str = "registry-logins";
+const STATIC_ENTRY: &str = r#"{"auths": {"docker.io": {"auth": "bWU6Zmlyc3Q="}}}"#;
+const STATIC_CONFIG: &str =
+    "staticRegistries: [{secret: registry-logins, registries: [docker.io], namespaces: ['team-*']}]";
 const STATIC_RIGHTS: &str = include_str!("../../../deploy/rbac-static-registries.yaml");
 
 /// A restart with a region that ends with a line end, as Secrets made from files have it.
@@ -30,7 +37,7 @@ pub async fn region_with_a_line_end(world: &mut World<'_>) {
 
 /// etcd is put back to a copy while the controller runs. Then a Secret is deleted and a namespace opts in.
 pub async fn restored_storage(world: &mut World<'_>) {
-    world.observe_missing(20);
+    world.observe_missing(15);
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     world.cluster.control_plane.save_etcd().await;
@@ -42,7 +49,7 @@ pub async fn restored_storage(world: &mut World<'_>) {
     world.cluster.control_plane.restore_etcd().await;
     world.cluster.delete("team-a").await;
     world.cluster.opt_in("team-c").await;
-    world.watch_for(25).await;
+    world.watch_for(20).await;
 }
 
 /// An immutable Secret, a restart, and an AWS that is away until shortly before the token expires.
@@ -61,20 +68,24 @@ pub async fn immutable(world: &mut World<'_>) {
     world.watch_for(6).await;
 }
 
-/// The Secret with static entries is `{}` for some seconds.
-pub async fn empty_source(world: &mut World<'_>) {
-    const SOURCE: &str = "registry-logins";
-    world.observe_missing(2);
-    world.cluster.control_plane.apply(STATIC_RIGHTS).await;
-    let data = |text: String| json!({ "stringData": { ".dockerconfigjson": text } });
-    let entry = json!({"auths": {"docker.io": {"auth": "bWU6Zmlyc3Q="}}}).to_string();
-    let mut source = data(entry.clone());
+fn data(text: String) -> Value {
+    json!({ "stringData": { ".dockerconfigjson": text } })
+}
+
+/// Creates the Secret with static entries.
+async fn create_source(world: &World<'_>) {
+    let mut source = data(STATIC_ENTRY.to_owned());
     source["metadata"] = json!({ "name": SOURCE });
     source["type"] = json!("kubernetes.io/dockerconfigjson");
     world.cluster.create::<Secret>(INSTANCE, source).await;
-    let config = world.cluster.config(
-        "staticRegistries: [{secret: registry-logins, registries: [docker.io], namespaces: ['team-*']}]",
-    );
+}
+
+/// The Secret with static entries is `{}` for some seconds.
+pub async fn empty_source(world: &mut World<'_>) {
+    world.observe_missing(2);
+    world.cluster.control_plane.apply(STATIC_RIGHTS).await;
+    create_source(world).await;
+    let config = world.cluster.config(STATIC_CONFIG);
     world.start("first", &["--config", &config, "--namespace", INSTANCE]).await;
     serve(world.cluster, &["team-a"]).await;
     world.watch_for(1).await;
@@ -84,6 +95,53 @@ pub async fn empty_source(world: &mut World<'_>) {
     };
     patch(data("{}".to_owned())).await;
     world.watch_for(4).await;
-    patch(data(entry)).await;
+    patch(data(STATIC_ENTRY.to_owned())).await;
     world.watch_for(1).await;
+}
+
+/// Most of the namespaces that the configuration includes are being deleted. After a restart the label is removed from
+/// one of the others.
+pub async fn terminating_namespaces(world: &mut World<'_>) {
+    world.observe_missing(5);
+    let config = world.cluster.config(&format!(
+        "{{defaults: {{registries: [{HOST}]}}, namespaces: {{selector: {{matchExpressions: [{{key: {INCLUDED}, \
+         operator: Exists}}]}}}}}}"
+    ));
+    for n in 0..15 {
+        let namespace = format!("team-{n}");
+        world.cluster.annotate(&namespace, &[]).await;
+        world.cluster.label(&namespace, json!({ INCLUDED: "true" })).await;
+    }
+    world.start("first", &["--config", &config]).await;
+    world.cluster.wait_for_secrets(15).await;
+    world.stop("first").await;
+    // Without kube-controller-manager they never go.
+    let namespaces: Api<Namespace> = Api::all(world.cluster.admin.clone());
+    for n in 0..12 {
+        let params = DeleteParams::default();
+        namespaces.delete(&format!("team-{n}"), &params).await.expect("the deletion begins");
+    }
+    world.start("second", &["--config", &config]).await;
+    world.cluster.label("team-14", json!({ INCLUDED: null })).await;
+    world.watch_for(8).await;
+}
+
+/// Tenants list many service accounts with long names: the applied state has a bound, which is near here.
+pub async fn long_requests(world: &mut World<'_>) {
+    world.observe_missing(45);
+    world.cluster.control_plane.apply(STATIC_RIGHTS).await;
+    world.cluster.control_plane.apply(ACCOUNT_RIGHTS).await;
+    create_source(world).await;
+    let config = world.cluster.config(&format!("serviceAccounts: {{enabled: true}}\n{STATIC_CONFIG}"));
+    world.start("first", &["--config", &config, "--namespace", INSTANCE]).await;
+    let name = |n: usize, len: usize| format!("{}{n:02}", &"service.".repeat(32)[..len - 2]);
+    for last in (10..=130).step_by(8) {
+        let mut names: Vec<String> = (0..31).map(|n| name(n, 250)).collect();
+        names.push(name(31, last));
+        let accounts = names.join(",");
+        let annotations =
+            [(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/service-accounts", Some(&*accounts))];
+        world.cluster.annotate(&format!("team-{last}"), &annotations).await;
+    }
+    world.watch_for(6).await;
 }
