@@ -68,13 +68,13 @@ pub async fn immutable(world: &mut World<'_>) {
     world.watch_for(6).await;
 }
 
-fn data(text: String) -> Value {
+fn data(text: &str) -> Value {
     json!({ "stringData": { ".dockerconfigjson": text } })
 }
 
 /// Creates the Secret with static entries.
 async fn create_source(world: &World<'_>) {
-    let mut source = data(STATIC_ENTRY.to_owned());
+    let mut source = data(STATIC_ENTRY);
     source["metadata"] = json!({ "name": SOURCE });
     source["type"] = json!("kubernetes.io/dockerconfigjson");
     world.cluster.create::<Secret>(INSTANCE, source).await;
@@ -93,9 +93,9 @@ pub async fn empty_source(world: &mut World<'_>) {
         let api = world.cluster.secrets(INSTANCE);
         api.patch(SOURCE, &PatchParams::default(), &Patch::Merge(value)).await.expect("it is patched");
     };
-    patch(data("{}".to_owned())).await;
+    patch(data("{}")).await;
     world.watch_for(4).await;
-    patch(data(STATIC_ENTRY.to_owned())).await;
+    patch(data(STATIC_ENTRY)).await;
     world.watch_for(1).await;
 }
 

@@ -188,23 +188,23 @@ impl ControlPlane {
     /// Stops kube-apiserver and etcd, copies the folder of etcd, and starts both again. [`ControlPlane::restore_etcd`]
     /// puts the copy back.
     pub async fn save_etcd(&mut self) {
-        self.stop_storage().await;
+        self.kill_storage();
         copy(&self.files.path("etcd"), &self.files.path("etcd-saved"));
         self.start_storage().await;
     }
 
     /// Stops kube-apiserver and etcd, puts the copied folder back, and starts both again: resource versions go back.
     pub async fn restore_etcd(&mut self) {
-        self.stop_storage().await;
+        self.kill_storage();
         std::fs::remove_dir_all(self.files.path("etcd")).expect("etcd has a folder");
         copy(&self.files.path("etcd-saved"), &self.files.path("etcd"));
         self.start_storage().await;
     }
 
-    async fn stop_storage(&mut self) {
-        // Without the time that open watches are given.
+    /// Without the time that open watches would be given.
+    fn kill_storage(&mut self) {
         self.programs.kill_apiserver();
-        self.programs.stop_etcd().await;
+        self.programs.kill_etcd();
     }
 
     async fn start_storage(&mut self) {
