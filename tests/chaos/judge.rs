@@ -74,6 +74,8 @@ pub struct Judge {
     /// What was violated at this look: an object may go, and come back later.
     violated: BTreeSet<(Oracle, String)>,
     past: BTreeMap<String, Past>,
+    /// The longest time for which a namespace lacked its Secret.
+    pub longest_missing: Duration,
 }
 
 /// How many namespaces opted in, and how many of them have a live Secret.
@@ -85,7 +87,14 @@ pub struct Truth {
 
 impl Judge {
     pub fn new(limits: Limits, report: Report) -> Self {
-        Self { limits, report, since: BTreeMap::new(), violated: BTreeSet::new(), past: BTreeMap::new() }
+        Self {
+            limits,
+            report,
+            since: BTreeMap::new(),
+            violated: BTreeSet::new(),
+            past: BTreeMap::new(),
+            longest_missing: Duration::ZERO,
+        }
     }
 
     /// Forgets since when what is violated: nobody could look for a while.
@@ -150,7 +159,11 @@ impl Judge {
         }
         self.violated.insert(key.clone());
         let since = *self.since.entry(key).or_insert(now);
-        if now.duration_since(since) >= limit {
+        let lasted = now.duration_since(since);
+        if oracle == Oracle::Missing {
+            self.longest_missing = self.longest_missing.max(lasted);
+        }
+        if lasted >= limit {
             self.report.add(oracle, subject, || format!("{oracle:?} in {subject} for {limit:?}"));
         }
     }

@@ -30,8 +30,15 @@ pub type Addresses = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 /// The running readers; stopped when this is dropped.
 pub struct Observer {
     tasks: Vec<JoinHandle<()>>,
-    looks: Arc<Mutex<usize>>,
+    looks: Arc<Mutex<Looks>>,
     belief: Arc<Mutex<Option<bool>>>,
+}
+
+/// How often the readers looked at every namespace, and for how long one of them lacked its Secret.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looks {
+    pub number: usize,
+    pub longest_missing: Duration,
 }
 
 /// What the readers share.
@@ -47,7 +54,7 @@ pub struct Sources {
 impl Observer {
     pub fn start(sources: &Sources) -> Self {
         let truth = Arc::new(Mutex::new(Truth::default()));
-        let looks = Arc::new(Mutex::new(0));
+        let looks = Arc::<Mutex<Looks>>::default();
         let reader = tokio::spawn(read(sources.clone(), truth.clone(), looks.clone()));
         let belief = Arc::new(Mutex::new(None));
         let (failed, sources) = (BTreeMap::new(), sources.clone());
@@ -56,8 +63,8 @@ impl Observer {
         Self { tasks: vec![reader, follower, tokio::spawn(visitor.run())], looks, belief }
     }
 
-    /// How often the readers looked at every namespace.
-    pub fn looks(&self) -> usize {
+    /// What the readers looked at so far.
+    pub fn looks(&self) -> Looks {
         *lock(&self.looks)
     }
 
@@ -80,7 +87,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Looks at each namespace and its Secret ten times a second.
-async fn read(sources: Sources, truth: Arc<Mutex<Truth>>, looks: Arc<Mutex<usize>>) {
+async fn read(sources: Sources, truth: Arc<Mutex<Truth>>, looks: Arc<Mutex<Looks>>) {
     let namespaces: Api<Namespace> = Api::all(sources.admin.clone());
     let secrets: Api<Secret> = Api::all(sources.admin.clone());
     let pull_secrets = ListParams::default().fields("type=kubernetes.io/dockerconfigjson");
@@ -93,7 +100,8 @@ async fn read(sources: Sources, truth: Arc<Mutex<Truth>>, looks: Arc<Mutex<usize
                 let sights: Vec<Sight> = secrets.items.iter().map(Sight::of).collect();
                 let seen = judge.look(&namespaces.items, &sights, Instant::now(), Timestamp::now());
                 *lock(&truth) = seen;
-                *lock(&looks) += 1;
+                let mut looks = lock(&looks);
+                *looks = Looks { number: looks.number + 1, longest_missing: judge.longest_missing };
             }
             _ => judge.blind(),
         }

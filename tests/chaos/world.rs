@@ -14,7 +14,7 @@ use testing::tenants::USER;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{TestCluster, cluster_test_on};
-use crate::observer::{Addresses, Observer, Sources, lock};
+use crate::observer::{Addresses, Looks, Observer, Sources, lock};
 use crate::oracles::{Limits, Oracle, Report, Violation};
 
 /// What a scenario acts on.
@@ -85,9 +85,9 @@ impl World<'_> {
         self.observe(Limits { missing: Duration::from_secs(seconds), ..Limits::default() });
     }
 
-    /// How often the readers looked at every namespace.
-    pub fn looks(&self) -> usize {
-        self.observer.as_ref().map_or(0, Observer::looks)
+    /// What the readers looked at so far.
+    pub fn looks(&self) -> Looks {
+        self.observer.as_ref().map(Observer::looks).unwrap_or_default()
     }
 
     /// Whether the metrics of the leader agreed with the cluster at the last visit.

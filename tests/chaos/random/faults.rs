@@ -163,7 +163,7 @@ impl Scene<'_, '_> {
         let by = self.random.milliseconds(50, 1200);
         let time = self.random.milliseconds(2000, 6000);
         self.story.fault(kind, &format!("{by:?} for {time:?}"));
-        let lease = Rule::new(action(by.min(Duration::from_millis(400)))).path("/leases/");
+        let lease = Rule::new(action(by.min(Duration::from_millis(300)))).path("/leases/");
         let rules = [lease, Rule::new(action(by))].map(|rule| self.world.proxy.add(rule));
         self.hold_rules(&rules, time).await;
     }

@@ -48,7 +48,14 @@ async fn run(world: &mut World<'_>, story: &mut Story, random: &mut Random) {
     let mut replicas = faults::Replicas::start(world).await;
     while story.goes_on() {
         let fault = Fault::any(random);
+        // In one of three cases everything is slow as well.
+        if random.below(3) == 0 {
+            let by = random.milliseconds(50, 400);
+            story.tell(&format!("each request takes {by:?} longer during the next fault"));
+            world.proxy.set_latency(by);
+        }
         fault.inject(world, &mut replicas, &mut population, story, random).await;
+        world.proxy.set_latency(Duration::ZERO);
         let calm = random.milliseconds(2000, 4000);
         population.act(world, story, random, true).await;
         tokio::time::sleep(calm).await;

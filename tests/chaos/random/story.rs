@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::observer::Looks;
 use crate::oracles::Violation;
 
 /// Numbers that follow from a seed (`SplitMix64`).
@@ -49,13 +50,13 @@ pub struct Story {
     start: Instant,
     seconds: Duration,
     faults: BTreeMap<&'static str, usize>,
-    pub looks: usize,
+    pub looks: Looks,
 }
 
 impl Story {
     pub fn start(seed: u64, seconds: Duration) -> Self {
         println!("seed {seed}: repeat with make chaos SEED={seed} SECONDS={}", seconds.as_secs());
-        Self { seed, start: Instant::now(), seconds, faults: BTreeMap::new(), looks: 0 }
+        Self { seed, start: Instant::now(), seconds, faults: BTreeMap::new(), looks: Looks::default() }
     }
 
     pub fn seconds(&self) -> Duration {
@@ -81,7 +82,9 @@ impl Story {
         for (kind, number) in &self.faults {
             println!("{kind:<32} {number:>6}");
         }
-        println!("{:<32} {:>6}", "looks at every namespace", self.looks);
+        println!("{:<32} {:>6}", "looks at every namespace", self.looks.number);
+        let longest = self.looks.longest_missing.as_secs_f32();
+        println!("{:<32} {longest:>6.1}", "longest wait for a Secret, in s");
         println!("{:<32} {:>6}", "violations of known defects", known.len());
         println!("{:<32} {:>6}", "violations that are new", new.len());
         for (id, violation) in known {
@@ -95,7 +98,8 @@ impl Story {
             "seed": self.seed,
             "seconds": self.start.elapsed().as_secs(),
             "faults": self.faults,
-            "looks": self.looks,
+            "looks": self.looks.number,
+            "longestWaitSeconds": longest,
             "known": known.iter().map(|(id, it)| json!({"id": id, "text": it.text})).collect::<Vec<_>>(),
             "new": new.iter().map(|it| json!({"oracle": format!("{:?}", it.oracle), "text": it.text}))
                 .collect::<Vec<_>>(),

@@ -62,6 +62,7 @@ struct Shared {
     second: Option<Arc<Upstream>>,
     rules: Mutex<Vec<ActiveRule>>,
     record: Record,
+    latency: Mutex<Duration>,
     /// Counts how often the open watches were closed.
     closed: watch::Sender<usize>,
 }
@@ -75,6 +76,7 @@ impl FaultProxy {
             second: cluster.second_url().map(|url| upstream(&url)),
             rules: Mutex::default(),
             record: Record::default(),
+            latency: Mutex::default(),
             closed: watch::Sender::new(0),
         });
         let handler = Arc::clone(&shared);
@@ -110,8 +112,14 @@ impl FaultProxy {
         rule
     }
 
-    /// Removes every rule.
+    /// How long every request takes, in addition to what rules do.
+    pub fn set_latency(&self, latency: Duration) {
+        *self.shared.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
+    }
+
+    /// Removes every rule and the latency.
     pub fn clear(&self) {
+        self.set_latency(Duration::ZERO);
         for rule in self.shared.rules().drain(..) {
             rule.remove();
         }
@@ -176,6 +184,10 @@ impl Shared {
         let open = self.record.open(head.method.clone(), path, agent);
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let request = Request::from_parts(head, Full::new(body));
+        let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         let Some(rule) = self.claim(&open) else {
             return self.forward(&self.first, request, open).await;
         };
