@@ -64,5 +64,5 @@ fn each_target_has_a_program_and_a_corpus() {
 fn the_corpora_are_small() {
     let inputs = entries(&folder().join("corpus")).into_iter().flat_map(|target| entries(&target));
     let bytes: u64 = inputs.map(|path| fs::metadata(path).expect("a file").len()).sum();
-    assert!(bytes <= MAX_CORPUS, "{bytes} bytes: run tests/tools/fuzz minimise TARGET");
+    assert!(bytes <= MAX_CORPUS, "{bytes} bytes: delete inputs that others cover");
 }
