@@ -17,7 +17,7 @@ RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test chaos e2e demo lint prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test chaos e2e conformance fuzz demo lint prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -44,6 +44,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --features simulation --test fuzz
 
 chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null
@@ -53,6 +54,14 @@ chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
 	$(CARGO) test --locked --test e2e -- --nocapture
 
+conformance: ## What the tests assume about the API server, on the oldest and the newest one; builds both
+	tests/tools/build kubernetes-oldest >/dev/null
+	tests/tools/build kubernetes-newest >/dev/null
+	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
+
+fuzz: ## Looks for inputs that break a parser; SECONDS=600 for each target, TARGET=NAME for one
+	tests/tools/fuzz run $(or $(SECONDS),600) $(TARGET)
+
 demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	tests/tools/build kubernetes >/dev/null
 	$(CARGO) build --quiet --locked --package ecr-pull-secrets --package ecr-pull-secrets-testing
@@ -61,6 +70,7 @@ demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	$(CARGO) clippy --all-targets --features simulation --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	$(DENY) --locked --workspace check bans licenses sources
 

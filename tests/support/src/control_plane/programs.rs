@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use tokio::net::TcpStream;
 
-use super::{Files, client, wait_for};
+use super::{Binaries, Files, client, wait_for};
 use crate::link::Link;
 use crate::process::Process;
 
@@ -47,7 +47,7 @@ impl Programs {
     /// Starts everything; an error holds the end of the log of what failed.
     pub(super) async fn start(
         files: &Files,
-        binaries: &Path,
+        binaries: &Binaries,
         controller_manager: bool,
     ) -> Result<Self, String> {
         let mut programs = Self { controller_manager: None, apiserver: None, second: None, etcd: None };
@@ -67,7 +67,7 @@ impl Programs {
         Ok(programs)
     }
 
-    pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Path) -> Result<(), String> {
+    pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         assert!(self.apiserver.is_none(), "kube-apiserver runs already");
         let ports = (files.apiserver.number(), files.etcd.number());
         let command = apiserver(files, binaries, ports, "audit.log");
@@ -77,7 +77,7 @@ impl Programs {
     }
 
     /// Starts the second API server.
-    pub(super) async fn start_second(&mut self, files: &Files, binaries: &Path) -> Result<(), String> {
+    pub(super) async fn start_second(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         let link = Link::start((Ipv4Addr::LOCALHOST, files.etcd.number()).into());
         let ports = (files.second.number(), link.address().port());
         let command = apiserver(files, binaries, ports, "second-audit.log");
@@ -92,7 +92,7 @@ impl Programs {
         self.second.as_ref().map(|second| &second.link)
     }
 
-    pub(super) async fn start_etcd(&mut self, files: &Files, binaries: &Path) -> Result<(), String> {
+    pub(super) async fn start_etcd(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         let mut etcd = Process::spawn("etcd", &etcd(files, binaries), files.root());
         wait_for(&mut etcd, "its port", async || listens(files.etcd.number()).await).await?;
         self.etcd = Some(etcd);
@@ -135,13 +135,13 @@ async fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
 }
 
-fn program(binaries: &Path, name: &str, flags: &[(&str, String)]) -> Command {
-    let mut command = Command::new(binaries.join(name));
+fn program(folder: &Path, name: &str, flags: &[(&str, String)]) -> Command {
+    let mut command = Command::new(folder.join(name));
     command.args(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
     command
 }
 
-fn etcd(files: &Files, binaries: &Path) -> Command {
+fn etcd(files: &Files, binaries: &Binaries) -> Command {
     let client = format!("http://127.0.0.1:{}", files.etcd.number());
     let peer = format!("http://127.0.0.1:{}", files.etcd_peer.number());
     let flags = [
@@ -155,11 +155,11 @@ fn etcd(files: &Files, binaries: &Path) -> Command {
         // Nothing here has to survive a power cut.
         ("unsafe-no-fsync", "true".to_owned()),
     ];
-    program(binaries, "etcd", &flags)
+    program(&binaries.others, "etcd", &flags)
 }
 
 /// The command of an API server with its own port, a port that leads to etcd, and an audit log of this name.
-fn apiserver(files: &Files, binaries: &Path, (port, etcd): (u16, u16), audit_log: &str) -> Command {
+fn apiserver(files: &Files, binaries: &Binaries, (port, etcd): (u16, u16), audit_log: &str) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
         ("etcd-servers", format!("http://127.0.0.1:{etcd}")),
@@ -183,10 +183,10 @@ fn apiserver(files: &Files, binaries: &Path, (port, etcd): (u16, u16), audit_log
         // One file, so that a count misses nothing.
         ("audit-log-maxsize", "10000".to_owned()),
     ];
-    program(binaries, "kube-apiserver", &flags)
+    program(&binaries.apiserver, "kube-apiserver", &flags)
 }
 
-fn controller_manager_command(files: &Files, binaries: &Path) -> Command {
+fn controller_manager_command(files: &Files, binaries: &Binaries) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
         ("kubeconfig", path("controller-manager.kubeconfig")),
@@ -198,5 +198,5 @@ fn controller_manager_command(files: &Files, binaries: &Path) -> Command {
         ("kube-api-qps", "500".to_owned()),
         ("kube-api-burst", "1000".to_owned()),
     ];
-    program(binaries, "kube-controller-manager", &flags)
+    program(&binaries.others, "kube-controller-manager", &flags)
 }
