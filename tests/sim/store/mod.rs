@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::Status;
 use serde_json::{Value, json};
 
-use self::secret::{ALL, SecretObject};
+use self::secret::{ALL, Record, SecretObject};
 
 /// How many changes the store remembers for lists from an older version.
 const HISTORY: usize = 4_096;
@@ -118,7 +118,10 @@ impl Store {
         let after = object.map(|mut object| {
             match &mut object {
                 Object::Namespace(object) => object.version = version,
-                Object::Secret(object) => object.version = version,
+                Object::Secret(object) => {
+                    object.version = version;
+                    object.record = Record::default();
+                }
                 Object::ServiceAccount(object) => object.resource_version = version,
                 Object::Source(object) => object.version = version,
             }

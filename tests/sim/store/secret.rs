@@ -38,12 +38,13 @@ pub struct SecretObject {
     /// A finalizer holds the object when it is deleted.
     pub finalizer: bool,
     pub deleting: bool,
-    record: Record,
+    /// What [`Self::observed`] returned for this version.
+    pub record: Record,
 }
 
 /// What [`SecretObject::observed`] returned. It is not part of the object.
 #[derive(Debug, Default)]
-struct Record(OnceCell<Observed>);
+pub struct Record(OnceCell<Observed>);
 
 impl Clone for Record {
     fn clone(&self) -> Self {
