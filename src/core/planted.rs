@@ -6,6 +6,8 @@
 pub enum Bug {
     /// The controller ignores that a Secret was deleted.
     IgnoreDeletions,
+    /// Reads and writes of single objects have no timeout.
+    NoCallTimeout,
 }
 
 #[cfg(feature = "simulation")]

@@ -7,8 +7,10 @@
 //! | `store` | the API server: objects, versions, and the rules of writes |
 //! | `world` | the queue of everything that happens, the processes, AWS, and the actors |
 //! | `oracles` | what must hold, whatever happens |
+//! | `edges` | the real watches, writes and election on the store, with faults of single requests |
 
 mod choices;
+mod edges;
 mod oracles;
 mod profile;
 mod small;

@@ -174,6 +174,7 @@ impl Store {
     /// A server-side apply of a Secret under our manager
     /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/>). Returns the Secret, and the change unless
     /// nothing changed.
+    #[expect(clippy::result_large_err, reason = "the callers classify the status as the client's")]
     pub fn apply_secret(
         &mut self,
         namespace: &str,
@@ -230,6 +231,7 @@ impl Store {
     }
 
     /// A DELETE with both preconditions.
+    #[expect(clippy::result_large_err, reason = "the callers classify the status as the client's")]
     pub fn delete_secret(
         &mut self,
         namespace: &str,

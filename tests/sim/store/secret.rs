@@ -57,7 +57,7 @@ impl SecretObject {
         new.annotations.extend(texts(&body["metadata"]["annotations"]));
         let data = body["data"][SECRET_KEY].as_str().unwrap_or_default();
         new.data = Arc::new(decode(data));
-        new.kind = body["type"].as_str().unwrap_or_default().to_owned();
+        body["type"].as_str().unwrap_or_default().clone_into(&mut new.kind);
         new.ours = Some(ALL);
         new.others &= !ALL;
         new
@@ -107,6 +107,16 @@ impl SecretObject {
             deletion_timestamp: self.deleting.then(|| Time("2026-01-01T00:00:00Z".parse().expect("a time"))),
             ..ObjectMeta::default()
         }
+    }
+
+    /// The object with its data, as a GET shows it.
+    pub fn whole(&self, namespace: &str, name: &str) -> Value {
+        use base64::Engine as _;
+        let data = base64::engine::general_purpose::STANDARD.encode(&*self.data);
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": self.meta(namespace, name), "type": self.kind,
+            "data": {SECRET_KEY: data},
+        })
     }
 
     /// The record that the production code makes of the metadata.
