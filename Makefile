@@ -15,7 +15,7 @@ RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test e2e demo lint prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test e2e conformance demo lint prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -45,6 +45,11 @@ test: tools drift image ## Every test, on a real API server
 
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
 	$(CARGO) test --locked --test e2e -- --nocapture
+
+conformance: ## What the tests assume about the API server, on the oldest and the newest one; builds both
+	tests/tools/build kubernetes-oldest >/dev/null
+	tests/tools/build kubernetes-newest >/dev/null
+	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
 
 demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	tests/tools/build kubernetes >/dev/null

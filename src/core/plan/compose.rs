@@ -27,7 +27,7 @@ pub struct SecretDraft {
     pub entries: Vec<DraftEntry>,
     pub applied: AppliedState,
     pub times: Times,
-    /// Identifies the request and the tokens, to detect whether a later write would differ.
+    /// Identifies the request and the entries, to detect whether a later write would differ.
     pub fingerprint: u64,
 }
 
@@ -180,7 +180,7 @@ fn round_up(time: Timestamp) -> Timestamp {
 fn fingerprint(plan: &WritePlan, choices: &[Choice<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&plan.granted.request, &plan.static_entries).hash(&mut hasher);
-    let new = choices.iter().filter_map(|choice| Some((choice.target, choice.token?)));
-    new.for_each(|(target, token)| (target, token.issued_at(), token.expires_at()).hash(&mut hasher));
+    // A token that was written is an entry that is kept, so both must count alike.
+    choices.iter().for_each(|choice| (choice.target, choice.entry).hash(&mut hasher));
     hasher.finish()
 }

@@ -16,7 +16,7 @@ use crate::core::{Jitter, Now};
 pub struct History {
     /// The Secret of our last write, by name, and the resource version that the write returned.
     pub written: Option<(Arc<str>, u64)>,
-    /// The fingerprint of its request and tokens.
+    /// The fingerprint of its request and entries.
     pub fingerprint: Option<u64>,
     /// When it is due for renewal, even if its annotations were changed.
     pub due: Option<Timestamp>,

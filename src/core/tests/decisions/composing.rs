@@ -84,6 +84,24 @@ fn a_renewal_that_stays_due_is_written_once_for_the_same_tokens() {
 }
 
 #[test]
+fn a_renewal_with_an_expired_token_among_others_is_written_once() {
+    let (both, now) = (request(&[HOST, PUBLIC]), at(13 * HOUR));
+    // One is newer than the entry although it has expired, the other is live and already due.
+    let tokens = [Some(token(at(HOUR), 11 * HOUR + 1_800)), Some(token(at(12 * HOUR + 1_800), HOUR))];
+    let renewal = write_plan(WriteReason::RenewalDue, &both, Some(observed(&both)));
+    let draft = composed(&renewal, &tokens, now).expect("a renewal");
+    assert_eq!(set_targets(&draft), both.registries);
+    let secret = after_write(&draft, observed(&both));
+    let mut history = History::default();
+    history.record_write(renewal.reason, &"ecr-pull".into(), &secret, draft.fingerprint, now);
+    let Step::Write(again) = decide(Some(&parsed(both)), &only(&secret), &history, now).step else {
+        panic!("it is still due")
+    };
+    assert_eq!(again.reason, WriteReason::RenewalDue);
+    assert!(composed_after(&history, &again, &tokens, now).is_none());
+}
+
+#[test]
 fn an_entry_without_a_new_token_is_kept_with_its_times() {
     let (both, now) = (request(&[HOST, PUBLIC]), at(6 * HOUR));
     let renewal = write_plan(WriteReason::RenewalDue, &both, Some(observed(&both)));

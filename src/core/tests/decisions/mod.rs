@@ -3,6 +3,7 @@
 mod composing;
 mod convergence;
 mod planning;
+mod recording;
 mod regressions;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 mod cases;
 mod checks;
 mod generators;
+mod idle;
 mod oracle;
 mod properties;
 

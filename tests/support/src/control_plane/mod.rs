@@ -23,6 +23,7 @@ mod files;
 mod programs;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,11 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::process::Process;
-use crate::tools;
 pub use audit::{AuditEntry, assert_one_at_a_time};
 use files::Files;
 use programs::Programs;
+use version::Binaries;
+pub use version::Version;
 
 /// How long a component may take on a machine that is busy with other tests.
 const START: Duration = Duration::from_mins(2);
@@ -48,6 +50,7 @@ const START: Duration = Duration::from_mins(2);
 pub struct Builder {
     controller_manager: bool,
     address: Ipv4Addr,
+    version: Version,
 }
 
 impl Builder {
@@ -66,9 +69,16 @@ impl Builder {
         self
     }
 
+    /// The version of kube-apiserver; etcd and kube-controller-manager stay those of [`Version::Usual`].
+    #[must_use]
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
     /// Starts it and waits until it is ready; panics with the end of a component's log where one fails.
     pub async fn start(self) -> ControlPlane {
-        let binaries = tools::folder("kubernetes").await;
+        let binaries = Binaries::of(self.version).await;
         // Only for what is in use although nobody claimed it; each try has new ports.
         for _ in 0..5 {
             let files = Files::write(self.address);
@@ -91,7 +101,7 @@ pub struct ControlPlane {
     programs: Programs,
     admin: Client,
     files: Files,
-    binaries: PathBuf,
+    binaries: Binaries,
 }
 
 impl ControlPlane {
@@ -102,7 +112,7 @@ impl ControlPlane {
 
     /// For more than etcd and kube-apiserver.
     pub fn builder() -> Builder {
-        Builder { controller_manager: false, address: Ipv4Addr::LOCALHOST }
+        Builder { controller_manager: false, address: Ipv4Addr::LOCALHOST, version: Version::Usual }
     }
 
     /// A client that may do everything. Like every client from here it does not repeat what fails.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use tokio::net::TcpStream;
 
-use super::{Files, client, wait_for};
+use super::{Binaries, Files, client, wait_for};
 use crate::process::Process;
 
 const CONTROLLERS: [&str; 10] = [
@@ -39,7 +39,7 @@ impl Programs {
     /// Starts everything; an error holds the end of the log of what failed.
     pub(super) async fn start(
         files: &Files,
-        binaries: &Path,
+        binaries: &Binaries,
         controller_manager: bool,
     ) -> Result<Self, String> {
         let mut etcd = Process::spawn("etcd", &etcd(files, binaries), files.root());
@@ -60,7 +60,7 @@ impl Programs {
         Ok(programs)
     }
 
-    pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Path) -> Result<(), String> {
+    pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         assert!(self.apiserver.is_none(), "kube-apiserver runs already");
         let mut process = Process::spawn("kube-apiserver", &apiserver(files, binaries), files.root());
         let client = client(&files.admin_kubeconfig()).await;
@@ -89,13 +89,13 @@ async fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
 }
 
-fn program(binaries: &Path, name: &str, flags: &[(&str, String)]) -> Command {
-    let mut command = Command::new(binaries.join(name));
+fn program(folder: &Path, name: &str, flags: &[(&str, String)]) -> Command {
+    let mut command = Command::new(folder.join(name));
     command.args(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
     command
 }
 
-fn etcd(files: &Files, binaries: &Path) -> Command {
+fn etcd(files: &Files, binaries: &Binaries) -> Command {
     let client = format!("http://127.0.0.1:{}", files.etcd.number());
     let peer = format!("http://127.0.0.1:{}", files.etcd_peer.number());
     let flags = [
@@ -109,10 +109,10 @@ fn etcd(files: &Files, binaries: &Path) -> Command {
         // Nothing here has to survive a power cut.
         ("unsafe-no-fsync", "true".to_owned()),
     ];
-    program(binaries, "etcd", &flags)
+    program(&binaries.others, "etcd", &flags)
 }
 
-fn apiserver(files: &Files, binaries: &Path) -> Command {
+fn apiserver(files: &Files, binaries: &Binaries) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
         ("etcd-servers", format!("http://127.0.0.1:{}", files.etcd.number())),
@@ -136,10 +136,10 @@ fn apiserver(files: &Files, binaries: &Path) -> Command {
         // One file, so that a count misses nothing.
         ("audit-log-maxsize", "10000".to_owned()),
     ];
-    program(binaries, "kube-apiserver", &flags)
+    program(&binaries.apiserver, "kube-apiserver", &flags)
 }
 
-fn controller_manager_command(files: &Files, binaries: &Path) -> Command {
+fn controller_manager_command(files: &Files, binaries: &Binaries) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
         ("kubeconfig", path("controller-manager.kubeconfig")),
@@ -151,5 +151,5 @@ fn controller_manager_command(files: &Files, binaries: &Path) -> Command {
         ("kube-api-qps", "500".to_owned()),
         ("kube-api-burst", "1000".to_owned()),
     ];
-    program(binaries, "kube-controller-manager", &flags)
+    program(&binaries.others, "kube-controller-manager", &flags)
 }

@@ -100,3 +100,26 @@ async fn the_controller_manager_finishes_what_the_api_server_begins() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// Checks that a control plane of this version says that it has it.
+async fn assert_minor(version: Version, minor: &str) {
+    if !crate::real_cluster() {
+        return;
+    }
+    let cluster = ControlPlane::builder().version(version).start().await;
+    let answer = cluster.admin().apiserver_version().await.expect("an answer to /version");
+    assert_eq!((&*answer.major, &*answer.minor), ("1", minor), "{}", answer.git_version);
+    cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: team-a}}").await;
+}
+
+#[tokio::test]
+#[ignore = "builds another kube-apiserver, which takes minutes: make conformance runs it"]
+async fn the_oldest_api_server_starts() {
+    assert_minor(Version::Oldest, "30").await;
+}
+
+#[tokio::test]
+#[ignore = "builds another kube-apiserver, which takes minutes: make conformance runs it"]
+async fn the_newest_api_server_starts() {
+    assert_minor(Version::Newest, "37").await;
+}
