@@ -34,6 +34,8 @@ pub struct SecretObject {
     pub ours: Option<u8>,
     /// The fields that other managers own.
     pub others: u8,
+    /// The fields that the Apply entry of another manager owns, besides `others`.
+    pub taken: u8,
     /// A finalizer holds the object when it is deleted.
     pub finalizer: bool,
     pub deleting: bool,
@@ -48,6 +50,16 @@ impl SecretObject {
 
     /// The Secret after an apply of `body`, without a new version.
     pub fn applied(&self, body: &Value) -> Self {
+        let mut new = self.with_fields(body);
+        new.ours = Some(ALL);
+        // Others still own what they had with the same value.
+        new.others &= !self.differences(&new);
+        new.taken &= !self.differences(&new);
+        new
+    }
+
+    /// The Secret with the fields of `body`, and the same owners.
+    pub fn with_fields(&self, body: &Value) -> Self {
         let texts = |at: &Value| -> Vec<(String, String)> {
             let all = at.as_object().into_iter().flatten();
             all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
@@ -57,15 +69,22 @@ impl SecretObject {
         new.annotations.extend(texts(&body["metadata"]["annotations"]));
         let data = body["data"][SECRET_KEY].as_str().unwrap_or_default();
         new.data = Arc::new(decode(data));
-        body["type"].as_str().unwrap_or_default().clone_into(&mut new.kind);
-        new.ours = Some(ALL);
-        new.others &= !ALL;
+        body["type"].as_str().unwrap_or(&self.kind).clone_into(&mut new.kind);
         new
     }
 
     /// The fields of `body` that others own with another value.
     pub fn conflicts(&self, body: &Value) -> u8 {
-        let new = self.applied(body);
+        self.differences(&self.with_fields(body)) & (self.others | self.taken)
+    }
+
+    /// The fields that exist.
+    pub fn present(&self) -> u8 {
+        SecretObject::default().differences(self)
+    }
+
+    /// The fields that differ.
+    pub fn differences(&self, new: &Self) -> u8 {
         let differs = |bit: u8, same: bool| if same { 0 } else { bit };
         let mut changed = differs(DATA, new.data == self.data) | differs(TYPE, new.kind == self.kind);
         for (key, bit) in LABEL_BITS {
@@ -75,12 +94,13 @@ impl SecretObject {
             let key = format!("{PREFIX}{key}");
             changed |= differs(bit, new.annotations.get(&key) == self.annotations.get(&key));
         }
-        changed & self.others
+        changed
     }
 
     /// Another client takes fields over, as an update of their values does.
     pub fn take_over(&mut self, fields: u8) {
         self.ours = self.ours.map(|ours| ours & !fields).filter(|ours| *ours != 0);
+        self.taken &= !fields;
         self.others |= fields;
     }
 
@@ -88,6 +108,9 @@ impl SecretObject {
         let mut managed = vec![];
         if let Some(ours) = self.ours {
             managed.push(entry(MANAGER, "Apply", fields(ours)));
+        }
+        if self.taken != 0 {
+            managed.push(entry("argocd", "Apply", fields(self.taken)));
         }
         let mut others = fields(self.others);
         if self.immutable {
@@ -115,7 +138,7 @@ impl SecretObject {
         let data = base64::engine::general_purpose::STANDARD.encode(&*self.data);
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": self.meta(namespace, name), "type": self.kind,
-            "data": {SECRET_KEY: data},
+            "data": {SECRET_KEY: data}, "immutable": self.immutable.then_some(true),
         })
     }
 
@@ -137,7 +160,7 @@ impl SecretObject {
     }
 }
 
-fn decode(text: &str) -> Vec<u8> {
+pub(super) fn decode(text: &str) -> Vec<u8> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
 }
