@@ -9,6 +9,7 @@ use super::tokens::{CachedToken, KeyState, MAX_WAIT};
 use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
 use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan, WriteReason, compose};
+use crate::core::planted::{Bug, planted};
 use crate::core::secret::Token;
 
 /// The maximum number of concurrent actions.
@@ -84,6 +85,7 @@ impl Controller {
             return self.requeue(namespace, Some(wake));
         };
         let uid = plan.observed.map(|observed| observed.uid);
+        let uid = if planted(Bug::WrongUid) { uid.map(|_| "another".into()) } else { uid };
         let write = RunningWrite {
             secret: self.allowed_name(&plan.granted.request.secret_name),
             reason: plan.reason,

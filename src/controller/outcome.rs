@@ -16,6 +16,7 @@ use crate::core::grants::TokenKey;
 use crate::core::plan::{
     Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan,
 };
+use crate::core::planted::{Bug, planted};
 use crate::core::request::OptIn;
 
 /// The delay before a namespace is reconciled again because its state changed during an action.
@@ -84,6 +85,9 @@ impl Controller {
             Some(plan(&facts, &self.settings, now).step)
         });
         match (planned, removal) {
+            (_, Step::Delete(deletion)) if planted(Bug::TrustStaleNamespace) => {
+                self.delete(namespace, deletion)
+            }
             (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
                 self.delete(namespace, again);
             }
@@ -185,7 +189,7 @@ impl Controller {
         let history = self.index.history(namespace);
         let retry_at = history.map(|history| history.retry.record_failure(namespace, jitter, now));
         self.report_write_failure(namespace, secret, operation, error, retry_at);
-        self.requeue(namespace, retry_at);
+        self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)));
     }
 
     pub(super) fn token_fetched(&mut self, key: TokenKey, result: FetchResult, duration: Duration, now: Now) {

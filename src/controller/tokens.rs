@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::core::grants::{TokenKey, TokenRequest};
 use crate::core::plan::Backoff;
+use crate::core::planted::{Bug, planted};
 use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, skew};
 use crate::core::{Jitter, Now};
 
@@ -96,7 +97,9 @@ impl TokenCache {
 
     /// Returns the token of a request, and queues a call if one is due. `waiter` is returned when a pending call ends.
     pub fn lookup(&mut self, request: &TokenRequest, waiter: &Arc<str>, now: Now) -> CachedToken {
-        let key = &request.key;
+        let shared = planted(Bug::ShareTokens)
+            .then(|| self.entries.keys().find(|k| k.endpoint == request.key.endpoint));
+        let key = &shared.flatten().unwrap_or(&request.key).clone();
         if !self.entries.contains_key(key)
             && let Some(state) = self.make_room(key, now)
         {
@@ -200,6 +203,7 @@ impl CacheEntry {
     fn state(&self, policy: RefreshPolicy, now: Now) -> KeyState {
         if let Some(token) = self.token.as_ref().filter(|token| token.is_live(now))
             && self.failed.is_none()
+            && !planted(Bug::NeverFresh)
             && (now.wall < token.successor_due_at(policy) || self.not_before.is_some_and(|at| now.wall < at))
         {
             return KeyState::Fresh;

@@ -4,10 +4,28 @@
 /// A bug that a test of the simulation turns on for its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// The controller ignores that a Secret was deleted.
+    /// The index ignores that a Secret was deleted.
     IgnoreDeletions,
     /// Reads and writes of single objects have no timeout.
     NoCallTimeout,
+    /// Updates name another UID than that of the current Secret.
+    WrongUid,
+    /// A deletion does not depend on the Namespace that was just read.
+    TrustStaleNamespace,
+    /// Nothing backs off.
+    NoBackoff,
+    /// A namespace is not reconciled again after a failure.
+    ForgetRetries,
+    /// Every lookup requests a new token.
+    NeverFresh,
+    /// Tokens are shared across restrictions.
+    ShareTokens,
+    /// Namespaces that are gone stay in the index.
+    KeepNamespaces,
+    /// The controller does not recognize the result of its own write.
+    ForgetOwnWrites,
+    /// `Debug` shows credentials.
+    ShowCredentials,
 }
 
 #[cfg(feature = "simulation")]

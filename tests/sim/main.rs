@@ -13,7 +13,9 @@
 mod choices;
 mod conformance;
 mod edges;
+mod known;
 mod oracles;
+mod planted;
 mod profile;
 mod small;
 mod store;

@@ -1,9 +1,12 @@
 //! What a simulated world consists of: its size, its delays, and which actions and faults may happen in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing;
+
+use crate::world::variant;
 
 /// An action of a client, or a fault. Each has two arguments, which are choices: usually the namespace and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +25,14 @@ pub enum What {
     CloneSecret,
     EditServiceAccount,
     Unlabel,
+    /// Four of five namespaces are being deleted.
+    TerminateMost,
+    /// A request that is as long as the annotation of a Secret may be.
+    LongRequest,
+    /// A namespace asks for `default` instead of a host.
+    AnnotateDefault,
+    /// Every namespace opts in.
+    AnnotateAll,
     /// A namespace that asks for eight regions that do not exist.
     InventRegions,
     /// The entries of a static source change.
@@ -37,6 +48,8 @@ pub enum What {
     BreakWatch,
     StaleWatch,
     NamespaceHangs,
+    /// The requests of nine namespaces in ten hang.
+    MostHang,
     Quota,
     RestoreEtcd,
     // Processes and clocks.
@@ -50,6 +63,46 @@ pub enum What {
 }
 
 impl What {
+    pub const ALL: [Self; 37] = [
+        Self::Annotate,
+        Self::OptOut,
+        Self::DeleteNamespace,
+        Self::TerminateNamespace,
+        Self::DeleteSecret,
+        Self::EditSecret,
+        Self::StripLabels,
+        Self::MakeImmutable,
+        Self::ForeignSecret,
+        Self::CloneSecret,
+        Self::EditServiceAccount,
+        Self::Unlabel,
+        Self::TerminateMost,
+        Self::LongRequest,
+        Self::AnnotateDefault,
+        Self::AnnotateAll,
+        Self::InventRegions,
+        Self::ChangeSource,
+        Self::AwsFails,
+        Self::AwsHangs,
+        Self::AwsAway,
+        Self::ShortLives,
+        Self::ApiDown,
+        Self::Partition,
+        Self::BreakWatch,
+        Self::StaleWatch,
+        Self::NamespaceHangs,
+        Self::MostHang,
+        Self::Quota,
+        Self::RestoreEtcd,
+        Self::Crash,
+        Self::Freeze,
+        Self::ClockAhead,
+        Self::ClockBehind,
+        Self::Suspend,
+        Self::RestartWithoutRegion,
+        Self::SourceUnreadable,
+    ];
+
     /// Whether it is a fault, and not an action that has a lasting effect.
     pub fn is_fault(self) -> bool {
         self >= Self::AwsFails
@@ -71,6 +124,8 @@ pub enum Fate {
     Unavailable,
 }
 
+pub const ALL_FATES: &[Fate] = &[Fate::ReplyLost, Fate::RequestLost, Fate::Late, Fate::Unavailable];
+
 #[derive(Clone)]
 pub struct Profile {
     pub settings: fn() -> Settings,
@@ -78,21 +133,28 @@ pub struct Profile {
     pub processes: usize,
     /// The annotations of the namespaces at the start, as an index into the variants of `actors`.
     pub opted_in: bool,
+    pub annotations: fn(u32) -> BTreeMap<String, String>,
     /// The number of actions and faults, and the longest pause before each.
     pub steps: u32,
     pub gaps: &'static [u64],
     pub what: Vec<What>,
     /// The delays of replies and watch events, in milliseconds, shortest first.
     pub delays: &'static [u64],
+    /// The delays of requests for the Lease, in milliseconds.
+    pub lease_delays: &'static [u64],
     /// One in so many requests has one of these fates.
     pub fates: &'static [Fate],
     pub fate_one_in: u32,
     /// How long the tokens of AWS live, in seconds.
     pub token_life: i64,
+    /// How long the world runs on after the last action, before every fault ends.
+    pub tail: Duration,
     /// How long the world runs on after the last fault.
     pub calm: Duration,
     /// The Lease is renewed only when something else happens, which is enough without faults of the Lease.
     pub lazy_lease: bool,
+    /// How often the oracle of progress looks at every namespace.
+    pub patrol: Duration,
     /// Whether every message is searched for tokens.
     pub checks_messages: bool,
 }
@@ -105,15 +167,19 @@ impl Profile {
             namespaces: 3,
             processes: 2,
             opted_in: true,
+            annotations: |n| variant(n % 3),
             steps: 8,
             gaps: &[5, 1, 20, 300, 2_000, 20_000, 240_000],
             what: what.to_vec(),
             delays: &[1, 4, 30, 300, 1_500],
+            lease_delays: &[1, 4, 30, 200],
             fates: &[],
             fate_one_in: 0,
             token_life: 3_600,
+            tail: Duration::from_secs(1),
             calm: Duration::from_mins(15),
-            lazy_lease: false,
+            lazy_lease: true,
+            patrol: Duration::from_secs(60),
             checks_messages: true,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::choices::{Choices, shrink};
 use crate::oracles::Violation;
-use crate::profile::{Profile, What};
+use crate::profile::{Fate, Profile, What};
 use crate::world::World;
 
 /// Runs the world of a seed.
@@ -34,11 +34,58 @@ pub fn story(profile: &Profile, list: &[u32], violation: &Violation) -> String {
     format!("choices: {short:?}\n{}", world.story.unwrap_or_default().join("\n"))
 }
 
+/// Everything that may happen, without what leads to a known defect.
+pub fn everything() -> Profile {
+    use What as W;
+    let what = [
+        W::Annotate,
+        W::OptOut,
+        W::TerminateNamespace,
+        W::EditSecret,
+        W::StripLabels,
+        W::MakeImmutable,
+        W::ForeignSecret,
+        W::EditServiceAccount,
+        W::AwsFails,
+        W::AwsHangs,
+        W::ShortLives,
+        W::ApiDown,
+        W::Partition,
+        W::BreakWatch,
+        W::StaleWatch,
+        W::NamespaceHangs,
+        W::Quota,
+        W::Crash,
+        W::Freeze,
+        W::Suspend,
+    ];
+    Profile::small(&what).with_fates(&[Fate::RequestLost, Fate::Unavailable], 20)
+}
+
 #[test]
+#[ignore = "for exploration: WHAT=DeleteSecret,Annotate SEEDS=1000 FATES=ReplyLost"]
 fn explore() {
-    let what = [What::DeleteSecret, What::Annotate];
-    let profile = Profile::small(&what);
-    if let Some((seed, violation, list)) = find(&profile, 1_000) {
-        panic!("seed {seed}: {violation:?}\n{}", story(&profile, &list, &violation));
+    let text = |name: &str| std::env::var(name).unwrap_or_default();
+    let names = text("WHAT");
+    let what: Vec<_> =
+        What::ALL.into_iter().filter(|what| names.split(',').any(|n| n == format!("{what:?}"))).collect();
+    let mut profile = if what.is_empty() { everything() } else { Profile::small(&what) };
+    if !text("FATES").is_empty() {
+        profile = profile.with_fates(crate::profile::ALL_FATES, 10);
+    }
+    let seeds = text("SEEDS").parse().unwrap_or(1_000);
+    let mut found = std::collections::BTreeMap::new();
+    let mut first = None;
+    for seed in 0..seeds {
+        let world = run(&profile, seed);
+        if let Some(violation) = world.oracles.violation.clone() {
+            let entry = found.entry(violation.oracle).or_insert((0, seed, violation.text.clone()));
+            entry.0 += 1;
+            first.get_or_insert((violation, world.choices.list().to_vec()));
+        }
+    }
+    println!("{names} {found:?}");
+    if let (Some((violation, list)), true) = (first, text("STORY") == "1") {
+        println!("{violation:?}\n{}", story(&profile, &list, &violation));
     }
 }

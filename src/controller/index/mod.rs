@@ -185,7 +185,7 @@ impl Index {
             WatchTarget::ServiceAccounts if removed => drop(history.service_accounts.remove(name)),
             _ => {}
         }
-        if state.is_empty() {
+        if state.is_empty() && !planted(Bug::KeepNamespaces) {
             self.namespaces.remove(namespace);
         }
         removed

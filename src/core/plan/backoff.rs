@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use crate::core::Jitter;
+use crate::core::planted::{Bug, planted};
 
 /// Exponential backoff with a bound: `base · 2ⁿ`, never above `cap`, less up to a quarter of jitter.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,9 @@ impl Backoff {
     /// The delay after failure number `failures` (from 1) of `thing`. The delays of different things are spread over
     /// the last quarter of the interval.
     pub fn delay(self, failures: u32, jitter: Jitter, thing: &impl Hash) -> Duration {
+        if planted(Bug::NoBackoff) {
+            return Duration::from_millis(10);
+        }
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.base.saturating_mul(1 << doublings).min(self.cap);
         whole.mul_f64(1.0 - 0.25 * jitter.fraction(&(thing, failures)))

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::observed::Observed;
 use super::reasons::WriteReason;
 use super::retry::RetryState;
+use crate::core::planted::{Bug, planted};
 use crate::core::{Jitter, Now};
 
 /// The writes, failures and repairs of this process in a namespace. Empty after a start, and after another process was
@@ -41,7 +42,8 @@ impl History {
         if recreated || reason.is_repair() {
             self.retry.record_repair(now);
         }
-        self.written = Some((name.clone(), observed.resource_version));
+        let version = observed.resource_version + u64::from(planted(Bug::ForgetOwnWrites));
+        self.written = Some((name.clone(), version));
         self.fingerprint = Some(fingerprint);
         self.due = observed.times.map(|times| times.refresh_after);
         self.retry.reset();

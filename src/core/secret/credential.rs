@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::core::planted::{Bug, planted};
+
 /// The string is not a token. The error does not contain the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the authorization token is not base64 of USER:PASSWORD")]
@@ -56,6 +58,7 @@ impl Drop for RegistryCredential {
 
 impl fmt::Debug for RegistryCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RegistryCredential(<redacted>)")
+        let shown = if planted(Bug::ShowCredentials) { &*self.auth } else { "<redacted>" };
+        write!(f, "RegistryCredential({shown})")
     }
 }

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ecr_pull_secrets::simulation::controller::Effect;
 use ecr_pull_secrets::simulation::controller::tell::Tell;
 use ecr_pull_secrets::simulation::core::grants::Granted;
+use ecr_pull_secrets::simulation::core::plan::WriteReason;
 
 use crate::profile::What;
 use crate::store::{Key, Name};
-use crate::world::World;
+use crate::world::{World, shows_a_token};
 
 /// The oracles of `docs/reliability.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,19 +61,24 @@ pub struct Oracles {
     active: BTreeMap<Name, Duration>,
     /// When a namespace last changed, and how often in all.
     changed: BTreeMap<Name, VecDeque<Duration>>,
+    /// When each Secret last changed.
+    touched: BTreeMap<Key, Duration>,
     /// When another client last edited a Secret.
     edited: BTreeMap<Key, Duration>,
-    /// Secrets that were edited since the last repair.
+    /// Secrets that another client changed since a controller last wrote them.
     unrepaired: BTreeSet<Key>,
+    /// Secrets whose last write found a change of another client.
+    repaired: BTreeSet<Key>,
     /// What each namespace wants, by the version of the Namespace.
     wanted: BTreeMap<Name, (u64, Option<Arc<Granted>>)>,
     /// When each namespace is checked next.
     checks: BTreeMap<Name, Duration>,
+    /// The name of the Secret that each namespace wanted when a controller last read it.
+    read: BTreeMap<Name, Option<Name>>,
     /// Whether the wall clocks were always right.
     clocks_moved: bool,
     /// The number of Secrets that were written, for the figures of a run.
     pub writes: u64,
-    pub redacted: u64,
 }
 
 impl World {
@@ -84,16 +91,18 @@ impl World {
             && reason.is_repair()
         {
             let key = crate::store::secret_key(namespace, secret);
-            if !self.oracles.unrepaired.remove(&key) {
+            let clock = *reason == WriteReason::ImplausibleTimes && self.oracles.clocks_moved;
+            if !clock && !self.oracles.repaired.remove(&key) {
                 let text = format!("{namespace}/{secret} was repaired ({reason:?}), but nobody edited it");
                 self.report(Oracle::Differential, text);
             }
         }
-        if self.profile.checks_messages && !matches!(tell, Tell::Counted { .. }) {
-            let text = format!("{tell:?}");
-            if crate::world::shows_a_token(&text) {
-                self.report(Oracle::Redaction, "a message contains a token".to_owned());
-            }
+    }
+
+    /// No output of a controller shows a token, not even its `Debug` form.
+    pub fn check_redaction(&mut self, effect: &Effect) {
+        if !matches!(effect, Effect::Tell(Tell::Counted { .. })) && shows_a_token(&format!("{effect:?}")) {
+            self.report(Oracle::Redaction, "the output of a controller shows a token".to_owned());
         }
     }
 
@@ -101,6 +110,13 @@ impl World {
     pub fn edited(&mut self, key: &Key, _what: What) {
         self.oracles.edited.insert(key.clone(), self.time);
         self.oracles.unrepaired.insert(key.clone());
+    }
+
+    /// A Secret changed.
+    pub fn touched(&mut self, key: &Key) {
+        if key.kind == crate::store::Kind::Secret {
+            self.oracles.touched.insert(key.clone(), self.time);
+        }
     }
 
     pub fn clock_moved(&mut self) {

@@ -79,19 +79,58 @@ impl World {
         }
     }
 
+    /// What is missing or due was asked for in the last minute and a half.
+    pub fn check_asked(&mut self, namespace: &Name) {
+        let now = self.time;
+        let Some(granted) = self.wanted(namespace) else { return };
+        let changed = self.oracles.changed.get(namespace).and_then(|times| times.back()).copied();
+        let from = self.undisturbed_since(namespace, &granted).max(changed.unwrap_or_default());
+        let pace = Duration::from_secs(u64::from(self.profile.namespaces) / 50);
+        let key = crate::store::secret_key(namespace, &granted.request.secret_name);
+        let edited = self.oracles.edited.get(&key).copied();
+        if from + ASKED + pace > now || edited.is_some_and(|at| now < at + REPAIRS) {
+            return;
+        }
+        let due = match self.store.secret(namespace, &granted.request.secret_name) {
+            Some(secret) => {
+                secret.ours.is_some() && !secret.immutable && self.is_overdue(secret, ASKED + pace)
+            }
+            None => true,
+        };
+        let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
+        let keys = granted.assignments.iter().map(|assignment| &assignment.request.key);
+        let called = keys.filter_map(|key| self.aws.asked.get(key)).any(|at| *at + ASKED > now);
+        if due && !asked && !called {
+            self.report(Oracle::Progress, format!("{namespace} is due, and nothing is asked for"));
+        }
+    }
+
+    /// Whether a token in it is past the latest time of its renewal by this much.
+    fn is_overdue(&self, secret: &crate::store::secret::SecretObject, by: Duration) -> bool {
+        let late =
+            |info: &crate::world::TokenInfo| info.issued + (info.expires - info.issued).mul_f64(0.6) + by;
+        let infos = secret.passwords().into_values();
+        infos
+            .filter_map(|password| self.aws.token(&password).map(|(_, info)| late(info)))
+            .any(|at| at <= self.time)
+    }
+
+    /// When the last fault that concerns the namespace ended.
+    fn undisturbed_since(&self, namespace: &str, granted: &Granted) -> Duration {
+        let endpoints = granted.assignments.iter().map(|a| a.request.key.endpoint.to_string());
+        let aws = endpoints.map(|endpoint| self.aws.last_trouble(&endpoint)).max().unwrap_or_default();
+        self.last_trouble(namespace).max(aws)
+    }
+
     /// From when on the namespace must have a valid Secret.
     fn served_at(&mut self, namespace: &Name) -> Duration {
         let pace = u64::from(self.profile.namespaces) / 50;
-        let mut trouble = self.last_trouble(namespace);
         let changed = self.oracles.changed.get(namespace).and_then(|times| times.back()).copied();
-        trouble = trouble.max(changed.unwrap_or_default());
-        if let Some(granted) = self.wanted(namespace) {
-            for assignment in &granted.assignments {
-                let endpoint = assignment.request.key.endpoint.to_string();
-                trouble = trouble.max(self.aws.last_trouble(&endpoint));
-            }
-        }
-        trouble + SERVED + Duration::from_secs(pace)
+        let trouble = match self.wanted(namespace) {
+            Some(granted) => self.undisturbed_since(namespace, &granted),
+            None => self.last_trouble(namespace),
+        };
+        trouble.max(changed.unwrap_or_default()) + SERVED + Duration::from_secs(pace)
     }
 
     /// The namespace has had the time that it needs: its Secret exists and every entry is live.

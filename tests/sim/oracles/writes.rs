@@ -11,8 +11,10 @@ use ecr_pull_secrets::simulation::core::request::Target;
 use super::Oracle;
 use crate::store::secret::SecretObject;
 use crate::store::{Name, secret_key};
-use crate::world::World;
+use crate::world::{FORGED, World};
 
+/// Expiries are measured to two seconds, and a slow reply makes a token seem younger.
+const SAME_AGE: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_mins(10);
 /// Failures and repairs together: both back off from a second, one to a minute and one to ten.
 const BUDGET: u32 = 30;
@@ -50,9 +52,11 @@ impl World {
     /// A controller asks AWS.
     pub fn token_asked(&mut self, process: usize, key: &TokenKey) {
         let now = self.time;
-        let received = self.received(process).iter().rev();
-        let latest = received.map(|number| &self.aws.tokens[*number as usize]).find(|info| info.key == *key);
-        let Some(info) = latest else { return };
+        // The token in use is the one that expires last: AWS may issue one that expires sooner.
+        let received = self.received(process).iter().map(|number| &self.aws.tokens[*number as usize]);
+        let Some(info) = received.filter(|info| info.key == *key).max_by_key(|info| info.expires) else {
+            return;
+        };
         let half = (info.expires.saturating_sub(info.issued)) / 2;
         let age = now.saturating_sub(info.issued);
         if age + Duration::from_secs(1) < half && !self.oracles.clocks_moved {
@@ -71,6 +75,10 @@ impl World {
         after: &SecretObject,
     ) {
         self.oracles.writes += 1;
+        let key = secret_key(namespace, &draft.applied.request.secret_name);
+        if self.oracles.unrepaired.remove(&key) {
+            self.oracles.repaired.insert(key);
+        }
         self.check_scope(namespace, draft, after);
         if let Some(before) = before {
             self.check_entries(namespace, draft, before, after);
@@ -90,6 +98,12 @@ impl World {
     fn check_scope(&mut self, namespace: &Name, draft: &SecretDraft, after: &SecretObject) {
         let Ok((granted, _)) = self.settings.grants.assign(namespace, &draft.applied.request) else { return };
         for (host, password) in after.passwords() {
+            if password == FORGED {
+                let text = format!(
+                    "{namespace}: the entry of {host} was carried over from data that another client wrote"
+                );
+                return self.report(Oracle::Scope, text);
+            }
             let Some((_, info)) = self.aws.token(&password) else { continue };
             let expected = granted.assignments.iter().find(|assignment| match &assignment.target {
                 Target::Host(registry) => registry.to_string() == host,
@@ -114,8 +128,21 @@ impl World {
         let Some(granted) = self.wanted(namespace) else { return };
         let (old, new) = (before.passwords(), after.passwords());
         let statics = self.static_hosts(namespace);
-        for (host, password) in old.into_iter().filter(|(host, _)| !new.contains_key(host)) {
-            let live = self.aws.token(&password).is_some_and(|(_, info)| info.expires > self.time);
+        for (host, password) in old {
+            let issued =
+                |password: &String| self.aws.token(password).map(|(_, info)| (info.issued, info.expires));
+            let (was, is) = (issued(&password), new.get(&host).and_then(issued));
+            if let (Some(was), Some(is)) = (was, is)
+                && is.0 + SAME_AGE < was.0
+                && is.1 + SAME_AGE < was.1
+            {
+                let text = format!("{namespace}: the token of {host} was replaced by an older one");
+                return self.report(Oracle::NoneTaken, text);
+            }
+            if new.contains_key(&host) {
+                continue;
+            }
+            let live = was.is_some_and(|(_, expires)| expires > self.time);
             let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
             let same = draft.applied.request.registries.iter().any(|target| target.to_string() == host);
             if (live && requested && same && before.ours == Some(crate::store::secret::ALL))
@@ -125,6 +152,12 @@ impl World {
                 return self.report(Oracle::NoneTaken, text);
             }
         }
+    }
+
+    /// A controller reads the Namespace before it deletes something.
+    pub fn namespace_read(&mut self, namespace: &Name) {
+        let wanted = self.wanted(namespace).map(|granted| granted.request.secret_name.as_str().into());
+        self.oracles.read.insert(namespace.clone(), wanted);
     }
 
     /// A controller deleted a Secret.
@@ -147,6 +180,11 @@ impl World {
             passwords.filter_map(|password| self.aws.token(&password)).any(|(_, i)| i.expires > self.time);
         let Some(granted) = self.wanted(namespace) else { return };
         if !live || *granted.request.secret_name != **name {
+            return;
+        }
+        // A tenant may change its mind between the last read of the Namespace and the deletion.
+        let read = self.oracles.read.get(namespace);
+        if read.is_some_and(|read| read.as_deref() != Some(&**name)) {
             return;
         }
         if deletion.reason == DeleteReason::Immutable {

@@ -1,6 +1,7 @@
 //! Actions of tenants, administrators and other clients, and the beginnings and ends of faults.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::core::plan::PullSecretRefs;
@@ -14,6 +15,8 @@ use crate::profile::What;
 use crate::store::secret::{ALL, DATA, LABELS, SecretObject};
 use crate::store::{Key, Kind, Name, NamespaceObject, Object, annotation, namespace_key, secret_key};
 
+/// The password in data that another client wrote.
+pub const FORGED: &str = "forged";
 /// How long a fault lasts, in seconds.
 const LENGTHS: [u64; 5] = [1, 5, 30, 90, 400];
 /// How far a clock jumps, in hours.
@@ -22,7 +25,7 @@ const JUMPS: [i64; 3] = [10, 1, 30];
 /// The annotations that a namespace may have: key without prefix, and value.
 const VARIANTS: [&[(&str, &str)]; 7] = [
     &[("registries", testing::HOST)],
-    &[("registries", "default")],
+    &[("registries", "123456789012.dkr.ecr.eu-west-1.amazonaws.com")],
     &[(
         "registries",
         "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
@@ -41,8 +44,12 @@ impl World {
     /// Creates the namespaces of the start.
     pub fn populate(&mut self) {
         for n in 0..self.profile.namespaces {
-            let annotations = if self.profile.opted_in { variant(n % 3) } else { BTreeMap::new() };
-            self.put_namespace(&self.name(n), |object| object.annotations = annotations);
+            let opted_in = self.profile.opted_in;
+            let annotations = if opted_in { (self.profile.annotations)(n) } else { BTreeMap::new() };
+            self.put_namespace(&self.name(n), |object| {
+                object.annotations = annotations;
+                object.labels = BTreeMap::from([("pull".to_owned(), "ecr".to_owned())]);
+            });
             let account = Key { kind: Kind::ServiceAccount, namespace: self.name(n), name: "default".into() };
             let refs = PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] };
             self.put(&account, Some(Object::ServiceAccount(refs)));
@@ -77,6 +84,23 @@ impl World {
             What::OptOut => self.put_namespace(&namespace, |object| object.annotations.clear()),
             What::Unlabel => self.put_namespace(&namespace, |object| object.labels.clear()),
             What::InventRegions => self.invent_regions(&namespace, second),
+            What::AnnotateDefault => {
+                self.put_namespace(&namespace, |object| object.annotations = default_registry(0));
+            }
+            What::LongRequest => {
+                self.put_namespace(&namespace, |object| object.annotations = long_request());
+            }
+            What::AnnotateAll => {
+                for n in 0..self.profile.namespaces {
+                    let annotations = (self.profile.annotations)(n);
+                    self.put_namespace(&self.name(n), |object| object.annotations = annotations);
+                }
+            }
+            What::TerminateMost => {
+                for n in (0..self.profile.namespaces).filter(|n| n % 5 != 0) {
+                    self.put_namespace(&self.name(n), |object| object.terminating = true);
+                }
+            }
             What::TerminateNamespace => {
                 self.put_namespace(&namespace, |object| object.terminating = true);
             }
@@ -134,7 +158,15 @@ impl World {
                 new.ours = new.ours.map(|ours| ours & !LABELS);
             }
             What::MakeImmutable => new.immutable = true,
-            _ if second % 2 == 0 => new.take_over(DATA),
+            _ if second % 2 == 0 => {
+                let entry =
+                    serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
+                let hosts = new.passwords().into_keys().map(|host| (host, entry.clone()));
+                let auths: BTreeMap<_, _> = hosts.collect();
+                let data = serde_json::to_vec(&serde_json::json!({"auths": auths})).expect("it serializes");
+                new.data = Arc::new(data);
+                new.take_over(DATA);
+            }
             _ => {
                 new.annotations.insert(annotation("expires-at"), "2099-01-01T00:00:00Z".to_owned());
                 new.take_over(16);
@@ -242,6 +274,13 @@ impl World {
                 self.faults.namespace_hangs.insert(namespace.clone(), end);
                 self.trouble(Some(&namespace), end);
             }
+            What::MostHang => {
+                for n in (0..self.profile.namespaces).filter(|n| n % 10 != 0) {
+                    let (name, end) = (self.name(n), self.time + Duration::from_secs(1_800));
+                    self.trouble(Some(&name), end);
+                    self.faults.namespace_hangs.insert(name, end);
+                }
+            }
             What::Quota => {
                 self.store.full.push(namespace.clone());
                 self.faults.quota.insert(namespace.clone(), end);
@@ -282,18 +321,21 @@ impl World {
                 self.schedule(end, Happening::Restart { process, without_region });
             }
             What::Freeze => {
-                self.processes[process].frozen_until = end;
+                let until = &mut self.processes[process].frozen_until;
+                *until = end.max(*until);
                 self.trouble(None, end + Duration::from_secs(10));
             }
             What::Partition => {
-                self.processes[process].partitioned_until = end;
+                let until = &mut self.processes[process].partitioned_until;
+                *until = end.max(*until);
                 self.trouble(None, end + Duration::from_secs(10));
             }
             What::Suspend => {
                 let time = self.time;
                 let this = &mut self.processes[process];
-                this.frozen_until = end;
-                this.suspended += end.saturating_sub(time);
+                let from = this.frozen_until.max(time);
+                this.suspended += end.saturating_sub(from);
+                this.frozen_until = end.max(from);
                 self.trouble(None, end + Duration::from_secs(10));
             }
             What::ClockAhead | What::ClockBehind => {
@@ -333,8 +375,20 @@ impl World {
     }
 }
 
+/// The annotations of a namespace that asks for the default registry.
+pub fn default_registry(_: u32) -> BTreeMap<String, String> {
+    BTreeMap::from([(annotation("registries"), "default".to_owned())])
+}
+
+/// A request whose record is nearly as long as it may be.
+fn long_request() -> BTreeMap<String, String> {
+    let accounts: Vec<_> = (0..31).map(|n| format!("{n:0>250}")).collect();
+    let values = [("registries", testing::HOST.to_owned()), ("service-accounts", accounts.join(","))];
+    values.into_iter().map(|(key, value)| (annotation(key), value)).collect()
+}
+
 /// The annotations of a variant.
-fn variant(number: u32) -> BTreeMap<String, String> {
+pub fn variant(number: u32) -> BTreeMap<String, String> {
     let all = VARIANTS[number as usize % VARIANTS.len()];
     all.iter().map(|(key, value)| (annotation(key), (*value).to_owned())).collect()
 }

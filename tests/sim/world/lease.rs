@@ -41,7 +41,7 @@ impl World {
                 return self.time + wait;
             }
             let call = Call { number: self.number, step, asked: now, result: None };
-            if !self.profile.lazy_lease {
+            if !self.is_lazy() {
                 self.send_lease(index, call);
                 return Duration::MAX;
             }
@@ -62,7 +62,8 @@ impl World {
     fn send_lease(&mut self, index: usize, call: Call) {
         let number = self.number;
         self.processes[index].lease_call = Some(call);
-        let (there, back) = (self.delay(), self.delay());
+        let delays = self.profile.lease_delays;
+        let [there, back] = [(); 2].map(|()| Duration::from_millis(*self.choices.of(delays)));
         if !self.is_unreachable(index) {
             self.schedule_in(there, Happening::Lease(Stage::Commit { process: index, call: number }));
             let lost = self.profile.fate_one_in > 0 && !self.is_calm() && self.choices.one_in(40);

@@ -27,7 +27,8 @@ use crate::oracles::{Oracle, Oracles, Violation};
 use crate::profile::{Profile, What};
 use crate::store::{Event, Name, Object, Store, namespace_key};
 
-pub use self::aws::shows_a_token;
+pub use self::actors::{FORGED, default_registry, variant};
+pub use self::aws::{TokenInfo, shows_a_token};
 
 /// More events than any run needs. A controller that never pauses exceeds it.
 const LIMIT: u64 = 40_000_000;
@@ -64,6 +65,8 @@ enum Happening {
     End(What, u32),
     /// A Secret may have expired or may be missing.
     Check(Name),
+    /// Whether what is due was asked for, in every namespace.
+    Patrol,
     /// A Secret that was deleted for its replacement exists.
     Replaced(crate::store::Key),
 }
@@ -96,7 +99,7 @@ impl Ord for Entry {
 
 /// An action or fault of the plan.
 #[derive(Clone, Copy, Debug)]
-struct Planned {
+pub struct Planned {
     at: Duration,
     what: What,
     args: [u32; 2],
@@ -197,8 +200,10 @@ impl World {
         for (index, planned) in self.plan.clone().into_iter().enumerate() {
             self.schedule(planned.at, Happening::Planned(index));
         }
+        self.schedule_in(self.profile.patrol, Happening::Patrol);
         let last = self.plan.last().map_or(Duration::ZERO, |planned| planned.at);
-        self.run_until(last + Duration::from_secs(1));
+        self.run_until(last + self.profile.tail);
+        self.run_until(self.faults.global_until);
         self.calm_down();
         let calm = self.time;
         self.run_until(calm + Duration::from_secs(60));
@@ -213,7 +218,7 @@ impl World {
         while self.oracles.violation.is_none() {
             let next = self.next_time().unwrap_or(Duration::MAX);
             if next > end {
-                self.time = end;
+                self.time = self.time.max(end);
                 return;
             }
             at_once = if next > self.time { 0 } else { at_once + 1 };
@@ -259,6 +264,12 @@ impl World {
             Happening::Restart { process, without_region } => self.start(process, without_region),
             Happening::End(what, argument) => self.end_fault(what, argument),
             Happening::Check(namespace) => self.check_namespace(&namespace),
+            Happening::Patrol => {
+                for namespace in self.namespace_names() {
+                    self.check_asked(&namespace);
+                }
+                self.schedule_in(self.profile.patrol, Happening::Patrol);
+            }
             Happening::Replaced(key) => self.check_replaced(&key),
         }
     }
@@ -277,7 +288,7 @@ impl World {
         Duration::from_millis(*self.choices.of(self.profile.delays))
     }
 
-    fn is_calm(&self) -> bool {
+    pub fn is_calm(&self) -> bool {
         self.calm_at.is_some()
     }
 
@@ -296,6 +307,7 @@ impl World {
 
     /// Stores a change that a client or the controller made, and sends it to every watch.
     fn publish(&mut self, event: &Event) {
+        self.touched(&event.key);
         for process in 0..self.processes.len() {
             self.notify(process, event);
         }

@@ -62,7 +62,7 @@ impl Process {
         if !self.is_alive {
             return None;
         }
-        let elects = !world.profile.lazy_lease || world.is_contested();
+        let elects = !world.is_lazy() || world.is_contested();
         let elect = (elects && self.lease_call.is_none()).then_some(self.elect_at);
         let next = elect.into_iter().chain([self.wake_at]).min();
         next.map(|at| at.max(self.frozen_until))
@@ -174,6 +174,11 @@ impl World {
         }
     }
 
+    /// Whether the Lease is renewed only when something else happens: nothing then interferes with it.
+    pub fn is_lazy(&self) -> bool {
+        self.profile.lazy_lease || self.is_calm()
+    }
+
     /// Whether the holder of the Lease may not renew it, so that each step of the election counts.
     pub fn is_contested(&self) -> bool {
         let holder = self.store.lease.holder.as_ref();
@@ -190,6 +195,7 @@ impl World {
 
     /// Hands an input to a controller, and executes the effects.
     pub fn input(&mut self, index: usize, input: Input) {
+        let lazy = self.is_lazy();
         let process = &mut self.processes[index];
         if !process.is_alive {
             return;
@@ -202,7 +208,7 @@ impl World {
             process.leads_since = leads.then_some(self.time);
         }
         let work = process.controller.next_work(now).unwrap_or(TICK).min(TICK);
-        let lease = if self.profile.lazy_lease { None } else { process.leadership.left(now) };
+        let lease = if lazy { None } else { process.leadership.left(now) };
         let wait = work.min(lease.unwrap_or(TICK)) + Duration::from_millis(1);
         process.wake_at = self.time + wait;
         for effect in effects {
@@ -211,6 +217,9 @@ impl World {
     }
 
     fn execute_effect(&mut self, index: usize, effect: Effect) {
+        if self.profile.checks_messages {
+            self.check_redaction(&effect);
+        }
         match effect {
             Effect::Tell(tell) => self.told_by(index, &tell),
             Effect::FetchToken(request) => self.fetch_token(index, *request),

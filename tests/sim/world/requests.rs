@@ -141,6 +141,7 @@ impl World {
                 Outcome::Written(result)
             }
             Request::ReadNamespace => {
+                self.namespace_read(namespace);
                 let found = self.store.namespace(namespace).filter(|object| !object.terminating);
                 let settings = &self.processes[*process].settings;
                 let record = found.map(|object| observe::namespace(&object.meta(namespace), settings));
@@ -253,7 +254,7 @@ fn describe(request: &Request) -> String {
     match request {
         Request::Write { uid, draft } => {
             let verb = if uid.is_some() { "an update" } else { "a creation" };
-            format!("{verb} of {}", draft.applied.request.secret_name)
+            format!("{verb} of {} with {:?}", draft.applied.request.secret_name, draft.applied.entries)
         }
         Request::ReadNamespace => "a read of the namespace".to_owned(),
         Request::Delete(deletion) => format!("a deletion of {} ({:?})", deletion.name, deletion.reason),

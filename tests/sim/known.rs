@@ -1,0 +1,328 @@
+//! The known defects that the model shows. A row is a world and the oracle that reports in it; nothing in the world is made
+//! for the row but what may happen in it. When a defect is fixed, its test fails: remove the row, and add its world to the
+//! guards in `small`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ecr_pull_secrets::simulation::core::grants::{CredentialSource, Identity, IdentityName, Pattern, Role};
+use ecr_pull_secrets::simulation::core::secret::StaticGrant;
+use ecr_pull_secrets::simulation::core::settings::Settings;
+use ecr_pull_secrets::simulation::core::testing;
+
+use kube::core::Expression;
+
+use crate::oracles::Oracle;
+use crate::profile::{Fate, Profile, What};
+use crate::small;
+use crate::world::{default_registry, variant};
+
+pub struct Known {
+    /// As in the reliability review (R), the public reports (B) or the architecture review (A); N is new.
+    pub id: &'static str,
+    pub title: &'static str,
+    pub oracle: Oracle,
+    pub world: fn() -> Profile,
+    /// The defect is found within this many schedules.
+    pub seeds: u64,
+}
+
+const HOURS: &[u64] = &[5, 1, 20_000, 600_000, 1_800_000];
+
+pub const KNOWN: &[Known] = &[
+    Known {
+        id: "R1",
+        title: "A deletion that overtakes the reply of a write leaves a Secret in the index that does not exist",
+        oracle: Oracle::Belief,
+        world: || Profile::small(&[What::DeleteSecret, What::DeleteNamespace, What::Annotate]),
+        seeds: 2_000,
+    },
+    Known {
+        id: "R2, B1",
+        title: "A start without a region deletes the Secrets of `default`",
+        oracle: Oracle::NoneTaken,
+        world: || Profile {
+            annotations: default_registry,
+            ..Profile::small(&[What::RestartWithoutRegion, What::Crash])
+        },
+        seeds: 200,
+    },
+    Known {
+        id: "R3",
+        title: "64 invented regions of one tenant lock every other region out",
+        oracle: Oracle::Progress,
+        world: || Profile {
+            steps: 16,
+            ..Profile::small(&[What::InventRegions, What::Crash, What::Annotate])
+        },
+        seeds: 1_000,
+    },
+    Known {
+        id: "R4, B8",
+        title: "A wall clock that was ahead for seconds stops calls and writes for as long as it was ahead",
+        oracle: Oracle::Progress,
+        world: || Profile::small(&[What::ClockAhead, What::Annotate, What::DeleteSecret]),
+        seeds: 500,
+    },
+    Known {
+        id: "R6",
+        title: "Creations that hang use every slot, so that healthy namespaces are not renewed",
+        oracle: Oracle::NoneExpired,
+        world: || Profile {
+            namespaces: 500,
+            opted_in: false,
+            processes: 1,
+            steps: 2,
+            token_life: 120,
+            calm: Duration::from_mins(1),
+            gaps: &[1_000],
+            tail: Duration::from_mins(25),
+            ..Profile::small(&[What::AnnotateAll, What::MostHang])
+        },
+        seeds: 20,
+    },
+    Known {
+        id: "R8",
+        title: "A record longer than what is read back is written again and again",
+        oracle: Oracle::WriteBudget,
+        world: || Profile { settings: with_static_entries, ..Profile::small(&[What::LongRequest]) },
+        seeds: 50,
+    },
+    Known {
+        id: "R9",
+        title: "A region that hangs delays the calls for every other region",
+        oracle: Oracle::Progress,
+        world: || Profile {
+            settings: with_own_keys,
+            namespaces: 600,
+            opted_in: false,
+            processes: 1,
+            steps: 3,
+            gaps: &[1_000],
+            tail: Duration::from_secs(390),
+            annotations: |n| variant(u32::from(n % 50 != 0)),
+            ..Profile::small(&[What::AwsHangs, What::AnnotateAll])
+        },
+        seeds: 200,
+    },
+    Known {
+        id: "R10",
+        title: "An immutable Secret is deleted before a token for its replacement is at hand",
+        oracle: Oracle::NoneTaken,
+        world: || Profile {
+            gaps: HOURS,
+            ..Profile::small(&[What::MakeImmutable, What::AwsAway, What::Crash])
+        },
+        seeds: 5_000,
+    },
+    Known {
+        id: "R13",
+        title: "A static source that cannot be read for a moment takes its entries out of every Secret",
+        oracle: Oracle::NoneTaken,
+        world: || Profile {
+            settings: with_static_entries,
+            ..Profile::small(&[What::SourceUnreadable, What::Annotate])
+        },
+        seeds: 100,
+    },
+    Known {
+        id: "R15, A 8.3",
+        title: "A write whose reply is lost counts as the edit of another client",
+        oracle: Oracle::Differential,
+        world: || Profile::small(&[What::Annotate, What::OptOut]).with_fates(&[Fate::ReplyLost], 10),
+        seeds: 500,
+    },
+    Known {
+        id: "R16",
+        title: "Tokens of keys that no namespace requests are kept",
+        oracle: Oracle::Memory,
+        world: || Profile {
+            settings: with_own_keys,
+            namespaces: 12,
+            token_life: 300,
+            steps: 20,
+            ..Profile::small(&[What::OptOut])
+        },
+        seeds: 100,
+    },
+    Known {
+        id: "A 8.4",
+        title: "What is recorded after the Lease was lost counts in the next term",
+        oracle: Oracle::Differential,
+        world: || Profile {
+            lazy_lease: false,
+            lease_delays: &[1, 4, 300, 1_500],
+            ..Profile::small(&[What::Annotate, What::OptOut])
+        },
+        seeds: 3_000,
+    },
+    Known {
+        id: "A 8.10",
+        title: "Entries are carried over from data that another client wrote",
+        oracle: Oracle::Scope,
+        world: || Profile {
+            annotations: |_| variant(2),
+            ..Profile::small(&[What::EditSecret, What::AwsFails, What::Annotate, What::Crash])
+        },
+        seeds: 20_000,
+    },
+    Known {
+        id: "B7",
+        title: "After a restored etcd, the index stays as it was",
+        oracle: Oracle::Belief,
+        world: || Profile::small(&[What::RestoreEtcd, What::Annotate]),
+        seeds: 200,
+    },
+    Known {
+        id: "B9",
+        title: "A copy with our labels in a namespace that did not opt in is deleted",
+        oracle: Oracle::NoneTaken,
+        world: || Profile::small(&[What::CloneSecret]),
+        seeds: 50,
+    },
+    Known {
+        id: "B11",
+        title: "Namespaces that are being deleted hold every removal that follows from the configuration",
+        oracle: Oracle::Belief,
+        world: || Profile {
+            settings: with_selector,
+            namespaces: 15,
+            opted_in: false,
+            steps: 5,
+            ..Profile::small(&[What::TerminateMost, What::Crash, What::Unlabel])
+        },
+        seeds: 3_000,
+    },
+    Known {
+        id: "B15",
+        title: "A namespace without a Secret gets an expired token while AWS is away",
+        oracle: Oracle::NoneExpired,
+        world: || Profile {
+            gaps: HOURS,
+            token_life: 600,
+            ..Profile::small(&[What::AwsAway, What::DeleteSecret, What::Annotate])
+        },
+        seeds: 2_000,
+    },
+    Known {
+        id: "Fencing",
+        title: "A late write of a former leader replaces a newer token",
+        oracle: Oracle::NoneTaken,
+        world: || {
+            Profile {
+                gaps: &[5, 300, 2_000, 20_000, 240_000, 1_800_000],
+                ..Profile::small(&[What::Freeze, What::Annotate, What::Crash])
+            }
+            .with_fates(&[Fate::Late], 4)
+        },
+        seeds: 20_000,
+    },
+    Known {
+        id: "N1",
+        title: "A change between `default` and its host loses the entry, or replaces it by an older token",
+        oracle: Oracle::NoneTaken,
+        world: || Profile::small(&[What::AnnotateDefault, What::Annotate, What::AwsFails, What::Crash]),
+        seeds: 2_000,
+    },
+];
+
+fn pattern(text: &str) -> Pattern {
+    text.parse().expect("a pattern")
+}
+
+/// Every namespace gets entries from a Secret in the controller's namespace.
+pub fn with_static_entries() -> Settings {
+    let hosts = (0..8).map(|n| format!("mirror-{n}.registries.example"));
+    let grant = StaticGrant { secret: "hub".into(), hosts: hosts.collect(), namespaces: vec![pattern("*")] };
+    Settings { static_grants: vec![grant], ..testing::settings() }
+}
+
+/// Every namespace has a token of its own.
+pub fn with_own_keys() -> Settings {
+    let role = Role {
+        arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
+        source: CredentialSource::Controller,
+        external_id: None,
+        session_name: "ecr-pull-secrets".to_owned(),
+        tags: BTreeMap::new(),
+        max_token_age: None,
+    };
+    let identity = Identity {
+        name: IdentityName::new("team"),
+        role: Some(role.into()),
+        namespaces: vec![pattern("*")],
+        registries: vec!["123456789012/*".parse().expect("a registry pattern")],
+        repositories: vec!["{namespace}/*".parse().expect("a template")],
+        pull_through_cache: false,
+    };
+    let mut settings = testing::settings();
+    settings.grants.identities = vec![identity];
+    settings
+}
+
+/// The configuration includes namespaces by a label.
+pub fn with_selector() -> Settings {
+    let mut settings = testing::settings();
+    settings.namespace_selector.selector = Expression::Equal("pull".to_owned(), "ecr".to_owned()).into();
+    settings
+}
+
+fn assert_known(id: &str) {
+    let known = KNOWN.iter().find(|known| known.id == id).expect("a row");
+    let mut others = BTreeMap::new();
+    for seed in 0..known.seeds {
+        match small::run(&(known.world)(), seed).oracles.violation {
+            Some(found) if found.oracle == known.oracle => {
+                println!("{id}: {:?} after {} schedules: {}", found.oracle, seed + 1, found.text);
+                return;
+            }
+            Some(found) => {
+                others.entry(found.oracle).or_insert(found.text);
+            }
+            None => {}
+        }
+    }
+    panic!(
+        "{id} was not found in {} schedules ({}). If it is fixed, remove its row from KNOWN and add its world to the \
+         guards. Other oracles: {others:?}",
+        known.seeds, known.title
+    );
+}
+
+/// One test for each row, so that they run in parallel.
+macro_rules! rows {
+    ($($test:ident: $id:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            assert_known($id);
+        })*
+
+        #[test]
+        fn each_row_has_a_test() {
+            let tests = [$($id),*];
+            assert_eq!(KNOWN.iter().map(|known| known.id).collect::<Vec<_>>(), tests);
+        }
+    };
+}
+
+rows! {
+    r1: "R1",
+    r2_b1: "R2, B1",
+    r3: "R3",
+    r4_b8: "R4, B8",
+    r6: "R6",
+    r8: "R8",
+    r9: "R9",
+    r10: "R10",
+    r13: "R13",
+    r15_a_8_3: "R15, A 8.3",
+    r16: "R16",
+    a_8_4: "A 8.4",
+    a_8_10: "A 8.10",
+    b7: "B7",
+    b9: "B9",
+    b11: "B11",
+    b15: "B15",
+    fencing: "Fencing",
+    n1: "N1",
+}
