@@ -15,7 +15,7 @@ RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test e2e conformance demo lint prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test e2e conformance fuzz demo lint prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -42,6 +42,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
+	$(CARGO) test --locked --features simulation --test fuzz
 
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
 	$(CARGO) test --locked --test e2e -- --nocapture
@@ -51,6 +52,9 @@ conformance: ## What the tests assume about the API server, on the oldest and th
 	tests/tools/build kubernetes-newest >/dev/null
 	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
 
+fuzz: ## Looks for inputs that break a parser; SECONDS=600 for each target, TARGET=NAME for one
+	tests/tools/fuzz run $(or $(SECONDS),600) $(TARGET)
+
 demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	tests/tools/build kubernetes >/dev/null
 	$(CARGO) build --quiet --locked --package ecr-pull-secrets --package ecr-pull-secrets-testing
@@ -59,6 +63,7 @@ demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	$(CARGO) clippy --all-targets --features simulation --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	$(DENY) --locked --workspace check bans licenses sources
 

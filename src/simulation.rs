@@ -1,5 +1,5 @@
-//! What `tests/sim` reaches: the private parts of the program. Compiled only with the feature `simulation`, which a release
-//! never has.
+//! The private parts of the program, for `tests/sim` and `tests/fuzz`. Compiled only with the feature `simulation`, which a
+//! release never has.
 
 pub mod core {
     pub use crate::core::*;

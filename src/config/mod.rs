@@ -149,7 +149,8 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
     }
 
-    fn parse(text: &str) -> Result<Self, serde_saphyr::Error> {
+    /// Parses the text of a file. A text without content is the default.
+    pub fn parse(text: &str) -> Result<Self, serde_saphyr::Error> {
         let is_blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
         if text.lines().all(is_blank) {
             return Ok(Self::default());

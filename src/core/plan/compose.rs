@@ -181,6 +181,8 @@ fn fingerprint(plan: &WritePlan, choices: &[Choice<'_>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&plan.granted.request, &plan.static_entries).hash(&mut hasher);
     // A token that was written is an entry that is kept, so both must count alike.
-    choices.iter().for_each(|choice| (choice.target, choice.entry).hash(&mut hasher));
+    for choice in choices {
+        (choice.target, choice.entry).hash(&mut hasher);
+    }
     hasher.finish()
 }

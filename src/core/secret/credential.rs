@@ -43,9 +43,10 @@ impl RegistryCredential {
         if let Some(auth) = text("auth") {
             return Self::parse(auth).ok();
         }
-        let (username, password) = (text("username")?, text("password")?);
-        let auth = STANDARD.encode(format!("{username}:{password}"));
-        Some(Self { username, password, auth })
+        let (username, password) = (text("username")?, Zeroizing::new(text("password")?));
+        // Parsed like `auth`, so that the three fields of the copy never contradict each other.
+        let joined = Zeroizing::new(format!("{username}:{}", *password));
+        Self::parse(STANDARD.encode(&*joined)).ok()
     }
 }
 

@@ -179,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_another_tool_means_the_same_after_it_was_copied() {
+        let parse = |user: &str, password: &str| {
+            let theirs = json!({"auths": {"a": {"username": user, "password": password}}});
+            DockerConfig::parse_foreign(theirs.to_string().as_bytes()).remove("a")
+        };
+        // In the header both are one text, whose first colon ends the user name.
+        assert!(parse("me:too", "hunter2") == parse("me", "too:hunter2"));
+        assert!(parse("me:too", "hunter2").is_some());
+        assert!(parse("me", "hunter\n2").is_none(), "no header can carry it");
+    }
+
+    #[test]
     fn garbage_has_no_entries() {
         for garbage in [&b""[..], b"null", b"[]", b"{\"auths\":{\"a\":1}}", b"\xff"] {
             assert!(DockerConfig::parse(garbage).is_empty());

@@ -54,6 +54,7 @@ impl Token {
         &self.credential
     }
 
+    #[cfg(any(test, feature = "simulation"))]
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }

@@ -1,4 +1,4 @@
-//! What a write records can be read back, whatever the sizes of the request and of the static entries.
+//! The record of a write can be read back, for all sizes of the request and of the static entries.
 
 use proptest::collection::{btree_map, vec};
 use proptest::sample::select;

@@ -6,7 +6,6 @@ use std::mem;
 use proptest::option::of;
 
 use super::generators::*;
-use super::oracle::*;
 use super::*;
 use crate::core::Now;
 use crate::core::plan::Owner;
@@ -24,7 +23,7 @@ const LIVES: [i64; 4] = [1, 60, HOUR, 12 * HOUR];
 struct Stage {
     values: Values,
     is_valid: bool,
-    /// The tokens that can be had, by the index of the assignment: for so many seconds, from so many seconds ago.
+    /// The available tokens, by the index of the assignment: their lives in seconds, and their ages.
     tokens: Vec<Option<(i64, i64)>>,
     sources: StaticSources,
     withdrawal: Withdrawal,
@@ -131,7 +130,7 @@ fn tokens(stage: &Stage, count: usize, now: Now) -> Vec<Option<Arc<Token>>> {
     stage.tokens.iter().cycle().take(count).map(|token| token.map(issued)).collect()
 }
 
-/// Whether only a token that is missing, or that is not better than what is there, keeps the Secret due.
+/// Whether the Secret stays due because a token is missing or does not improve on the current entry.
 fn waits_for_token(step: &Step) -> bool {
     matches!(step, Step::Write(write) if matches!(write.reason, WriteReason::RenewalDue | WriteReason::Missing
         | WriteReason::RequestChanged | WriteReason::ScopeChanged | WriteReason::StaticEntryChanged))
