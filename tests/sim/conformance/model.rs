@@ -36,8 +36,7 @@ impl Model {
 
     fn step(&mut self, step: Step) -> Seen {
         let before = self.secret();
-        let outcome =
-            class(self.carry_out(step, before.as_ref()).map_err(|status| kube::Error::Api(Box::new(status))));
+        let outcome = class(self.carry_out(step, before.as_ref()));
         let after = self.secret();
         if let (Some(before), true) = (&before, before != after) {
             self.stale = version(before);
@@ -45,7 +44,7 @@ impl Model {
         Seen { outcome, object: after.map(|after| View::new(before.as_ref(), &after)) }
     }
 
-    fn carry_out(&mut self, step: Step, current: Option<&Secret>) -> Result<(), Status> {
+    fn carry_out(&mut self, step: Step, current: Option<&Secret>) -> kube::Result<()> {
         let uid_of = |which| match which {
             Which::None => None,
             Which::Current => Some(current.map_or_else(|| WRONG_UID.to_owned(), uid)),
@@ -57,7 +56,7 @@ impl Model {
             Which::Current => Some(current.map_or(stale, version)),
             Which::Wrong => Some(stale),
         };
-        match step {
+        let result: Result<(), Status> = match step {
             Step::Apply { uid, version, force, content } => {
                 let version = version_of(version).map(|version| version.to_string());
                 let body = body(content, uid_of(uid).as_deref(), version.as_deref());
@@ -83,6 +82,7 @@ impl Model {
                 self.put_namespace(true);
                 Ok(())
             }
-        }
+        };
+        result.map_err(|status| kube::Error::Api(Box::new(status)))
     }
 }

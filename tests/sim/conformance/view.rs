@@ -21,6 +21,7 @@ pub struct Seen {
 }
 
 /// A Secret, without what differs between two API servers.
+#[expect(clippy::struct_excessive_bools, reason = "what is compared")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// Whether it is the object of before, and whether its version is another one.

@@ -1,4 +1,4 @@
-//! A request as the service reads it: one of the eight shapes that the program sends.
+//! A request as the service reads it: one of the shapes that the program sends.
 
 use std::collections::BTreeMap;
 
