@@ -235,10 +235,11 @@ impl Controller {
         self.is_leader = leader;
         self.tell(Tell::LeadershipChanged { leader });
         if leader {
+            // Another process may have written since, also while the last outcomes of the previous term arrived.
+            self.index.forget_histories();
             self.reconcile_all(now);
         } else {
             self.queue.clear();
-            self.index.forget_histories();
         }
     }
 

@@ -63,6 +63,8 @@ struct CacheEntry {
     token: Option<Arc<Token>>,
     /// When the current call was requested.
     pending_since: Option<Timestamp>,
+    /// When the current call was started.
+    called_at: Option<Timestamp>,
     failures: u32,
     failed: Option<(TokenError, Timestamp)>,
     not_before: Option<Timestamp>,
@@ -124,6 +126,9 @@ impl TokenCache {
             return None;
         }
         let request = self.queued.pop_front()?;
+        if let Some(entry) = self.entries.get_mut(&request.key) {
+            entry.called_at = Some(now.wall);
+        }
         self.running += 1;
         self.next_call = self.next_call.max(now.mono) + self.interval;
         Some(request)
@@ -226,7 +231,9 @@ impl CacheEntry {
     /// Keeps the token of a reply, unless a live one expires later.
     fn accept(&mut self, reply: FetchedToken, now: Now) -> Result<Arc<Token>, TokenError> {
         let expires_at = reply.expires_at;
-        let token = Token::from_reply(reply, now)
+        // The wall clock may have been set back since.
+        let asked = self.called_at.take().map_or(now.wall, |at| at.min(now.wall));
+        let token = Token::from_reply(reply, asked)
             .map_err(|error| TokenError::new(TokenErrorKind::InvalidResponse, format!("AWS: {error}")))?;
         let token = Arc::new(token);
         let current = self.token.as_ref().filter(|current| current.is_live(now));

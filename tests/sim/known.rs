@@ -146,17 +146,6 @@ pub const KNOWN: &[Known] = &[
         seeds: 100,
     },
     Known {
-        id: "A 8.4",
-        title: "What is recorded after the Lease was lost counts in the next term",
-        oracle: Oracle::Differential,
-        world: || Profile {
-            lazy_lease: false,
-            lease_delays: &[1, 4, 300, 1_500],
-            ..Profile::small(&[What::Annotate, What::OptOut])
-        },
-        seeds: 3_000,
-    },
-    Known {
         id: "A 8.10",
         title: "Entries are carried over from data that another client wrote",
         oracle: Oracle::Scope,
@@ -223,6 +212,13 @@ pub const KNOWN: &[Known] = &[
         oracle: Oracle::NoneTaken,
         world: || Profile::small(&[What::AnnotateDefault, What::Annotate, What::AwsFails, What::Crash]),
         seeds: 2_000,
+    },
+    Known {
+        id: "N3",
+        title: "The reply of a deletion removes a newer Secret from the index",
+        oracle: Oracle::Belief,
+        world: || Profile::small(&[What::OptOut, What::ForeignSecret]),
+        seeds: 5_000,
     },
 ];
 
@@ -317,7 +313,6 @@ rows! {
     r13: "R13",
     r15_a_8_3: "R15, A 8.3",
     r16: "R16",
-    a_8_4: "A 8.4",
     a_8_10: "A 8.10",
     b7: "B7",
     b9: "B9",
@@ -325,4 +320,5 @@ rows! {
     b15: "B15",
     fencing: "Fencing",
     n1: "N1",
+    n3: "N3",
 }

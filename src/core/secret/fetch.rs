@@ -8,7 +8,6 @@ use zeroize::Zeroizing;
 
 use super::credential::MalformedToken;
 use super::token::{Token, by_local_clock};
-use crate::core::Now;
 use crate::core::grants::TokenRequest;
 
 /// Where tokens come from: AWS, or a test.
@@ -33,12 +32,13 @@ pub struct FetchedToken {
 }
 
 impl Token {
-    /// The token of a reply that arrived at `now`. Its lifetime is measured by AWS's clock. A token without `expiresAt`
-    /// counts as expired.
-    pub fn from_reply(mut reply: FetchedToken, now: Now) -> Result<Self, MalformedToken> {
-        let expires_at = reply.expires_at.map(|at| by_local_clock(at, reply.server_time, now.wall));
+    /// The token of a reply to a request that was sent at `asked`. Its lifetime is measured by AWS's clock and counts from
+    /// the request, because the reply may have waited for a process that was frozen. A token without `expiresAt` counts as
+    /// expired.
+    pub fn from_reply(mut reply: FetchedToken, asked: Timestamp) -> Result<Self, MalformedToken> {
+        let expires_at = reply.expires_at.map(|at| by_local_clock(at, reply.server_time, asked));
         let authorization = mem::take(&mut *reply.authorization);
-        Self::new(authorization, now.wall, expires_at.unwrap_or(now.wall), reply.proxy_endpoint)
+        Self::new(authorization, asked, expires_at.unwrap_or(asked), reply.proxy_endpoint)
     }
 }
 

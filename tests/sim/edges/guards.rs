@@ -91,6 +91,22 @@ fn a_write_whose_reply_is_lost_is_tried_again() {
     assert_eq!(passes(Scenario::default().rule(lost)).secrets.len(), 3);
 }
 
+#[test]
+fn slow_writes_without_an_election() {
+    let slow = Rule::all(Fault::Slow(Duration::from_millis(3_500))).method(Method::PATCH).path("/ecr-pull");
+    let figures = passes(Scenario { elects: false, ..Scenario::default() }.rule(slow));
+    assert_eq!(figures.secrets.len(), 3, "{figures:?}");
+}
+
+#[test]
+fn an_outage_of_the_api_server() {
+    let busy = Rule::all(Fault::Refuse { code: 503, retry_after: None });
+    let scenario = Scenario::default().at(60, Action::AddRule(busy)).at(60, Action::Compact);
+    let scenario = scenario.at(90, Action::Annotate("late", REGISTRIES)).at(180, Action::ClearRules);
+    let figures = passes(scenario);
+    assert_eq!(figures.secrets.len(), 4, "{figures:?}");
+}
+
 /// One write of each namespace has no reply, without an election, whose end bounds each request as well.
 fn unanswered_writes() -> Scenario {
     let hang = Rule::all(Fault::Hang).method(Method::PATCH).path("/ecr-pull").times(3);
