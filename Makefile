@@ -6,6 +6,8 @@ DENY_VERSION := 0.20.2
 DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # Most tests wait for clocks rather than for the processor.
 TEST_THREADS ?= 4
+# Of `make chaos`.
+SECONDS ?= 600
 
 CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
@@ -15,7 +17,7 @@ RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test e2e conformance fuzz demo lint prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test chaos e2e conformance fuzz demo lint prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,6 +45,11 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
 	$(CARGO) test --locked --features simulation --test sim --test fuzz
+
+chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED=N repeats a run
+	tests/tools/build kubernetes >/dev/null
+	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) CHAOS_REPORT=$(CURDIR)/target/chaos.json \
+		$(CARGO) test --locked --test chaos -- --exact random::two_replicas_survive_random_faults --nocapture
 
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
 	$(CARGO) test --locked --test e2e -- --nocapture

@@ -1,4 +1,4 @@
-//! What the simulation looks at. Compiled only with the feature `simulation`.
+//! Inspection of the controller by the simulation. Compiled only with the feature `simulation`.
 
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ impl Controller {
             conditions: self.conditions.len(),
             queued: self.queue.len(),
         }
+    }
+
+    /// Counts namespaces, and detects a change of the wall clock, only this often: a month takes fewer ticks.
+    pub fn tick_every(&mut self, tick: Duration) {
+        self.tick = tick;
     }
 
     /// How long until the controller has something to do, other than counting.

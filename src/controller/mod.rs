@@ -133,6 +133,7 @@ pub struct Controller {
     is_stopping: bool,
     /// Whether removals that follow from the configuration wait for a confirmation.
     removals_held: bool,
+    tick: Duration,
     next_tick: Duration,
     effects: Vec<Effect>,
 }
@@ -154,6 +155,7 @@ impl Controller {
             is_leader: false,
             is_stopping: false,
             removals_held: false,
+            tick: TICK,
             next_tick: Duration::ZERO,
             effects: vec![],
         }
@@ -180,7 +182,7 @@ impl Controller {
             self.effects.push(Effect::FetchToken(Box::new(request)));
         }
         if now.mono >= self.next_tick {
-            self.next_tick = now.mono + TICK;
+            self.next_tick = now.mono + self.tick;
             self.count_namespaces(now);
         }
         mem::take(&mut self.effects)

@@ -138,6 +138,8 @@ pub struct Profile {
     pub steps: u32,
     pub gaps: &'static [u64],
     pub what: Vec<What>,
+    /// Whether the faults of the plan happen.
+    pub faults: bool,
     /// The delays of replies and watch events, in milliseconds, shortest first.
     pub delays: &'static [u64],
     /// The delays of requests for the Lease, in milliseconds.
@@ -171,6 +173,7 @@ impl Profile {
             steps: 8,
             gaps: &[5, 1, 20, 300, 2_000, 20_000, 240_000],
             what: what.to_vec(),
+            faults: true,
             delays: &[1, 4, 30, 300, 1_500],
             lease_delays: &[1, 4, 30, 200],
             fates: &[],
@@ -182,6 +185,11 @@ impl Profile {
             patrol: Duration::from_secs(60),
             checks_messages: true,
         }
+    }
+
+    /// The same world with the same actions, in which nothing goes wrong.
+    pub fn without_faults(&self) -> Self {
+        Self { faults: false, fate_one_in: 0, ..self.clone() }
     }
 
     pub fn with_fates(mut self, fates: &'static [Fate], one_in: u32) -> Self {

@@ -3,11 +3,22 @@
 use crate::choices::{Choices, shrink};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
+use crate::store::Key;
 use crate::world::World;
 
 /// Runs the world of a seed.
 pub fn run(profile: &Profile, seed: u64) -> World {
     World::new(profile.clone(), Choices::from_seed(seed)).run()
+}
+
+/// How the end of a world differs from that of the same world without faults.
+pub fn difference(world: &World) -> Option<String> {
+    let choices = Choices::replay(world.plan_choices());
+    let quiet = World::new(world.profile.without_faults(), choices).run();
+    let (with, without) = (world.end_state(), quiet.end_state());
+    let differs = |key: &&Key| with.get(*key) != without.get(*key);
+    let key = with.keys().chain(without.keys()).find(differs)?;
+    Some(format!("{key:?}: {:?}, without faults {:?}", with.get(key), without.get(key)))
 }
 
 /// Runs the world of a list of choices.
@@ -90,6 +101,20 @@ fn no_order_of_events_breaks_the_contract() {
         if let Some((seed, violation, list)) = find(&profile, SEEDS) {
             panic!("{name}, seed {seed}: {violation:?}\n{}", story(&profile, &list, &violation));
         }
+    }
+}
+
+#[test]
+fn faults_change_nothing_of_the_end() {
+    use What as W;
+    let actions = [W::Annotate, W::OptOut, W::EditServiceAccount];
+    let faults = everything().what.into_iter().filter(|what| what.is_fault());
+    let what: Vec<_> = actions.into_iter().chain(faults).collect();
+    let profile = Profile { what, ..everything() };
+    for seed in 0..200 {
+        let world = run(&profile, seed);
+        assert!(world.oracles.violation.is_none(), "seed {seed}: {:?}", world.oracles.violation);
+        assert_eq!(difference(&world), None, "seed {seed}");
     }
 }
 

@@ -46,14 +46,19 @@ impl Controller {
 }
 
 impl TestCluster {
-    fn start_controller(&mut self, name: &str, flags: &[&str]) {
+    /// Starts one more controller.
+    pub fn start_controller(&mut self, name: &str, flags: &[&str]) {
         assert!(self.controllers.iter().all(|other| other.name != name), "{name} is running already");
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
         let (listen, kubeconfig) = (format!("127.0.0.1:{port}"), self.kubeconfig.display().to_string());
-        let common = ["controller", "--listen", &listen, "--kubeconfig", &kubeconfig];
+        let common = ["controller", "--kubeconfig", &kubeconfig];
         let logs = ["--log-level", "trace", "--log-format", "json"];
-        let process = self.spawn(name, &[&common, &logs[..], flags].concat());
+        let listens = flags.iter().find_map(|flag| flag.strip_prefix("--listen="));
+        let own = listens.map(|address| address.rsplit_once(':').expect("an address with a port").1);
+        let port = own.map_or(port, |own| own.parse().expect("a port"));
+        let listen = if own.is_some() { vec![] } else { vec!["--listen", &listen] };
+        let process = self.spawn(name, &[&common, &listen[..], &logs, flags].concat());
         let elects = flags.contains(&"--leader-election");
         self.controllers.push(Controller { process, name: name.to_owned(), elects, port });
     }

@@ -7,11 +7,11 @@ use ecr_pull_secrets::simulation::core::request::OptIn;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
-use crate::store::Name;
+use crate::store::{Key, Name, Object};
 use crate::world::World;
 
-/// What a namespace has at the end: the name of its Secret and the hosts of its entries.
-pub type EndState = BTreeMap<Name, Vec<(Name, Vec<String>)>>;
+/// The objects at the end: the hosts of a Secret's entries, and the references of a service account.
+pub type EndState = BTreeMap<Key, Vec<String>>;
 
 impl World {
     /// A minute after the last fault, every process that runs knows each Secret at its version.
@@ -141,12 +141,16 @@ impl World {
         keys.len()
     }
 
-    /// What the differential oracle compares.
+    /// What the differential oracle compares: the Secrets, their entries, and the references to them.
     pub fn end_state(&self) -> EndState {
         let mut state = EndState::new();
-        for (key, secret) in self.store.secrets().filter(|(_, secret)| secret.ours.is_some()) {
-            let hosts = secret.passwords().into_keys().collect();
-            state.entry(key.namespace.clone()).or_default().push((key.name.clone(), hosts));
+        for (key, object) in &self.store.objects {
+            let items = match &**object {
+                Object::Secret(secret) if secret.ours.is_some() => secret.passwords().into_keys().collect(),
+                Object::ServiceAccount(refs) => refs.references.iter().map(ToString::to_string).collect(),
+                _ => continue,
+            };
+            state.insert(key.clone(), items);
         }
         state
     }

@@ -44,6 +44,22 @@ pub enum Oracle {
     Redaction,
 }
 
+impl Oracle {
+    pub const ALL: [Self; 11] = [
+        Self::Belief,
+        Self::NoneExpired,
+        Self::NoneTaken,
+        Self::WriteBudget,
+        Self::Deadline,
+        Self::Progress,
+        Self::TokenBudget,
+        Self::Scope,
+        Self::Memory,
+        Self::Differential,
+        Self::Redaction,
+    ];
+}
+
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub oracle: Oracle,

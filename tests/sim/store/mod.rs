@@ -73,6 +73,12 @@ pub enum Object {
     Source(StaticSource),
 }
 
+impl Object {
+    pub fn as_secret(&self) -> Option<&SecretObject> {
+        if let Self::Secret(secret) = self { Some(secret) } else { None }
+    }
+}
+
 /// A change of one object: what it was, and what it is.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -164,6 +170,11 @@ impl Store {
             Object::Secret(object) => Some(object),
             _ => None,
         }
+    }
+
+    /// The Secret as it is stored, and as watches share it.
+    pub fn shared_secret(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.objects.get(&secret_key(namespace, name)).cloned()
     }
 
     pub fn service_account(&self, namespace: &str, name: &str) -> Option<&PullSecretRefs> {

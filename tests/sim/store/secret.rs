@@ -1,5 +1,6 @@
 //! A Secret as the API server stores it: the fields that the controller applies, and who owns each.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,6 +40,31 @@ pub struct SecretObject {
     /// A finalizer holds the object when it is deleted.
     pub finalizer: bool,
     pub deleting: bool,
+    record: Record,
+}
+
+/// What [`SecretObject::observed`] returned. It is not part of the object.
+#[derive(Debug, Default)]
+struct Record(OnceCell<Observed>);
+
+impl Clone for Record {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl std::ops::Deref for Record {
+    type Target = OnceCell<Observed>;
+
+    fn deref(&self) -> &OnceCell<Observed> {
+        &self.0
+    }
 }
 
 impl SecretObject {
@@ -144,7 +170,7 @@ impl SecretObject {
 
     /// The record that the production code makes of the metadata.
     pub fn observed(&self, instance: &str) -> Observed {
-        observe::secret(&self.meta("", ""), instance)
+        self.record.get_or_init(|| observe::secret(&self.meta("", ""), instance)).clone()
     }
 
     /// The password of each entry, by host.

@@ -72,6 +72,9 @@ impl World {
         let Planned { what, args: [first, second], .. } = planned;
         let namespace = self.name(first);
         self.tell(|| format!("{what:?} {namespace} {second}"));
+        if what.is_fault() && !self.profile.faults {
+            return;
+        }
         if what.is_fault() {
             return self.begin_fault(what, first, second);
         }

@@ -35,6 +35,9 @@ const LIMIT: u64 = 40_000_000;
 /// More events at one instant than any run needs.
 const LIMIT_AT_ONCE: u64 = 100_000;
 
+/// The choices of a planned action: the pause, what it is, and two arguments.
+const CHOICES_PER_STEP: usize = 4;
+
 /// Something that happens at a certain time.
 #[derive(Debug)]
 enum Happening {
@@ -180,6 +183,11 @@ impl World {
         origin() + SignedDuration::try_from(self.time).expect("a short run")
     }
 
+    /// The choices that the plan consists of. A run with these alone has no delays and no fates.
+    pub fn plan_choices(&self) -> &[u32] {
+        &self.choices.list()[..self.plan.len() * CHOICES_PER_STEP]
+    }
+
     /// Draws the plan first, so that a shrunk list of choices drops actions before it changes delays.
     fn make_plan(&mut self) {
         let mut at = Duration::from_secs(1);
@@ -272,6 +280,10 @@ impl World {
             }
             Happening::Replaced(key) => self.check_replaced(&key),
         }
+    }
+
+    pub fn happened(&self) -> u64 {
+        self.happened
     }
 
     fn schedule(&mut self, at: Duration, happening: Happening) {

@@ -81,7 +81,8 @@ impl World {
         let settings = Arc::new(settings);
         let targets = targets(&settings);
         let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
-        let controller = Controller::new(settings.clone(), policy, Index::new(targets.clone()));
+        let mut controller = Controller::new(settings.clone(), policy, Index::new(targets.clone()));
+        controller.tick_every(self.profile.patrol);
         let epoch = self.processes.get(index).map_or(0, |before| before.epoch + 1);
         let name = format!("process {index}.{epoch}");
         self.tell(|| format!("{name} starts{}", if without_region { " without a region" } else { "" }));
@@ -160,11 +161,10 @@ impl World {
     /// Lets every elector act that is due, the holder first: with a lazy Lease, its renewal counts before another
     /// candidate looks.
     pub fn elect_all(&mut self) {
-        let holder = self.store.lease.holder.clone();
-        let is_holder = |process: &Process| Some(&process.name) == holder.as_ref();
-        let (first, others): (Vec<_>, Vec<_>) =
-            (0..self.processes.len()).partition(|index| is_holder(&self.processes[*index]));
-        for index in first.into_iter().chain(others) {
+        let holder = self.store.lease.holder.as_ref();
+        let first = self.processes.iter().position(|process| Some(&process.name) == holder).unwrap_or(0);
+        for offset in 0..self.processes.len() {
+            let index = (first + offset) % self.processes.len();
             let process = &self.processes[index];
             let may = process.is_alive && !process.is_frozen(self.time) && process.lease_call.is_none();
             if may && process.elect_at <= self.time {

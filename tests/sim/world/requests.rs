@@ -186,14 +186,16 @@ impl World {
         let manifest = Manifest::new(&instance, &draft.applied, draft.times, &config, uid);
         let body = serde_json::to_value(&manifest).expect("a manifest serializes");
         let name = draft.applied.request.secret_name.clone();
-        let before = self.store.secret(namespace, &name).cloned();
-        let (stored, event) =
-            self.store.apply_secret(namespace, &name, &body, uid.is_some()).map_err(classify)?;
+        let before = self.store.shared_secret(namespace, &name);
+        let event = self.store.apply_secret(namespace, &name, &body, uid.is_some()).map_err(classify)?.1;
         if let Some(event) = &event {
             self.publish(event);
         }
-        self.secret_written(process, namespace, draft, before.as_ref(), &stored);
-        Ok(stored.observed(&instance))
+        let after = self.store.shared_secret(namespace, &name).expect("it was written");
+        let before = before.as_deref().and_then(Object::as_secret);
+        let after = after.as_secret().expect("a secret");
+        self.secret_written(process, namespace, draft, before, after);
+        Ok(after.observed(&instance))
     }
 
     fn set_pull_secret(

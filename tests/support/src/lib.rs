@@ -5,6 +5,8 @@
 //! | [`control_plane`] | a real etcd and kube-apiserver, on request with kube-controller-manager |
 //! | [`aws`] | an ECR and STS that checks signatures, fails on request and remembers every call |
 //! | [`credentials`] | the places from which a pod or a machine gets credentials of that AWS |
+//! | [`fault_proxy`] | a proxy in front of an API server that delays, holds, drops and refuses requests |
+//! | [`link`] | a TCP connection that can be frozen |
 //! | [`proxy`] | a proxy behind which that AWS goes by the names of the real one |
 //! | [`moto`] | an ECR and STS that no one here wrote, to check the above against |
 //! | [`isolation`] | a network, mounts and process IDs that only one test sees |
@@ -14,6 +16,7 @@
 //! | [`tenants`] | tenants' namespaces and pull secrets, as an admin edits and reads them |
 //! | [`compromised_credential`] | what a stolen credential of the controller is refused, and by which layer |
 //! | [`leaks`] | the search for tokens and keys in what was said |
+//! | [`clock`] | another clock for one program |
 //! | [`process`] | children that never outlive the test process |
 //!
 //! Everything here panics with a sentence that says what was wrong: a test can do nothing better with an
@@ -21,13 +24,16 @@
 
 pub mod aws;
 mod certificates;
+pub mod clock;
 pub mod compromised_credential;
 pub mod control_plane;
 pub mod credentials;
+pub mod fault_proxy;
 mod folder;
 pub mod helm;
 pub mod isolation;
 pub mod leaks;
+pub mod link;
 pub mod moto;
 pub mod node;
 mod ports;

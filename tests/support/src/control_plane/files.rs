@@ -18,6 +18,7 @@ pub(super) struct Files {
     pub(super) etcd: Port,
     pub(super) etcd_peer: Port,
     pub(super) apiserver: Port,
+    pub(super) second: Port,
     /// Where the API server listens.
     pub(super) address: Ipv4Addr,
 }
@@ -26,8 +27,8 @@ impl Files {
     /// Claims ports and writes everything that does not change while the control plane lives.
     pub(super) fn write(address: Ipv4Addr) -> Self {
         let folder = Folder::new();
-        let (etcd, etcd_peer, apiserver) = (Port::claim(), Port::claim(), Port::claim());
-        let files = Self { folder, etcd, etcd_peer, apiserver, address };
+        let [etcd, etcd_peer, apiserver, second] = std::array::from_fn(|_| Port::claim());
+        let files = Self { folder, etcd, etcd_peer, apiserver, second, address };
         let authority = Authority::new("control plane of a test");
         let address = address.to_string();
         let service = [SERVICE, "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
@@ -64,8 +65,19 @@ impl Files {
         format!("https://{}:{}", self.address, self.apiserver.number())
     }
 
+    pub(super) fn second_url(&self) -> String {
+        format!("https://{}:{}", self.address, self.second.number())
+    }
+
     pub(super) fn admin_kubeconfig(&self) -> PathBuf {
         self.path("admin.kubeconfig")
+    }
+
+    /// Writes the kubeconfig of `admin` for the second API server.
+    pub(super) fn second_kubeconfig(&self) -> PathBuf {
+        let text = std::fs::read_to_string(self.admin_kubeconfig()).expect("it was written");
+        self.put("second.kubeconfig", &text.replace(&self.url(), &self.second_url()));
+        self.path("second.kubeconfig")
     }
 
     /// Writes `name.kubeconfig` for the bearer of `token`.

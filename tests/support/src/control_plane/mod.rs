@@ -35,6 +35,7 @@ use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::link::Link;
 use crate::process::Process;
 pub use audit::{AuditEntry, assert_one_at_a_time};
 use files::Files;
@@ -49,6 +50,7 @@ const START: Duration = Duration::from_mins(2);
 #[derive(Clone, Copy, Debug)]
 pub struct Builder {
     controller_manager: bool,
+    second_apiserver: bool,
     address: Ipv4Addr,
     version: Version,
 }
@@ -59,6 +61,14 @@ impl Builder {
     #[must_use]
     pub fn controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
+        self
+    }
+
+    /// Whether a second API server uses the same etcd, through a connection that can be frozen: see
+    /// [`ControlPlane::etcd_link`].
+    #[must_use]
+    pub fn second_apiserver(mut self, wanted: bool) -> Self {
+        self.second_apiserver = wanted;
         self
     }
 
@@ -83,7 +93,11 @@ impl Builder {
         for _ in 0..5 {
             let files = Files::write(self.address);
             match Programs::start(&files, &binaries, self.controller_manager).await {
-                Ok(programs) => {
+                Ok(mut programs) => {
+                    if self.second_apiserver {
+                        let started = programs.start_second(&files, &binaries).await;
+                        started.unwrap_or_else(|reason| panic!("{reason}"));
+                    }
                     let admin = client(&files.admin_kubeconfig()).await;
                     return ControlPlane { programs, admin, files, binaries };
                 }
@@ -112,7 +126,8 @@ impl ControlPlane {
 
     /// For more than etcd and kube-apiserver.
     pub fn builder() -> Builder {
-        Builder { controller_manager: false, address: Ipv4Addr::LOCALHOST, version: Version::Usual }
+        let address = Ipv4Addr::LOCALHOST;
+        Builder { controller_manager: false, second_apiserver: false, address, version: Version::Usual }
     }
 
     /// A client that may do everything. Like every client from here it does not repeat what fails.
@@ -181,6 +196,44 @@ impl ControlPlane {
         started.unwrap_or_else(|reason| panic!("{reason}"));
     }
 
+    /// Stops kube-apiserver and etcd, copies the folder of etcd, and starts both again. [`ControlPlane::restore_etcd`]
+    /// puts the copy back.
+    pub async fn save_etcd(&mut self) {
+        self.kill_storage();
+        copy(&self.files.path("etcd"), &self.files.path("etcd-saved"));
+        self.start_storage().await;
+    }
+
+    /// Stops kube-apiserver and etcd, puts the copied folder back, and starts both again: resource versions go back.
+    pub async fn restore_etcd(&mut self) {
+        self.kill_storage();
+        std::fs::remove_dir_all(self.files.path("etcd")).expect("etcd has a folder");
+        copy(&self.files.path("etcd-saved"), &self.files.path("etcd"));
+        self.start_storage().await;
+    }
+
+    /// Without the time that open watches would be given.
+    fn kill_storage(&mut self) {
+        self.programs.kill_apiserver();
+        self.programs.kill_etcd();
+    }
+
+    async fn start_storage(&mut self) {
+        let started = self.programs.start_etcd(&self.files, &self.binaries).await;
+        started.unwrap_or_else(|reason| panic!("{reason}"));
+        self.start_apiserver().await;
+    }
+
+    /// The URL of the second API server, if there is one ([`Builder::second_apiserver`]).
+    pub fn second_url(&self) -> Option<String> {
+        self.programs.link().map(|_| self.files.second_url())
+    }
+
+    /// The connection between the second API server and etcd. While it is frozen, that server is stale.
+    pub fn etcd_link(&self) -> &Link {
+        self.programs.link().expect("the control plane has a second API server")
+    }
+
     /// Every request that has been answered completely, in the order of answers.
     ///
     /// A watch is not among them before it ends. Left out are the API server's requests to itself and those
@@ -199,6 +252,20 @@ impl ControlPlane {
     /// The API server's process, for tests that stop or kill it.
     pub fn apiserver(&mut self) -> Option<&mut Process> {
         self.programs.apiserver()
+    }
+}
+
+/// Copies a folder of files and folders.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a temporary folder accepts folders");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file is copied");
+        }
     }
 }
 

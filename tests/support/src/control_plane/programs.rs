@@ -11,6 +11,7 @@ use kube::Api;
 use tokio::net::TcpStream;
 
 use super::{Binaries, Files, client, wait_for};
+use crate::link::Link;
 use crate::process::Process;
 
 const CONTROLLERS: [&str; 10] = [
@@ -32,7 +33,14 @@ pub(super) struct Programs {
     // Dropped in this order: none loses what it depends on while it runs.
     controller_manager: Option<Process>,
     apiserver: Option<Process>,
-    _etcd: Process,
+    second: Option<Second>,
+    etcd: Option<Process>,
+}
+
+/// An API server of its own on the same etcd, and its connection to it.
+struct Second {
+    _apiserver: Process,
+    link: Link,
 }
 
 impl Programs {
@@ -42,9 +50,8 @@ impl Programs {
         binaries: &Binaries,
         controller_manager: bool,
     ) -> Result<Self, String> {
-        let mut etcd = Process::spawn("etcd", &etcd(files, binaries), files.root());
-        wait_for(&mut etcd, "its port", async || listens(files.etcd.number()).await).await?;
-        let mut programs = Self { controller_manager: None, apiserver: None, _etcd: etcd };
+        let mut programs = Self { controller_manager: None, apiserver: None, second: None, etcd: None };
+        programs.start_etcd(files, binaries).await?;
         programs.start_apiserver(files, binaries).await?;
         if controller_manager {
             let command = controller_manager_command(files, binaries);
@@ -62,15 +69,39 @@ impl Programs {
 
     pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         assert!(self.apiserver.is_none(), "kube-apiserver runs already");
-        let mut process = Process::spawn("kube-apiserver", &apiserver(files, binaries), files.root());
-        let client = client(&files.admin_kubeconfig()).await;
-        wait_for(&mut process, "/readyz", async || {
-            let request = Request::get("/readyz").body(Vec::new()).expect("a request");
-            client.request_text(request).await.is_ok()
-        })
-        .await?;
-        self.apiserver = Some(process);
+        let ports = (files.apiserver.number(), files.etcd.number());
+        let command = apiserver(files, binaries, ports, "audit.log");
+        let process = Process::spawn("kube-apiserver", &command, files.root());
+        self.apiserver = Some(ready(process, &files.admin_kubeconfig()).await?);
         Ok(())
+    }
+
+    /// Starts the second API server.
+    pub(super) async fn start_second(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
+        let link = Link::start((Ipv4Addr::LOCALHOST, files.etcd.number()).into());
+        let ports = (files.second.number(), link.address().port());
+        let command = apiserver(files, binaries, ports, "second-audit.log");
+        let process = Process::spawn("second-kube-apiserver", &command, files.root());
+        let kubeconfig = files.second_kubeconfig();
+        let apiserver = ready(process, &kubeconfig).await?;
+        self.second = Some(Second { _apiserver: apiserver, link });
+        Ok(())
+    }
+
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.second.as_ref().map(|second| &second.link)
+    }
+
+    pub(super) async fn start_etcd(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
+        let mut etcd = Process::spawn("etcd", &etcd(files, binaries), files.root());
+        wait_for(&mut etcd, "its port", async || listens(files.etcd.number()).await).await?;
+        self.etcd = Some(etcd);
+        Ok(())
+    }
+
+    /// What etcd has acknowledged is in its log: a clean end, which waits for clients, is not necessary.
+    pub(super) fn kill_etcd(&mut self) {
+        self.etcd.take().expect("etcd runs").kill9();
     }
 
     pub(super) async fn stop_apiserver(&mut self) {
@@ -80,9 +111,24 @@ impl Programs {
         process.wait(Duration::from_secs(5)).await;
     }
 
+    pub(super) fn kill_apiserver(&mut self) {
+        self.apiserver.take().expect("kube-apiserver runs").kill9();
+    }
+
     pub(super) fn apiserver(&mut self) -> Option<&mut Process> {
         self.apiserver.as_mut()
     }
+}
+
+/// Waits until an API server is ready.
+async fn ready(mut process: Process, kubeconfig: &Path) -> Result<Process, String> {
+    let client = client(kubeconfig).await;
+    wait_for(&mut process, "/readyz", async || {
+        let request = Request::get("/readyz").body(Vec::new()).expect("a request");
+        client.request_text(request).await.is_ok()
+    })
+    .await?;
+    Ok(process)
 }
 
 async fn listens(port: u16) -> bool {
@@ -112,12 +158,13 @@ fn etcd(files: &Files, binaries: &Binaries) -> Command {
     program(&binaries.others, "etcd", &flags)
 }
 
-fn apiserver(files: &Files, binaries: &Binaries) -> Command {
+/// The command of an API server with its own port, a port that leads to etcd, and an audit log of this name.
+fn apiserver(files: &Files, binaries: &Binaries, (port, etcd): (u16, u16), audit_log: &str) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
-        ("etcd-servers", format!("http://127.0.0.1:{}", files.etcd.number())),
+        ("etcd-servers", format!("http://127.0.0.1:{etcd}")),
         ("bind-address", files.address.to_string()),
-        ("secure-port", files.apiserver.number().to_string()),
+        ("secure-port", port.to_string()),
         ("advertise-address", files.address.to_string()),
         // The endpoints of the Service `kubernetes` must not name a loopback address.
         ("endpoint-reconciler-type", if files.address.is_loopback() { "none" } else { "lease" }.to_owned()),
@@ -131,7 +178,7 @@ fn apiserver(files: &Files, binaries: &Binaries) -> Command {
         ("service-account-key-file", path("service-accounts.pub")),
         ("service-account-signing-key-file", path("service-accounts.key")),
         ("audit-policy-file", path("audit.yaml")),
-        ("audit-log-path", path("audit.log")),
+        ("audit-log-path", path(audit_log)),
         ("audit-log-format", "json".to_owned()),
         // One file, so that a count misses nothing.
         ("audit-log-maxsize", "10000".to_owned()),

@@ -1,0 +1,69 @@
+//! A month of a large cluster: 2,000 namespaces that come, go and change, two processes, and faults at random.
+
+use std::time::Duration;
+
+use crate::choices::Choices;
+use crate::profile::Profile;
+use crate::small::everything;
+use crate::world::World;
+
+const DAYS: u32 = 30;
+const NAMESPACES: u32 = 2_000;
+/// Thirty days with a pause of 14 minutes on average.
+const STEPS: u32 = DAYS * 24 * 60 / 14;
+
+pub fn month() -> Profile {
+    Profile {
+        namespaces: NAMESPACES,
+        steps: STEPS,
+        gaps: &[60_000, 300_000, 900_000, 2_100_000],
+        token_life: 12 * 3_600,
+        patrol: Duration::from_hours(1),
+        checks_messages: false,
+        ..everything()
+    }
+}
+
+pub fn run(seed: u64) -> World {
+    World::new(month(), Choices::unrecorded(seed)).run()
+}
+
+/// What happened before the violation of a run, as far as it concerns one namespace or all.
+fn story(seed: u64) -> String {
+    let world = World::new(month(), Choices::unrecorded(seed)).told().run();
+    let lines = world.story.unwrap_or_default();
+    lines[lines.len().saturating_sub(200)..].join("\n")
+}
+
+fn assert_clean(seeds: std::ops::Range<u64>) {
+    let mut writes = 0;
+    for seed in seeds.clone() {
+        let world = run(seed);
+        if let Some(violation) = &world.oracles.violation {
+            panic!("seed {seed}: {violation:?}\n{}", story(seed));
+        }
+        assert!(world.time > Duration::from_hours(20 * 24), "the month is over after {:?}", world.time);
+        writes += world.oracles.writes;
+    }
+    println!("{} months of {NAMESPACES} namespaces, {writes} writes", seeds.count());
+}
+
+#[test]
+#[ignore = "for measurements: DAYS=1"]
+fn measure() {
+    let days: u32 = std::env::var("DAYS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let profile = Profile { steps: days * 24 * 60 / 14, ..month() };
+    let world = World::new(profile, Choices::unrecorded(1)).run();
+    println!(
+        "{:?} {} events, {} writes {:?}",
+        world.time,
+        world.happened(),
+        world.oracles.writes,
+        world.oracles.violation
+    );
+}
+
+#[test]
+fn months_of_a_large_cluster_pass() {
+    assert_clean(0..2);
+}

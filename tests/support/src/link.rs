@@ -1,0 +1,91 @@
+//! A TCP connection that can be frozen, as a network does that drops every packet.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+
+use crate::server::Server;
+
+/// A port that leads to another one; its connections are closed when this is dropped.
+#[derive(Debug)]
+pub struct Link {
+    server: Server,
+    frozen: watch::Sender<bool>,
+}
+
+impl Link {
+    /// Starts one that leads to this address.
+    pub fn start(target: SocketAddr) -> Self {
+        let frozen = watch::Sender::new(false);
+        let states = frozen.clone();
+        let server = Server::start("link", (Ipv4Addr::LOCALHOST, 0).into(), move |client| {
+            let state = states.subscribe();
+            async move {
+                let Ok(server) = TcpStream::connect(target).await else { return };
+                let ((from_client, to_client), (from_server, to_server)) =
+                    (client.into_split(), server.into_split());
+                tokio::select! {
+                    () = pass_on(from_client, to_server, state.clone()) => {}
+                    () = pass_on(from_server, to_client, state) => {}
+                }
+            }
+        });
+        Self { server, frozen }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// From now on no byte is passed on, in either direction. Connections stay open, and new ones are accepted.
+    pub fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+
+    /// Passes on what was held, and everything after it.
+    pub fn thaw(&self) {
+        self.frozen.send_replace(false);
+    }
+}
+
+async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut bytes).await else { return };
+        if frozen.wait_for(|frozen| !frozen).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frozen_link_holds_every_byte_and_a_thawed_one_passes_it_on() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let link = Link::start(listener.local_addr().expect("an address"));
+        let mut client = TcpStream::connect(link.address()).await.expect("the link accepts");
+        let (mut server, _) = listener.accept().await.expect("a connection");
+        let mut byte = [0];
+        client.write_all(b"1").await.expect("a byte is sent");
+        server.read_exact(&mut byte).await.expect("a byte arrives");
+        link.freeze();
+        client.write_all(b"2").await.expect("a byte is sent");
+        let held = timeout(Duration::from_millis(200), server.read_exact(&mut byte)).await;
+        assert!(held.is_err(), "{byte:?} passed a frozen link");
+        link.thaw();
+        server.read_exact(&mut byte).await.expect("the byte arrives");
+        assert_eq!(byte, *b"2");
+    }
+}
