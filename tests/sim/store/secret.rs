@@ -1,8 +1,7 @@
 //! A Secret as the API server stores it: the fields that the controller applies, and who owns each.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ecr_pull_secrets::simulation::core::plan::Observed;
 use ecr_pull_secrets::simulation::core::{
@@ -40,12 +39,12 @@ pub struct SecretObject {
     /// A finalizer holds the object when it is deleted.
     pub finalizer: bool,
     pub deleting: bool,
-    record: Record,
+    pub record: Record,
 }
 
 /// What [`SecretObject::observed`] returned. It is not part of the object.
 #[derive(Debug, Default)]
-struct Record(OnceCell<Observed>);
+pub struct Record(OnceLock<Observed>);
 
 impl Clone for Record {
     fn clone(&self) -> Self {
@@ -60,9 +59,9 @@ impl PartialEq for Record {
 }
 
 impl std::ops::Deref for Record {
-    type Target = OnceCell<Observed>;
+    type Target = OnceLock<Observed>;
 
-    fn deref(&self) -> &OnceCell<Observed> {
+    fn deref(&self) -> &OnceLock<Observed> {
         &self.0
     }
 }
