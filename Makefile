@@ -44,7 +44,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
-	$(CARGO) test --locked --features simulation --test fuzz
+	$(CARGO) test --locked --features simulation --test sim --test fuzz
 
 chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null
@@ -54,10 +54,11 @@ chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
 	$(CARGO) test --locked --test e2e -- --nocapture
 
-conformance: ## What the tests assume about the API server, on the oldest and the newest one; builds both
+conformance: ## Whether the simulated API server does what the oldest and the newest real one do; builds both
 	tests/tools/build kubernetes-oldest >/dev/null
 	tests/tools/build kubernetes-newest >/dev/null
 	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
+	$(CARGO) test --locked --features simulation --test sim -- --ignored --nocapture --test-threads=1 api_server_does
 
 fuzz: ## Looks for inputs that break a parser; SECONDS=600 for each target, TARGET=NAME for one
 	tests/tools/fuzz run $(or $(SECONDS),600) $(TARGET)

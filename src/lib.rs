@@ -42,7 +42,7 @@
 //! | [`controller`] | the state machine without I/O | `core` |
 //! | [`kubernetes`], [`telemetry`] | the API server; logs, metrics and probes | `core`, types of `controller` |
 //! | [`ecr`] | AWS | `core` |
-//! | [`runtime`] | the loop that executes effects | all of the above |
+//! | [`runtime`] | the loop that executes effects | all of the above but `ecr`, which implements its port |
 //! | [`config`] | the configuration file | `core`, `ecr` |
 //! | [`cli`] | the flags | types of `telemetry` |
 //! | [`commands`] | one file for each subcommand | everything |

@@ -6,6 +6,8 @@
 pub enum Bug {
     /// The index ignores that a Secret was deleted.
     IgnoreDeletions,
+    /// Reads and writes of single objects have no timeout.
+    NoCallTimeout,
     /// Updates name another UID than that of the current Secret.
     WrongUid,
     /// A deletion does not depend on the Namespace that was just read.

@@ -71,9 +71,14 @@ impl Connection {
             config.headers.push((header::USER_AGENT, agent));
         }
         config.default_retry = false;
-        let measured = layer_fn(|inner| Measured { inner, metrics: metrics.clone() });
-        Ok(ClientBuilder::try_from(config)?.with_layer(&measured).build())
+        let ours = layer_fn(|inner| with_layers(inner, metrics.clone()));
+        Ok(ClientBuilder::try_from(config)?.with_layer(&ours).build())
     }
+}
+
+/// Adds our layers to the service that sends requests. The simulation has its own service and uses them, too.
+pub fn with_layers<S>(inner: S, metrics: Metrics) -> Measured<S> {
+    Measured { inner, metrics }
 }
 
 /// Whether a proxy comes from the environment, which configures AWS, and not from the kubeconfig. Outside a cluster,
@@ -86,7 +91,7 @@ fn is_from_environment(proxy: &http::Uri) -> bool {
 }
 
 /// Counts and times every request.
-struct Measured<S> {
+pub struct Measured<S> {
     inner: S,
     metrics: Metrics,
 }

@@ -8,12 +8,11 @@ use crate::controller::error::RequestError;
 use crate::controller::{ActionId, Input, Outcome, Request};
 use crate::core::grants::TokenRequest;
 use crate::core::plan::{Observed, PullSecretChange, SecretDraft};
-use crate::core::secret::{DockerConfig, Manifest};
-use crate::ecr::aws::AwsEcr;
+use crate::core::secret::{DockerConfig, Manifest, TokenSource};
 use crate::kubernetes::cluster::Cluster;
 
 /// Requests a token.
-pub(super) async fn fetch_token(source: Arc<AwsEcr>, request: TokenRequest) -> Input {
+pub(super) async fn fetch_token(source: Arc<dyn TokenSource>, request: TokenRequest) -> Input {
     let start = Instant::now();
     let result = source.fetch_token(&request).await;
     Input::TokenFetched { key: request.key, result, duration: start.elapsed() }

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::controller::change::Change;
 use crate::controller::index::Index;
 use crate::controller::{Controller, Effect, Input, RunPolicy};
-use crate::ecr::aws::AwsEcr;
+use crate::core::secret::TokenSource;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::leader_election::WritePermit;
 use crate::kubernetes::watch::targets;
@@ -36,7 +36,7 @@ pub struct Parts {
     pub policy: RunPolicy,
     pub cluster: Cluster,
     pub permit: WritePermit,
-    pub source: Arc<AwsEcr>,
+    pub source: Arc<dyn TokenSource>,
     pub reporter: Reporter,
     pub health: Health,
     pub clock: Clock,

@@ -12,7 +12,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("telemetry", &["core", "controller", "telemetry"]),
     ("config", &["core", "ecr", "config"]),
     ("kubernetes", &["core", "controller", "clock", "telemetry", "kubernetes"]),
-    ("runtime", &["core", "controller", "clock", "ecr", "telemetry", "kubernetes", "runtime"]),
+    ("runtime", &["core", "controller", "clock", "telemetry", "kubernetes", "runtime"]),
     ("clock.rs", &["core"]),
 ];
 

@@ -5,10 +5,14 @@
 //! | `choices` | the numbers that a run consists of, and how a failing run is shrunk |
 //! | `profile` | what a world consists of, and what may happen in it |
 //! | `store` | the API server: objects, versions, and the rules of writes |
+//! | `conformance` | that the store does what a real API server does |
 //! | `world` | the queue of everything that happens, the processes, AWS, and the actors |
 //! | `oracles` | what must hold, whatever happens |
+//! | `edges` | the real watches, writes and election on the store, with faults of single requests |
 
 mod choices;
+mod conformance;
+mod edges;
 mod known;
 mod oracles;
 mod planted;

@@ -2,11 +2,22 @@
 
 use std::mem;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::credential::MalformedToken;
 use super::token::{Token, by_local_clock};
+use crate::core::grants::TokenRequest;
+
+/// Where tokens come from: AWS, or a test.
+pub trait TokenSource: Send + Sync {
+    /// Fetches one new token. Every call ends within a bounded time.
+    fn fetch_token<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+    ) -> BoxFuture<'a, Result<FetchedToken, TokenError>>;
+}
 
 /// The reply of `GetAuthorizationToken`.
 pub struct FetchedToken {

@@ -7,6 +7,6 @@ pub mod static_registries;
 mod token;
 
 pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
-pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind};
+pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
 pub use self::token::{RefreshPolicy, Token, default_host, skew};

@@ -20,6 +20,7 @@ use aws_sdk_ecr::config::Region as AwsRegion;
 use aws_sdk_ecr::primitives::DateTime;
 use aws_types::origin::Origin;
 use aws_types::sdk_config::Builder;
+use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
@@ -27,7 +28,7 @@ use self::explain::explain;
 use self::http::ReplyDate;
 use crate::core::aws::{Endpoint, Region};
 use crate::core::grants::TokenRequest;
-use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
 pub use self::endpoints::{Endpoints, Service};
 
@@ -71,14 +72,6 @@ impl AwsEcr {
     /// The controller's region; `None` if it is not set or not a valid name.
     pub fn region(&self) -> Option<Region> {
         self.config.region()?.as_ref().parse().ok()
-    }
-
-    /// Fetches one new token. Every call ends within a bounded time.
-    pub async fn fetch_token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
-        let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
-                       proxy settings and the source of the credentials";
-        let result = tokio::time::timeout(REQUEST_TIMEOUT, self.token(request)).await;
-        result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)))
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
@@ -136,6 +129,20 @@ impl AwsEcr {
             own.partition().name()
         );
         TokenError::new(error.kind, message)
+    }
+}
+
+impl TokenSource for AwsEcr {
+    fn fetch_token<'a>(
+        &'a self,
+        request: &'a TokenRequest,
+    ) -> BoxFuture<'a, Result<FetchedToken, TokenError>> {
+        let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
+                       proxy settings and the source of the credentials";
+        Box::pin(async move {
+            let result = tokio::time::timeout(REQUEST_TIMEOUT, self.token(request)).await;
+            result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)))
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The API server of the model: a versioned store of the objects that the controller reads and writes, with the rules
 //! that decide whether a write succeeds. `conformance.rs` compares it with a real API server.
 
+mod foreign;
 pub mod secret;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -87,6 +88,25 @@ pub struct Event {
     pub after: Option<Arc<Object>>,
 }
 
+/// How a rule of writes can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenRule {
+    /// An apply that changes nothing gets a new version.
+    NoOpGrows,
+    /// An apply without force overwrites what others own.
+    ConflictsOverwritten,
+    /// An apply may carry a version that is not the present one.
+    StaleVersionAccepted,
+    /// An update takes no field over.
+    UpdateOwnsNothing,
+    /// An apply takes over what others own with the same value.
+    ApplyOwnsAlone,
+    /// The data of an immutable Secret can be changed.
+    ImmutableChanged,
+    /// A deletion ignores its preconditions.
+    PreconditionsIgnored,
+}
+
 #[derive(Clone, Default)]
 pub struct Store {
     pub version: u64,
@@ -96,6 +116,8 @@ pub struct Store {
     pub history: VecDeque<Event>,
     /// Namespaces that accept no new Secret, by a quota.
     pub full: Vec<Name>,
+    /// A rule that does not hold, to show that the comparison with a real API server notices it.
+    pub broken: Option<BrokenRule>,
 }
 
 pub fn namespace_key(name: &str) -> Key {
@@ -188,6 +210,7 @@ impl Store {
     /// A server-side apply of a Secret under our manager
     /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/>). Returns the Secret, and the change unless
     /// nothing changed.
+    #[expect(clippy::result_large_err, reason = "the callers classify the status as the client's")]
     pub fn apply_secret(
         &mut self,
         namespace: &str,
@@ -195,46 +218,39 @@ impl Store {
         body: &Value,
         force: bool,
     ) -> Result<(SecretObject, Option<Event>), Status> {
-        let Some(owner) = self.namespace(namespace) else {
-            return Err(status(404, "NotFound", &format!("namespaces {namespace:?} not found")));
-        };
         let uid = body["metadata"]["uid"].as_str();
         let version = body["metadata"]["resourceVersion"].as_str();
         let key = secret_key(namespace, name);
         let Some(current) = self.secret(namespace, name).cloned() else {
-            if uid.is_some() || version.is_some() {
+            // A version alone does not keep an apply from creating the object.
+            if uid.is_some() {
                 return Err(status(409, "Conflict", "uid mismatch: the object does not exist"));
             }
-            if owner.terminating {
-                let cause = json!({"field": "metadata.namespace", "reason": "NamespaceTerminating"});
-                return Err(status_with(403, "Forbidden", "namespace is being terminated", &cause));
-            }
-            if self.full.iter().any(|full| **full == *namespace) {
-                return Err(status(403, "Forbidden", "exceeded quota: count/secrets"));
-            }
+            self.accept_new(namespace)?;
             let uid = format!("uid-{}", self.version + 1);
             let new = SecretObject { uid, ..SecretObject::default().applied(body) };
             return Ok(self.store(&key, new));
         };
-        if version.is_some_and(|version| version != current.version.to_string()) {
+        if !force && current.conflicts(body) != 0 && self.keeps(BrokenRule::ConflictsOverwritten) {
+            let cause = json!({"field": ".data", "reason": "FieldManagerConflict"});
+            return Err(status_with(409, "Conflict", "Apply failed with conflicts", &cause));
+        }
+        let is_stale = version.is_some_and(|version| version != current.version.to_string());
+        if is_stale && self.keeps(BrokenRule::StaleVersionAccepted) {
             return Err(status(409, "Conflict", "the object has been modified"));
         }
         if uid.is_some_and(|uid| uid != current.uid) {
             return Err(status(409, "Conflict", "uid mismatch: another object has this name"));
         }
-        if !force && current.conflicts(body) != 0 {
-            let cause = json!({"field": ".data", "reason": "FieldManagerConflict"});
-            return Err(status_with(409, "Conflict", "Apply failed with conflicts", &cause));
+        let mut new = current.applied(body);
+        if !self.keeps(BrokenRule::ApplyOwnsAlone) {
+            (new.others, new.taken) = (0, 0);
         }
-        let new = current.applied(body);
-        if new.kind != current.kind {
-            return Err(status_with(422, "Invalid", "field is immutable", &json!({"field": "type"})));
-        }
-        if current.immutable && new.data != current.data {
-            let cause = json!({"field": "data"});
-            return Err(status_with(422, "Invalid", "field is immutable when `immutable` is set", &cause));
-        }
-        if new == current { Ok((current, None)) } else { Ok(self.store(&key, new)) }
+        self.replace(namespace, name, current, new)
+    }
+
+    fn keeps(&self, rule: BrokenRule) -> bool {
+        self.broken != Some(rule)
     }
 
     fn store(&mut self, key: &Key, new: SecretObject) -> (SecretObject, Option<Event>) {
@@ -244,6 +260,7 @@ impl Store {
     }
 
     /// A DELETE with both preconditions.
+    #[expect(clippy::result_large_err, reason = "the callers classify the status as the client's")]
     pub fn delete_secret(
         &mut self,
         namespace: &str,
@@ -255,12 +272,18 @@ impl Store {
         let Some(current) = self.secret(namespace, name).cloned() else {
             return Err(status(404, "NotFound", &format!("secrets {name:?} not found")));
         };
-        if current.uid != uid || current.version != version {
+        let differs = current.uid != uid || current.version != version;
+        if differs && self.keeps(BrokenRule::PreconditionsIgnored) {
             return Err(status(
                 409,
                 "Conflict",
                 "the UID or the resourceVersion in the precondition does not match",
             ));
+        }
+        // It is being deleted already: nothing changes.
+        if current.finalizer && current.deleting {
+            let object = self.objects.get(&key).cloned();
+            return Ok(Event { key, version, before: object.clone(), after: object });
         }
         if current.finalizer {
             return Ok(self.put(&key, Some(Object::Secret(SecretObject { deleting: true, ..current }))));

@@ -1,8 +1,7 @@
 //! A Secret as the API server stores it: the fields that the controller applies, and who owns each.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ecr_pull_secrets::simulation::core::plan::Observed;
 use ecr_pull_secrets::simulation::core::{
@@ -35,6 +34,8 @@ pub struct SecretObject {
     pub ours: Option<u8>,
     /// The fields that other managers own.
     pub others: u8,
+    /// The fields that the Apply entry of another manager owns, besides `others`.
+    pub taken: u8,
     /// A finalizer holds the object when it is deleted.
     pub finalizer: bool,
     pub deleting: bool,
@@ -44,7 +45,7 @@ pub struct SecretObject {
 
 /// What [`SecretObject::observed`] returned. It is not part of the object.
 #[derive(Debug, Default)]
-pub struct Record(OnceCell<Observed>);
+pub struct Record(OnceLock<Observed>);
 
 impl Clone for Record {
     fn clone(&self) -> Self {
@@ -59,9 +60,9 @@ impl PartialEq for Record {
 }
 
 impl std::ops::Deref for Record {
-    type Target = OnceCell<Observed>;
+    type Target = OnceLock<Observed>;
 
-    fn deref(&self) -> &OnceCell<Observed> {
+    fn deref(&self) -> &OnceLock<Observed> {
         &self.0
     }
 }
@@ -75,6 +76,16 @@ impl SecretObject {
 
     /// The Secret after an apply of `body`, without a new version.
     pub fn applied(&self, body: &Value) -> Self {
+        let mut new = self.with_fields(body);
+        new.ours = Some(ALL);
+        // Others still own what they had with the same value.
+        new.others &= !self.differences(&new);
+        new.taken &= !self.differences(&new);
+        new
+    }
+
+    /// The Secret with the fields of `body`, and the same owners.
+    pub fn with_fields(&self, body: &Value) -> Self {
         let texts = |at: &Value| -> Vec<(String, String)> {
             let all = at.as_object().into_iter().flatten();
             all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
@@ -84,15 +95,22 @@ impl SecretObject {
         new.annotations.extend(texts(&body["metadata"]["annotations"]));
         let data = body["data"][SECRET_KEY].as_str().unwrap_or_default();
         new.data = Arc::new(decode(data));
-        new.kind = body["type"].as_str().unwrap_or_default().to_owned();
-        new.ours = Some(ALL);
-        new.others &= !ALL;
+        body["type"].as_str().unwrap_or(&self.kind).clone_into(&mut new.kind);
         new
     }
 
     /// The fields of `body` that others own with another value.
     pub fn conflicts(&self, body: &Value) -> u8 {
-        let new = self.applied(body);
+        self.differences(&self.with_fields(body)) & (self.others | self.taken)
+    }
+
+    /// The fields that exist.
+    pub fn present(&self) -> u8 {
+        SecretObject::default().differences(self)
+    }
+
+    /// The fields that differ.
+    pub fn differences(&self, new: &Self) -> u8 {
         let differs = |bit: u8, same: bool| if same { 0 } else { bit };
         let mut changed = differs(DATA, new.data == self.data) | differs(TYPE, new.kind == self.kind);
         for (key, bit) in LABEL_BITS {
@@ -102,12 +120,13 @@ impl SecretObject {
             let key = format!("{PREFIX}{key}");
             changed |= differs(bit, new.annotations.get(&key) == self.annotations.get(&key));
         }
-        changed & self.others
+        changed
     }
 
     /// Another client takes fields over, as an update of their values does.
     pub fn take_over(&mut self, fields: u8) {
         self.ours = self.ours.map(|ours| ours & !fields).filter(|ours| *ours != 0);
+        self.taken &= !fields;
         self.others |= fields;
     }
 
@@ -115,6 +134,9 @@ impl SecretObject {
         let mut managed = vec![];
         if let Some(ours) = self.ours {
             managed.push(entry(MANAGER, "Apply", fields(ours)));
+        }
+        if self.taken != 0 {
+            managed.push(entry("argocd", "Apply", fields(self.taken)));
         }
         let mut others = fields(self.others);
         if self.immutable {
@@ -136,6 +158,16 @@ impl SecretObject {
         }
     }
 
+    /// The object with its data, as a GET shows it.
+    pub fn whole(&self, namespace: &str, name: &str) -> Value {
+        use base64::Engine as _;
+        let data = base64::engine::general_purpose::STANDARD.encode(&*self.data);
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": self.meta(namespace, name), "type": self.kind,
+            "data": {SECRET_KEY: data}, "immutable": self.immutable.then_some(true),
+        })
+    }
+
     /// The record that the production code makes of the metadata.
     pub fn observed(&self, instance: &str) -> Observed {
         self.record.get_or_init(|| observe::secret(&self.meta("", ""), instance)).clone()
@@ -154,7 +186,7 @@ impl SecretObject {
     }
 }
 
-fn decode(text: &str) -> Vec<u8> {
+pub(super) fn decode(text: &str) -> Vec<u8> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).expect("base64")
 }

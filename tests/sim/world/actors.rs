@@ -248,6 +248,9 @@ impl World {
     }
 
     fn begin_fault(&mut self, what: What, first: u32, second: u32) {
+        if self.profile.lazy_lease {
+            self.shorten_leases();
+        }
         let length = Duration::from_secs(LENGTHS[second as usize % LENGTHS.len()]);
         let end = self.time + length;
         let process = first as usize % self.processes.len();

@@ -13,6 +13,9 @@ use super::{Happening, World};
 /// The client gives up after this long, as `kubernetes::leader_election` does.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the leadership lasts while nothing interferes with the Lease.
+const LONG: Duration = Duration::from_hours(1);
+
 /// A request of a candidate.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -53,6 +56,18 @@ impl World {
             self.lease_replied(index, call);
         }
         panic!("the elector never waits");
+    }
+
+    /// A fault begins: from now on the leadership ends as it does without renewals.
+    pub fn shorten_leases(&mut self) {
+        for index in 0..self.processes.len() {
+            let process = &mut self.processes[index];
+            if process.is_alive && !process.is_frozen(self.time) && process.is_leader(self.time) {
+                process.leadership = Leadership::granted(process.now(self.time));
+                let leadership = process.leadership;
+                self.input(index, Input::LeadershipChanged(leadership));
+            }
+        }
     }
 
     pub fn is_unreachable(&self, index: usize) -> bool {
@@ -123,6 +138,7 @@ impl World {
     }
 
     fn lease_replied(&mut self, index: usize, call: Call) {
+        let lazy = self.is_lazy() && !self.is_contested();
         let process = &mut self.processes[index];
         let now = process.now(self.time);
         let Call { step, asked, result, .. } = call;
@@ -130,7 +146,16 @@ impl World {
         match step {
             ElectionStep::Write { acquires, .. } => {
                 process.elector.wrote(record, asked, now);
-                process.leadership = Leadership::granted(asked);
+                if lazy {
+                    // Nothing interferes, so the leadership is granted for long, until a fault begins.
+                    if process.leadership.left(now).is_some_and(|left| left > LONG / 2) {
+                        return;
+                    }
+                    let end = Now { mono: now.mono + LONG, wall: now.after(LONG) };
+                    process.leadership = Leadership::Until(end);
+                } else {
+                    process.leadership = Leadership::granted(asked);
+                }
                 if acquires {
                     let name = process.name.clone();
                     self.tell(|| format!("{name} acquires the Lease"));

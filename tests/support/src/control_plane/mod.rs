@@ -126,12 +126,8 @@ impl ControlPlane {
 
     /// For more than etcd and kube-apiserver.
     pub fn builder() -> Builder {
-        Builder {
-            controller_manager: false,
-            second_apiserver: false,
-            address: Ipv4Addr::LOCALHOST,
-            version: Version::Usual,
-        }
+        let address = Ipv4Addr::LOCALHOST;
+        Builder { controller_manager: false, second_apiserver: false, address, version: Version::Usual }
     }
 
     /// A client that may do everything. Like every client from here it does not repeat what fails.
