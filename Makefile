@@ -9,6 +9,9 @@ TEST_THREADS ?= 4
 # Of `make chaos`.
 SECONDS ?= 600
 
+# The planted bugs of the simulation are compiled in here and nowhere else.
+SIMULATION := $(CARGO) --config tests/sim/fast.toml test --locked --features simulation
+
 CHART := charts/ecr-pull-secrets
 POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
 # What `make prose` checks: documents, and in Rust files both comments and messages.
@@ -17,7 +20,7 @@ RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
 
-.PHONY: help build image image-reproducible test chaos e2e conformance fuzz demo lint prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz demo lint prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -44,7 +47,13 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
-	$(CARGO) test --locked --features simulation --test sim --test fuzz
+	$(SIMULATION) --test sim --test fuzz
+
+soak: ## A million schedules of small worlds and 500 months of a large cluster; SCHEDULES=N SEEDS=N FROM=N
+	SCHEDULES=$(SCHEDULES) SEEDS=$(SEEDS) FROM=$(FROM) $(SIMULATION) --test sim -- runs::long --ignored --nocapture
+
+reliability: ## The tables of known defects and planted bugs in docs/reliability.md, from runs
+	$(SIMULATION) --test sim -- report::write_the_tables --ignored
 
 chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null

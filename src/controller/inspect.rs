@@ -30,7 +30,7 @@ impl Controller {
     pub fn memory(&self) -> Memory {
         Memory {
             namespaces: self.index.names().count(),
-            keys: self.tokens.len(),
+            keys: self.tokens.key_count(),
             conditions: self.conditions.len(),
             queued: self.queue.len(),
         }

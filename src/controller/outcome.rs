@@ -86,7 +86,7 @@ impl Controller {
         });
         match (planned, removal) {
             (_, Step::Delete(deletion)) if planted(Bug::TrustStaleNamespace) => {
-                self.delete(namespace, deletion)
+                self.delete(namespace, deletion);
             }
             (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
                 self.delete(namespace, again);

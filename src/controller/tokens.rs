@@ -167,7 +167,7 @@ impl TokenCache {
     }
 
     #[cfg(feature = "simulation")]
-    pub fn len(&self) -> usize {
+    pub fn key_count(&self) -> usize {
         self.entries.len()
     }
 

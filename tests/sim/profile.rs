@@ -127,6 +127,7 @@ pub enum Fate {
 pub const ALL_FATES: &[Fate] = &[Fate::ReplyLost, Fate::RequestLost, Fate::Late, Fate::Unavailable];
 
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate property of a world")]
 pub struct Profile {
     pub settings: fn() -> Settings,
     pub namespaces: u32,
@@ -182,7 +183,7 @@ impl Profile {
             tail: Duration::from_secs(1),
             calm: Duration::from_mins(15),
             lazy_lease: true,
-            patrol: Duration::from_secs(60),
+            patrol: Duration::from_mins(1),
             checks_messages: true,
         }
     }

@@ -40,7 +40,7 @@ fn assert_clean(seeds: std::ops::Range<u64>) {
     for seed in seeds.clone() {
         let world = run(seed);
         if let Some(violation) = &world.oracles.violation {
-            panic!("seed {seed}: {violation:?}\n{}", story(seed));
+            panic!("seed {seed}: {violation}\n{}", story(seed));
         }
         assert!(world.time > Duration::from_hours(20 * 24), "the month is over after {:?}", world.time);
         writes += world.oracles.writes;

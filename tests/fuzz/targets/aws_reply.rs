@@ -33,7 +33,7 @@ pub fn check(data: &[u8]) {
         server_time: time(&reply["date"]),
         proxy_endpoint: text(&data["proxyEndpoint"]),
     };
-    let parsed = Token::from_reply(fetched(authorization.clone()), now);
+    let parsed = Token::from_reply(fetched(authorization.clone()), now.wall);
     let expected = user_and_password(&authorization);
     assert_eq!(parsed.is_ok(), expected.is_some(), "{authorization:?}");
     let token = match parsed {
@@ -49,7 +49,7 @@ pub fn check(data: &[u8]) {
         assert!(is_ecr_host(&registry.to_string()), "{registry}");
     }
     // Two tokens that differ in the credential only look the same.
-    let other = Token::from_reply(fetched(STANDARD.encode("AWS:another")), now).expect("a token");
+    let other = Token::from_reply(fetched(STANDARD.encode("AWS:another")), now.wall).expect("a token");
     assert_eq!(format!("{token:?}"), format!("{other:?}"));
     check_entry(&token, &authorization, expected.expect("it was accepted"));
 }

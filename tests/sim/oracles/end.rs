@@ -131,6 +131,12 @@ impl World {
         }
     }
 
+    fn is_invalid(&self, namespace: &str) -> bool {
+        let object = self.store.namespace(namespace);
+        let record = object.and_then(|object| observe::namespace(&object.meta(namespace), &self.settings));
+        record.is_some_and(|record| record.parsed.opt_in == OptIn::Invalid)
+    }
+
     fn wanted_keys(&mut self) -> usize {
         let mut keys = BTreeSet::new();
         for namespace in self.all_namespaces() {
@@ -141,10 +147,14 @@ impl World {
         keys.len()
     }
 
-    /// What the differential oracle compares: the Secrets, their entries, and the references to them.
+    /// What the differential oracle compares: the Secrets, their entries, and the references to them. With invalid
+    /// annotations the applied request counts, which depends on the past.
     pub fn end_state(&self) -> EndState {
         let mut state = EndState::new();
         for (key, object) in &self.store.objects {
+            if self.is_invalid(&key.namespace) {
+                continue;
+            }
             let items = match &**object {
                 Object::Secret(secret) if secret.ours.is_some() => secret.passwords().into_keys().collect(),
                 Object::ServiceAccount(refs) => refs.references.iter().map(ToString::to_string).collect(),

@@ -5,6 +5,7 @@ mod namespaces;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,12 @@ pub struct Violation {
     pub oracle: Oracle,
     pub at: Duration,
     pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} after {:.3} s: {}", self.oracle, self.at.as_secs_f64(), self.text)
+    }
 }
 
 /// What the oracles remember.

@@ -107,8 +107,9 @@ impl World {
 
     /// Whether a token in it is past the latest time of its renewal by this much.
     fn is_overdue(&self, secret: &crate::store::secret::SecretObject, by: Duration) -> bool {
-        let late =
-            |info: &crate::world::TokenInfo| info.issued + (info.expires - info.issued).mul_f64(0.6) + by;
+        let late = |info: &crate::world::TokenInfo| {
+            info.issued + info.expires.saturating_sub(info.issued).mul_f64(0.6) + by
+        };
         let infos = secret.passwords().into_values();
         infos
             .filter_map(|password| self.aws.token(&password).map(|(_, info)| late(info)))

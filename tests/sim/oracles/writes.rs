@@ -9,7 +9,7 @@ use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDra
 use ecr_pull_secrets::simulation::core::request::Target;
 
 use super::Oracle;
-use crate::store::secret::SecretObject;
+use crate::store::secret::{ALL, SecretObject};
 use crate::store::{Name, secret_key};
 use crate::world::{FORGED, World};
 
@@ -132,7 +132,7 @@ impl World {
             let issued =
                 |password: &String| self.aws.token(password).map(|(_, info)| (info.issued, info.expires));
             let (was, is) = (issued(&password), new.get(&host).and_then(issued));
-            if let (Some(was), Some(is)) = (was, is)
+            if let (true, Some(was), Some(is)) = (before.ours == Some(ALL), was, is)
                 && is.0 + SAME_AGE < was.0
                 && is.1 + SAME_AGE < was.1
             {
@@ -145,9 +145,7 @@ impl World {
             let live = was.is_some_and(|(_, expires)| expires > self.time);
             let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
             let same = draft.applied.request.registries.iter().any(|target| target.to_string() == host);
-            if (live && requested && same && before.ours == Some(crate::store::secret::ALL))
-                || statics.contains(&host)
-            {
+            if (live && requested && same && before.ours == Some(ALL)) || statics.contains(&host) {
                 let text = format!("{namespace}: the entry of {host} was removed");
                 return self.report(Oracle::NoneTaken, text);
             }

@@ -104,9 +104,12 @@ impl World {
                     self.put_namespace(&self.name(n), |object| object.terminating = true);
                 }
             }
-            What::TerminateNamespace => {
+            What::TerminateNamespace if self.store.namespace(&namespace).is_some() => {
                 self.put_namespace(&namespace, |object| object.terminating = true);
+                // The namespace controller deletes what is in it.
+                self.schedule_in(Duration::from_mins(1), Happening::End(what, first));
             }
+            What::TerminateNamespace => {}
             What::DeleteNamespace => self.delete_namespace(&namespace),
             What::ForeignSecret => self.foreign_secret(&namespace),
             What::CloneSecret => self.clone_secret(&namespace),
@@ -161,7 +164,7 @@ impl World {
                 new.ours = new.ours.map(|ours| ours & !LABELS);
             }
             What::MakeImmutable => new.immutable = true,
-            _ if second % 2 == 0 => {
+            _ if second.is_multiple_of(2) => {
                 let entry =
                     serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
                 let hosts = new.passwords().into_keys().map(|host| (host, entry.clone()));
@@ -282,7 +285,7 @@ impl World {
             }
             What::MostHang => {
                 for n in (0..self.profile.namespaces).filter(|n| n % 10 != 0) {
-                    let (name, end) = (self.name(n), self.time + Duration::from_secs(1_800));
+                    let (name, end) = (self.name(n), self.time + Duration::from_mins(30));
                     self.trouble(Some(&name), end);
                     self.faults.namespace_hangs.insert(name, end);
                 }
@@ -321,7 +324,7 @@ impl World {
                 if self.processes[process].is_alive {
                     self.crash(process);
                 }
-                let end = end.min(self.time + Duration::from_secs(60));
+                let end = end.min(self.time + Duration::from_mins(1));
                 let without_region = what == What::RestartWithoutRegion;
                 self.trouble(None, end + Duration::from_secs(10));
                 self.schedule(end, Happening::Restart { process, without_region });
@@ -363,6 +366,10 @@ impl World {
                 self.store.full.retain(|full| *full != namespace);
             }
             What::SourceUnreadable => self.restore_sources(),
+            What::TerminateNamespace => {
+                let namespace = self.name(argument);
+                self.revive(&namespace);
+            }
             _ => self.processes[argument as usize].skew = SignedDuration::ZERO,
         }
     }

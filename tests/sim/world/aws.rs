@@ -154,7 +154,7 @@ impl World {
         let current = this.epoch == epoch;
         let Call { key, started, result } = self.aws.calls.remove(&call).expect("it was started");
         if current {
-            let duration = self.time - started;
+            let duration = self.time.saturating_sub(started);
             self.input(process, Input::TokenFetched { key, result, duration });
         }
     }

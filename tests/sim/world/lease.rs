@@ -143,31 +143,24 @@ impl World {
         let now = process.now(self.time);
         let Call { step, asked, result, .. } = call;
         let Some(record) = result else { return process.elector.request_failed(asked) };
-        match step {
-            ElectionStep::Write { acquires, .. } => {
-                process.elector.wrote(record, asked, now);
-                if lazy {
-                    // Nothing interferes, so the leadership is granted for long, until a fault begins.
-                    if process.leadership.left(now).is_some_and(|left| left > LONG / 2) {
-                        return;
-                    }
-                    let end = Now { mono: now.mono + LONG, wall: now.after(LONG) };
-                    process.leadership = Leadership::Until(end);
-                } else {
-                    process.leadership = Leadership::granted(asked);
-                }
-                if acquires {
-                    let name = process.name.clone();
-                    self.tell(|| format!("{name} acquires the Lease"));
-                }
+        if let ElectionStep::Write { acquires, .. } = step {
+            process.elector.wrote(record, asked, now);
+            // Nothing interferes with a lazy Lease, so the leadership is granted for long, until a fault begins.
+            if lazy && process.leadership.left(now).is_some_and(|left| left > LONG / 2) {
+                return;
             }
-            _ => {
-                process.elector.observed(record, asked, now);
-                if process.elector.other_leader().is_none() {
-                    return;
-                }
-                process.leadership = Leadership::NotLeader;
+            let end = Now { mono: now.mono + LONG, wall: now.after(LONG) };
+            process.leadership = if lazy { Leadership::Until(end) } else { Leadership::granted(asked) };
+            if acquires {
+                let name = process.name.clone();
+                self.tell(|| format!("{name} acquires the Lease"));
             }
+        } else {
+            process.elector.observed(record, asked, now);
+            if process.elector.other_leader().is_none() {
+                return;
+            }
+            process.leadership = Leadership::NotLeader;
         }
         let leadership = self.processes[index].leadership;
         self.input(index, Input::LeadershipChanged(leadership));

@@ -214,7 +214,7 @@ impl World {
         self.run_until(self.faults.global_until);
         self.calm_down();
         let calm = self.time;
-        self.run_until(calm + Duration::from_secs(60));
+        self.run_until(calm + Duration::from_mins(1));
         self.check_belief();
         self.run_until(calm + self.profile.calm);
         self.check_end();
@@ -352,16 +352,16 @@ impl World {
     /// An immutable Secret was deleted: its replacement must exist within a minute.
     pub fn expect_replacement(&mut self, namespace: &Name, name: &Name) {
         let key = crate::store::secret_key(namespace, name);
-        self.schedule_in(Duration::from_secs(60), Happening::Replaced(key));
+        self.schedule_in(Duration::from_mins(1), Happening::Replaced(key));
     }
 
     fn check_replaced(&mut self, key: &crate::store::Key) {
-        let unreachable = self.faults.global_until + Duration::from_secs(60) > self.time;
+        let unreachable = self.faults.global_until + Duration::from_mins(1) > self.time;
         let hangs = self
             .faults
             .until
             .get(&key.namespace)
-            .is_some_and(|until| *until + Duration::from_secs(60) > self.time);
+            .is_some_and(|until| *until + Duration::from_mins(1) > self.time);
         let wanted =
             self.wanted(&key.namespace).is_some_and(|granted| *granted.request.secret_name == *key.name);
         if wanted && !unreachable && !hangs && self.store.secret(&key.namespace, &key.name).is_none() {

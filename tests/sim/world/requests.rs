@@ -163,7 +163,7 @@ impl World {
             Request::SetPullSecret(change) => Outcome::PullSecretSet(Ok(self.set_pull_secret(
                 namespace,
                 &change.service_account,
-                &change.secret,
+                change.secret.as_ref(),
             ))),
         }
     }
@@ -202,14 +202,14 @@ impl World {
         &mut self,
         namespace: &Name,
         account: &Name,
-        secret: &Option<Name>,
+        secret: Option<&Name>,
     ) -> Option<(ecr_pull_secrets::simulation::core::plan::PullSecretRefs, bool)> {
         let mut refs = self.store.service_account(namespace, account)?.clone();
-        let changed = refs.differs(secret.as_deref());
+        let changed = refs.differs(secret.map(|name| &**name));
         if changed {
             refs.references.retain(|name| !refs.attached.contains(name));
-            refs.references.extend(secret.clone());
-            refs.attached = secret.iter().cloned().collect();
+            refs.references.extend(secret.cloned());
+            refs.attached = secret.into_iter().cloned().collect();
             let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: account.clone() };
             self.put(&key, Some(Object::ServiceAccount(refs)));
             refs = self.store.service_account(namespace, account)?.clone();
@@ -247,7 +247,7 @@ impl World {
         let name = self.processes[process].name.clone();
         let shown = describe_outcome(&outcome);
         self.tell(|| format!("{name} gets the reply: {shown}"));
-        let duration = self.time - sent;
+        let duration = self.time.saturating_sub(sent);
         self.input(process, Input::ActionDone { id, outcome, duration });
     }
 }
