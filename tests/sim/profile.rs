@@ -31,6 +31,9 @@ pub enum What {
     LongRequest,
     /// A namespace asks for `default` instead of a host.
     AnnotateDefault,
+    /// Twenty namespaces opt in, or opt out.
+    Arrive,
+    Leave,
     /// Every namespace opts in.
     AnnotateAll,
     /// A namespace that asks for eight regions that do not exist.
@@ -63,7 +66,7 @@ pub enum What {
 }
 
 impl What {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::Annotate,
         Self::OptOut,
         Self::DeleteNamespace,
@@ -79,6 +82,8 @@ impl What {
         Self::TerminateMost,
         Self::LongRequest,
         Self::AnnotateDefault,
+        Self::Arrive,
+        Self::Leave,
         Self::AnnotateAll,
         Self::InventRegions,
         Self::ChangeSource,

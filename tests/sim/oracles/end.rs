@@ -156,7 +156,9 @@ impl World {
                 continue;
             }
             let items = match &**object {
-                Object::Secret(secret) if secret.ours.is_some() => secret.passwords().into_keys().collect(),
+                Object::Secret(secret) if secret.ours.is_some() => {
+                    secret.passwords().keys().cloned().collect()
+                }
                 Object::ServiceAccount(refs) => refs.references.iter().map(ToString::to_string).collect(),
                 _ => continue,
             };

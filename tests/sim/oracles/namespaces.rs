@@ -110,7 +110,7 @@ impl World {
         let late = |info: &crate::world::TokenInfo| {
             info.issued + info.expires.saturating_sub(info.issued).mul_f64(0.6) + by
         };
-        let infos = secret.passwords().into_values();
+        let infos = secret.passwords().values();
         infos
             .filter_map(|password| self.aws.token(&password).map(|(_, info)| late(info)))
             .any(|at| at <= self.time)
@@ -160,7 +160,7 @@ impl World {
             return;
         }
         let mut soonest = Duration::MAX;
-        for (host, password) in secret.passwords() {
+        for (host, password) in secret.passwords().clone() {
             let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
             let Some(expires) = self.aws.token(&password).map(|(_, info)| info.expires) else { continue };
             if requested && expires <= now {

@@ -85,8 +85,8 @@ impl World {
         }
         let shortest = after
             .passwords()
-            .into_values()
-            .filter_map(|password| self.aws.token(&password).map(|(_, info)| info.expires));
+            .values()
+            .filter_map(|password| self.aws.token(password).map(|(_, info)| info.expires));
         let shortest = shortest.min();
         if before.is_none() && shortest.is_some_and(|at| at <= self.time) {
             let text = format!("{namespace} got a new secret with an expired token");
@@ -97,7 +97,7 @@ impl World {
 
     fn check_scope(&mut self, namespace: &Name, draft: &SecretDraft, after: &SecretObject) {
         let Ok((granted, _)) = self.settings.grants.assign(namespace, &draft.applied.request) else { return };
-        for (host, password) in after.passwords() {
+        for (host, password) in after.passwords().clone() {
             if password == FORGED {
                 let text = format!(
                     "{namespace}: the entry of {host} was carried over from data that another client wrote"
@@ -126,7 +126,7 @@ impl World {
         after: &SecretObject,
     ) {
         let Some(granted) = self.wanted(namespace) else { return };
-        let (old, new) = (before.passwords(), after.passwords());
+        let (old, new) = (before.passwords().clone(), after.passwords());
         let statics = self.static_hosts(namespace);
         for (host, password) in old {
             let issued =
@@ -173,9 +173,9 @@ impl World {
             let text = format!("{namespace}/{name}, which the controller did not apply, was deleted");
             return self.report(Oracle::NoneTaken, text);
         }
-        let passwords = before.passwords().into_values();
+        let passwords = before.passwords().values();
         let live =
-            passwords.filter_map(|password| self.aws.token(&password)).any(|(_, i)| i.expires > self.time);
+            passwords.filter_map(|password| self.aws.token(password)).any(|(_, i)| i.expires > self.time);
         let Some(granted) = self.wanted(namespace) else { return };
         if !live || *granted.request.secret_name != **name {
             return;

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::Status;
 use serde_json::{Value, json};
 
-use self::secret::{ALL, Record, SecretObject};
+use self::secret::{ALL, Computed, SecretObject};
 
 /// How many changes the store remembers for lists from an older version.
 const HISTORY: usize = 4_096;
@@ -142,7 +142,8 @@ impl Store {
                 Object::Namespace(object) => object.version = version,
                 Object::Secret(object) => {
                     object.version = version;
-                    object.record = Record::default();
+                    object.record = Computed::default();
+                    object.read = Computed::default();
                 }
                 Object::ServiceAccount(object) => object.resource_version = version,
                 Object::Source(object) => object.version = version,

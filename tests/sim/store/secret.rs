@@ -40,30 +40,30 @@ pub struct SecretObject {
     pub finalizer: bool,
     pub deleting: bool,
     /// What [`Self::observed`] returned for this version.
-    pub record: Record,
+    pub record: Computed<Observed>,
+    /// What [`Self::passwords`] returned for this version.
+    pub read: Computed<BTreeMap<String, String>>,
 }
 
-/// What [`SecretObject::observed`] returned. It is not part of the object.
-#[derive(Debug, Default)]
-pub struct Record(OnceLock<Observed>);
+/// A value that is computed once. It is not part of the object.
+#[derive(Debug)]
+pub struct Computed<T>(OnceLock<T>);
 
-impl Clone for Record {
+impl<T> Default for Computed<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T> Clone for Computed<T> {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl PartialEq for Record {
+impl<T> PartialEq for Computed<T> {
     fn eq(&self, _: &Self) -> bool {
         true
-    }
-}
-
-impl std::ops::Deref for Record {
-    type Target = OnceLock<Observed>;
-
-    fn deref(&self) -> &OnceLock<Observed> {
-        &self.0
     }
 }
 
@@ -170,15 +170,17 @@ impl SecretObject {
 
     /// The record that the production code makes of the metadata.
     pub fn observed(&self, instance: &str) -> Observed {
-        self.record.get_or_init(|| observe::secret(&self.meta("", ""), instance)).clone()
+        self.record.0.get_or_init(|| observe::secret(&self.meta("", ""), instance)).clone()
     }
 
     /// The password of each entry, by host.
-    pub fn passwords(&self) -> BTreeMap<String, String> {
-        let read: Value = serde_json::from_slice(&self.data).unwrap_or_default();
-        let auths = read["auths"].as_object().into_iter().flatten();
-        let text = |value: &Value| value["password"].as_str().unwrap_or_default().to_owned();
-        auths.map(|(host, value)| (host.clone(), text(value))).collect()
+    pub fn passwords(&self) -> &BTreeMap<String, String> {
+        self.read.0.get_or_init(|| {
+            let read: Value = serde_json::from_slice(&self.data).unwrap_or_default();
+            let auths = read["auths"].as_object().into_iter().flatten();
+            let text = |value: &Value| value["password"].as_str().unwrap_or_default().to_owned();
+            auths.map(|(host, value)| (host.clone(), text(value))).collect()
+        })
     }
 
     pub fn is_pull_secret(&self) -> bool {

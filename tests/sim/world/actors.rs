@@ -93,6 +93,13 @@ impl World {
             What::LongRequest => {
                 self.put_namespace(&namespace, |object| object.annotations = long_request());
             }
+            What::Arrive | What::Leave => {
+                for n in first..first + 20 {
+                    let arrives = what == What::Arrive;
+                    let annotations = if arrives { (self.profile.annotations)(n) } else { BTreeMap::new() };
+                    self.put_namespace(&self.name(n), |object| object.annotations = annotations);
+                }
+            }
             What::AnnotateAll => {
                 for n in 0..self.profile.namespaces {
                     let annotations = (self.profile.annotations)(n);
@@ -167,7 +174,7 @@ impl World {
             _ if second.is_multiple_of(2) => {
                 let entry =
                     serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
-                let hosts = new.passwords().into_keys().map(|host| (host, entry.clone()));
+                let hosts = new.passwords().keys().map(|host| (host.clone(), entry.clone()));
                 let auths: BTreeMap<_, _> = hosts.collect();
                 let data = serde_json::to_vec(&serde_json::json!({"auths": auths})).expect("it serializes");
                 new.data = Arc::new(data);
