@@ -33,6 +33,11 @@ thread_local! {
     static ACTIVE: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
+/// Marks a program that planted bugs are compiled into. `deploy/image/build` rejects it.
+#[cfg(feature = "simulation")]
+#[used]
+static MARK: [u8; 23] = *b"built with planted bugs";
+
 /// Turns a bug on in this thread, or all off.
 #[cfg(feature = "simulation")]
 pub fn plant(bug: Option<Bug>) {

@@ -92,6 +92,15 @@ fn each_oracle_finds_its_planted_bug() {
     }
 }
 
+/// `tests/layers` shows that the program lacks the mark.
+#[test]
+fn a_build_with_planted_bugs_is_marked() {
+    let program = std::fs::read(std::env::current_exe().expect("a path")).expect("this program");
+    // Two halves, so that this test itself does not contain the mark.
+    let mark = [b"built with ".as_slice(), b"planted bugs"].concat();
+    assert!(program.windows(mark.len()).any(|window| window == mark));
+}
+
 #[test]
 fn each_oracle_of_the_model_has_a_planted_bug() {
     for oracle in Oracle::ALL.into_iter().filter(|oracle| *oracle != Oracle::Deadline) {

@@ -112,7 +112,7 @@ impl World {
         };
         let infos = secret.passwords().values();
         infos
-            .filter_map(|password| self.aws.token(&password).map(|(_, info)| late(info)))
+            .filter_map(|password| self.aws.token(password).map(|(_, info)| late(info)))
             .any(|at| at <= self.time)
     }
 
