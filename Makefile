@@ -55,10 +55,11 @@ soak: ## A million schedules of small worlds and 500 months of a large cluster; 
 reliability: ## The tables of known defects and planted bugs in docs/reliability.md, from runs
 	$(SIMULATION) --test sim -- report::write_the_tables --ignored
 
-chaos: ## Random faults on two replicas and a real API server; SECONDS=600, SEED=N repeats a run
+chaos: ## Random faults on two replicas and a real API server, then every known defect; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) CHAOS_REPORT=$(CURDIR)/target/chaos.json \
 		$(CARGO) test --locked --test chaos -- --exact random::two_replicas_survive_random_faults --nocapture
+	$(CARGO) test --locked --test chaos -- --ignored --test-threads=$(TEST_THREADS)
 
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
 	$(CARGO) test --locked --test e2e -- --nocapture
