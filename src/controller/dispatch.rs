@@ -25,7 +25,8 @@ pub(super) enum Action {
     /// The Namespace is read before this step removes something.
     Confirm(Step),
     Delete(Deletion),
-    SetPullSecret(PullSecretChange),
+    /// With the version of the service account that is known when it begins.
+    SetPullSecret(PullSecretChange, u64),
 }
 
 pub(super) struct RunningWrite {
@@ -135,13 +136,18 @@ impl Controller {
     }
 
     pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange) {
-        self.start_action(namespace, Action::SetPullSecret(change.clone()), Request::SetPullSecret(change));
+        let accounts = self.index.get(namespace).map_or(&[][..], |state| &state.service_accounts);
+        let known = accounts.iter().find(|(name, _)| *name == change.service_account);
+        let version = known.map_or(0, |(_, refs)| refs.resource_version);
+        let action = Action::SetPullSecret(change.clone(), version);
+        self.start_action(namespace, action, Request::SetPullSecret(change));
     }
 
     fn start_action(&mut self, namespace: &Arc<str>, action: Action, request: Request) {
         let id = ActionId(self.next_id);
         self.next_id += 1;
         self.queue.mark_running(namespace);
+        self.index.await_reply(namespace);
         self.actions.insert(id, (namespace.clone(), action));
         self.effects.push(Effect::Act { id, namespace: namespace.clone(), request });
     }

@@ -218,6 +218,9 @@ impl Controller {
     fn changed(&mut self, change: Change, now: Now) {
         let was_synced = self.index.is_synced();
         let changed = self.index.apply(change);
+        for namespace in changed.iter().filter(|namespace| self.index.get(namespace).is_none()) {
+            self.conditions.forget(namespace);
+        }
         if was_synced {
             for namespace in changed {
                 self.reconcile(&namespace, now);

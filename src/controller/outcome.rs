@@ -26,26 +26,44 @@ impl Controller {
     pub(super) fn action_done(&mut self, id: ActionId, outcome: Outcome, duration: Duration, now: Now) {
         let Some((namespace, action)) = self.actions.remove(&id) else { return };
         self.queue.mark_done(&namespace);
+        self.record_outcome(&namespace, action, outcome, duration, now);
+        if !self.queue.is_running(&namespace) {
+            self.index.forget_deletions(&namespace);
+        }
+    }
+
+    fn record_outcome(
+        &mut self,
+        namespace: &Arc<str>,
+        action: Action,
+        outcome: Outcome,
+        duration: Duration,
+        now: Now,
+    ) {
         match (action, outcome) {
             (Action::Write(write), Outcome::Written(result)) => {
                 let operation = if write.creates { Operation::Create } else { Operation::Update };
                 self.tell_request(operation, write.reason.into_str(), &result, duration);
                 match result {
-                    Ok(observed) => self.record_write(&namespace, &write, &observed, now),
-                    Err(error) => self.record_failure(&namespace, &write.secret, operation, &error, now),
+                    Ok(observed) => self.record_write(namespace, &write, &observed, now),
+                    Err(error) => self.record_failure(namespace, &write.secret, operation, &error, now),
                 }
             }
             (Action::Confirm(removal), Outcome::NamespaceRead(result)) => {
-                self.confirm(&namespace, removal, result, duration, now);
+                self.confirm(namespace, removal, result, duration, now);
             }
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
-                self.record_deletion(&namespace, &deletion, result, duration, now);
+                self.record_deletion(namespace, &deletion, result, duration, now);
             }
-            (Action::SetPullSecret(change), Outcome::PullSecretSet(result)) => {
-                self.record_pull_secret(&namespace, &change, result, now);
+            (Action::SetPullSecret(change, version), Outcome::PullSecretSet(Ok(None))) => {
+                self.index.remove_service_account(namespace, &change.service_account, version);
+                self.queue.schedule(namespace, Some(now.after(RECHECK)));
+            }
+            (Action::SetPullSecret(change, _), Outcome::PullSecretSet(result)) => {
+                self.record_pull_secret(namespace, &change, result, now);
             }
             // The outcome does not belong to the action: reconcile with the state that the watches report.
-            _ => self.reconcile(&namespace, now),
+            _ => self.reconcile(namespace, now),
         }
     }
 
@@ -61,9 +79,12 @@ impl Controller {
     }
 
     fn record_write(&mut self, namespace: &Arc<str>, write: &RunningWrite, observed: &Observed, now: Now) {
-        self.index.set_secret(namespace, &write.secret, observed.clone());
+        let exists = self.index.set_replied_secret(namespace, &write.secret, observed.clone());
         if let Some(history) = self.index.history(namespace) {
             history.record_write(write.reason, &write.secret, observed, write.fingerprint, now);
+            if !exists {
+                history.forget_content();
+            }
         }
         self.report_write(namespace, write, observed);
         self.reconcile(namespace, now);
@@ -119,7 +140,7 @@ impl Controller {
             return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
         }
         self.report_deletion(namespace, deletion);
-        self.index.remove_secret(namespace, &deletion.name);
+        self.index.remove_secret(namespace, &deletion.name, deletion.resource_version);
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion();
         }
@@ -149,7 +170,7 @@ impl Controller {
                     let (namespace, change) = (namespace.clone(), change.clone());
                     self.tell(Tell::ServiceAccountChanged { namespace, change });
                 }
-                self.index.set_service_account(namespace, service_account, refs);
+                self.index.set_replied_service_account(namespace, service_account, refs);
                 self.reconcile(namespace, now);
             }
             // The watches will report the change.
@@ -172,6 +193,12 @@ impl Controller {
         error: &RequestError,
         now: Now,
     ) {
+        if matches!(error, RequestError::Unavailable(_) | RequestError::NotLeader)
+            && let Some(history) = self.index.history(namespace)
+        {
+            // The write may have succeeded, so an unknown version may be that of the write.
+            history.written = None;
+        }
         if *error == RequestError::NotLeader {
             return self.queue.schedule(namespace, Some(now.after(RECHECK)));
         }

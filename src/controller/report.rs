@@ -43,6 +43,12 @@ impl Conditions {
         self.logged.len().max(self.failing.len())
     }
 
+    /// Forgets a namespace of which nothing is left.
+    pub(super) fn forget(&mut self, namespace: &str) {
+        self.failing.remove(namespace);
+        self.logged.remove(namespace);
+    }
+
     /// Forgets the conditions of a namespace. Returns whether it was failing.
     fn recover(&mut self, namespace: &str) -> bool {
         let failing = self.failing.remove(namespace);

@@ -2,7 +2,7 @@
 
 use testing::control_plane::Builder;
 
-use crate::scenarios::{neighbours, silence, slow};
+use crate::scenarios::{neighbours, replies, silence, slow};
 use crate::world::{World, plain, violations};
 
 fn reports_nothing(control_plane: Builder, scenario: impl AsyncFnOnce(&mut World<'_>)) {
@@ -22,5 +22,7 @@ macro_rules! guards {
 guards! {
     sixteen_writes_a_second_are_enough_for_60_namespaces: plain(), slow::serial_writes;
     a_stale_server_deletes_nothing_and_hides_nothing: plain().second_apiserver(true), silence::stale_server;
+    a_deletion_that_overtakes_a_reply_is_repaired_r1: plain(), neighbours::deleter;
+    a_lost_reply_is_not_a_foreign_change_r15: plain(), replies::lost_reply;
     a_leader_that_is_cut_off_is_replaced: plain(), neighbours::partition;
 }

@@ -62,13 +62,9 @@ known_defects! {
     b2_webhook: "B2", "a leader abandons writes that a webhook holds", Missing, slow::webhook;
     #[ignore = "the model shows it too: make chaos"]
     r5_slow_lease: "R5/B2", "replies of 1.2 seconds about the Lease prevent a leader", Missing, slow::lease;
-    #[ignore = "the model shows it too: make chaos"]
-    r1_deleter: "R1", "a deletion that overtakes the reply of the write is overlooked", Missing, neighbours::deleter;
     b3_pruner: "B3", "a deployment tool prunes by the instance label", Missing, neighbours::pruner;
     #[ignore = "the model shows it too: make chaos"]
     late_commit: "E25", "the late write of a dead leader replaces a newer token", Older, replies::late_commit;
-    #[ignore = "the model shows it too: make chaos"]
-    r15_lost_reply: "R15", "a lost reply is reported as a foreign change", FalseAlarm, replies::lost_reply;
     #[ignore = "the model shows it too: make chaos"]
     r14_refused_lists: "R14", "paginated lists ignore Retry-After", RetryAfter, silence::refused_lists;
     #[ignore = "the model shows it too: make chaos"]

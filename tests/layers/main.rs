@@ -110,7 +110,10 @@ fn the_core_and_the_controller_do_no_io() {
 fn the_program_has_no_planted_bugs() {
     let program = fs::read(env!("CARGO_BIN_EXE_ecr-pull-secrets")).expect("the program");
     let mark = b"built with planted bugs";
-    assert!(!program.windows(mark.len()).any(|window| window == mark), "tests/sim/planted.rs has the opposite test");
+    assert!(
+        !program.windows(mark.len()).any(|window| window == mark),
+        "tests/sim/planted.rs has the opposite test"
+    );
 }
 
 #[test]

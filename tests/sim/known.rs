@@ -31,13 +31,6 @@ const HOURS: &[u64] = &[5, 1, 20_000, 600_000, 1_800_000];
 
 pub const KNOWN: &[Known] = &[
     Known {
-        id: "R1",
-        title: "A deletion that overtakes the reply of a write leaves a Secret in the index that does not exist",
-        oracle: Oracle::Belief,
-        world: || Profile::small(&[What::DeleteSecret, What::DeleteNamespace, What::Annotate]),
-        seeds: 2_000,
-    },
-    Known {
         id: "R2, B1",
         title: "A start without a region deletes the Secrets of `default`",
         oracle: Oracle::NoneTaken,
@@ -126,13 +119,6 @@ pub const KNOWN: &[Known] = &[
         seeds: 100,
     },
     Known {
-        id: "R15, A 8.3",
-        title: "A write whose reply is lost counts as the edit of another client",
-        oracle: Oracle::Differential,
-        world: || Profile::small(&[What::Annotate, What::OptOut]).with_fates(&[Fate::ReplyLost], 10),
-        seeds: 500,
-    },
-    Known {
         id: "R16",
         title: "Tokens of keys that no namespace requests are kept",
         oracle: Oracle::Memory,
@@ -212,13 +198,6 @@ pub const KNOWN: &[Known] = &[
         oracle: Oracle::NoneTaken,
         world: || Profile::small(&[What::AnnotateDefault, What::Annotate, What::AwsFails, What::Crash]),
         seeds: 2_000,
-    },
-    Known {
-        id: "N3",
-        title: "The reply of a deletion removes a newer Secret from the index",
-        oracle: Oracle::Belief,
-        world: || Profile::small(&[What::OptOut, What::ForeignSecret]),
-        seeds: 5_000,
     },
 ];
 
@@ -301,7 +280,6 @@ macro_rules! rows {
 }
 
 rows! {
-    r1: "R1",
     r2_b1: "R2, B1",
     r3: "R3",
     r4_b8: "R4, B8",
@@ -310,7 +288,6 @@ rows! {
     r9: "R9",
     r10: "R10",
     r13: "R13",
-    r15_a_8_3: "R15, A 8.3",
     r16: "R16",
     a_8_10: "A 8.10",
     b7: "B7",
@@ -319,5 +296,4 @@ rows! {
     b15: "B15",
     fencing: "Fencing",
     n1: "N1",
-    n3: "N3",
 }

@@ -56,6 +56,14 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
     vec![
         ("everything", everything()),
         ("the Lease with slow and lost requests", lease),
+        (
+            "deletions and replies that overtake each other",
+            Profile::small(&[W::DeleteSecret, W::DeleteNamespace, W::Annotate, W::OptOut, W::ForeignSecret]),
+        ),
+        (
+            "lost replies",
+            Profile::small(&[W::Annotate, W::OptOut]).with_fates(&[Fate::ReplyLost, Fate::Unavailable], 10),
+        ),
         ("clocks behind", Profile::small(&[W::ClockBehind, W::Annotate, W::OptOut])),
         (
             "AWS away for longer than a token lives",

@@ -14,7 +14,9 @@ const NAMESPACES: u32 = 2_000;
 const STEPS: u32 = DAYS * 24 * 60 / 14;
 
 pub fn month() -> Profile {
-    let what = [everything().what, vec![What::Arrive, What::Arrive, What::Leave, What::Leave]].concat();
+    // In a month an immutable Secret reaches its last quarter, which is a known defect (R10).
+    let usual = everything().what.into_iter().filter(|what| *what != What::MakeImmutable);
+    let what = usual.chain([What::Arrive, What::Arrive, What::Leave, What::Leave]).collect();
     Profile {
         what,
         opted_in: false,

@@ -41,6 +41,16 @@ impl NamespaceState {
     }
 }
 
+/// The kinds of objects that the controller writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Secret,
+    ServiceAccount,
+}
+
+/// The versions of deletions in one namespace.
+type Deletions = BTreeMap<(Kind, Arc<str>), u64>;
+
 /// An object by its namespace and name.
 type ObjectRef = (Arc<str>, Arc<str>);
 
@@ -50,6 +60,9 @@ pub struct Index {
     /// The objects that a list in progress has not reported yet.
     unseen: BTreeMap<WatchTarget, BTreeSet<ObjectRef>>,
     unsynced: BTreeSet<WatchTarget>,
+    /// The deletions that a watch reported while an action runs in their namespace, by name, with their versions. The
+    /// reply of the action may be older than the deletion.
+    deleted: BTreeMap<Arc<str>, Deletions>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
@@ -62,6 +75,7 @@ impl Index {
             namespaces: BTreeMap::new(),
             unseen: BTreeMap::new(),
             unsynced: targets.into_iter().collect(),
+            deleted: BTreeMap::new(),
             static_sources: StaticSources::new(),
             parsed: Interner::default(),
             applied: Interner::default(),
@@ -163,13 +177,71 @@ impl Index {
         upsert_newer(all, name, observed, |observed| observed.resource_version)
     }
 
-    /// Records that we deleted a Secret.
-    pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>) {
-        self.remove(&WatchTarget::Secrets(name.clone()), namespace, name, u64::MAX);
+    /// An action begins in a namespace: until its reply, deletions are remembered.
+    pub fn await_reply(&mut self, namespace: &Arc<str>) {
+        self.deleted.insert(namespace.clone(), BTreeMap::new());
+    }
+
+    /// The action in a namespace ended. Call this before another one begins, and after the reply was recorded.
+    pub fn forget_deletions(&mut self, namespace: &str) {
+        self.deleted.remove(namespace);
+    }
+
+    /// Records the Secret that a reply contains, unless a newer version is known. Returns whether it still exists: a
+    /// watch may have reported its deletion before the reply arrived.
+    pub fn set_replied_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, observed: Observed) -> bool {
+        if self.is_deleted(namespace, Kind::Secret, name, observed.resource_version) {
+            return false;
+        }
+        // A list in progress may be older than the reply.
+        self.mark_seen(&WatchTarget::Secrets(name.clone()), namespace, name);
+        self.set_secret(namespace, name, observed);
+        true
+    }
+
+    /// Records the service account that a reply contains, unless a newer version is known or a watch reported its deletion.
+    pub fn set_replied_service_account(
+        &mut self,
+        namespace: &Arc<str>,
+        name: &Arc<str>,
+        refs: PullSecretRefs,
+    ) {
+        if !self.is_deleted(namespace, Kind::ServiceAccount, name, refs.resource_version) {
+            self.mark_seen(&WatchTarget::ServiceAccounts, namespace, name);
+            self.set_service_account(namespace, name, refs);
+        }
+    }
+
+    /// Records that a service account does not exist, unless a version newer than `version` is known.
+    pub fn remove_service_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
+        self.remove(&WatchTarget::ServiceAccounts, namespace, name, version);
+    }
+
+    /// Whether a watch reported during the action in the namespace that the object was deleted after `version`.
+    fn is_deleted(&self, namespace: &str, kind: Kind, name: &Arc<str>, version: u64) -> bool {
+        let deleted = self.deleted.get(namespace).and_then(|names| names.get(&(kind, name.clone())));
+        deleted.is_some_and(|at| *at > version)
+    }
+
+    /// Records that we deleted a Secret at this version. A newer Secret of that name is another one.
+    pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
+        self.remove(&WatchTarget::Secrets(name.clone()), namespace, name, version);
     }
 
     /// Records that an object was deleted at `version`, unless a newer version is known. Returns whether it was known.
     fn remove(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
+        let kind = match target {
+            WatchTarget::Secrets(_) => Some(Kind::Secret),
+            WatchTarget::ServiceAccounts => Some(Kind::ServiceAccount),
+            WatchTarget::Namespaces | WatchTarget::StaticSource(_) => None,
+        };
+        // A list has no version of the deletion.
+        if let (Some(kind), Some(deleted)) = (kind, self.deleted.get_mut(namespace))
+            && version < u64::MAX
+        {
+            let known = deleted.entry((kind, name.clone())).or_default();
+            *known = version.max(*known);
+        }
         let Some(state) = self.namespaces.get_mut(namespace) else { return false };
         let NamespaceState { namespace: record, secrets, service_accounts, history, .. } = &mut **state;
         let removed = match target {
@@ -181,7 +253,7 @@ impl Index {
             WatchTarget::StaticSource(_) => false,
         };
         match target {
-            WatchTarget::Secrets(_) if removed => (history.written, history.fingerprint) = (None, None),
+            WatchTarget::Secrets(_) if removed => history.forget_content(),
             WatchTarget::ServiceAccounts if removed => drop(history.service_accounts.remove(name)),
             _ => {}
         }
@@ -345,6 +417,25 @@ mod tests {
         assert_eq!(index.apply(Change::ListDone(WatchTarget::ServiceAccounts)), [Arc::from("a")]);
         let left = &index.get("a").expect("a namespace").service_accounts;
         assert_eq!(left.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["build"]);
+    }
+
+    #[test]
+    fn a_reply_older_than_a_deletion_changes_nothing() {
+        let (mut index, _) = index();
+        let (namespace, name): (Arc<str>, Arc<str>) = ("a".into(), "ecr-pull".into());
+        index.apply(self::namespace("a"));
+        index.await_reply(&namespace);
+        index.apply(secret("a", Seen::Present(observed(100))));
+        index.apply(secret("a", Seen::Deleted(101)));
+        assert!(!index.set_replied_secret(&namespace, &name, observed(100)));
+        assert!(index.get("a").is_some_and(|state| state.secrets.is_empty()));
+        assert!(index.set_replied_secret(&namespace, &name, observed(102)), "a newer one exists");
+        index.forget_deletions("a");
+        index.remove_secret(&namespace, &name, 101);
+        assert!(
+            index.get("a").is_some_and(|state| state.secrets.len() == 1),
+            "our deletion was of an older one"
+        );
     }
 
     #[test]

@@ -51,9 +51,14 @@ impl History {
 
     /// Records that this process deleted the Secret: creating it later is not a repair.
     pub fn record_deletion(&mut self) {
+        self.forget_content();
+        self.due = None;
+    }
+
+    /// Forgets what was written, because the Secret does not exist any more.
+    pub fn forget_content(&mut self) {
         self.written = None;
         self.fingerprint = None;
-        self.due = None;
     }
 
     /// Until when a repair is delayed, so that two writers do not loop. A renewal that has become due since the last
