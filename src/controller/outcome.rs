@@ -55,11 +55,10 @@ impl Controller {
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
                 self.record_deletion(namespace, &deletion, result, duration, now);
             }
-            (Action::SetPullSecret(change, version), Outcome::PullSecretSet(Ok(None))) => {
-                self.index.remove_service_account(namespace, &change.service_account, version);
-                self.queue.schedule(namespace, Some(now.after(RECHECK)));
-            }
-            (Action::SetPullSecret(change, _), Outcome::PullSecretSet(result)) => {
+            (Action::SetPullSecret(change, version), Outcome::PullSecretSet(result)) => {
+                if matches!(result, Ok(None)) {
+                    self.index.remove_service_account(namespace, &change.service_account, version);
+                }
                 self.record_pull_secret(namespace, &change, result, now);
             }
             // The outcome does not belong to the action: reconcile with the state that the watches report.

@@ -41,15 +41,8 @@ impl NamespaceState {
     }
 }
 
-/// The kinds of objects that the controller writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Secret,
-    ServiceAccount,
-}
-
-/// The versions of deletions in one namespace.
-type Deletions = BTreeMap<(Kind, Arc<str>), u64>;
+/// The versions of deletions in one namespace, by watch and name.
+type Deletions = BTreeMap<(WatchTarget, Arc<str>), u64>;
 
 /// An object by its namespace and name.
 type ObjectRef = (Arc<str>, Arc<str>);
@@ -60,8 +53,8 @@ pub struct Index {
     /// The objects that a list in progress has not reported yet.
     unseen: BTreeMap<WatchTarget, BTreeSet<ObjectRef>>,
     unsynced: BTreeSet<WatchTarget>,
-    /// The deletions that a watch reported while an action runs in their namespace, by name, with their versions. The
-    /// reply of the action may be older than the deletion.
+    /// The deletions that a watch reported while an action runs in their namespace, because the reply
+    /// of the action may be older than the deletion.
     deleted: BTreeMap<Arc<str>, Deletions>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
@@ -190,11 +183,12 @@ impl Index {
     /// Records the Secret that a reply contains, unless a newer version is known. Returns whether it still exists: a
     /// watch may have reported its deletion before the reply arrived.
     pub fn set_replied_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, observed: Observed) -> bool {
-        if self.is_deleted(namespace, Kind::Secret, name, observed.resource_version) {
+        let target = WatchTarget::Secrets(name.clone());
+        if self.is_deleted(&target, namespace, name, observed.resource_version) {
             return false;
         }
         // A list in progress may be older than the reply.
-        self.mark_seen(&WatchTarget::Secrets(name.clone()), namespace, name);
+        self.mark_seen(&target, namespace, name);
         self.set_secret(namespace, name, observed);
         true
     }
@@ -206,8 +200,9 @@ impl Index {
         name: &Arc<str>,
         refs: PullSecretRefs,
     ) {
-        if !self.is_deleted(namespace, Kind::ServiceAccount, name, refs.resource_version) {
-            self.mark_seen(&WatchTarget::ServiceAccounts, namespace, name);
+        let target = WatchTarget::ServiceAccounts;
+        if !self.is_deleted(&target, namespace, name, refs.resource_version) {
+            self.mark_seen(&target, namespace, name);
             self.set_service_account(namespace, name, refs);
         }
     }
@@ -218,8 +213,9 @@ impl Index {
     }
 
     /// Whether a watch reported during the action in the namespace that the object was deleted after `version`.
-    fn is_deleted(&self, namespace: &str, kind: Kind, name: &Arc<str>, version: u64) -> bool {
-        let deleted = self.deleted.get(namespace).and_then(|names| names.get(&(kind, name.clone())));
+    fn is_deleted(&self, target: &WatchTarget, namespace: &str, name: &Arc<str>, version: u64) -> bool {
+        let key = (target.clone(), name.clone());
+        let deleted = self.deleted.get(namespace).and_then(|deletions| deletions.get(&key));
         deleted.is_some_and(|at| *at > version)
     }
 
@@ -230,16 +226,9 @@ impl Index {
 
     /// Records that an object was deleted at `version`, unless a newer version is known. Returns whether it was known.
     fn remove(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
-        let kind = match target {
-            WatchTarget::Secrets(_) => Some(Kind::Secret),
-            WatchTarget::ServiceAccounts => Some(Kind::ServiceAccount),
-            WatchTarget::Namespaces | WatchTarget::StaticSource(_) => None,
-        };
         // A list has no version of the deletion.
-        if let (Some(kind), Some(deleted)) = (kind, self.deleted.get_mut(namespace))
-            && version < u64::MAX
-        {
-            let known = deleted.entry((kind, name.clone())).or_default();
+        if let Some(deletions) = self.deleted.get_mut(namespace).filter(|_| version < u64::MAX) {
+            let known = deletions.entry((target.clone(), name.clone())).or_default();
             *known = version.max(*known);
         }
         let Some(state) = self.namespaces.get_mut(namespace) else { return false };
