@@ -8,7 +8,7 @@ use crate::controller::error::RequestError;
 use crate::controller::{ActionId, Input, Outcome, Request};
 use crate::core::grants::TokenRequest;
 use crate::core::plan::{Observed, PullSecretChange, SecretDraft};
-use crate::core::secret::{DockerConfig, Manifest, TokenSource};
+use crate::core::secret::{DockerConfig, TokenSource};
 use crate::kubernetes::cluster::Cluster;
 
 /// Requests a token.
@@ -46,12 +46,10 @@ async fn write(
         Some(uid) if draft.keeps_entries() => cluster.entries(namespace, &name, uid).await?,
         _ => DockerConfig::default(),
     };
-    let config = DockerConfig::from_draft(draft.entries, current);
-    if config.is_empty() {
+    let Some(manifest) = draft.into_manifest(&cluster.settings.names.instance, current, uid) else {
         let message = "the secret would have no entry, because the token names no default registry (proxyEndpoint): list the \
                        registries in ecr-pull-secrets.dev/registries";
         return Err(RequestError::Rejected(message.to_owned()));
-    }
-    let manifest = Manifest::new(&cluster.settings.names.instance, &draft.applied, draft.times, &config, uid);
+    };
     cluster.apply(namespace, &name, &manifest, uid.is_some()).await
 }

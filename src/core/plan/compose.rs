@@ -14,7 +14,7 @@ use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
 use crate::core::secret::static_registries;
-use crate::core::secret::{DraftEntry, Token, default_host};
+use crate::core::secret::{DockerConfig, DraftEntry, Manifest, Token, default_host};
 use crate::core::settings::Settings;
 use crate::core::{Now, whole_seconds};
 
@@ -35,6 +35,13 @@ impl SecretDraft {
     /// Whether the entries of the current Secret must be read first.
     pub fn keeps_entries(&self) -> bool {
         self.entries.iter().any(|entry| !matches!(entry, DraftEntry::Set { .. }))
+    }
+
+    /// The apply that writes it, where `current` holds the entries of the current Secret and `uid` is its UID. `None` if
+    /// the Secret would have no entry.
+    pub fn into_manifest(self, instance: &str, current: DockerConfig, uid: Option<&str>) -> Option<Manifest> {
+        let config = DockerConfig::from_draft(self.entries, current);
+        (!config.is_empty()).then(|| Manifest::new(instance, &self.applied, self.times, &config, uid))
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::error::RequestError;
 use ecr_pull_secrets::simulation::controller::{ActionId, Input, Outcome, Request};
-use ecr_pull_secrets::simulation::core::plan::SecretDraft;
-use ecr_pull_secrets::simulation::core::secret::{DockerConfig, Manifest};
+use ecr_pull_secrets::simulation::core::plan::{Observed, PullSecretRefs, SecretDraft};
+use ecr_pull_secrets::simulation::core::secret::DockerConfig;
 use ecr_pull_secrets::simulation::kubernetes::{errors, observe};
 use kube::core::Status;
 
@@ -176,14 +176,12 @@ impl World {
         uid: Option<&str>,
         draft: &SecretDraft,
         current: Option<&[u8]>,
-    ) -> Result<ecr_pull_secrets::simulation::core::plan::Observed, RequestError> {
+    ) -> Result<Observed, RequestError> {
         let current = current.map(DockerConfig::parse).unwrap_or_default();
-        let config = DockerConfig::from_draft(draft.entries.clone(), current);
-        if config.is_empty() {
-            return Err(RequestError::Rejected("the secret would have no entry".to_owned()));
-        }
         let instance = self.settings.names.instance.clone();
-        let manifest = Manifest::new(&instance, &draft.applied, draft.times, &config, uid);
+        let Some(manifest) = draft.clone().into_manifest(&instance, current, uid) else {
+            return Err(RequestError::Rejected("the secret would have no entry".to_owned()));
+        };
         let body = serde_json::to_value(&manifest).expect("a manifest serializes");
         let name = draft.applied.request.secret_name.clone();
         let before = self.store.shared_secret(namespace, &name);
@@ -203,7 +201,7 @@ impl World {
         namespace: &Name,
         account: &Name,
         secret: Option<&Name>,
-    ) -> Option<(ecr_pull_secrets::simulation::core::plan::PullSecretRefs, bool)> {
+    ) -> Option<(PullSecretRefs, bool)> {
         let mut refs = self.store.service_account(namespace, account)?.clone();
         let changed = refs.differs(secret.map(|name| &**name));
         if changed {
