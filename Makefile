@@ -68,7 +68,7 @@ conformance: ## Whether the simulated API server does what the oldest and the ne
 	tests/tools/build kubernetes-oldest >/dev/null
 	tests/tools/build kubernetes-newest >/dev/null
 	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
-	$(CARGO) test --locked --features simulation --test sim -- --ignored --nocapture --test-threads=1 api_server_does
+	$(SIMULATION) --test sim -- --ignored --nocapture --test-threads=1 api_server_does
 
 fuzz: ## Looks for inputs that break a parser; SECONDS=600 for each target, TARGET=NAME for one
 	tests/tools/fuzz run $(or $(SECONDS),600) $(TARGET)
