@@ -19,10 +19,6 @@ pub struct Memory {
 }
 
 impl Controller {
-    pub fn is_leader(&self) -> bool {
-        self.is_leader
-    }
-
     pub fn index(&self) -> &Index {
         &self.index
     }

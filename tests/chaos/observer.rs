@@ -255,7 +255,7 @@ fn still_there(addresses: &Addresses, address: &str) -> bool {
     lock(addresses).values().flatten().any(|other| other == address)
 }
 
-/// The body of a page, or nothing if there is no reply within a second.
+/// The body of a page; `None` if the controller does not reply within a second.
 async fn page(address: &str, path: &str) -> Option<String> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let reply = async {

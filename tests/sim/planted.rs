@@ -3,6 +3,8 @@
 
 use ecr_pull_secrets::simulation::core::planted::{Bug, plant};
 
+use strum::VariantArray as _;
+
 use crate::known::with_own_keys;
 use crate::oracles::Oracle;
 use crate::profile::{Fate, Profile, What};
@@ -103,7 +105,7 @@ fn a_build_with_planted_bugs_is_marked() {
 
 #[test]
 fn each_oracle_of_the_model_has_a_planted_bug() {
-    for oracle in Oracle::ALL.into_iter().filter(|oracle| *oracle != Oracle::Deadline) {
-        assert!(PLANTED.iter().any(|planted| planted.oracle == oracle), "{oracle:?}");
+    for oracle in Oracle::VARIANTS.iter().filter(|oracle| **oracle != Oracle::Deadline) {
+        assert!(PLANTED.iter().any(|planted| planted.oracle == *oracle), "{oracle:?}");
     }
 }

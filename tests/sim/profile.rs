@@ -9,7 +9,7 @@ use ecr_pull_secrets::simulation::core::testing;
 use crate::world::variant;
 
 /// An action of a client, or a fault. Each has two arguments, which are choices: usually the namespace and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::VariantArray)]
 pub enum What {
     // Tenants and administrators.
     Annotate,
@@ -66,48 +66,6 @@ pub enum What {
 }
 
 impl What {
-    pub const ALL: [Self; 39] = [
-        Self::Annotate,
-        Self::OptOut,
-        Self::DeleteNamespace,
-        Self::TerminateNamespace,
-        Self::DeleteSecret,
-        Self::EditSecret,
-        Self::StripLabels,
-        Self::MakeImmutable,
-        Self::ForeignSecret,
-        Self::CloneSecret,
-        Self::EditServiceAccount,
-        Self::Unlabel,
-        Self::TerminateMost,
-        Self::LongRequest,
-        Self::AnnotateDefault,
-        Self::Arrive,
-        Self::Leave,
-        Self::AnnotateAll,
-        Self::InventRegions,
-        Self::ChangeSource,
-        Self::AwsFails,
-        Self::AwsHangs,
-        Self::AwsAway,
-        Self::ShortLives,
-        Self::ApiDown,
-        Self::Partition,
-        Self::BreakWatch,
-        Self::StaleWatch,
-        Self::NamespaceHangs,
-        Self::MostHang,
-        Self::Quota,
-        Self::RestoreEtcd,
-        Self::Crash,
-        Self::Freeze,
-        Self::ClockAhead,
-        Self::ClockBehind,
-        Self::Suspend,
-        Self::RestartWithoutRegion,
-        Self::SourceUnreadable,
-    ];
-
     /// Whether it is a fault, and not an action that has a lasting effect.
     pub fn is_fault(self) -> bool {
         self >= Self::AwsFails
@@ -121,7 +79,7 @@ pub enum Fate {
     Done,
     /// It is stored, and its reply is lost.
     ReplyLost,
-    /// It is not stored, and there is no reply.
+    /// The API server neither stores it nor replies.
     RequestLost,
     /// It is stored after the client has given up.
     Late,

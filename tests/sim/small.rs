@@ -1,5 +1,7 @@
 //! Small worlds: three namespaces and two processes, and any order of events.
 
+use strum::VariantArray as _;
+
 use crate::choices::{Choices, shrink};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
@@ -134,8 +136,8 @@ fn faults_change_nothing_of_the_end() {
 fn explore() {
     let text = |name: &str| std::env::var(name).unwrap_or_default();
     let names = text("WHAT");
-    let what: Vec<_> =
-        What::ALL.into_iter().filter(|what| names.split(',').any(|n| n == format!("{what:?}"))).collect();
+    let is_named = |what: &&What| names.split(',').any(|name| name == format!("{what:?}"));
+    let what: Vec<_> = What::VARIANTS.iter().filter(is_named).copied().collect();
     let mut profile = if what.is_empty() { everything() } else { Profile::small(&what) };
     if !text("FATES").is_empty() {
         profile = profile.with_fates(crate::profile::ALL_FATES, 10);

@@ -3,8 +3,8 @@
 use ecr_pull_secrets::simulation::core::aws::{AccountId, Endpoint, Region, Registry, RoleArn};
 use ecr_pull_secrets::simulation::core::grants::{Pattern, RegistryPattern, Template};
 
-/// The suffixes of private hosts, and the beginnings of the regions that they serve; the empty one stands for all that
-/// no other suffix has. AWS documents them under "Amazon ECR endpoints and quotas".
+/// The suffixes of private hosts, and the prefixes of the regions that each serves. The empty prefix is every region that
+/// no other suffix serves. AWS documents them under "Amazon ECR endpoints and quotas".
 const SUFFIXES: [(&str, &[&str]); 9] = [
     (".amazonaws.com", &["", "us-gov-"]),
     (".on.aws", &["", "us-gov-"]),

@@ -1,5 +1,5 @@
 //! One process of the controller on the service, put together as `commands::setup` does: the real client layers, watches,
-//! elector, Event recorder and runtime. Only AWS is a stand-in.
+//! elector, Event recorder and runtime. AWS is simulated.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

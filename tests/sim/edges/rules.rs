@@ -9,13 +9,13 @@ use super::call::Call;
 /// What happens to a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It takes this long until it is carried out, and is cancelled if the client goes.
+    /// The service executes it after this long, unless the client has gone.
     Slow(Duration),
-    /// It is carried out at once, and its reply takes this long.
+    /// The service executes it at once and replies after this long.
     LateReply(Duration),
-    /// There is no reply, and nothing is carried out.
+    /// The service neither executes it nor replies.
     Hang,
-    /// It is carried out, and there is no reply.
+    /// The service executes it and does not reply.
     ReplyLost,
     /// The API server refuses it, with this many seconds in `Retry-After`.
     Refuse { code: u16, retry_after: Option<u32> },

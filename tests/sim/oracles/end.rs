@@ -57,11 +57,11 @@ impl World {
         if self.oracles.violation.is_some() {
             return;
         }
-        for namespace in self.all_namespaces() {
+        for namespace in self.namespace_names() {
             self.check_converged(&namespace);
         }
         let keys = self.wanted_keys();
-        let namespaces = self.all_namespaces().len();
+        let namespaces = self.namespace_names().len();
         for process in 0..self.profile.processes {
             let Some((name, controller)) = self.alive(process) else { continue };
             let memory = controller.memory();
@@ -139,7 +139,7 @@ impl World {
 
     fn wanted_keys(&mut self) -> usize {
         let mut keys = BTreeSet::new();
-        for namespace in self.all_namespaces() {
+        for namespace in self.namespace_names() {
             if let Some(granted) = self.wanted(&namespace) {
                 keys.extend(granted.assignments.iter().map(|assignment| assignment.request.key.clone()));
             }

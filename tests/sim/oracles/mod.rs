@@ -14,12 +14,11 @@ use ecr_pull_secrets::simulation::controller::tell::Tell;
 use ecr_pull_secrets::simulation::core::grants::Granted;
 use ecr_pull_secrets::simulation::core::plan::WriteReason;
 
-use crate::profile::What;
 use crate::store::{Key, Name};
 use crate::world::{World, shows_a_token};
 
 /// The oracles of `docs/reliability.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::VariantArray)]
 pub enum Oracle {
     /// Within 60 s of the last fault, the index equals the API server, and the world converges.
     Belief,
@@ -43,22 +42,6 @@ pub enum Oracle {
     Differential,
     /// No byte of a token is in a message.
     Redaction,
-}
-
-impl Oracle {
-    pub const ALL: [Self; 11] = [
-        Self::Belief,
-        Self::NoneExpired,
-        Self::NoneTaken,
-        Self::WriteBudget,
-        Self::Deadline,
-        Self::Progress,
-        Self::TokenBudget,
-        Self::Scope,
-        Self::Memory,
-        Self::Differential,
-        Self::Redaction,
-    ];
 }
 
 #[derive(Clone, Debug)]
@@ -130,7 +113,7 @@ impl World {
     }
 
     /// Another client edited, deleted or created a Secret.
-    pub fn edited(&mut self, key: &Key, _what: What) {
+    pub fn edited(&mut self, key: &Key) {
         self.oracles.edited.insert(key.clone(), self.time);
         self.oracles.unrepaired.insert(key.clone());
     }

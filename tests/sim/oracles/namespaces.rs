@@ -10,7 +10,7 @@ use ecr_pull_secrets::simulation::core::secret::StaticSource;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
-use crate::store::{Kind, Name, Object, Store};
+use crate::store::{Key, Kind, Name, Object, Store};
 use crate::world::World;
 
 /// How long AWS and the API server must answer before a Secret must be valid (design, invariant 3).
@@ -51,7 +51,7 @@ impl World {
             !source.entries.is_empty() && !source.entries.contains_key(host)
         };
         let removed = |secret: &Name, host: &String| {
-            let key = crate::store::Key { kind: Kind::Source, namespace: "".into(), name: secret.clone() };
+            let key = Key { kind: Kind::Source, namespace: "".into(), name: secret.clone() };
             matches!(self.store.objects.get(&key).map(|o| &**o), Some(Object::Source(s)) if missing(s, host))
         };
         hosts.filter(|(grant, host)| !removed(&grant.secret, host)).map(|(_, host)| host.clone()).collect()
@@ -65,17 +65,13 @@ impl World {
         self.check_at(namespace, now);
     }
 
-    pub fn schedule_check(&mut self, namespace: &Name) {
-        self.check_at(namespace, self.time);
-    }
-
     /// Checks the namespace at `at`, or as soon as the faults that concern it have ended for long enough.
     pub fn check_at(&mut self, namespace: &Name, at: Duration) {
         let at = at.max(self.served_at(namespace)) + Duration::from_millis(1_500);
         let known = self.oracles.checks.get(namespace).copied();
         if known.is_none_or(|known| known <= self.time || at < known) {
             self.oracles.checks.insert(namespace.clone(), at);
-            self.schedule_check_event(namespace, at);
+            self.schedule_check(namespace, at);
         }
     }
 
@@ -97,12 +93,20 @@ impl World {
             }
             None => true,
         };
-        let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
-        let keys = granted.assignments.iter().map(|assignment| &assignment.request.key);
-        let called = keys.filter_map(|key| self.aws.asked.get(key)).any(|at| *at + ASKED > now);
-        if due && !asked && !called {
+        if due && !self.is_asked(namespace) && !self.is_called(&granted) {
             self.report(Oracle::Progress, format!("{namespace} is due, and nothing is asked for"));
         }
+    }
+
+    /// Whether a controller requested something in the namespace lately.
+    fn is_asked(&self, namespace: &str) -> bool {
+        self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > self.time)
+    }
+
+    /// Whether a controller called AWS lately for a token that the namespace needs.
+    fn is_called(&self, granted: &Granted) -> bool {
+        let keys = granted.assignments.iter().map(|assignment| &assignment.request.key);
+        keys.filter_map(|key| self.aws.asked.get(key)).any(|at| *at + ASKED > self.time)
     }
 
     /// Whether a token in it is past the latest time of its renewal by this much.
@@ -152,8 +156,7 @@ impl World {
             if edited.is_some_and(|at| now < at + REPAIRS) {
                 return self.check_at(namespace, edited.expect("it was edited") + REPAIRS);
             }
-            let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
-            let oracle = if asked { Oracle::NoneExpired } else { Oracle::Progress };
+            let oracle = if self.is_asked(namespace) { Oracle::NoneExpired } else { Oracle::Progress };
             return self.report(oracle, format!("{namespace}/{name} is missing"));
         };
         if !secret.is_pull_secret() || secret.ours.is_none() {
@@ -164,16 +167,24 @@ impl World {
             let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
             let Some(expires) = self.aws.token(&password).map(|(_, info)| info.expires) else { continue };
             if requested && expires <= now {
-                let asked = self.oracles.active.get(namespace).is_some_and(|at| *at + ASKED > now);
-                let keys = granted.assignments.iter().map(|assignment| &assignment.request.key);
-                let called = keys.filter_map(|key| self.aws.asked.get(key)).any(|at| *at + ASKED > now);
-                let oracle = if asked || called { Oracle::NoneExpired } else { Oracle::Progress };
+                let active = self.is_asked(namespace) || self.is_called(&granted);
+                let oracle = if active { Oracle::NoneExpired } else { Oracle::Progress };
                 return self.report(oracle, format!("{namespace}/{name}: the entry of {host} expired"));
             }
             soonest = soonest.min(expires);
         }
         if soonest < Duration::MAX {
             self.check_at(namespace, soonest.max(now));
+        }
+    }
+
+    /// An immutable Secret that was deleted is replaced, unless a fault concerned the namespace in the last minute.
+    pub fn check_replaced(&mut self, key: &Key) {
+        let Key { namespace, name, .. } = key;
+        let disturbed = self.last_trouble(namespace) + Duration::from_mins(1) > self.time;
+        let wanted = self.wanted(namespace).is_some_and(|granted| *granted.request.secret_name == **name);
+        if wanted && !disturbed && self.store.secret(namespace, name).is_none() {
+            self.report(Oracle::NoneTaken, format!("{namespace}/{name} was deleted and not replaced"));
         }
     }
 

@@ -68,7 +68,6 @@ impl World {
     /// A controller wrote a Secret.
     pub fn secret_written(
         &mut self,
-        _process: usize,
         namespace: &Name,
         draft: &SecretDraft,
         before: Option<&SecretObject>,
@@ -159,13 +158,7 @@ impl World {
     }
 
     /// A controller deleted a Secret.
-    pub fn secret_deleted(
-        &mut self,
-        _process: usize,
-        namespace: &Name,
-        deletion: &Deletion,
-        before: Option<&SecretObject>,
-    ) {
+    pub fn secret_deleted(&mut self, namespace: &Name, deletion: &Deletion, before: Option<&SecretObject>) {
         let Some(before) = before else { return };
         let name = &deletion.name;
         if **namespace == *"outside" && before.ours.is_none() {
@@ -186,7 +179,7 @@ impl World {
             return;
         }
         if deletion.reason == DeleteReason::Immutable {
-            return self.expect_replacement(namespace, name);
+            return self.schedule_replaced(secret_key(namespace, name));
         }
         let text = format!("{namespace}/{name} was deleted ({:?}), but it is wanted", deletion.reason);
         self.report(Oracle::NoneTaken, text);

@@ -1,4 +1,4 @@
-//! Writes of other clients to a Secret, as the API server carries them out.
+//! Writes of other clients to a Secret, as the API server executes them.
 
 use ecr_pull_secrets::simulation::core::SECRET_KEY;
 use serde_json::{Value, json};

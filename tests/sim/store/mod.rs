@@ -309,7 +309,6 @@ pub fn status(code: u16, reason: &str, message: &str) -> Status {
 }
 
 fn status_with(code: u16, reason: &str, message: &str, cause: &Value) -> Status {
-    let details = json!({"causes": [cause]});
-    let status = json!({"code": code, "reason": reason, "message": message, "details": details});
-    serde_json::from_value(status).expect("a status")
+    let details = serde_json::from_value(json!({"causes": [cause]})).expect("details");
+    Status { details: Some(details), ..status(code, reason, message) }
 }

@@ -1,15 +1,13 @@
-//! Actions of tenants, administrators and other clients, and the beginnings and ends of faults.
+//! Actions of tenants, administrators and other clients.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::core::plan::PullSecretRefs;
-use ecr_pull_secrets::simulation::core::secret::{DockerConfig, StaticSource, TokenErrorKind};
+use ecr_pull_secrets::simulation::core::secret::{DockerConfig, StaticSource};
 use ecr_pull_secrets::simulation::core::{SECRET_TYPE, testing};
-use jiff::SignedDuration;
 
-use super::aws::Behaviour;
 use super::{Happening, Planned, World};
 use crate::profile::What;
 use crate::store::secret::{ALL, DATA, LABELS, SecretObject};
@@ -17,10 +15,6 @@ use crate::store::{Key, Kind, Name, NamespaceObject, Object, annotation, namespa
 
 /// The password in data that another client wrote.
 pub const FORGED: &str = "forged";
-/// How long a fault lasts, in seconds.
-const LENGTHS: [u64; 5] = [1, 5, 30, 90, 400];
-/// How far a clock jumps, in hours.
-const JUMPS: [i64; 3] = [10, 1, 30];
 
 /// The annotations that a namespace may have: key without prefix, and value.
 const VARIANTS: [&[(&str, &str)]; 7] = [
@@ -67,7 +61,7 @@ impl World {
         self.namespace_changed(name);
     }
 
-    /// Carries out an action, or begins a fault.
+    /// Executes an action, or begins a fault.
     pub fn act(&mut self, planned: Planned) {
         let Planned { what, args: [first, second], .. } = planned;
         let namespace = self.name(first);
@@ -127,7 +121,7 @@ impl World {
     }
 
     /// A namespace that was deleted or is being deleted exists again.
-    fn revive(&mut self, namespace: &Name) {
+    pub fn revive(&mut self, namespace: &Name) {
         if self.store.namespace(namespace).is_some_and(|object| object.terminating) {
             self.delete_namespace(namespace);
         }
@@ -159,12 +153,12 @@ impl World {
         let found =
             self.store.secrets().find(|(key, secret)| key.namespace == *namespace && secret.ours.is_some());
         let Some((key, secret)) = found.map(|(key, secret)| (key.clone(), secret.clone())) else { return };
-        self.edited(&key, what);
+        self.edited(&key);
         let mut new = secret;
         match what {
             What::DeleteSecret => {
                 self.put(&key, None);
-                return self.schedule_check(namespace);
+                return self.check_at(namespace, self.time);
             }
             What::StripLabels => {
                 new.labels.clear();
@@ -195,7 +189,7 @@ impl World {
         let uid = format!("foreign-{}", self.store.version);
         let secret = SecretObject { uid, ..SecretObject::foreign(SECRET_TYPE) };
         let key = secret_key(namespace, "ecr-pull");
-        self.edited(&key, What::ForeignSecret);
+        self.edited(&key);
         self.put(&key, Some(Object::Secret(secret)));
     }
 
@@ -228,7 +222,7 @@ impl World {
         }
     }
 
-    fn source_names(&self) -> Vec<(Name, Vec<String>)> {
+    pub fn source_names(&self) -> Vec<(Name, Vec<String>)> {
         let grants = self.settings.static_grants.iter();
         grants.map(|grant| (grant.secret.clone(), grant.hosts.clone())).collect()
     }
@@ -246,7 +240,7 @@ impl World {
         }
     }
 
-    fn put_source(&mut self, name: &Name, hosts: &[String], number: u32) {
+    pub fn put_source(&mut self, name: &Name, hosts: &[String], number: u32) {
         use base64::Engine as _;
         let auth = base64::engine::general_purpose::STANDARD.encode(format!("user:static{number}"));
         let entries: BTreeMap<_, _> =
@@ -255,143 +249,6 @@ impl World {
         let source = StaticSource { version: 0, entries: DockerConfig::parse_foreign(&data) };
         let key = Key { kind: Kind::Source, namespace: "".into(), name: name.clone() };
         self.put(&key, Some(Object::Source(source)));
-    }
-
-    fn begin_fault(&mut self, what: What, first: u32, second: u32) {
-        if self.profile.lazy_lease {
-            self.shorten_leases();
-        }
-        let length = Duration::from_secs(LENGTHS[second as usize % LENGTHS.len()]);
-        let end = self.time + length;
-        let process = first as usize % self.processes.len();
-        let namespace = self.name(first);
-        let endpoint = if first.is_multiple_of(2) { "eu-central-1" } else { "eu-west-1" };
-        match what {
-            What::AwsFails => {
-                let kind = if second.is_multiple_of(2) {
-                    TokenErrorKind::Throttled
-                } else {
-                    TokenErrorKind::AccessDenied
-                };
-                self.aws.fail(endpoint, Behaviour::Error(kind), end);
-            }
-            What::AwsHangs => self.aws.fail(endpoint, Behaviour::Hang, end),
-            What::AwsAway => {
-                let life = Duration::from_secs(u64::try_from(self.aws.life).expect("positive"));
-                self.aws.fail("", Behaviour::Error(TokenErrorKind::Unreachable), self.time + life * 2);
-            }
-            What::ShortLives => self.aws.life = i64::from(60 + second % 4 * 60),
-            What::ApiDown => {
-                self.faults.api_down = end;
-                self.trouble(None, end);
-            }
-            What::NamespaceHangs => {
-                let end = self.time + length * 4;
-                self.faults.namespace_hangs.insert(namespace.clone(), end);
-                self.trouble(Some(&namespace), end);
-            }
-            What::MostHang => {
-                for n in (0..self.profile.namespaces).filter(|n| n % 10 != 0) {
-                    let (name, end) = (self.name(n), self.time + Duration::from_mins(30));
-                    self.trouble(Some(&name), end);
-                    self.faults.namespace_hangs.insert(name, end);
-                }
-            }
-            What::Quota => {
-                self.store.full.push(namespace.clone());
-                self.faults.quota.insert(namespace.clone(), end);
-                self.trouble(Some(&namespace), end);
-                self.schedule(end, Happening::End(what, first));
-            }
-            What::BreakWatch | What::StaleWatch => {
-                let watch = second as usize % self.processes[process].watches.len();
-                let behind = (what == What::StaleWatch).then_some(u64::from(second / 4 % 12));
-                if self.processes[process].is_alive {
-                    self.list(process, watch, behind);
-                }
-            }
-            What::SourceUnreadable => {
-                for (name, _) in self.source_names() {
-                    self.put_source(&name, &[], 0);
-                }
-                self.schedule(end, Happening::End(what, first));
-            }
-            What::RestoreEtcd => self.restore_etcd(second),
-            _ => self.begin_process_fault(what, process, end, second),
-        }
-    }
-
-    fn begin_process_fault(&mut self, what: What, process: usize, end: Duration, second: u32) {
-        if matches!(what, What::ClockAhead | What::ClockBehind | What::Suspend) {
-            self.clock_moved();
-        }
-        let hours = JUMPS[second as usize / 8 % JUMPS.len()];
-        match what {
-            What::Crash | What::RestartWithoutRegion => {
-                if self.processes[process].is_alive {
-                    self.crash(process);
-                }
-                let end = end.min(self.time + Duration::from_mins(1));
-                let without_region = what == What::RestartWithoutRegion;
-                self.trouble(None, end + Duration::from_secs(10));
-                self.schedule(end, Happening::Restart { process, without_region });
-            }
-            What::Freeze => {
-                let until = &mut self.processes[process].frozen_until;
-                *until = end.max(*until);
-                self.trouble(None, end + Duration::from_secs(10));
-            }
-            What::Partition => {
-                let until = &mut self.processes[process].partitioned_until;
-                *until = end.max(*until);
-                self.trouble(None, end + Duration::from_secs(10));
-            }
-            What::Suspend => {
-                let time = self.time;
-                let this = &mut self.processes[process];
-                let from = this.frozen_until.max(time);
-                this.suspended += end.saturating_sub(from);
-                this.frozen_until = end.max(from);
-                self.trouble(None, end + Duration::from_secs(10));
-            }
-            What::ClockAhead | What::ClockBehind => {
-                let sign = if what == What::ClockAhead { 1 } else { -1 };
-                self.processes[process].skew = SignedDuration::from_hours(sign * hours);
-                let argument = u32::try_from(process).expect("few");
-                self.trouble(None, end);
-                self.schedule(end, Happening::End(what, argument));
-            }
-            other => unreachable!("{other:?} is an action"),
-        }
-    }
-
-    pub fn end_fault(&mut self, what: What, argument: u32) {
-        self.tell(|| format!("{what:?} ends"));
-        match what {
-            What::Quota => {
-                let namespace = self.name(argument);
-                self.store.full.retain(|full| *full != namespace);
-            }
-            What::SourceUnreadable => self.restore_sources(),
-            What::TerminateNamespace => {
-                let namespace = self.name(argument);
-                self.revive(&namespace);
-            }
-            _ => self.processes[argument as usize].skew = SignedDuration::ZERO,
-        }
-    }
-
-    /// etcd's folder is put back: objects and versions are as they were, and no watch hears of it.
-    fn restore_etcd(&mut self, second: u32) {
-        let back = u64::from(3 + second % 30).min(self.store.history.len() as u64);
-        let version = self.store.version.saturating_sub(back);
-        self.store.objects = self.store.at(version);
-        self.store.history.retain(|event| event.version <= version);
-        self.store.version = version;
-        for namespace in self.namespace_names() {
-            self.namespace_changed(&namespace);
-        }
-        self.trouble(None, self.time);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod actors;
 mod aws;
+mod faults;
 mod lease;
 mod process;
 mod requests;
@@ -25,7 +26,7 @@ use self::requests::Running;
 use crate::choices::Choices;
 use crate::oracles::{Oracle, Oracles, Violation};
 use crate::profile::{Profile, What};
-use crate::store::{Event, Name, Object, Store, namespace_key};
+use crate::store::{Event, Key, Kind, Name, Object, Store};
 
 pub use self::actors::{FORGED, default_registry, variant};
 pub use self::aws::{TokenInfo, shows_a_token};
@@ -71,7 +72,7 @@ enum Happening {
     /// Whether what is due was asked for, in every namespace.
     Patrol,
     /// A Secret that was deleted for its replacement exists.
-    Replaced(crate::store::Key),
+    Replaced(Key),
 }
 
 struct Entry {
@@ -113,7 +114,6 @@ pub struct Planned {
 struct Faults {
     api_down: Duration,
     namespace_hangs: BTreeMap<Name, Duration>,
-    quota: BTreeMap<Name, Duration>,
     /// When the last fault that concerns every namespace ended.
     global_until: Duration,
     /// When the last fault of a namespace ended.
@@ -325,7 +325,7 @@ impl World {
         }
     }
 
-    fn put(&mut self, key: &crate::store::Key, object: Option<Object>) {
+    fn put(&mut self, key: &Key, object: Option<Object>) {
         let event = self.store.put(key, object);
         self.publish(&event);
     }
@@ -341,37 +341,18 @@ impl World {
         &self.processes[process].received
     }
 
-    pub fn all_namespaces(&self) -> Vec<Name> {
-        self.namespace_names()
-    }
-
-    pub fn schedule_check_event(&mut self, namespace: &Name, at: Duration) {
+    /// Checks the namespace at `at`.
+    pub fn schedule_check(&mut self, namespace: &Name, at: Duration) {
         self.schedule(at, Happening::Check(namespace.clone()));
     }
 
-    /// An immutable Secret was deleted: its replacement must exist within a minute.
-    pub fn expect_replacement(&mut self, namespace: &Name, name: &Name) {
-        let key = crate::store::secret_key(namespace, name);
+    /// Checks after a minute that the Secret was replaced.
+    pub fn schedule_replaced(&mut self, key: Key) {
         self.schedule_in(Duration::from_mins(1), Happening::Replaced(key));
     }
 
-    fn check_replaced(&mut self, key: &crate::store::Key) {
-        let unreachable = self.faults.global_until + Duration::from_mins(1) > self.time;
-        let hangs = self
-            .faults
-            .until
-            .get(&key.namespace)
-            .is_some_and(|until| *until + Duration::from_mins(1) > self.time);
-        let wanted =
-            self.wanted(&key.namespace).is_some_and(|granted| *granted.request.secret_name == *key.name);
-        if wanted && !unreachable && !hangs && self.store.secret(&key.namespace, &key.name).is_none() {
-            let text = format!("{}/{} was deleted and not replaced", key.namespace, key.name);
-            self.report(Oracle::NoneTaken, text);
-        }
-    }
-
-    fn namespace_names(&self) -> Vec<Name> {
-        let is_namespace = |key: &&crate::store::Key| key.kind == namespace_key("").kind;
+    pub fn namespace_names(&self) -> Vec<Name> {
+        let is_namespace = |key: &&Key| key.kind == Kind::Namespace;
         self.store.objects.keys().filter(is_namespace).map(|key| key.name.clone()).collect()
     }
 

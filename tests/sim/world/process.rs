@@ -37,9 +37,7 @@ pub struct Process {
     pub suspended: Duration,
     wake_at: Duration,
     elect_at: Duration,
-    /// When it last became the leader.
-    pub leads_since: Option<Duration>,
-    /// The tokens that this process received, with the time of the call.
+    /// The tokens that this process received, by number.
     pub received: Vec<u32>,
 }
 
@@ -72,8 +70,11 @@ impl Process {
 impl World {
     /// Starts a process, or starts it again.
     pub fn start(&mut self, index: usize, without_region: bool) {
+        let before = self.processes.get(index);
+        let epoch = before.map_or(0, |before| before.epoch + 1);
+        let skew = before.map_or(SignedDuration::ZERO, |before| before.skew);
         let mut settings = (self.profile.settings)();
-        settings.jitter = Jitter::new(u64::from(self.number_of(index)) + 11);
+        settings.jitter = Jitter::new(index as u64 * 1_000 + u64::from(epoch) + 11);
         if without_region {
             settings.region = None;
             settings.grants.default_region = None;
@@ -83,10 +84,8 @@ impl World {
         let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
         let mut controller = Controller::new(settings.clone(), policy, Index::new(targets.clone()));
         controller.tick_every(self.profile.patrol);
-        let epoch = self.processes.get(index).map_or(0, |before| before.epoch + 1);
         let name = format!("process {index}.{epoch}");
         self.tell(|| format!("{name} starts{}", if without_region { " without a region" } else { "" }));
-        let before = self.processes.get(index);
         let process = Process {
             elector: LeaderElector::new(name.clone()),
             name,
@@ -99,11 +98,10 @@ impl World {
             watches: targets.into_iter().map(Watch::new).collect(),
             frozen_until: Duration::ZERO,
             partitioned_until: Duration::ZERO,
-            skew: before.map_or(SignedDuration::ZERO, |before| before.skew),
+            skew,
             suspended: Duration::ZERO,
             wake_at: self.time,
             elect_at: self.time,
-            leads_since: None,
             received: vec![],
         };
         if index < self.processes.len() {
@@ -114,11 +112,6 @@ impl World {
         for watch in 0..self.processes[index].watches.len() {
             self.list(index, watch, None);
         }
-    }
-
-    fn number_of(&self, index: usize) -> u32 {
-        let epoch = self.processes.get(index).map_or(0, |before| before.epoch + 1);
-        u32::try_from(index).expect("few") * 1_000 + epoch
     }
 
     /// Kills a process: nothing is released, and requests that were sent may still be stored.
@@ -201,12 +194,7 @@ impl World {
             return;
         }
         let now = process.now(self.time);
-        let led = process.controller.is_leader();
         let effects = process.controller.handle(input, now);
-        let leads = process.controller.is_leader();
-        if leads != led {
-            process.leads_since = leads.then_some(self.time);
-        }
         let work = process.controller.next_work(now).unwrap_or(TICK).min(TICK);
         let lease = if lazy { None } else { process.leadership.left(now) };
         let wait = work.min(lease.unwrap_or(TICK)) + Duration::from_millis(1);

@@ -22,7 +22,7 @@ pub struct Running {
     process: usize,
     epoch: u32,
     id: ActionId,
-    pub namespace: Name,
+    namespace: Name,
     request: Request,
     fate: Fate,
     sent: Duration,
@@ -136,8 +136,7 @@ impl World {
         match request {
             Request::Write { uid, draft } => {
                 let uid = uid.as_deref();
-                let result =
-                    self.write(*process, namespace, uid, draft, current.as_deref().map(Vec::as_slice));
+                let result = self.write(namespace, uid, draft, current.as_deref().map(Vec::as_slice));
                 Outcome::Written(result)
             }
             Request::ReadNamespace => {
@@ -153,7 +152,7 @@ impl World {
                 let result = self.store.delete_secret(namespace, &name, &deletion.uid, version);
                 let result = result.map(|event| {
                     self.publish(&event);
-                    self.secret_deleted(*process, namespace, deletion, before.as_ref());
+                    self.secret_deleted(namespace, deletion, before.as_ref());
                 });
                 Outcome::Deleted(match result.map_err(classify) {
                     Ok(()) | Err(RequestError::NamespaceGone) => Ok(()),
@@ -171,7 +170,6 @@ impl World {
     /// Writes a Secret as `runtime::execute` does.
     fn write(
         &mut self,
-        process: usize,
         namespace: &Name,
         uid: Option<&str>,
         draft: &SecretDraft,
@@ -192,7 +190,7 @@ impl World {
         let after = self.store.shared_secret(namespace, &name).expect("it was written");
         let before = before.as_deref().and_then(Object::as_secret);
         let after = after.as_secret().expect("a secret");
-        self.secret_written(process, namespace, draft, before, after);
+        self.secret_written(namespace, draft, before, after);
         Ok(after.observed(&instance))
     }
 
