@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::CommandError;
@@ -31,8 +30,6 @@ use crate::runtime::{Parts, Runtime, Summary};
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
-const CHANGE_CAPACITY: usize = 256;
 /// How long a single pass waits for its last Events before it exits.
 const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -177,12 +174,7 @@ impl Connected {
         health: Health,
         stop: watch::Receiver<bool>,
     ) -> Result<Summary, CommandError> {
-        let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
-        let mut running = JoinSet::new();
-        for target in watches::targets(&self.settings) {
-            let (client, settings, sender) = (self.client.clone(), self.settings.clone(), sender.clone());
-            running.spawn(watches::run(client, target, settings, self.streaming, sender));
-        }
+        let (mut running, sender, changes) = watches::start(&self.client, &self.settings, self.streaming);
         let (recorder, events) = Recorder::start(self.client.clone(), &self.candidate.instance);
         let progress = if policy.repeat { ProgressBar::hidden() } else { progress() };
         let reporter = Reporter::new(recorder, self.candidate.metrics.clone(), progress, !policy.repeat);

@@ -14,6 +14,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -28,6 +29,9 @@ use crate::core::{Jitter, SECRET_KEY};
 /// The number of objects in one page of a list. A page is the largest response in memory.
 const PAGE_SIZE: u32 = 100;
 
+/// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
+const CHANGE_CAPACITY: usize = 256;
+
 /// kube's default backoff grows to 30 s and resets slowly, which is an unnecessary delay for a client with few watches.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
 
@@ -40,8 +44,22 @@ pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
     [WatchTarget::Namespaces].into_iter().chain(secrets).chain(service_accounts).chain(sources).collect()
 }
 
+/// Starts the watches that the configuration requires. Returns their tasks, and both ends of the queue of changes.
+pub fn start(
+    client: &Client,
+    settings: &Arc<Settings>,
+    streaming: bool,
+) -> (JoinSet<()>, mpsc::Sender<Change>, mpsc::Receiver<Change>) {
+    let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
+    let mut tasks = JoinSet::new();
+    for target in targets(settings) {
+        tasks.spawn(run(client.clone(), target, settings.clone(), streaming, sender.clone()));
+    }
+    (tasks, sender, changes)
+}
+
 /// Lists and watches, and restarts after each interruption, until the receiver of `changes` is dropped.
-pub async fn run(
+async fn run(
     client: Client,
     target: WatchTarget,
     settings: Arc<Settings>,

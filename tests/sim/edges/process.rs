@@ -22,13 +22,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use indicatif::ProgressBar;
 use jiff::SignedDuration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::server::Server;
 
-/// The queue of changes, as in `commands::setup`.
-const CHANGE_CAPACITY: usize = 256;
 const AWS_LATENCY: Duration = Duration::from_millis(50);
 
 /// An AWS that issues tokens, and remembers them for the oracles.
@@ -102,11 +100,7 @@ async fn run(server: Server, aws: Arc<Aws>, name: String, elects: bool, stopped:
     } else {
         (None, WritePermit::unopposed(clock))
     };
-    let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
-    let mut running = JoinSet::new();
-    for target in watches::targets(&settings) {
-        running.spawn(watches::run(client.clone(), target, settings.clone(), streaming, sender.clone()));
-    }
+    let (_watches, _sender, changes) = watches::start(&client, &settings, streaming);
     let (recorder, _) = Recorder::start(client.clone(), &settings.names.instance);
     let reporter = Reporter::new(recorder, metrics, ProgressBar::hidden(), false);
     let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
