@@ -67,7 +67,7 @@ fn long() {
     let mut rows = vec![];
     let mut failed = vec![];
     let guards = small::guards();
-    let each = number("SCHEDULES", 1_000_000) / guards.len() as u64;
+    let each = number("SCHEDULES", 1_000_000).div_ceil(guards.len() as u64);
     for (name, profile) in guards {
         let figures = all(name, 0..each, |seed| small::run(&profile, seed));
         failed.extend(figures.violations.iter().map(|(seed, v)| format!("{name}, seed {seed}: {v}")));
