@@ -24,7 +24,7 @@ use crate::kubernetes::client::{ConnectError, Connection};
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::events::Recorder;
 use crate::kubernetes::leader_election::{Election, LeaseClient, WritePermit, leader_election_identity};
-use crate::kubernetes::watch as watches;
+use crate::kubernetes::watch::{self as watches, Relists, Watches};
 use crate::runtime::reporter::Reporter;
 use crate::runtime::{Parts, Runtime, Summary};
 use crate::telemetry::http::Health;
@@ -174,15 +174,16 @@ impl Connected {
         health: Health,
         stop: watch::Receiver<bool>,
     ) -> Result<Summary, CommandError> {
-        let (mut running, sender, changes) = watches::start(&self.client, &self.settings, self.streaming);
+        let Watches { mut tasks, sender, changes, relists } =
+            watches::start(&self.client, &self.settings, self.streaming);
         let (recorder, events) = Recorder::start(self.client.clone(), &self.candidate.instance);
         let progress = if policy.repeat { ProgressBar::hidden() } else { progress() };
         let reporter = Reporter::new(recorder, self.candidate.metrics.clone(), progress, !policy.repeat);
-        let runtime = self.runtime(permit, policy, health, reporter);
+        let runtime = self.runtime(permit, policy, health, reporter, relists);
         let mut runtime = tokio::spawn(runtime.run(changes, stop));
         let ended = tokio::select! {
             ended = &mut runtime => ended,
-            ended = running.join_next() => {
+            ended = tasks.join_next() => {
                 // A watch also ends when the runtime drops its receiver, shortly before the runtime itself ends.
                 if !sender.is_closed() {
                     return Err(task_ended("a watch", &ended));
@@ -202,7 +203,14 @@ impl Connected {
         Ok(summary)
     }
 
-    fn runtime(self, permit: WritePermit, policy: RunPolicy, health: Health, reporter: Reporter) -> Runtime {
+    fn runtime(
+        self,
+        permit: WritePermit,
+        policy: RunPolicy,
+        health: Health,
+        reporter: Reporter,
+        relists: Relists,
+    ) -> Runtime {
         Runtime::new(Parts {
             policy,
             cluster: Cluster::new(self.client, self.settings, permit.clone()),
@@ -210,6 +218,7 @@ impl Connected {
             source: Arc::new(self.aws),
             reporter,
             health,
+            relists,
             clock: self.candidate.clock,
         })
     }

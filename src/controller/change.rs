@@ -6,7 +6,7 @@ use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
 use crate::core::secret::StaticSource;
 
 /// The objects of one watch.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WatchTarget {
     /// All Namespaces.
     Namespaces,
@@ -31,6 +31,16 @@ pub enum Seen<T> {
     Present(T),
     /// Deleted, at this resource version.
     Deleted(u64),
+}
+
+impl<T> Seen<T> {
+    /// The version of the object, or of its deletion.
+    pub fn version(&self, of: impl FnOnce(&T) -> u64) -> u64 {
+        match self {
+            Self::Present(object) => of(object),
+            Self::Deleted(version) => *version,
+        }
+    }
 }
 
 /// A change that a watch reports.

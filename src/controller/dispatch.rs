@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::error::RequestError;
 use super::queue::Priority;
+use super::tell::Operation;
 use super::tokens::{CachedToken, KeyState, MAX_WAIT};
 use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
@@ -24,6 +26,7 @@ pub(super) enum Action {
     Write(RunningWrite),
     /// The Namespace is read before this step removes something.
     Confirm(Step),
+    ReadSecret(RefusedRequest),
     Delete(Deletion),
     /// With the version of the service account that is known when it begins.
     SetPullSecret(PullSecretChange, u64),
@@ -36,6 +39,15 @@ pub(super) struct RunningWrite {
     /// Whether every entry has a fresh token.
     pub complete: bool,
     pub fingerprint: u64,
+}
+
+/// A request that was refused because of the state of a Secret, which is read before the next attempt.
+pub(super) struct RefusedRequest {
+    pub secret: Arc<str>,
+    pub operation: Operation,
+    pub error: RequestError,
+    /// The version in the index when the read begins; 0 without the Secret.
+    pub known: u64,
 }
 
 /// The available tokens that a write needs.
@@ -85,17 +97,19 @@ impl Controller {
             let wake = collected.retry_at.or(renewal).map_or(soonest, |wake| wake.max(soonest));
             return self.requeue(namespace, Some(wake));
         };
-        let uid = plan.observed.map(|observed| observed.uid);
-        let uid = if planted(Bug::WrongUid) { uid.map(|_| "another".into()) } else { uid };
+        let mut base = plan.observed.map(|observed| observed.version());
+        if let Some(base) = base.as_mut().filter(|_| planted(Bug::WrongUid)) {
+            base.uid = "another".into();
+        }
         let write = RunningWrite {
             secret: self.allowed_name(&plan.granted.request.secret_name),
             reason: plan.reason,
-            creates: uid.is_none(),
+            creates: base.is_none(),
             complete: collected.complete,
             fingerprint: draft.fingerprint,
         };
         let draft = Box::new(draft);
-        self.start_action(namespace, Action::Write(write), Request::Write { uid, draft });
+        self.start_action(namespace, Action::Write(write), Request::Write { base, draft });
     }
 
     /// The shared string of an allowed name.
@@ -133,6 +147,19 @@ impl Controller {
 
     pub(super) fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
         self.start_action(namespace, Action::Delete(deletion.clone()), Request::Delete(deletion));
+    }
+
+    /// Reads a Secret after a refusal.
+    pub(super) fn read_secret(
+        &mut self,
+        namespace: &Arc<str>,
+        secret: &Arc<str>,
+        operation: Operation,
+        error: RequestError,
+    ) {
+        let known = self.index.secret_version(namespace, secret).unwrap_or(0);
+        let refused = RefusedRequest { secret: secret.clone(), operation, error, known };
+        self.start_action(namespace, Action::ReadSecret(refused), Request::ReadSecret(secret.clone()));
     }
 
     pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange) {

@@ -35,7 +35,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::change::Change;
+use self::change::{Change, WatchTarget};
 use self::dispatch::Action;
 use self::error::RequestError;
 use self::index::Index;
@@ -43,11 +43,11 @@ use self::queue::Queue;
 use self::report::Conditions;
 use self::tell::Tell;
 use self::tokens::{FetchResult, TokenCache};
-use crate::core::Now;
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::leader_election::Leadership;
 use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, SecretDraft};
 use crate::core::settings::Settings;
+use crate::core::{Now, ObjectVersion};
 
 /// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.
 const TICK: Duration = Duration::from_secs(5);
@@ -64,6 +64,8 @@ pub enum Input {
     ActionDone { id: ActionId, outcome: Outcome, duration: Duration },
     /// A token request succeeded or failed, after this time.
     TokenFetched { key: TokenKey, result: FetchResult, duration: Duration },
+    /// The version of the Lease went back: the API server has older data than before.
+    VersionsWentBack,
     /// The leader election granted, renewed or ended the leadership.
     LeadershipChanged(Leadership),
     /// Time passed.
@@ -76,6 +78,8 @@ pub enum Input {
 pub enum Outcome {
     /// The Secret after the write.
     Written(Result<Observed, RequestError>),
+    /// The Secret as it is; `None` if it does not exist.
+    SecretRead(Result<Option<Observed>, RequestError>),
     /// The Namespace as the API server returned it: `None` if it did not opt in, [`RequestError::NamespaceGone`] if it
     /// does not exist or is being deleted.
     NamespaceRead(Result<Option<NamespaceRecord>, RequestError>),
@@ -88,16 +92,24 @@ pub enum Outcome {
 /// and one [`Input::TokenFetched`] for each fetch.
 #[derive(Debug)]
 pub enum Effect {
-    Act { id: ActionId, namespace: Arc<str>, request: Request },
+    Act {
+        id: ActionId,
+        namespace: Arc<str>,
+        request: Request,
+    },
     FetchToken(Box<TokenRequest>),
+    /// Lists the objects of a watch again.
+    Relist(WatchTarget),
     Tell(Tell),
 }
 
 /// A request to the API server about objects in one namespace.
 #[derive(Debug)]
 pub enum Request {
-    /// Apply a Secret: create it, or, with the UID of the current Secret, change only that object.
-    Write { uid: Option<Box<str>>, draft: Box<SecretDraft> },
+    /// Apply a Secret: create it, or, with a base, change only that version of it.
+    Write { base: Option<ObjectVersion>, draft: Box<SecretDraft> },
+    /// Read the metadata of a Secret, because a refused request shows that the index is not up to date.
+    ReadSecret(Arc<str>),
     /// Read the Namespace before something in it is removed.
     ReadNamespace,
     /// Delete a Secret.
@@ -167,9 +179,13 @@ impl Controller {
             Input::Changed(change) => self.changed(change, now),
             Input::ActionDone { id, outcome, duration } => self.action_done(id, outcome, duration, now),
             Input::TokenFetched { key, result, duration } => self.token_fetched(key, result, duration, now),
+            Input::VersionsWentBack => self.index.rewind(),
             Input::LeadershipChanged(leadership) => self.leadership = leadership,
             Input::Tick => {}
             Input::Stop => self.is_stopping = true,
+        }
+        for target in self.index.take_relists() {
+            self.effects.push(Effect::Relist(target));
         }
         self.follow_leadership(now);
         for namespace in self.queue.wake(now) {

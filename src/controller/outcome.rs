@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::dispatch::{Action, RunningWrite};
+use super::dispatch::{Action, RefusedRequest, RunningWrite};
 use super::error::RequestError;
-use super::index::NamespaceState;
+use super::index::{NamespaceState, Reply};
 use super::tell::{NamespaceCounts, Operation, Tell, TokenFetch};
 use super::tokens::{FetchOutcome, FetchResult};
 use super::{ActionId, Controller, Outcome};
@@ -28,7 +28,7 @@ impl Controller {
         self.queue.mark_done(&namespace);
         self.record_outcome(&namespace, action, outcome, duration, now);
         if !self.queue.is_running(&namespace) {
-            self.index.forget_deletions(&namespace);
+            self.index.reply_arrived(&namespace);
         }
     }
 
@@ -51,6 +51,9 @@ impl Controller {
             }
             (Action::Confirm(removal), Outcome::NamespaceRead(result)) => {
                 self.confirm(namespace, removal, result, duration, now);
+            }
+            (Action::ReadSecret(refused), Outcome::SecretRead(result)) => {
+                self.record_read(namespace, &refused, result, now);
             }
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
                 self.record_deletion(namespace, &deletion, result, duration, now);
@@ -78,15 +81,50 @@ impl Controller {
     }
 
     fn record_write(&mut self, namespace: &Arc<str>, write: &RunningWrite, observed: &Observed, now: Now) {
-        let exists = self.index.set_replied_secret(namespace, &write.secret, observed.clone());
+        let reply = self.index.set_replied_secret(namespace, &write.secret, observed.clone());
         if let Some(history) = self.index.history(namespace) {
             history.record_write(write.reason, &write.secret, observed, write.fingerprint, now);
-            if !exists {
+            if reply != Reply::Recorded {
                 history.forget_content();
             }
         }
         self.report_write(namespace, write, observed);
+        if reply == Reply::Uncertain && self.may_act() {
+            let error = RequestError::Conflict("a list did not report it".to_owned());
+            return self.read_secret(namespace, &write.secret, Operation::Update, error);
+        }
         self.reconcile(namespace, now);
+    }
+
+    /// Plans again with the Secret as it is, at once, or, if that changed nothing or happened too often, after a delay.
+    fn record_read(
+        &mut self,
+        namespace: &Arc<str>,
+        refused: &RefusedRequest,
+        result: Result<Option<Observed>, RequestError>,
+        now: Now,
+    ) {
+        let RefusedRequest { secret, operation, error, known } = refused;
+        let read = match result {
+            Ok(read) => read,
+            Err(error) => return self.record_failure(namespace, secret, *operation, &error, now),
+        };
+        let version = read.as_ref().map_or(0, |read| read.resource_version);
+        if self.index.is_rewound(namespace) && self.may_act() {
+            return self.read_secret(namespace, secret, *operation, error.clone());
+        }
+        self.index.set_read_secret(namespace, secret, read, *known);
+        let history = self.index.history(namespace);
+        if version != *known && history.is_none_or(|history| history.retry.record_conflict()) {
+            self.tell_overtaken(namespace, secret, error);
+            return self.reconcile(namespace, now);
+        }
+        self.delay_retry(namespace, secret, *operation, error, now);
+    }
+
+    /// Whether an action may begin.
+    fn may_act(&self) -> bool {
+        self.is_leader && !self.is_stopping
     }
 
     /// Removes something only if the Namespace, as it was just read, leads to the same step.
@@ -139,6 +177,10 @@ impl Controller {
             return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
         }
         self.report_deletion(namespace, deletion);
+        if self.index.is_rewound(namespace) && self.may_act() {
+            let error = RequestError::Conflict("the API server has older data than before".to_owned());
+            return self.read_secret(namespace, &deletion.name, Operation::Delete, error);
+        }
         self.index.remove_secret(namespace, &deletion.name, deletion.resource_version);
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion();
@@ -187,7 +229,7 @@ impl Controller {
     fn record_failure(
         &mut self,
         namespace: &Arc<str>,
-        secret: &str,
+        secret: &Arc<str>,
         operation: Operation,
         error: &RequestError,
         now: Now,
@@ -205,13 +247,27 @@ impl Controller {
             self.index.set_immutable(namespace, secret);
             return self.reconcile(namespace, now);
         }
-        let jitter = self.settings.jitter;
         let denied = matches!(error, RequestError::AdmissionDenied(_)) && self.policy.repeat;
         if denied && let Some(retry_at) = self.index.history(namespace).and_then(|h| h.retry.record_lag(now))
         {
             self.tell_overtaken(namespace, secret, error);
             return self.queue.schedule(namespace, Some(retry_at));
         }
+        if matches!(error, RequestError::Conflict(_) | RequestError::NotOwned(_)) && self.may_act() {
+            return self.read_secret(namespace, secret, operation, error.clone());
+        }
+        self.delay_retry(namespace, secret, operation, error, now);
+    }
+
+    fn delay_retry(
+        &mut self,
+        namespace: &Arc<str>,
+        secret: &str,
+        operation: Operation,
+        error: &RequestError,
+        now: Now,
+    ) {
+        let jitter = self.settings.jitter;
         let history = self.index.history(namespace);
         let retry_at = history.map(|history| history.retry.record_failure(namespace, jitter, now));
         self.report_write_failure(namespace, secret, operation, error, retry_at);

@@ -59,6 +59,11 @@ pub struct LeaderElector {
     fresh: bool,
     /// When the last successful write was sent.
     renewed_at: Option<Duration>,
+    /// The last version of the Lease; 0 without one.
+    last_version: u64,
+    rewinds: u32,
+    /// When the version went back while another process held the Lease.
+    rewound_at: Option<Duration>,
 }
 
 impl LeaderElector {
@@ -76,8 +81,25 @@ impl LeaderElector {
         self.observed.as_ref()?.holder.as_deref().filter(|holder| *holder != self.identity)
     }
 
+    /// How often a response had an older version of the Lease than the one before, or none: the API server has older data
+    /// than before, as after a restored backup of etcd, unless the Lease was deleted.
+    pub fn rewinds(&self) -> u32 {
+        self.rewinds
+    }
+
     /// Records the response to a read that was sent at `asked`.
     pub fn observed(&mut self, record: LeaseRecord, asked: Now, now: Now) {
+        // A Lease that is gone may have been deleted, or may not exist yet in older data.
+        let version = record.resource_version.as_deref().map_or(Some(0), |version| version.parse().ok());
+        if let Some(version) = version {
+            if version < self.last_version {
+                self.rewinds += 1;
+                let is_own = |before: &LeaseRecord| before.holder.as_deref() == Some(&*self.identity);
+                // The leader may not know yet, and writes until the end of its term.
+                self.rewound_at = (!self.observed.as_ref().is_some_and(is_own)).then_some(now.mono);
+            }
+            self.last_version = version;
+        }
         if self.observed.as_ref().is_none_or(|before| before.resource_version != record.resource_version) {
             self.observed_at = now.mono;
         }
@@ -113,7 +135,15 @@ impl LeaderElector {
                 let renewal = remaining(self.renewed_at, RENEW_PERIOD);
                 if renewal.is_zero() { write(false) } else { ElectionStep::Wait(renewal) }
             }
-            None => write(true),
+            None => {
+                let rewound =
+                    self.rewound_at.map_or(Duration::ZERO, |at| remaining(Some(at), LEASE_DURATION));
+                match (rewound.is_zero(), retry.is_zero()) {
+                    (true, _) => write(true),
+                    (false, true) => ElectionStep::Read,
+                    (false, false) => ElectionStep::Wait(rewound.min(retry)),
+                }
+            }
             Some(_) => {
                 let expiry = remaining(Some(self.observed_at), record.lease_duration.min(MAX_LEASE_DURATION));
                 match (expiry.is_zero(), retry.is_zero()) {
@@ -190,6 +220,27 @@ mod tests {
         assert_eq!(me.next(at(0)), ElectionStep::Read);
         me.observed(LeaseRecord::default(), at(0), at(1));
         assert_eq!(me.next(at(1)), write(None, 1, true));
+    }
+
+    #[test]
+    fn a_lease_whose_version_goes_back_is_noticed_once() {
+        let mut me = LeaderElector::new("me".into());
+        for (version, rewinds) in [(7, 0), (8, 0), (8, 0), (3, 1), (4, 1), (9, 1), (1, 2)] {
+            me.observed(held_by("other", version), at(0), at(0));
+            assert_eq!(me.rewinds(), rewinds, "version {version}");
+        }
+    }
+
+    #[test]
+    fn a_lease_that_disappeared_is_acquired_after_the_term_of_its_holder() {
+        let mut me = LeaderElector::new("me".into());
+        me.observed(held_by("other", 7), at(0), at(0));
+        me.observed(LeaseRecord::default(), at(500), at(500));
+        assert_eq!(me.next(at(500)), ElectionStep::Wait(ms(500)));
+        assert_eq!(me.next(at(4500)), write(None, 1, true));
+        me.wrote(held_by("me", 9), at(4500), at(4500));
+        me.observed(LeaseRecord::default(), at(5500), at(5500));
+        assert_eq!(me.next(at(5500)), write(None, 1, true), "its own Lease");
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod grants;
 mod jitter;
 pub mod leader_election;
 mod now;
+mod object_version;
 pub mod plan;
 pub mod planted;
 pub mod request;
@@ -40,6 +41,7 @@ mod tests;
 pub use self::event_reason::EventReason;
 pub use self::jitter::Jitter;
 pub use self::now::Now;
+pub use self::object_version::ObjectVersion;
 pub use self::text::{one_line, quote, whole_seconds};
 
 /// Prefix of every annotation that the controller reads or writes.

@@ -12,7 +12,7 @@ use crate::core::request::OwnedNames;
 use crate::core::request::annotations;
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
 use crate::core::settings::Settings;
-use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY};
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, PREFIX, SECRET_KEY};
 
 /// `None` if the Namespace did not opt in or is being deleted: the namespace controller deletes its contents.
 pub fn namespace(meta: &ObjectMeta, settings: &Settings) -> Option<NamespaceRecord> {
@@ -83,6 +83,11 @@ pub fn service_account(service_account: &ServiceAccount, names: &OwnedNames) -> 
 pub fn attached(meta: &ObjectMeta, names: &OwnedNames) -> Vec<Arc<str>> {
     let annotation = meta.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}{ATTACHED}")));
     attached_names(annotation.map(String::as_str), names)
+}
+
+pub fn version(meta: &ObjectMeta) -> ObjectVersion {
+    let uid = meta.uid.as_deref().unwrap_or_default().into();
+    ObjectVersion { uid, resource_version: resource_version(meta) }
 }
 
 /// The resource version as a number, or 0, which is older than every version

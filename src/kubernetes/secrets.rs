@@ -10,12 +10,12 @@ use super::observe;
 use crate::controller::error::RequestError;
 use crate::core::plan::{Deletion, Observed};
 use crate::core::secret::{DockerConfig, Manifest};
-use crate::core::{MANAGER, SECRET_KEY};
+use crate::core::{MANAGER, ObjectVersion, SECRET_KEY};
 
 impl Cluster {
     /// Applies `manifest` and returns the Secret as the API server stored it. The response contains only metadata, so no
-    /// token is sent back. See the table in `docs/decisions/0003-server-side-apply.md`: with a UID in the manifest the
-    /// apply is forced and changes only that object; without one it only creates.
+    /// token is sent back. See the table in `docs/decisions/0003-server-side-apply.md`: with a version in the manifest the
+    /// apply is forced and changes only that version; without one it only creates.
     pub async fn apply(
         &self,
         namespace: &str,
@@ -42,17 +42,26 @@ impl Cluster {
         }
     }
 
-    /// Returns the current entries of a Secret, to keep those that cannot be renewed. Returns none if the Secret does
-    /// not exist or has another UID.
+    /// The record of a Secret, as it is now; `None` if it does not exist.
+    pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Observed>, RequestError> {
+        let current = self.call(self.secrets(namespace).get_metadata_opt(name)).await?;
+        Ok(current.map(|current| observe::secret(&current.metadata, &self.settings.names.instance)))
+    }
+
+    /// Returns the entries of this version of a Secret, to keep those that cannot be renewed. Another version may hold
+    /// what another client wrote.
     pub async fn entries(
         &self,
         namespace: &str,
         name: &str,
-        uid: &str,
+        version: &ObjectVersion,
     ) -> Result<DockerConfig, RequestError> {
         let secret = self.call(self.secrets(namespace).get_opt(name)).await?;
-        let secret = secret.filter(|secret| secret.metadata.uid.as_deref() == Some(uid));
-        let data = secret.and_then(|secret| secret.data?.remove(SECRET_KEY));
+        let is_same = |secret: &Secret| observe::version(&secret.metadata) == *version;
+        let secret = secret.filter(is_same).ok_or_else(|| {
+            RequestError::Conflict("another client changed it before its entries were read".to_owned())
+        })?;
+        let data = secret.data.and_then(|mut data| data.remove(SECRET_KEY));
         let Some(mut data) = data else { return Ok(DockerConfig::default()) };
         let entries = DockerConfig::parse(&data.0);
         data.0.zeroize();

@@ -2,7 +2,7 @@
 //! service accounts and one of each Secret with static entries. Each object becomes a small record; nothing else is
 //! kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -32,6 +32,9 @@ const PAGE_SIZE: u32 = 100;
 /// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
 const CHANGE_CAPACITY: usize = 256;
 
+/// How often each watch lists again, less up to a quarter: whatever a watch has missed is noticed then.
+const RESYNC_PERIOD: Duration = Duration::from_hours(4);
+
 /// kube's default backoff grows to 30 s and resets slowly, which is an unnecessary delay for a client with few watches.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
 
@@ -44,33 +47,46 @@ pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
     [WatchTarget::Namespaces].into_iter().chain(secrets).chain(service_accounts).chain(sources).collect()
 }
 
-/// Starts the watches that the configuration requires. Returns their tasks, and both ends of the queue of changes.
-pub fn start(
-    client: &Client,
-    settings: &Arc<Settings>,
-    streaming: bool,
-) -> (JoinSet<()>, mpsc::Sender<Change>, mpsc::Receiver<Change>) {
-    let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
-    let mut tasks = JoinSet::new();
-    for target in targets(settings) {
-        tasks.spawn(run(client.clone(), target, settings.clone(), streaming, sender.clone()));
+/// The running watches.
+pub struct Watches {
+    pub tasks: JoinSet<()>,
+    /// Both ends of the queue of changes. It is closed once the receiver is dropped.
+    pub sender: mpsc::Sender<Change>,
+    pub changes: mpsc::Receiver<Change>,
+    pub relists: Relists,
+}
+
+/// Makes single watches list again.
+#[derive(Clone, Default)]
+pub struct Relists(BTreeMap<WatchTarget, Arc<Notify>>);
+
+impl Relists {
+    pub fn request(&self, target: &WatchTarget) {
+        if let Some(relist) = self.0.get(target) {
+            relist.notify_one();
+        }
     }
-    (tasks, sender, changes)
+}
+
+/// Starts the watches that the configuration requires.
+pub fn start(client: &Client, settings: &Arc<Settings>, streaming: bool) -> Watches {
+    let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
+    let (mut tasks, mut relists) = (JoinSet::new(), Relists::default());
+    for target in targets(settings) {
+        let relist = relists.0.entry(target.clone()).or_default().clone();
+        let (jitter, changes) = (settings.jitter, sender.clone());
+        let watch = Watch { target, jitter, streaming, changes, relist };
+        tasks.spawn(run(client.clone(), settings.clone(), watch));
+    }
+    Watches { tasks, sender, changes, relists }
 }
 
 /// Lists and watches, and restarts after each interruption, until the receiver of `changes` is dropped.
-async fn run(
-    client: Client,
-    target: WatchTarget,
-    settings: Arc<Settings>,
-    streaming: bool,
-    changes: mpsc::Sender<Change>,
-) {
+async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
     let all = watcher::Config::default();
     let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let watch = Watch { target: target.clone(), jitter: settings.jitter, streaming, changes };
     let owned = &settings.names;
-    match target {
+    match watch.target.clone() {
         WatchTarget::Namespaces => {
             let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {
                 let namespace = object.metadata.name.as_deref()?.into();
@@ -126,6 +142,7 @@ struct Watch {
     jitter: Jitter,
     streaming: bool,
     changes: mpsc::Sender<Change>,
+    relist: Arc<Notify>,
 }
 
 impl Watch {
@@ -142,7 +159,15 @@ impl Watch {
             let config = if self.streaming { config.streaming_lists() } else { config.page_size(PAGE_SIZE) };
             let mut events = watcher(api.clone(), config).boxed();
             let mut failures = 0;
-            while let Some(event) = events.next().await {
+            let resync = RESYNC_PERIOD.mul_f64(1.0 - 0.25 * self.jitter.fraction(&self.target));
+            let resync = sleep(resync);
+            tokio::pin!(resync);
+            loop {
+                let event = tokio::select! {
+                    Some(event) = events.next() => event,
+                    () = self.relist.notified() => break,
+                    () = &mut resync => break,
+                };
                 failures = if event.is_ok() { 0 } else { failures + 1 };
                 if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
                     && self.streaming

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::controller::error::RequestError;
 use crate::controller::{ActionId, Input, Outcome, Request};
+use crate::core::ObjectVersion;
 use crate::core::grants::TokenRequest;
 use crate::core::plan::{Observed, PullSecretChange, SecretDraft};
 use crate::core::secret::{DockerConfig, TokenSource};
@@ -22,9 +23,10 @@ pub(super) async fn fetch_token(source: Arc<dyn TokenSource>, request: TokenRequ
 pub(super) async fn act(cluster: Cluster, id: ActionId, namespace: Arc<str>, request: Request) -> Input {
     let start = Instant::now();
     let outcome = match request {
-        Request::Write { uid, draft } => {
-            Outcome::Written(write(&cluster, &namespace, uid.as_deref(), *draft).await)
+        Request::Write { base, draft } => {
+            Outcome::Written(write(&cluster, &namespace, base.as_ref(), *draft).await)
         }
+        Request::ReadSecret(name) => Outcome::SecretRead(cluster.read_secret(&namespace, &name).await),
         Request::ReadNamespace => Outcome::NamespaceRead(cluster.namespace_record(&namespace).await),
         Request::Delete(deletion) => Outcome::Deleted(cluster.delete(&namespace, &deletion).await),
         Request::SetPullSecret(PullSecretChange { service_account, secret, .. }) => {
@@ -38,18 +40,18 @@ pub(super) async fn act(cluster: Cluster, id: ActionId, namespace: Arc<str>, req
 async fn write(
     cluster: &Cluster,
     namespace: &str,
-    uid: Option<&str>,
+    base: Option<&ObjectVersion>,
     draft: SecretDraft,
 ) -> Result<Observed, RequestError> {
     let name = draft.applied.request.secret_name.clone();
-    let current = match uid {
-        Some(uid) if draft.keeps_entries() => cluster.entries(namespace, &name, uid).await?,
+    let current = match base {
+        Some(base) if draft.keeps_entries() => cluster.entries(namespace, &name, base).await?,
         _ => DockerConfig::default(),
     };
-    let Some(manifest) = draft.into_manifest(&cluster.settings.names.instance, current, uid) else {
+    let Some(manifest) = draft.into_manifest(&cluster.settings.names.instance, current, base) else {
         let message = "the secret would have no entry, because the token names no default registry (proxyEndpoint): list the \
                        registries in ecr-pull-secrets.dev/registries";
         return Err(RequestError::Rejected(message.to_owned()));
     };
-    cluster.apply(namespace, &name, &manifest, uid.is_some()).await
+    cluster.apply(namespace, &name, &manifest, base.is_some()).await
 }

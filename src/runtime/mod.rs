@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::warn;
 
 use self::reporter::Reporter;
 use crate::clock::Clock;
@@ -21,7 +22,7 @@ use crate::controller::{Controller, Effect, Input, RunPolicy};
 use crate::core::secret::TokenSource;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::leader_election::WritePermit;
-use crate::kubernetes::watch::targets;
+use crate::kubernetes::watch::{Relists, targets};
 use crate::telemetry::http::Health;
 
 pub use self::reporter::Summary;
@@ -39,6 +40,7 @@ pub struct Parts {
     pub source: Arc<dyn TokenSource>,
     pub reporter: Reporter,
     pub health: Health,
+    pub relists: Relists,
     pub clock: Clock,
 }
 
@@ -72,6 +74,7 @@ impl Runtime {
         mut stop: watch::Receiver<bool>,
     ) -> Result<Summary, RunError> {
         self.handle(Input::LeadershipChanged(self.parts.permit.leadership()));
+        let mut rewinds = self.parts.permit.rewinds();
         while !self.controller.is_finished() {
             let pause = self.controller.time_to_next(self.parts.clock.now()) + TIMER_RESOLUTION;
             let input = tokio::select! {
@@ -83,6 +86,13 @@ impl Runtime {
                 () = tokio::time::sleep(pause) => Input::Tick,
             };
             self.handle(input);
+            if self.parts.permit.rewinds() != rewinds {
+                rewinds = self.parts.permit.rewinds();
+                warn!(
+                    "the API server has older data than before, as after a restored backup: listing everything again"
+                );
+                self.handle(Input::VersionsWentBack);
+            }
             if !self.parts.policy.repeat && self.parts.permit.left().is_none() {
                 return Err(RunError::LeaseLost);
             }
@@ -96,6 +106,7 @@ impl Runtime {
         for effect in self.controller.handle(input, self.parts.clock.now()) {
             match effect {
                 Effect::Tell(tell) => self.parts.reporter.tell(tell, &self.parts.health),
+                Effect::Relist(target) => self.parts.relists.request(&target),
                 Effect::FetchToken(request) => {
                     self.tasks.spawn(execute::fetch_token(self.parts.source.clone(), *request));
                 }

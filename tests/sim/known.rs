@@ -132,23 +132,6 @@ pub const KNOWN: &[Known] = &[
         seeds: 100,
     },
     Known {
-        id: "A 8.10",
-        title: "Entries are carried over from data that another client wrote",
-        oracle: Oracle::Scope,
-        world: || Profile {
-            annotations: |_| variant(2),
-            ..Profile::small(&[What::EditSecret, What::AwsFails, What::Annotate, What::Crash])
-        },
-        seeds: 20_000,
-    },
-    Known {
-        id: "B7",
-        title: "After a restored etcd, the index stays as it was",
-        oracle: Oracle::Belief,
-        world: || Profile::small(&[What::RestoreEtcd, What::Annotate]),
-        seeds: 200,
-    },
-    Known {
         id: "B9",
         title: "A copy with our labels in a namespace that did not opt in is deleted",
         oracle: Oracle::NoneTaken,
@@ -178,19 +161,6 @@ pub const KNOWN: &[Known] = &[
             ..Profile::small(&[What::AwsAway, What::DeleteSecret, What::Annotate])
         },
         seeds: 2_000,
-    },
-    Known {
-        id: "Fencing",
-        title: "A late write of a former leader replaces a newer token",
-        oracle: Oracle::NoneTaken,
-        world: || {
-            Profile {
-                gaps: &[5, 300, 2_000, 20_000, 240_000, 1_800_000],
-                ..Profile::small(&[What::Freeze, What::Annotate, What::Crash])
-            }
-            .with_fates(&[Fate::Late], 4)
-        },
-        seeds: 20_000,
     },
     Known {
         id: "N1",
@@ -289,11 +259,8 @@ rows! {
     r10: "R10",
     r13: "R13",
     r16: "R16",
-    a_8_10: "A 8.10",
-    b7: "B7",
     b9: "B9",
     b11: "B11",
     b15: "B15",
-    fencing: "Fencing",
     n1: "N1",
 }

@@ -6,7 +6,7 @@ use crate::choices::{Choices, shrink};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
 use crate::store::Key;
-use crate::world::World;
+use crate::world::{World, variant};
 
 /// Runs the world of a seed.
 pub fn run(profile: &Profile, seed: u64) -> World {
@@ -65,6 +65,26 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
         (
             "lost replies",
             Profile::small(&[W::Annotate, W::OptOut]).with_fates(&[Fate::ReplyLost, Fate::Unavailable], 10),
+        ),
+        (
+            "edits while a region fails",
+            Profile {
+                annotations: |_| variant(2),
+                ..Profile::small(&[W::EditSecret, W::AwsFails, W::Annotate, W::Crash])
+            },
+        ),
+        (
+            "a restored etcd",
+            // The Lease shows that versions went back, so its renewals count.
+            Profile { lazy_lease: false, ..Profile::small(&[W::RestoreEtcd, W::Annotate]) },
+        ),
+        (
+            "late requests of a former leader",
+            Profile {
+                gaps: &[5, 300, 2_000, 20_000, 240_000, 1_800_000],
+                ..Profile::small(&[W::Freeze, W::Annotate, W::Crash])
+            }
+            .with_fates(&[Fate::Late], 4),
         ),
         ("clocks behind", Profile::small(&[W::ClockBehind, W::Annotate, W::OptOut])),
         (
@@ -132,7 +152,7 @@ fn faults_change_nothing_of_the_end() {
 }
 
 #[test]
-#[ignore = "for exploration: WHAT=DeleteSecret,Annotate SEEDS=1000 FATES=ReplyLost"]
+#[ignore = "for exploration: WHAT=DeleteSecret,Annotate SEEDS=1000 FATES=ReplyLost LEASE=1"]
 fn explore() {
     let text = |name: &str| std::env::var(name).unwrap_or_default();
     let names = text("WHAT");
@@ -143,6 +163,7 @@ fn explore() {
         profile = profile.with_fates(crate::profile::ALL_FATES, 10);
     }
     let seeds = text("SEEDS").parse().unwrap_or(1_000);
+    profile.lazy_lease &= text("LEASE").is_empty();
     let mut found = std::collections::BTreeMap::new();
     let mut first = None;
     let from = text("FROM").parse().unwrap_or(0);

@@ -41,21 +41,46 @@ impl NamespaceState {
     }
 }
 
-/// The versions of deletions in one namespace, by watch and name.
-type Deletions = BTreeMap<(WatchTarget, Arc<str>), u64>;
+/// What watches reported in one namespace while an action runs in it. The reply of the action may be older.
+#[derive(Default)]
+struct Meanwhile {
+    /// The versions of deletions, by watch and name.
+    deleted: BTreeMap<(WatchTarget, Arc<str>), u64>,
+    /// The watches that finished a list.
+    listed: BTreeSet<WatchTarget>,
+    /// Whether the versions of the API server went back.
+    rewound: bool,
+}
 
 /// An object by its namespace and name.
 type ObjectRef = (Arc<str>, Arc<str>);
 
+/// What a reply says about a Secret, compared with what the watches reported since the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is in the index, at this or a newer version.
+    Recorded,
+    /// It was deleted since.
+    Deleted,
+    /// A list that did not report it is older or newer than the reply, or the versions went back.
+    Uncertain,
+}
+
 /// The index, and the progress of the watches that fill it.
 pub struct Index {
     namespaces: BTreeMap<Arc<str>, Box<NamespaceState>>,
-    /// The objects that a list in progress has not reported yet.
-    unseen: BTreeMap<WatchTarget, BTreeSet<ObjectRef>>,
+    targets: BTreeSet<WatchTarget>,
+    /// The objects that a list in progress has not reported yet, each at the version that was known when it began.
+    unseen: BTreeMap<WatchTarget, BTreeMap<ObjectRef, u64>>,
     unsynced: BTreeSet<WatchTarget>,
-    /// The deletions that a watch reported while an action runs in their namespace, because the reply
-    /// of the action may be older than the deletion.
-    deleted: BTreeMap<Arc<str>, Deletions>,
+    /// The lists in progress that reported an older version than the one that was known when they began.
+    older: BTreeSet<WatchTarget>,
+    /// The watches whose last list did so.
+    doubted: BTreeSet<WatchTarget>,
+    /// The watches that must list again.
+    relists: BTreeSet<WatchTarget>,
+    /// By namespace, while an action runs in it.
+    meanwhile: BTreeMap<Arc<str>, Meanwhile>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
@@ -64,11 +89,16 @@ pub struct Index {
 impl Index {
     /// Returns an empty index, which is synced once the watches of all `targets` have listed.
     pub fn new(targets: impl IntoIterator<Item = WatchTarget>) -> Self {
+        let targets: BTreeSet<_> = targets.into_iter().collect();
         Self {
             namespaces: BTreeMap::new(),
             unseen: BTreeMap::new(),
-            unsynced: targets.into_iter().collect(),
-            deleted: BTreeMap::new(),
+            unsynced: targets.clone(),
+            targets,
+            older: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+            relists: BTreeSet::new(),
+            meanwhile: BTreeMap::new(),
             static_sources: StaticSources::new(),
             parsed: Interner::default(),
             applied: Interner::default(),
@@ -123,6 +153,7 @@ impl Index {
         let (namespace, changed) = match change {
             Change::ListStarted(target) => {
                 let known = self.objects(&target);
+                self.older.remove(&target);
                 self.unseen.insert(target, known);
                 return vec![];
             }
@@ -133,7 +164,7 @@ impl Index {
             }
             Change::StaticSource { name, source } => return self.set_static_source(name, source),
             Change::Namespace { namespace, record } => {
-                self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace);
+                self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX);
                 let changed = match record {
                     Some(record) => self.set_namespace(&namespace, record),
                     None => self.remove(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX),
@@ -142,7 +173,12 @@ impl Index {
             }
             Change::Secret { namespace, name, seen } => {
                 let target = WatchTarget::Secrets(name.clone());
-                self.mark_seen(&target, &namespace, &name);
+                self.mark_seen(
+                    &target,
+                    &namespace,
+                    &name,
+                    seen.version(|observed| observed.resource_version),
+                );
                 let changed = match seen {
                     Seen::Present(observed) => self.set_secret(&namespace, &name, observed),
                     Seen::Deleted(_) if planted(Bug::IgnoreDeletions) => false,
@@ -152,7 +188,7 @@ impl Index {
             }
             Change::ServiceAccount { namespace, name, seen } => {
                 let target = WatchTarget::ServiceAccounts;
-                self.mark_seen(&target, &namespace, &name);
+                self.mark_seen(&target, &namespace, &name, seen.version(|refs| refs.resource_version));
                 let changed = match seen {
                     Seen::Present(refs) => self.set_service_account(&namespace, &name, refs),
                     Seen::Deleted(version) => self.remove(&target, &namespace, &name, version),
@@ -170,30 +206,87 @@ impl Index {
         upsert_newer(all, name, observed, |observed| observed.resource_version)
     }
 
-    /// An action begins in a namespace: until its reply, deletions are remembered.
+    /// An action begins in a namespace: until its reply, deletions and lists are remembered.
     pub fn await_reply(&mut self, namespace: &Arc<str>) {
-        self.deleted.insert(namespace.clone(), BTreeMap::new());
+        self.meanwhile.insert(namespace.clone(), Meanwhile::default());
     }
 
     /// The action in a namespace ended. Call this before another one begins, and after the reply was recorded.
-    pub fn forget_deletions(&mut self, namespace: &str) {
-        self.deleted.remove(namespace);
+    pub fn reply_arrived(&mut self, namespace: &str) {
+        self.meanwhile.remove(namespace);
     }
 
-    /// Records the Secret that a reply contains, unless a newer version is known. Returns whether it still exists: a
-    /// watch may have reported its deletion before the reply arrived.
-    pub fn set_replied_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, observed: Observed) -> bool {
+    /// The version of a Secret in the index.
+    pub fn secret_version(&self, namespace: &str, name: &str) -> Option<u64> {
+        let found = self.get(namespace)?.secrets.iter().find(|(known, _)| **known == *name);
+        found.map(|(_, observed)| observed.resource_version)
+    }
+
+    /// Records the Secret that a reply contains, unless a newer version is known or it was deleted since.
+    pub fn set_replied_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, observed: Observed) -> Reply {
         let target = WatchTarget::Secrets(name.clone());
         if self.is_deleted(&target, namespace, name, observed.resource_version) {
-            return false;
+            return Reply::Deleted;
+        }
+        let is_known = self.secret_version(namespace, name).is_some();
+        let missed = |since: &Meanwhile| since.rewound || (since.listed.contains(&target) && !is_known);
+        if self.meanwhile.get(&**namespace).is_some_and(missed) {
+            return Reply::Uncertain;
         }
         // A list in progress may be older than the reply.
-        self.mark_seen(&target, namespace, name);
+        self.mark_seen(&target, namespace, name, u64::MAX);
         self.set_secret(namespace, name, observed);
-        true
+        Reply::Recorded
     }
 
-    /// Records the service account that a reply contains, unless a newer version is known or a watch reported its deletion.
+    /// Records a Secret as it was read, where `known` was its version in the index when the read began. The API server
+    /// reads the newest version, so an older one than `known` means that its versions went back.
+    pub fn set_read_secret(
+        &mut self,
+        namespace: &Arc<str>,
+        name: &Arc<str>,
+        read: Option<Observed>,
+        known: u64,
+    ) {
+        let Some(observed) = read else { return self.remove_secret(namespace, name, known) };
+        if observed.resource_version < known {
+            self.rewind();
+        }
+        let target = WatchTarget::Secrets(name.clone());
+        if !self.is_deleted(&target, namespace, name, observed.resource_version) {
+            self.mark_seen(&target, namespace, name, u64::MAX);
+            self.set_secret(namespace, name, observed);
+        }
+    }
+
+    /// The versions of the API server went back, as after a restored backup of etcd. No known version can be compared
+    /// with a new one, so every watch lists again, and nothing is written until then.
+    pub fn rewind(&mut self) {
+        for state in self.namespaces.values_mut() {
+            state.secrets.iter_mut().for_each(|(_, observed)| observed.resource_version = 0);
+            state.service_accounts.iter_mut().for_each(|(_, refs)| refs.resource_version = 0);
+            state.history.forget_content();
+        }
+        let rewound = || Meanwhile { rewound: true, ..Meanwhile::default() };
+        self.meanwhile.values_mut().for_each(|since| *since = rewound());
+        self.older.clear();
+        self.doubted.clear();
+        self.unsynced.clone_from(&self.targets);
+        self.relists.clone_from(&self.targets);
+    }
+
+    /// The watches that must list again.
+    pub fn take_relists(&mut self) -> BTreeSet<WatchTarget> {
+        std::mem::take(&mut self.relists)
+    }
+
+    /// Whether the versions of the API server went back since the action in the namespace began.
+    pub fn is_rewound(&self, namespace: &str) -> bool {
+        self.meanwhile.get(namespace).is_some_and(|since| since.rewound)
+    }
+
+    /// Records the service account that a reply contains, unless a newer version is known, it was deleted since, or a watch
+    /// will report it.
     pub fn set_replied_service_account(
         &mut self,
         namespace: &Arc<str>,
@@ -201,8 +294,8 @@ impl Index {
         refs: PullSecretRefs,
     ) {
         let target = WatchTarget::ServiceAccounts;
-        if !self.is_deleted(&target, namespace, name, refs.resource_version) {
-            self.mark_seen(&target, namespace, name);
+        if !self.is_rewound(namespace) && !self.is_deleted(&target, namespace, name, refs.resource_version) {
+            self.mark_seen(&target, namespace, name, u64::MAX);
             self.set_service_account(namespace, name, refs);
         }
     }
@@ -215,7 +308,7 @@ impl Index {
     /// Whether a watch reported during the action in the namespace that the object was deleted after `version`.
     fn is_deleted(&self, target: &WatchTarget, namespace: &str, name: &Arc<str>, version: u64) -> bool {
         let key = (target.clone(), name.clone());
-        let deleted = self.deleted.get(namespace).and_then(|deletions| deletions.get(&key));
+        let deleted = self.meanwhile.get(namespace).and_then(|since| since.deleted.get(&key));
         deleted.is_some_and(|at| *at > version)
     }
 
@@ -227,8 +320,8 @@ impl Index {
     /// Records that an object was deleted at `version`, unless a newer version is known. Returns whether it was known.
     fn remove(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
         // A list has no version of the deletion.
-        if let Some(deletions) = self.deleted.get_mut(namespace).filter(|_| version < u64::MAX) {
-            let known = deletions.entry((target.clone(), name.clone())).or_default();
+        if let Some(since) = self.meanwhile.get_mut(namespace).filter(|_| version < u64::MAX) {
+            let known = since.deleted.entry((target.clone(), name.clone())).or_default();
             *known = version.max(*known);
         }
         let Some(state) = self.namespaces.get_mut(namespace) else { return false };
@@ -301,28 +394,33 @@ impl Index {
         changed
     }
 
-    /// The known objects of a watch.
-    fn objects(&self, target: &WatchTarget) -> BTreeSet<ObjectRef> {
-        let names = |namespace: &Arc<str>, state: &NamespaceState| -> Vec<Arc<str>> {
-            let secrets = state.secrets.iter().map(|(name, _)| name);
+    /// The known objects of a watch, each with its version. Namespaces have none here: the events of their watch are in
+    /// order, and nothing else changes them.
+    fn objects(&self, target: &WatchTarget) -> BTreeMap<ObjectRef, u64> {
+        let names = |namespace: &Arc<str>, state: &NamespaceState| -> Vec<(Arc<str>, u64)> {
+            let secrets = state.secrets.iter().map(|(name, o)| (name.clone(), o.resource_version));
+            let accounts = state.service_accounts.iter();
             match target {
-                WatchTarget::Namespaces => state.namespace.iter().map(|_| namespace.clone()).collect(),
-                WatchTarget::Secrets(name) => secrets.filter(|known| *known == name).cloned().collect(),
+                WatchTarget::Namespaces => state.namespace.iter().map(|_| (namespace.clone(), 0)).collect(),
+                WatchTarget::Secrets(name) => secrets.filter(|(known, _)| known == name).collect(),
                 WatchTarget::ServiceAccounts => {
-                    state.service_accounts.iter().map(|(name, _)| name.clone()).collect()
+                    accounts.map(|(name, refs)| (name.clone(), refs.resource_version)).collect()
                 }
                 WatchTarget::StaticSource(_) => vec![],
             }
         };
         let objects = self.namespaces.iter().flat_map(|(namespace, state)| {
-            names(namespace, state).into_iter().map(|name| (namespace.clone(), name))
+            names(namespace, state).into_iter().map(|(name, version)| ((namespace.clone(), name), version))
         });
         objects.collect()
     }
 
-    fn mark_seen(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>) {
-        if let Some(unseen) = self.unseen.get_mut(target) {
-            unseen.remove(&(namespace.clone(), name.clone()));
+    /// A list in progress or a reply reported an object at `version`.
+    fn mark_seen(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
+        let Some(unseen) = self.unseen.get_mut(target) else { return };
+        let known = unseen.remove(&(namespace.clone(), name.clone()));
+        if known.is_some_and(|known| version < known) {
+            self.older.insert(target.clone());
         }
     }
 
@@ -330,9 +428,25 @@ impl Index {
     /// no event reports that.
     fn finish_list(&mut self, target: &WatchTarget) -> Vec<Arc<str>> {
         self.unsynced.remove(target);
+        for since in self.meanwhile.values_mut() {
+            since.listed.insert(target.clone());
+        }
         let mut unseen = self.unseen.remove(target).unwrap_or_default();
-        unseen.retain(|(namespace, name)| self.remove(target, namespace, name, u64::MAX));
-        unseen.into_iter().map(|(namespace, _)| namespace).collect()
+        unseen.retain(|(namespace, name), _| self.remove(target, namespace, name, u64::MAX));
+        self.judge_list(target);
+        unseen.into_keys().map(|(namespace, _)| namespace).collect()
+    }
+
+    /// A list that reported an older version than was known is repeated. If the next one does so too, the versions of the
+    /// API server went back.
+    fn judge_list(&mut self, target: &WatchTarget) {
+        if !self.older.remove(target) {
+            self.doubted.remove(target);
+        } else if self.doubted.insert(target.clone()) {
+            self.relists.insert(target.clone());
+        } else {
+            self.rewind();
+        }
     }
 }
 
@@ -416,10 +530,11 @@ mod tests {
         index.await_reply(&namespace);
         index.apply(secret("a", Seen::Present(observed(100))));
         index.apply(secret("a", Seen::Deleted(101)));
-        assert!(!index.set_replied_secret(&namespace, &name, observed(100)));
+        assert_eq!(index.set_replied_secret(&namespace, &name, observed(100)), Reply::Deleted);
         assert!(index.get("a").is_some_and(|state| state.secrets.is_empty()));
-        assert!(index.set_replied_secret(&namespace, &name, observed(102)), "a newer one exists");
-        index.forget_deletions("a");
+        let newer = index.set_replied_secret(&namespace, &name, observed(102));
+        assert_eq!(newer, Reply::Recorded, "a newer one exists");
+        index.reply_arrived("a");
         index.remove_secret(&namespace, &name, 101);
         assert!(
             index.get("a").is_some_and(|state| state.secrets.len() == 1),

@@ -15,7 +15,6 @@ use crate::controller::index::Index;
 use crate::controller::tell::Tell;
 use crate::controller::{Controller, Effect, Input, Outcome, Request, RunPolicy};
 use crate::core::EventReason;
-use crate::core::Now;
 use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
 use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
@@ -23,6 +22,7 @@ use crate::core::request::{self, ParsedAnnotations};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, at, parsed, settings};
+use crate::core::{Now, ObjectVersion};
 
 /// How AWS replies.
 #[derive(Clone, Copy)]
@@ -257,6 +257,7 @@ impl World {
                 None
             }
             Effect::FetchToken(request) => self.fetch_token(request.key),
+            Effect::Relist(target) => panic!("{target:?} is listed again"),
             Effect::Act { id, namespace, request } => {
                 let outcome = self.act(namespace, request);
                 Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
@@ -269,7 +270,11 @@ impl World {
         let available = self.api_available;
         match request {
             Request::Write { .. } if !available => Outcome::Written(Err(unavailable())),
-            Request::Write { uid, draft } => Outcome::Written(self.write(&namespace, uid.as_deref(), *draft)),
+            Request::Write { base, draft } => Outcome::Written(self.write(&namespace, base, *draft)),
+            Request::ReadSecret(_) if !available => Outcome::SecretRead(Err(unavailable())),
+            Request::ReadSecret(name) => {
+                Outcome::SecretRead(Ok(self.secrets.get(&(namespace, name)).cloned()))
+            }
             Request::ReadNamespace if !available => Outcome::NamespaceRead(Err(unavailable())),
             Request::ReadNamespace => Outcome::NamespaceRead(Ok(self.namespaces.get(&namespace).cloned())),
             Request::Delete(_) if !available => Outcome::Deleted(Err(unavailable())),
@@ -306,21 +311,22 @@ impl World {
         Some(Input::TokenFetched { key, result, duration: Duration::ZERO })
     }
 
-    /// A server-side apply: without `uid` it only creates.
+    /// A server-side apply: without a base it only creates.
     fn write(
         &mut self,
         namespace: &Arc<str>,
-        uid: Option<&str>,
+        base: Option<ObjectVersion>,
         draft: SecretDraft,
     ) -> Result<Observed, RequestError> {
         let name: Arc<str> = draft.applied.request.secret_name.as_str().into();
         let key = (namespace.clone(), name.clone());
-        let current = self.secrets.get(&key).map(|observed| observed.uid.clone());
-        if current.as_deref() != uid {
-            return Err(RequestError::Conflict("another object".to_owned()));
+        let current = self.secrets.get(&key).map(Observed::version);
+        if current != base {
+            return Err(RequestError::Conflict("another version".to_owned()));
         }
-        self.writes.push((namespace.clone(), name, uid.is_none()));
-        let uid = current.unwrap_or_else(|| format!("uid-{}", self.version).into());
+        self.writes.push((namespace.clone(), name, base.is_none()));
+        let uid =
+            current.map(|current| current.uid).unwrap_or_else(|| format!("uid-{}", self.version).into());
         Ok(self.store(
             &key,
             Observed {

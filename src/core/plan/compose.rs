@@ -16,7 +16,7 @@ use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausi
 use crate::core::secret::static_registries;
 use crate::core::secret::{DockerConfig, DraftEntry, Manifest, Token, default_host};
 use crate::core::settings::Settings;
-use crate::core::{Now, whole_seconds};
+use crate::core::{Now, ObjectVersion, whole_seconds};
 
 /// Token times derive from an HTTP `Date`, which has whole seconds, so equal expiries can differ by this much.
 const DATE_RESOLUTION: SignedDuration = SignedDuration::from_secs(2);
@@ -37,11 +37,16 @@ impl SecretDraft {
         self.entries.iter().any(|entry| !matches!(entry, DraftEntry::Set { .. }))
     }
 
-    /// The apply that writes it, where `current` holds the entries of the current Secret and `uid` is its UID. `None` if
-    /// the Secret would have no entry.
-    pub fn into_manifest(self, instance: &str, current: DockerConfig, uid: Option<&str>) -> Option<Manifest> {
+    /// The apply that writes it, where `current` holds the entries of the current Secret and `base` is its version. `None`
+    /// if the Secret would have no entry.
+    pub fn into_manifest(
+        self,
+        instance: &str,
+        current: DockerConfig,
+        base: Option<&ObjectVersion>,
+    ) -> Option<Manifest> {
         let config = DockerConfig::from_draft(self.entries, current);
-        (!config.is_empty()).then(|| Manifest::new(instance, &self.applied, self.times, &config, uid))
+        (!config.is_empty()).then(|| Manifest::new(instance, &self.applied, self.times, &config, base))
     }
 }
 

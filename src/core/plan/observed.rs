@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::ObjectVersion;
 use crate::core::request::{AppliedState, ParsedAnnotations, Times};
 
 /// The record of a Namespace that opted in.
@@ -41,4 +42,11 @@ pub struct Observed {
     pub times: Option<Times>,
     /// `None` if the annotation is missing, cannot be parsed, or names another instance.
     pub applied: Option<Arc<AppliedState>>,
+}
+
+impl Observed {
+    /// The version to which a write or a deletion must apply.
+    pub fn version(&self) -> ObjectVersion {
+        ObjectVersion { uid: self.uid.clone(), resource_version: self.resource_version }
+    }
 }

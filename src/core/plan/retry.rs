@@ -10,6 +10,8 @@ const REPAIR_MEMORY: SignedDuration = SignedDuration::from_mins(20);
 /// The first silent retry after a denial that a stale admission cache may explain, and how many follow.
 const LAG_DELAY_MILLIS: i64 = 100;
 const MAX_LAG_RETRIES: u32 = 3;
+/// How many attempts in a row follow a conflict at once: a client that writes in a loop must not let the Secret expire.
+const MAX_CONFLICTS: u32 = 5;
 
 /// The failures and repairs of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +19,8 @@ pub struct RetryState {
     /// Failures in a row.
     pub failures: u32,
     pub retry_at: Option<Timestamp>,
+    /// Refusals in a row that were each followed by another version of the object.
+    pub conflicts: u32,
     /// Repairs in a row.
     pub repairs: u32,
     pub repaired_at: Option<Timestamp>,
@@ -26,6 +30,7 @@ impl RetryState {
     /// Records a failure and returns when to retry. `object` spreads the retries of different objects.
     pub fn record_failure(&mut self, object: &str, jitter: Jitter, now: Now) -> Timestamp {
         self.failures = self.failures.saturating_add(1);
+        self.conflicts = 0;
         *self.retry_at.insert(now.after(Backoff::CALLS.delay(self.failures, jitter, &object)))
     }
 
@@ -40,9 +45,16 @@ impl RetryState {
         self.retry_at
     }
 
+    /// Records that another client changed the object first. Returns whether to try again at once.
+    pub fn record_conflict(&mut self) -> bool {
+        self.conflicts += 1;
+        self.conflicts <= MAX_CONFLICTS
+    }
+
     /// Forgets the failures, after a success or a change that may have removed their cause.
     pub fn reset(&mut self) {
         self.failures = 0;
+        self.conflicts = 0;
         self.retry_at = None;
     }
 

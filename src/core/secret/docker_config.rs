@@ -14,7 +14,12 @@ use zeroize::Zeroizing;
 use super::credential::RegistryCredential;
 use crate::core::aws::Registry;
 use crate::core::request::{AppliedState, Times};
-use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, SECRET_KEY, SECRET_TYPE};
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, SECRET_KEY, SECRET_TYPE};
+
+/// A resource version that no object has, because the first one of a cluster belongs to no object. The API server refuses
+/// an apply with it if the object exists, whoever owns it, and otherwise ignores it (*measured* on 1.30, 1.36 and 1.37;
+/// `tests/sim/conformance` repeats it).
+pub const NO_OBJECTS_VERSION: &str = "1";
 
 /// One entry of a Secret that is to be written.
 #[derive(Clone, Debug)]
@@ -94,13 +99,14 @@ impl fmt::Debug for Manifest {
 }
 
 impl Manifest {
-    /// Contains every field that the controller owns. With `uid`, the apply changes only the object with that UID.
+    /// Contains every field that the controller owns. With `base`, the apply changes only that version of that object; a
+    /// version without a UID would create an object that was deleted. Without `base`, it only creates.
     pub fn new(
         instance: &str,
         applied: &AppliedState,
         times: Times,
         config: &DockerConfig,
-        uid: Option<&str>,
+        base: Option<&ObjectVersion>,
     ) -> Self {
         let mut body = json!({
             "apiVersion": "v1",
@@ -113,9 +119,14 @@ impl Manifest {
             },
             "data": { SECRET_KEY: config.encode() },
         });
-        if let Some(uid) = uid {
-            body["metadata"]["uid"] = uid.into();
-        }
+        let version = match base {
+            Some(ObjectVersion { uid, resource_version }) => {
+                body["metadata"]["uid"] = (**uid).into();
+                resource_version.to_string()
+            }
+            None => NO_OBJECTS_VERSION.to_owned(),
+        };
+        body["metadata"]["resourceVersion"] = version.into();
         Self(body)
     }
 }

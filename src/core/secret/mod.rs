@@ -6,7 +6,7 @@ mod fetch;
 pub mod static_registries;
 mod token;
 
-pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
+pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, NO_OBJECTS_VERSION};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
 pub use self::token::{RefreshPolicy, Token, default_host, skew};

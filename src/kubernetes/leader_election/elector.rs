@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::lease::{LeaseClient, LeaseError};
-use super::permit::WritePermit;
+use super::permit::{ElectionState, WritePermit};
 use crate::clock::Clock;
 use crate::core::leader_election::{ElectionStep, LeaderElector, Leadership, LeaseRecord};
 use crate::core::{Now, quote};
@@ -105,7 +105,7 @@ impl Election {
 struct Candidate {
     lease: LeaseClient,
     elector: LeaderElector,
-    leadership: watch::Sender<Leadership>,
+    state: watch::Sender<ElectionState>,
     clock: Clock,
     /// When this process last tried to acquire the Lease.
     acquired_at: Option<Timestamp>,
@@ -115,11 +115,12 @@ struct Candidate {
 
 impl Candidate {
     fn new(lease: LeaseClient, identity: String, clock: Clock) -> (Self, WritePermit) {
-        let (leadership, permit) = watch::channel(Leadership::NotLeader);
+        let none = ElectionState { leadership: Leadership::NotLeader, rewinds: 0 };
+        let (state, permit) = watch::channel(none);
         let candidate = Self {
             lease,
             elector: LeaderElector::new(identity),
-            leadership,
+            state,
             clock,
             acquired_at: None,
             last_error: None,
@@ -182,8 +183,12 @@ impl Candidate {
             info!(identity, lease = %self.lease, "this process is the leader");
         }
         self.elector.wrote(record, asked, self.clock.now());
-        self.leadership.send_replace(Leadership::granted(asked));
+        self.show(Leadership::granted(asked));
         Ok(())
+    }
+
+    fn show(&self, leadership: Leadership) {
+        self.state.send_replace(ElectionState { leadership, rewinds: self.elector.rewinds() });
     }
 
     fn observed(&mut self, record: LeaseRecord, asked: Now) {
@@ -194,7 +199,7 @@ impl Candidate {
                 info!(leader, lease = %self.lease, "another process is the leader, this process is a standby");
             }
             // Another process acquired the Lease: the rest of the term does not count.
-            self.leadership.send_replace(Leadership::NotLeader);
+            self.show(Leadership::NotLeader);
         }
     }
 
@@ -220,7 +225,7 @@ impl Candidate {
     }
 
     async fn end(&self, ending: Ending) -> Result<(), LeaseError> {
-        self.leadership.send_replace(Leadership::NotLeader);
+        self.show(Leadership::NotLeader);
         let attempts = async {
             while let Err(error) = self.try_to_end(ending).await {
                 if matches!(error, LeaseError::Forbidden(_)) {

@@ -8,25 +8,39 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::core::leader_election::Leadership;
 
+/// What the election shows the rest of the process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ElectionState {
+    pub leadership: Leadership,
+    /// How often the version of the Lease went back.
+    pub rewinds: u32,
+}
+
 /// Whether, and for how long, this process may write.
 #[derive(Clone, Debug)]
 pub struct WritePermit {
-    leadership: watch::Receiver<Leadership>,
+    state: watch::Receiver<ElectionState>,
     clock: Clock,
 }
 
 impl WritePermit {
-    pub(super) fn new(leadership: watch::Receiver<Leadership>, clock: Clock) -> Self {
-        Self { leadership, clock }
+    pub(super) fn new(state: watch::Receiver<ElectionState>, clock: Clock) -> Self {
+        Self { state, clock }
     }
 
     /// A permit without an election.
     pub fn unopposed(clock: Clock) -> Self {
-        Self::new(watch::channel(Leadership::Unopposed).1, clock)
+        let state = ElectionState { leadership: Leadership::Unopposed, rewinds: 0 };
+        Self::new(watch::channel(state).1, clock)
     }
 
     pub fn leadership(&self) -> Leadership {
-        *self.leadership.borrow()
+        self.state.borrow().leadership
+    }
+
+    /// How often the version of the Lease went back, which shows that the API server has older data than before.
+    pub fn rewinds(&self) -> u32 {
+        self.state.borrow().rewinds
     }
 
     /// How long it lasts from now on; `None` if this process must not write.
@@ -34,9 +48,9 @@ impl WritePermit {
         self.leadership().left(self.clock.now())
     }
 
-    /// Returns when leadership is acquired, renewed or given up.
+    /// Returns when leadership is acquired, renewed or given up, or the version of the Lease goes back.
     pub async fn changed(&mut self) {
-        if self.leadership.changed().await.is_err() {
+        if self.state.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -45,7 +59,7 @@ impl WritePermit {
     pub async fn lost(mut self) {
         loop {
             // A renewal during the wait is a change.
-            self.leadership.mark_unchanged();
+            self.state.mark_unchanged();
             let Some(left) = self.left() else { return };
             let _ = timeout(left, self.changed()).await;
         }

@@ -1,6 +1,7 @@
 //! A sequence on the store.
 
 use ecr_pull_secrets::simulation::core::SECRET_TYPE;
+use ecr_pull_secrets::simulation::core::secret::NO_OBJECTS_VERSION;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::Status;
 
@@ -48,12 +49,13 @@ impl Model {
         let uid_of = |which| match which {
             Which::None => None,
             Which::Current => Some(current.map_or_else(|| WRONG_UID.to_owned(), uid)),
-            Which::Wrong => Some(WRONG_UID.to_owned()),
+            Which::Wrong | Which::Never => Some(WRONG_UID.to_owned()),
         };
         let stale = self.stale;
         let version_of = |which| match which {
             Which::None => None,
             Which::Current => Some(current.map_or(stale, version)),
+            Which::Never => Some(NO_OBJECTS_VERSION.parse().expect("a number")),
             Which::Wrong => Some(stale),
         };
         let result: Result<(), Status> = match step {

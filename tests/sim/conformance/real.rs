@@ -1,5 +1,6 @@
 //! A sequence on a real API server.
 
+use ecr_pull_secrets::simulation::core::secret::NO_OBJECTS_VERSION;
 use ecr_pull_secrets::simulation::core::{MANAGER, SECRET_TYPE};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -50,11 +51,12 @@ impl Real {
         let uid_of = |which| match which {
             Which::None => None,
             Which::Current => Some(current.map_or_else(|| WRONG_UID.to_owned(), uid)),
-            Which::Wrong => Some(WRONG_UID.to_owned()),
+            Which::Wrong | Which::Never => Some(WRONG_UID.to_owned()),
         };
         let version_of = |which| match which {
             Which::None => None,
             Which::Current => Some(current.map_or(self.stale, version).to_string()),
+            Which::Never => Some(NO_OBJECTS_VERSION.to_owned()),
             Which::Wrong => Some(self.stale.to_string()),
         };
         match step {

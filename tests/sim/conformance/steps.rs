@@ -22,6 +22,8 @@ pub enum Which {
     None,
     Current,
     Wrong,
+    /// The version with which the program creates.
+    Never,
 }
 
 /// What a write of ours contains: two variants of the data, and two of the annotations.
@@ -86,7 +88,7 @@ impl Step {
             *choices.of(&[Which::Current, Which::Current, Which::Current, Which::None, Which::Wrong])
         };
         match choices.pick(20) {
-            0..=2 => Self::Apply { uid: Which::None, version: Which::None, force: false, content },
+            0..=2 => Self::Apply { uid: Which::None, version: Which::Never, force: false, content },
             3..=8 => {
                 let (uid, version) = (which(choices), which(choices));
                 Self::Apply { uid, version, force: !choices.one_in(4), content }
@@ -131,7 +133,7 @@ fn docker_config(variant: u32) -> Vec<u8> {
     json!({"auths": {HOST: entry}}).to_string().into_bytes()
 }
 
-/// The body of an apply of ours, as the program builds it, and the resource version, which it will send later.
+/// The body of an apply of ours, as the program builds it, with any preconditions.
 pub fn body(content: Content, uid: Option<&str>, version: Option<&str>) -> Value {
     let hours = i64::from(content.times) + 1;
     let applied = testing::applied(&testing::request(&[HOST]), &[hours * HOUR]);
@@ -139,10 +141,13 @@ pub fn body(content: Content, uid: Option<&str>, version: Option<&str>) -> Value
     let times = Times { expires_at: at(hours * HOUR), refresh_after: at(hours * HOUR / 2) };
     let config = DockerConfig::parse(&docker_config(content.data));
     let instance = testing::settings().names.instance;
-    let manifest = Manifest::new(&instance, &applied, times, &config, uid);
+    let manifest = Manifest::new(&instance, &applied, times, &config, None);
     let mut body = serde_json::to_value(&manifest).expect("a manifest serializes");
-    if let Some(version) = version {
-        body["metadata"]["resourceVersion"] = version.into();
+    // Each alone is tried too.
+    let metadata = body["metadata"].as_object_mut().expect("metadata");
+    metadata.remove("resourceVersion");
+    for (field, value) in [("uid", uid), ("resourceVersion", version)] {
+        metadata.extend(value.map(|value| (field.to_owned(), value.into())));
     }
     body
 }

@@ -100,12 +100,14 @@ async fn run(server: Server, aws: Arc<Aws>, name: String, elects: bool, stopped:
     } else {
         (None, WritePermit::unopposed(clock))
     };
-    let (_watches, _sender, changes) = watches::start(&client, &settings, streaming);
+    let running = watches::start(&client, &settings, streaming);
+    let (relists, changes) = (running.relists, running.changes);
+    let _running = (running.tasks, running.sender);
     let (recorder, _) = Recorder::start(client.clone(), &settings.names.instance);
     let reporter = Reporter::new(recorder, metrics, ProgressBar::hidden(), false);
     let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
     let cluster = Cluster::new(client, settings, permit.clone());
-    let parts = Parts { policy, cluster, permit, source: aws, reporter, health, clock };
+    let parts = Parts { policy, cluster, permit, source: aws, reporter, health, relists, clock };
     Runtime::new(parts).run(changes, stopped).await.expect("the runtime runs until it is stopped");
     if let Some(election) = election {
         election.stop().await;

@@ -20,6 +20,9 @@ use self::secret::{ALL, Computed, SecretObject};
 /// How many changes the store remembers for lists from an older version.
 const HISTORY: usize = 4_096;
 
+/// How many versions of the Lease it remembers.
+const LEASES: usize = 64;
+
 pub type Name = Arc<str>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,6 +115,8 @@ pub struct Store {
     pub version: u64,
     pub objects: BTreeMap<Key, Arc<Object>>,
     pub lease: LeaseRecord,
+    /// The latest versions of the Lease, oldest first.
+    pub leases: VecDeque<(u64, LeaseRecord)>,
     /// The latest changes, oldest first.
     pub history: VecDeque<Event>,
     /// Namespaces that accept no new Secret, by a quota.
@@ -160,6 +165,23 @@ impl Store {
             self.history.pop_front();
         }
         event
+    }
+
+    /// Writes the Lease. In a real cluster, thousands of other writes lie between two backups of etcd.
+    pub fn put_lease(&mut self, lease: LeaseRecord) {
+        self.version += 1_000;
+        let version = self.version;
+        self.lease = LeaseRecord { resource_version: Some(version.to_string()), ..lease };
+        self.leases.push_back((version, self.lease.clone()));
+        if self.leases.len() > LEASES {
+            self.leases.pop_front();
+        }
+    }
+
+    /// The Lease is as it was at `version`.
+    pub fn restore_lease(&mut self, version: u64) {
+        self.leases.retain(|(at, _)| *at <= version);
+        self.lease = self.leases.back().map(|(_, lease)| lease.clone()).unwrap_or_default();
     }
 
     pub fn namespace(&self, name: &str) -> Option<&NamespaceObject> {

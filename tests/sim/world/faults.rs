@@ -141,13 +141,21 @@ impl World {
     /// etcd's folder is put back: objects and versions are as they were, and no watch hears of it.
     fn restore_etcd(&mut self, second: u32) {
         let back = u64::from(3 + second % 30).min(self.store.history.len() as u64);
-        let version = self.store.version.saturating_sub(back);
+        // A backup is older than the last renewals of the Lease.
+        let Some(renewal) = self.store.leases.iter().rev().nth(2).map(|(version, _)| *version) else {
+            return;
+        };
+        let version = self.store.version.saturating_sub(back).min(renewal);
+        let before: Vec<_> = self.store.secrets().map(|(key, _)| key.clone()).collect();
         self.store.objects = self.store.at(version);
         self.store.history.retain(|event| event.version <= version);
         self.store.version = version;
+        self.store.restore_lease(version);
         for namespace in self.namespace_names() {
             self.namespace_changed(&namespace);
         }
+        let after: Vec<_> = self.store.secrets().map(|(key, _)| key.clone()).collect();
+        before.iter().chain(&after).for_each(|key| self.edited(key));
         self.trouble(None, self.time);
     }
 }

@@ -125,12 +125,13 @@ impl World {
                     return None;
                 }
                 let holder = self.processes[index].name.clone();
-                self.store.lease = LeaseRecord {
-                    resource_version: Some(self.store.next_version().to_string()),
+                let (lease_duration, transitions) = (LEASE_DURATION, *transitions);
+                self.store.put_lease(LeaseRecord {
                     holder: Some(holder),
-                    lease_duration: LEASE_DURATION,
-                    transitions: *transitions,
-                };
+                    lease_duration,
+                    transitions,
+                    ..LeaseRecord::default()
+                });
                 Some(self.store.lease.clone())
             }
             _ => Some(self.store.lease.clone()),
@@ -138,6 +139,14 @@ impl World {
     }
 
     fn lease_replied(&mut self, index: usize, call: Call) {
+        let before = self.processes[index].elector.rewinds();
+        self.record_lease(index, call);
+        if self.processes[index].elector.rewinds() > before {
+            self.input(index, Input::VersionsWentBack);
+        }
+    }
+
+    fn record_lease(&mut self, index: usize, call: Call) {
         let lazy = self.is_lazy() && !self.is_contested();
         let process = &mut self.processes[index];
         let now = process.now(self.time);

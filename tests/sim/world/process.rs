@@ -211,6 +211,7 @@ impl World {
         match effect {
             Effect::Tell(tell) => self.told_by(index, &tell),
             Effect::FetchToken(request) => self.fetch_token(index, *request),
+            Effect::Relist(target) => self.relist(index, &target),
             Effect::Act { id, namespace, request } => self.send(index, id, namespace, request),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::error::RequestError;
 use ecr_pull_secrets::simulation::controller::{ActionId, Input, Outcome, Request};
+use ecr_pull_secrets::simulation::core::ObjectVersion;
 use ecr_pull_secrets::simulation::core::plan::{Observed, PullSecretRefs, SecretDraft};
 use ecr_pull_secrets::simulation::core::secret::DockerConfig;
 use ecr_pull_secrets::simulation::kubernetes::{errors, observe};
@@ -12,6 +13,7 @@ use kube::core::Status;
 
 use super::{Happening, World};
 use crate::profile::Fate;
+use crate::store::secret::SecretObject;
 use crate::store::{Key, Kind, Name, Object};
 
 /// The client gives up after this long, as `kubernetes::cluster` does.
@@ -36,6 +38,7 @@ impl Running {
         match &self.request {
             Request::Write { .. } => Outcome::Written(Err(error)),
             Request::ReadNamespace => Outcome::NamespaceRead(Err(error)),
+            Request::ReadSecret(_) => Outcome::SecretRead(Err(error)),
             Request::Delete(_) => Outcome::Deleted(Err(error)),
             Request::SetPullSecret(_) => Outcome::PullSecretSet(Err(error)),
         }
@@ -68,7 +71,7 @@ impl World {
         }
         let answered = running.outcome.is_some();
         let keeps =
-            matches!(&running.request, Request::Write { uid: Some(_), draft } if draft.keeps_entries());
+            matches!(&running.request, Request::Write { base: Some(_), draft } if draft.keeps_entries());
         self.running.insert(number, running);
         self.schedule_in(TIMEOUT, Happening::GiveUp(number));
         if answered {
@@ -100,15 +103,22 @@ impl World {
     /// The first half of a write that keeps entries: the current Secret is read.
     pub fn read(&mut self, number: u64) {
         let Some(running) = self.running.get(&number) else { return };
-        let Request::Write { uid: Some(uid), draft } = &running.request else { return };
+        let Request::Write { base: Some(base), draft } = &running.request else { return };
         let name = draft.applied.request.secret_name.clone();
-        let current = self.store.secret(&running.namespace, &name);
-        let data = current.filter(|current| *current.uid == **uid).map(|current| current.data.clone());
+        let is_same =
+            |current: &&SecretObject| *current.uid == *base.uid && current.version == base.resource_version;
+        let current = self.store.secret(&running.namespace, &name).filter(is_same);
+        let data = current.map(|current| current.data.clone());
         let held = self.processes[running.process].is_leader(self.time);
+        let refused = match &data {
+            _ if !held => Some(RequestError::NotLeader),
+            None => Some(RequestError::Conflict("another version".to_owned())),
+            Some(_) => None,
+        };
         let running = self.running.get_mut(&number).expect("it was there");
         running.current = data;
-        if !held {
-            running.outcome = Some(running.failed(RequestError::NotLeader));
+        if let Some(error) = refused {
+            running.outcome = Some(running.failed(error));
             return self.schedule_in(Duration::ZERO, Happening::Reply(number));
         }
         let there = self.delay();
@@ -134,10 +144,14 @@ impl World {
     fn store_request(&mut self, running: &Running) -> Outcome {
         let Running { process, namespace, request, current, .. } = running;
         match request {
-            Request::Write { uid, draft } => {
-                let uid = uid.as_deref();
-                let result = self.write(namespace, uid, draft, current.as_deref().map(Vec::as_slice));
-                Outcome::Written(result)
+            Request::Write { base, draft } => {
+                let current = current.as_deref().map(Vec::as_slice);
+                Outcome::Written(self.write(namespace, base.as_ref(), draft, current))
+            }
+            Request::ReadSecret(name) => {
+                let instance = &self.settings.names.instance;
+                let found = self.store.secret(namespace, name).map(|secret| secret.observed(instance));
+                Outcome::SecretRead(Ok(found))
             }
             Request::ReadNamespace => {
                 self.namespace_read(namespace);
@@ -171,19 +185,19 @@ impl World {
     fn write(
         &mut self,
         namespace: &Name,
-        uid: Option<&str>,
+        base: Option<&ObjectVersion>,
         draft: &SecretDraft,
         current: Option<&[u8]>,
     ) -> Result<Observed, RequestError> {
         let current = current.map(DockerConfig::parse).unwrap_or_default();
         let instance = self.settings.names.instance.clone();
-        let Some(manifest) = draft.clone().into_manifest(&instance, current, uid) else {
+        let Some(manifest) = draft.clone().into_manifest(&instance, current, base) else {
             return Err(RequestError::Rejected("the secret would have no entry".to_owned()));
         };
         let body = serde_json::to_value(&manifest).expect("a manifest serializes");
         let name = draft.applied.request.secret_name.clone();
         let before = self.store.shared_secret(namespace, &name);
-        let event = self.store.apply_secret(namespace, &name, &body, uid.is_some()).map_err(classify)?.1;
+        let event = self.store.apply_secret(namespace, &name, &body, base.is_some()).map_err(classify)?.1;
         if let Some(event) = &event {
             self.publish(event);
         }
@@ -250,11 +264,12 @@ impl World {
 
 fn describe(request: &Request) -> String {
     match request {
-        Request::Write { uid, draft } => {
-            let verb = if uid.is_some() { "an update" } else { "a creation" };
+        Request::Write { base, draft } => {
+            let verb = if base.is_some() { "an update" } else { "a creation" };
             format!("{verb} of {} with {:?}", draft.applied.request.secret_name, draft.applied.entries)
         }
         Request::ReadNamespace => "a read of the namespace".to_owned(),
+        Request::ReadSecret(name) => format!("a read of {name}"),
         Request::Delete(deletion) => format!("a deletion of {} ({:?})", deletion.name, deletion.reason),
         Request::SetPullSecret(change) => format!("a change of service account {}", change.service_account),
     }
@@ -264,10 +279,14 @@ fn describe_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Written(Ok(observed)) => format!("written at version {}", observed.resource_version),
         Outcome::NamespaceRead(Ok(record)) => format!("opted in: {}", record.is_some()),
+        Outcome::SecretRead(Ok(read)) => {
+            format!("the secret is at version {:?}", read.as_ref().map(|read| read.resource_version))
+        }
         Outcome::Deleted(Ok(())) => "deleted".to_owned(),
         Outcome::PullSecretSet(Ok(_)) => "set".to_owned(),
         Outcome::Written(Err(error))
         | Outcome::NamespaceRead(Err(error))
+        | Outcome::SecretRead(Err(error))
         | Outcome::Deleted(Err(error))
         | Outcome::PullSecretSet(Err(error)) => error.to_string(),
     }

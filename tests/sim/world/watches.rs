@@ -96,6 +96,14 @@ impl World {
         }
     }
 
+    /// A controller wants a new list.
+    pub fn relist(&mut self, process: usize, target: &WatchTarget) {
+        let watches = &self.processes[process].watches;
+        if let Some(watch) = watches.iter().position(|watch| watch.target == *target) {
+            self.list(process, watch, None);
+        }
+    }
+
     /// What was held back arrives now.
     pub fn thaw_watch(&mut self, process: usize, watch: usize) {
         let this = &self.processes[process].watches[watch];

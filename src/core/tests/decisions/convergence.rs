@@ -203,7 +203,7 @@ prop_compose! {
         (failures, repairs) in (0u32..5, 0u32..5),
     ) -> History {
         let written = written.map(|(name, version)| (name.into(), version));
-        let retry = RetryState { failures, retry_at, repairs, repaired_at };
+        let retry = RetryState { failures, retry_at, repairs, repaired_at, conflicts: 0 };
         History { written, due, retry, ..History::default() }
     }
 }

@@ -242,7 +242,7 @@ prop_compose! {
         (failures, repairs) in any::<(u32, u32)>(),
     ) -> History {
         let written = written.map(|version| ("ecr-pull".into(), version));
-        let retry = RetryState { failures, retry_at, repairs, repaired_at };
+        let retry = RetryState { failures, retry_at, repairs, repaired_at, conflicts: 0 };
         History { written, fingerprint, due, retry, ..History::default() }
     }
 }
