@@ -37,7 +37,7 @@ const SECRET_NAME_EXPECTED: &str = "expected the name of a Secret: at most 253 c
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
-    /// Name of this installation and value of the label `app.kubernetes.io/instance` of its secrets: at most 63
+    /// Name of this installation and value of the label `ecr-pull-secrets.dev/instance` of its secrets: at most 63
     /// characters. Installations with different names never change each other's secrets. Default: `ecr-pull-secrets`.
     pub instance: String,
     /// The names that a secret can have; at least one. A namespace without the annotation `secret-name` gets the first.

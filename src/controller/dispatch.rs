@@ -10,7 +10,8 @@ use super::tell::Operation;
 use super::tokens::{CachedToken, KeyState, MAX_WAIT};
 use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
-use crate::core::plan::{Deletion, PullSecretChange, Step, WritePlan, WriteReason, compose};
+use crate::core::grants::Granted;
+use crate::core::plan::{Deletion, PullSecretChange, Replacement, Step, WritePlan, WriteReason, compose};
 use crate::core::planted::{Bug, planted};
 use crate::core::secret::Token;
 
@@ -54,8 +55,8 @@ pub(super) struct RefusedRequest {
 #[derive(Default)]
 struct CollectedTokens {
     tokens: Vec<Option<Arc<Token>>>,
-    /// Whether every token is fresh.
-    complete: bool,
+    /// Whether each token needs no renewal yet.
+    fresh: Vec<bool>,
     /// Until when the write waits for a pending token.
     wait_until: Option<Timestamp>,
     /// When a failing or slow token may be available.
@@ -73,8 +74,9 @@ impl Controller {
             let Some((namespace, step)) = self.queue.pop(now) else { return };
             match step {
                 Step::Write(plan) => self.start_write(&namespace, *plan, now),
-                Step::Idle(wake) => self.requeue(&namespace, wake),
-                removal if Priority::of(&removal) == Some(Priority::Delete) => {
+                Step::Idle(wake) => self.requeue(&namespace, wake, now),
+                Step::Replace(replacement) => self.start_replacement(&namespace, replacement, now),
+                removal if Priority::of(&removal, now) == Some(Priority::Delete) => {
                     self.start_action(&namespace, Action::Confirm(removal), Request::ReadNamespace);
                 }
                 Step::Delete(deletion) => self.delete(&namespace, deletion),
@@ -84,18 +86,14 @@ impl Controller {
     }
 
     fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, now: Now) {
-        let collected = self.collect_tokens(namespace, &plan, now);
+        let collected = self.collect_tokens(namespace, &plan.granted, now);
         if let Some(until) = collected.wait_until {
             // The namespace is reconciled when the call ends, but at the latest at this time.
-            return self.queue.schedule(namespace, Some(until));
+            return self.queue.schedule(namespace, Some(until), now);
         }
         let Some(facts) = self.index.facts(namespace) else { return };
         let Some(draft) = compose(&plan, &collected.tokens, &facts, &self.settings, now) else {
-            let renewals = collected.tokens.iter().flatten();
-            let renewal = renewals.map(|token| token.successor_due_at(self.settings.refresh)).min();
-            let soonest = now.after(MIN_DELAY);
-            let wake = collected.retry_at.or(renewal).map_or(soonest, |wake| wake.max(soonest));
-            return self.requeue(namespace, Some(wake));
+            return self.await_tokens(namespace, &collected, now);
         };
         let mut base = plan.observed.map(|observed| observed.version());
         if let Some(base) = base.as_mut().filter(|_| planted(Bug::WrongUid)) {
@@ -105,11 +103,36 @@ impl Controller {
             secret: self.allowed_name(&plan.granted.request.secret_name),
             reason: plan.reason,
             creates: base.is_none(),
-            complete: collected.complete,
+            complete: collected.fresh.iter().all(|fresh| *fresh),
             fingerprint: draft.fingerprint,
         };
         let draft = Box::new(draft);
         self.start_action(namespace, Action::Write(write), Request::Write { base, draft });
+    }
+
+    /// Deletes a Secret for its replacement, once the tokens of the new one are at hand.
+    fn start_replacement(&mut self, namespace: &Arc<str>, replacement: Box<Replacement>, now: Now) {
+        let collected = self.collect_tokens(namespace, &replacement.granted, now);
+        if let Some(until) = collected.wait_until {
+            return self.queue.schedule(namespace, Some(until), now);
+        }
+        // A token that could not be renewed may expire before the new Secret exists.
+        let is_fresh = |(token, fresh): (&Option<Arc<Token>>, &bool)| token.clone().filter(|_| *fresh);
+        let fresh: Vec<_> = collected.tokens.iter().zip(&collected.fresh).map(is_fresh).collect();
+        if !replacement.is_ready(&fresh, now) {
+            return self.await_tokens(namespace, &collected, now);
+        }
+        let replace = Action::Confirm(Step::Replace(replacement));
+        self.start_action(namespace, replace, Request::ReadNamespace);
+    }
+
+    /// The present tokens are of no use: plans again when there may be others.
+    fn await_tokens(&mut self, namespace: &Arc<str>, collected: &CollectedTokens, now: Now) {
+        let renewals = collected.tokens.iter().flatten();
+        let renewal = renewals.map(|token| token.successor_due_at(self.settings.refresh)).min();
+        let soonest = now.after(MIN_DELAY);
+        let wake = collected.retry_at.or(renewal).map_or(soonest, |wake| wake.max(soonest));
+        self.requeue(namespace, Some(wake), now);
     }
 
     /// The shared string of an allowed name.
@@ -119,13 +142,13 @@ impl Controller {
     }
 
     /// Looks up the token of every entry, and requests those that are due.
-    fn collect_tokens(&mut self, namespace: &Arc<str>, plan: &WritePlan, now: Now) -> CollectedTokens {
-        let mut collected = CollectedTokens { complete: true, ..CollectedTokens::default() };
+    fn collect_tokens(&mut self, namespace: &Arc<str>, granted: &Granted, now: Now) -> CollectedTokens {
+        let mut collected = CollectedTokens::default();
         let earliest = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
-        for assignment in &plan.granted.assignments {
+        for assignment in &granted.assignments {
             let CachedToken { token, state } = self.tokens.lookup(&assignment.request, namespace, now);
             collected.tokens.push(token);
-            collected.complete &= state == KeyState::Fresh;
+            collected.fresh.push(state == KeyState::Fresh);
             match state {
                 KeyState::Fresh => {}
                 KeyState::Failing { error, retry_at } => {
@@ -134,7 +157,8 @@ impl Controller {
                 }
                 KeyState::Pending { since } => {
                     let until = since.checked_add(MAX_WAIT).unwrap_or(now.wall);
-                    if until > now.wall {
+                    // A wall clock that was set back must not prolong the wait.
+                    if now.is_within(until, MAX_WAIT) {
                         collected.wait_until = earliest(collected.wait_until, until);
                     } else {
                         collected.retry_at = earliest(collected.retry_at, now.after(SLOW_ENDPOINT_RETRY));

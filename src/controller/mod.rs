@@ -35,6 +35,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use self::change::{Change, WatchTarget};
 use self::dispatch::Action;
 use self::error::RequestError;
@@ -51,6 +53,9 @@ use crate::core::{Now, ObjectVersion};
 
 /// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.
 const TICK: Duration = Duration::from_secs(5);
+
+/// A larger difference between the clocks than before is a step of the wall clock.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// Identifies an action between its effect and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,6 +148,8 @@ pub struct Controller {
     /// Whether this process was the leader at the last input.
     is_leader: bool,
     is_stopping: bool,
+    /// How far the wall clock is ahead of the monotonic clock, as of the last step.
+    wall_offset: Option<SignedDuration>,
     /// Whether removals that follow from the configuration wait for a confirmation.
     removals_held: bool,
     tick: Duration,
@@ -166,6 +173,7 @@ impl Controller {
             leadership: Leadership::NotLeader,
             is_leader: false,
             is_stopping: false,
+            wall_offset: None,
             removals_held: false,
             tick: TICK,
             next_tick: Duration::ZERO,
@@ -188,6 +196,7 @@ impl Controller {
             self.effects.push(Effect::Relist(target));
         }
         self.follow_leadership(now);
+        self.follow_wall_clock(now);
         for namespace in self.queue.wake(now) {
             self.reconcile(&namespace, now);
         }
@@ -261,6 +270,18 @@ impl Controller {
             self.reconcile_all(now);
         } else {
             self.queue.clear();
+        }
+    }
+
+    /// Plans again every namespace that waits, if the wall clock was set or the machine was suspended.
+    fn follow_wall_clock(&mut self, now: Now) {
+        let offset = now.wall_offset();
+        let before = *self.wall_offset.get_or_insert(offset);
+        if (offset - before).abs() > CLOCK_STEP {
+            self.wall_offset = Some(offset);
+            for namespace in self.queue.wake_all() {
+                self.reconcile(&namespace, now);
+            }
         }
     }
 

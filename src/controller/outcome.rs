@@ -149,6 +149,11 @@ impl Controller {
             (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
                 self.delete(namespace, again);
             }
+            (Ok(Some(Step::Replace(again))), Step::Replace(before))
+                if again.deletion.uid == before.deletion.uid =>
+            {
+                self.delete(namespace, again.deletion);
+            }
             (Ok(Some(Step::SetPullSecret(again))), Step::SetPullSecret(change))
                 if again.service_account == change.service_account && again.secret.is_none() =>
             {
@@ -157,10 +162,13 @@ impl Controller {
             (Err(error), Step::Delete(deletion)) => {
                 self.record_deletion(namespace, &deletion, Err(error), duration, now);
             }
+            (Err(error), Step::Replace(replacement)) => {
+                self.record_deletion(namespace, &replacement.deletion, Err(error), duration, now);
+            }
             (Err(error), Step::SetPullSecret(change)) => {
                 self.record_pull_secret(namespace, &change, Err(error), now);
             }
-            _ => self.queue.schedule(namespace, Some(now.after(RECHECK))),
+            _ => self.queue.schedule(namespace, Some(now.after(RECHECK)), now),
         }
     }
 
@@ -181,10 +189,10 @@ impl Controller {
             let error = RequestError::Conflict("the API server has older data than before".to_owned());
             return self.read_secret(namespace, &deletion.name, Operation::Delete, error);
         }
-        self.index.remove_secret(namespace, &deletion.name, deletion.resource_version);
         if let Some(history) = self.index.history(namespace) {
-            history.record_deletion();
+            history.record_deletion(&deletion.name, now);
         }
+        self.index.remove_secret(namespace, &deletion.name, deletion.resource_version);
         self.reconcile(namespace, now);
     }
 
@@ -216,7 +224,7 @@ impl Controller {
             }
             // The watches will report the change.
             Ok(None) | Err(RequestError::NotLeader | RequestError::NamespaceGone) => {
-                self.queue.schedule(namespace, Some(now.after(RECHECK)));
+                self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
             }
             Err(error) => {
                 let retry_at = retry.map(|retry| retry.record_failure(namespace, jitter, now));
@@ -241,7 +249,7 @@ impl Controller {
             history.written = None;
         }
         if *error == RequestError::NotLeader {
-            return self.queue.schedule(namespace, Some(now.after(RECHECK)));
+            return self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
         }
         if matches!(error, RequestError::Immutable(_)) {
             self.index.set_immutable(namespace, secret);
@@ -251,7 +259,7 @@ impl Controller {
         if denied && let Some(retry_at) = self.index.history(namespace).and_then(|h| h.retry.record_lag(now))
         {
             self.tell_overtaken(namespace, secret, error);
-            return self.queue.schedule(namespace, Some(retry_at));
+            return self.queue.schedule(namespace, Some(retry_at), now);
         }
         if matches!(error, RequestError::Conflict(_) | RequestError::NotOwned(_)) && self.may_act() {
             return self.read_secret(namespace, secret, operation, error.clone());
@@ -271,7 +279,7 @@ impl Controller {
         let history = self.index.history(namespace);
         let retry_at = history.map(|history| history.retry.record_failure(namespace, jitter, now));
         self.report_write_failure(namespace, secret, operation, error, retry_at);
-        self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)));
+        self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)), now);
     }
 
     pub(super) fn token_fetched(&mut self, key: TokenKey, result: FetchResult, duration: Duration, now: Now) {

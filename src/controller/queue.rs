@@ -1,10 +1,11 @@
-//! The work queue: planned steps by priority, delays by the wall clock, and at most one action at a time per namespace.
+//! The work queue: planned steps by priority, delays, and at most one action at a time per namespace. A delay is measured by
+//! the monotonic clock; when the wall clock is set, [`Queue::wake_all`] ends every delay, so that each is planned again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::core::Now;
 use crate::core::plan::Step;
@@ -12,6 +13,8 @@ use crate::core::plan::Step;
 /// The priority of a step, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
+    /// A Secret has expired.
+    Expired,
     /// A namespace has no Secret, or requests another one.
     New,
     /// A Secret or a service account was edited.
@@ -22,18 +25,20 @@ pub enum Priority {
     Renewal,
 }
 
-const PRIORITIES: [Priority; 4] = [Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal];
+const PRIORITIES: [Priority; 5] =
+    [Priority::Expired, Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal];
 
 impl Priority {
     /// The priority of a step; `None` if there is nothing to do.
-    pub fn of(step: &Step) -> Option<Self> {
+    pub fn of(step: &Step, now: Now) -> Option<Self> {
         match step {
             Step::Idle(_) => None,
+            Step::Write(plan) if plan.is_expired(now) => Some(Self::Expired),
             Step::Write(plan) if plan.reason.is_repair() => Some(Self::Repair),
             Step::Write(plan) if plan.reason.can_wait() => Some(Self::Renewal),
             Step::Write(_) => Some(Self::New),
             Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
-            Step::SetPullSecret(_) | Step::Delete(_) => Some(Self::Delete),
+            Step::SetPullSecret(_) | Step::Delete(_) | Step::Replace(_) => Some(Self::Delete),
         }
     }
 }
@@ -41,7 +46,7 @@ impl Priority {
 #[derive(Default)]
 struct Item {
     planned: Option<(Priority, Step)>,
-    wake: Option<Timestamp>,
+    wake: Option<Duration>,
     running: bool,
 }
 
@@ -54,7 +59,7 @@ impl Item {
 pub struct Queue {
     items: HashMap<Arc<str>, Item>,
     lanes: [VecDeque<Arc<str>>; PRIORITIES.len()],
-    delayed: BTreeSet<(Timestamp, Arc<str>)>,
+    delayed: BTreeSet<(Duration, Arc<str>)>,
     renewal_interval: Duration,
     next_renewal: Duration,
 }
@@ -86,8 +91,9 @@ impl Queue {
     }
 
     /// Drops the planned step of a namespace. It is reconciled at `wake`, or, if `None`, only after a change.
-    pub fn schedule(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>) {
+    pub fn schedule(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>, now: Now) {
         self.unschedule(namespace);
+        let wake = wake.map(|wake| now.mono + Duration::try_from(now.until(wake)).unwrap_or_default());
         let item = self.items.entry(namespace.clone()).or_default();
         item.planned = None;
         item.wake = wake;
@@ -135,7 +141,7 @@ impl Queue {
     /// Returns the namespaces whose delay is over.
     pub fn wake(&mut self, now: Now) -> Vec<Arc<str>> {
         let mut due = vec![];
-        while self.delayed.first().is_some_and(|(wake, _)| *wake <= now.wall) {
+        while self.delayed.first().is_some_and(|(wake, _)| *wake <= now.mono) {
             let Some((_, namespace)) = self.delayed.pop_first() else { break };
             if let Some(item) = self.items.get_mut(&namespace) {
                 item.wake = None;
@@ -145,10 +151,21 @@ impl Queue {
         due
     }
 
+    /// Returns every namespace with a delay, which ends.
+    pub fn wake_all(&mut self) -> Vec<Arc<str>> {
+        let delayed = std::mem::take(&mut self.delayed);
+        let namespaces: Vec<_> = delayed.into_iter().map(|(_, namespace)| namespace).collect();
+        for namespace in &namespaces {
+            if let Some(item) = self.items.get_mut(namespace) {
+                item.wake = None;
+            }
+        }
+        namespaces
+    }
+
     /// How long until a delay ends or the rate limit allows the next renewal.
     pub fn time_to_next(&self, now: Now) -> Option<Duration> {
-        let delayed = self.delayed.first().map(|(wake, _)| now.until(*wake));
-        let delayed = delayed.map(|left| left.max(SignedDuration::ZERO).unsigned_abs());
+        let delayed = self.delayed.first().map(|(wake, _)| wake.saturating_sub(now.mono));
         let renewals = !self.lanes[Priority::Renewal as usize].is_empty();
         let paced = renewals.then(|| self.next_renewal.saturating_sub(now.mono));
         delayed.into_iter().chain(paced).min()
@@ -223,18 +240,31 @@ mod tests {
     fn a_namespace_is_in_one_place_only() {
         let mut queue = Queue::new(10);
         let a: Arc<str> = "a".into();
-        queue.schedule(&a, Some(wall(5)));
+        queue.schedule(&a, Some(wall(5)), at(0));
         push(&mut queue, &a, Priority::Renewal);
         push(&mut queue, &a, Priority::New);
         assert_eq!(queue.wake(at(9)), Vec::<Arc<str>>::new());
         assert_eq!(pop(&mut queue, at(9)), Some(a.clone()));
         assert_eq!(pop(&mut queue, at(9)), None);
-        queue.schedule(&a, Some(wall(5)));
-        queue.schedule(&a, Some(wall(7)));
+        queue.schedule(&a, Some(wall(5)), at(0));
+        queue.schedule(&a, Some(wall(7)), at(0));
         assert_eq!(queue.wake(at(6)), Vec::<Arc<str>>::new());
         assert_eq!(queue.wake(at(7)), std::slice::from_ref(&a));
-        queue.schedule(&a, None);
+        queue.schedule(&a, None, at(0));
         assert!(queue.items.is_empty(), "an idle namespace is forgotten");
+    }
+
+    #[test]
+    fn a_delay_counts_by_the_monotonic_clock_and_ends_when_the_wall_clock_is_set() {
+        let mut queue = Queue::new(10);
+        let a: Arc<str> = "a".into();
+        queue.schedule(&a, Some(wall(5)), at(0));
+        let set_back = Now { wall: wall(-10_000), ..at(6) };
+        assert_eq!(queue.wake(set_back), std::slice::from_ref(&a));
+        queue.schedule(&a, Some(wall(5)), at(0));
+        assert_eq!(queue.wake(Now { wall: wall(10_000), ..at(1) }), Vec::<Arc<str>>::new());
+        assert_eq!(queue.wake_all(), std::slice::from_ref(&a));
+        assert_eq!(queue.time_to_next(at(1)), None);
     }
 
     #[test]
@@ -252,9 +282,9 @@ mod tests {
         let mut queue = Queue::new(10);
         let [a, b, c]: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
         push(&mut queue, &a, Priority::New);
-        queue.schedule(&b, Some(wall(5)));
+        queue.schedule(&b, Some(wall(5)), at(0));
         queue.mark_running(&c);
-        queue.schedule(&c, Some(wall(6)));
+        queue.schedule(&c, Some(wall(6)), at(0));
         queue.clear();
         assert!(!queue.has_steps() && pop(&mut queue, at(9)).is_none());
         assert_eq!(queue.wake(at(9)), Vec::<Arc<str>>::new());

@@ -48,7 +48,7 @@ impl Controller {
             return;
         }
         let Some(Plan { step, problems }) = self.plan(namespace, now) else {
-            return self.queue.schedule(namespace, None);
+            return self.queue.schedule(namespace, None, now);
         };
         if let Some(state) = self.index.get_mut(namespace) {
             state.blocked = !problems.is_empty() && state.managed().next().is_none();
@@ -57,7 +57,7 @@ impl Controller {
             let subject = problem.message.clone();
             self.tell_notice(namespace, problem.reason, &subject, problem.message);
         }
-        self.file(namespace, step);
+        self.file(namespace, step, now);
     }
 
     /// The plan for a namespace that is in the index.
@@ -66,17 +66,17 @@ impl Controller {
     }
 
     /// Queues a step, unless this run must not make it.
-    fn file(&mut self, namespace: &Arc<str>, step: Step) {
-        let priority = Priority::of(&step);
+    fn file(&mut self, namespace: &Arc<str>, step: Step, now: Now) {
+        let priority = Priority::of(&step, now);
         if priority == Some(Priority::Delete) && !self.policy.delete {
             self.tell_would_delete(namespace, &step);
-            return self.queue.schedule(namespace, None);
+            return self.queue.schedule(namespace, None, now);
         }
         if self.removals_held && step.is_revocation() {
             if let Step::Delete(deletion) = &step {
                 self.report_held_removal(namespace, &deletion.name);
             }
-            return self.queue.schedule(namespace, None);
+            return self.queue.schedule(namespace, None, now);
         }
         match (priority, step) {
             (Some(priority), Step::Write(mut plan)) => {
@@ -89,15 +89,15 @@ impl Controller {
                 if self.index.get(namespace).is_some_and(|state| state.managed().any(|o| o.intact)) {
                     self.tell(Tell::InSync { namespace: namespace.clone() });
                 }
-                self.requeue(namespace, wake);
+                self.requeue(namespace, wake, now);
             }
             (None, _) => {}
         }
     }
 
     /// Reconciles a namespace again at `wake`, unless this is a single pass.
-    pub(super) fn requeue(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>) {
+    pub(super) fn requeue(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>, now: Now) {
         let wake = if self.policy.repeat { wake } else { None };
-        self.queue.schedule(namespace, wake);
+        self.queue.schedule(namespace, wake, now);
     }
 }

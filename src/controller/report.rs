@@ -170,6 +170,7 @@ impl Controller {
     pub(super) fn tell_would_delete(&mut self, namespace: &str, step: &Step) {
         let object = match step {
             Step::Delete(deletion) => format!("secret {namespace}/{}", deletion.name),
+            Step::Replace(replacement) => format!("secret {namespace}/{}", replacement.deletion.name),
             Step::SetPullSecret(change) => {
                 format!("the reference in service account {namespace}/{}", change.service_account)
             }

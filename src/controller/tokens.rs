@@ -206,10 +206,11 @@ impl CacheEntry {
     }
 
     fn state(&self, policy: RefreshPolicy, now: Now) -> KeyState {
-        if let Some(token) = self.token.as_ref().filter(|token| token.is_live(now))
+        if let Some(token) = self.token.as_ref().filter(|token| token.is_live(now) && token.is_plausible(now))
             && self.failed.is_none()
             && !planted(Bug::NeverFresh)
-            && (now.wall < token.successor_due_at(policy) || self.not_before.is_some_and(|at| now.wall < at))
+            && (now.wall < token.successor_due_at(policy)
+                || self.not_before.is_some_and(|at| now.is_within(at, MIN_INTERVAL)))
         {
             return KeyState::Fresh;
         }
@@ -217,11 +218,11 @@ impl CacheEntry {
             return KeyState::Pending { since };
         }
         if let Some((error, retry_at)) = &self.failed
-            && *retry_at > now.wall
+            && now.is_within(*retry_at, Backoff::CALLS.longest())
         {
             return KeyState::Failing { error: error.clone(), retry_at: *retry_at };
         }
-        if let Some(retry_at) = self.not_before.filter(|at| *at > now.wall) {
+        if let Some(retry_at) = self.not_before.filter(|at| now.is_within(*at, MIN_INTERVAL)) {
             let error = TokenError::new(TokenErrorKind::ExpiredToken, "the token expired within seconds");
             return KeyState::Failing { error, retry_at };
         }
@@ -236,7 +237,7 @@ impl CacheEntry {
         let token = Token::from_reply(reply, asked)
             .map_err(|error| TokenError::new(TokenErrorKind::InvalidResponse, format!("AWS: {error}")))?;
         let token = Arc::new(token);
-        let current = self.token.as_ref().filter(|current| current.is_live(now));
+        let current = self.token.as_ref().filter(|current| current.is_live(now) && current.is_plausible(now));
         if let Some(current) = current.filter(|current| current.expires_at() > token.expires_at()) {
             let message = format!(
                 "AWS returned a token that expires before the current one, which is used until {}",

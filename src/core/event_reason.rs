@@ -14,6 +14,8 @@ pub enum EventReason {
     SecretNotOwned,
     SecretImmutable,
     NotGranted,
+    /// The controller's region is unknown, and the request needs it.
+    RegionUnknown,
     /// The configuration would remove too many Secrets at once.
     RemovalHeld,
     TokenFailed,

@@ -54,8 +54,9 @@ pub const MANAGER: &str = "ecr-pull-secrets";
 /// <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Label that names the installation that manages an object.
-pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Label of a Secret that names the installation that manages it. `app.kubernetes.io/instance` would be wrong: Argo CD
+/// deletes objects with that label that are not in its repository.
+pub const LABEL_INSTANCE: &str = "ecr-pull-secrets.dev/instance";
 
 /// The `type` of a Secret that the kubelet reads through `imagePullSecrets`.
 pub const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";

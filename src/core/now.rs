@@ -19,6 +19,19 @@ impl Now {
         self.wall.checked_add(duration).unwrap_or(Timestamp::MAX)
     }
 
+    /// How far the wall clock is ahead of the monotonic clock. It changes when the wall clock is set.
+    pub fn wall_offset(self) -> SignedDuration {
+        let mono = SignedDuration::try_from(self.mono).unwrap_or(SignedDuration::MAX);
+        self.wall.duration_since(Timestamp::UNIX_EPOCH).saturating_sub(mono)
+    }
+
+    /// Whether `time` is in the future, but not further than `cap`: a wait that may not last longer than that is over if the
+    /// wall clock was set back.
+    pub fn is_within(self, time: Timestamp, cap: SignedDuration) -> bool {
+        let left = self.until(time);
+        left.is_positive() && left <= cap
+    }
+
     /// How long until `time` by the wall clock; negative when it has passed.
     pub fn until(self, time: Timestamp) -> SignedDuration {
         time.duration_since(self.wall)

@@ -3,8 +3,9 @@
 use super::Jitter;
 use super::aws::{Region, Registry};
 use super::grants::{Grants, NamespaceSelector};
+use super::request::applied::RecordLengths;
 use super::request::{OwnedNames, RequestRules};
-use super::secret::{RefreshPolicy, StaticGrant};
+use super::secret::{RefreshPolicy, StaticGrant, static_registries};
 
 /// The validated configuration.
 #[derive(Clone, Debug)]
@@ -42,6 +43,10 @@ impl Settings {
     /// The part that determines the meaning of a request.
     pub fn request_rules(&self) -> RequestRules<'_> {
         let Self { names, default_registries, region, .. } = self;
-        RequestRules { names, default_registries, region: region.as_ref() }
+        let lengths = RecordLengths {
+            identity: self.grants.longest_name(),
+            static_entries: static_registries::max_len(&self.static_grants),
+        };
+        RequestRules { names, default_registries, region: region.as_ref(), lengths }
     }
 }

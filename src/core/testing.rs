@@ -9,10 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
 use super::aws::Region;
-use super::grants::{Grants, Identity, NamespaceSelector};
+use super::grants::{Assignment, Grants, Identity, NamespaceSelector};
 use super::plan::{Observed, Owner, SecretDraft};
 use super::request::applied::{AppliedEntry, RecordedState};
-use super::request::{AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, Target, Times};
+use super::request::{
+    AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, ScopeFingerprint, Target, Times,
+};
 use super::secret::{DraftEntry, RefreshPolicy, Token};
 use super::settings::Settings;
 use super::{Jitter, Now};
@@ -86,21 +88,50 @@ pub fn parsed(request: Request) -> ParsedAnnotations {
 /// A token that was issued at `issued` and lives for `life` seconds.
 pub fn token(issued: Now, life: i64) -> Arc<Token> {
     let expires = issued.wall + SignedDuration::from_secs(life);
-    Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, None).expect("a token"))
+    let endpoint = Some(format!("https://{HOST}"));
+    Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, endpoint).expect("a token"))
 }
 
 /// The applied state of `request`, with entries that expire at these seconds (the last one is repeated).
 pub fn applied(request: &Request, expiries: &[i64]) -> AppliedState {
-    let scopes: Vec<_> = match settings().grants.assign("team-a", request) {
-        Ok((granted, _)) => granted.assignments.iter().map(|assignment| assignment.scope).collect(),
-        Err(_) => vec![],
-    };
+    let assigned = settings().grants.assign("team-a", request);
+    let assignments = assigned.map(|(granted, _)| granted.assignments).unwrap_or_default();
     let expiry = |index: usize| wall(*expiries.get(index).or(expiries.last()).expect("an expiry"));
-    let entry = |(index, scope)| Some(AppliedEntry { scope, expires_at: Some(expiry(index)) });
+    let entry = |(index, assignment)| Some(applied_entry(assignment, Some(expiry(index))));
     AppliedState {
         request: request.clone(),
-        entries: scopes.into_iter().enumerate().map(entry).collect(),
+        entries: assignments.iter().enumerate().map(entry).collect(),
         static_entries: BTreeMap::new(),
+    }
+}
+
+/// The entry of an assignment with a token that expires then.
+pub fn applied_entry(assignment: &Assignment, expires_at: Option<Timestamp>) -> AppliedEntry {
+    AppliedEntry {
+        host: match &assignment.target {
+            Target::Host(registry) => registry.clone(),
+            Target::Default => HOST.parse().expect("a host"),
+        },
+        identity: assignment.request.key.identity.as_str().into(),
+        scope: assignment.scope,
+        issued_at: expires_at.map(|at| at - SignedDuration::from_secs(12 * HOUR)),
+        expires_at,
+    }
+}
+
+/// The longest entry that a target can have, with an identity of this length.
+pub fn longest_entry(target: &Target, identity: usize) -> AppliedEntry {
+    let longest = "123456789012.dkr-ecr-fips.cn-northwest-99.on.amazonwebservices.com.cn";
+    let last = Timestamp::from_second(Timestamp::MAX.as_second()).ok();
+    AppliedEntry {
+        host: match target {
+            Target::Host(registry) => registry.clone(),
+            Target::Default => longest.parse().expect("a host"),
+        },
+        identity: "i".repeat(identity).into(),
+        scope: ScopeFingerprint(u64::MAX),
+        issued_at: Timestamp::from_second(Timestamp::MIN.as_second()).ok(),
+        expires_at: last,
     }
 }
 
@@ -115,6 +146,7 @@ pub fn observed_with(applied: AppliedState) -> Observed {
         uid: "uid-1".into(),
         resource_version: 7,
         owner: Owner::This,
+        is_applied: true,
         intact: true,
         data_intact: true,
         immutable: false,
@@ -140,7 +172,7 @@ pub fn after_write(draft: &SecretDraft, current: Observed) -> Observed {
 pub fn set_targets(draft: &SecretDraft) -> Vec<Target> {
     let set = |entry: &DraftEntry| match entry {
         DraftEntry::Set { host, .. } => host.clone().try_into().ok(),
-        DraftEntry::Keep { .. } | DraftEntry::KeepDefault { .. } => None,
+        DraftEntry::Keep { .. } => None,
     };
     draft.entries.iter().filter_map(set).collect()
 }
@@ -150,7 +182,6 @@ pub fn kept_targets(draft: &SecretDraft) -> Vec<Target> {
     let kept = |entry: &DraftEntry| match entry {
         DraftEntry::Set { .. } => None,
         DraftEntry::Keep { host } => host.clone().try_into().ok(),
-        DraftEntry::KeepDefault { .. } => Some(Target::Default),
     };
     draft.entries.iter().filter_map(kept).collect()
 }

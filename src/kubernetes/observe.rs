@@ -51,6 +51,7 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
         uid: meta.uid.as_deref().unwrap_or_default().into(),
         resource_version: resource_version(meta),
         owner: owner(meta.labels.as_ref(), instance, ours.is_some() && applied.is_some()),
+        is_applied: ours.is_some(),
         intact: labels_intact && data_intact && times_intact && applied_intact,
         data_intact,
         immutable: managed.iter().any(|entry| owns(entry, &["f:immutable"])),
@@ -63,7 +64,7 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
 fn trusted(mut applied: AppliedState, intact: bool) -> AppliedState {
     if !intact {
         for entry in applied.entries.iter_mut().flatten() {
-            entry.expires_at = None;
+            (entry.issued_at, entry.expires_at) = (None, None);
         }
     }
     applied
@@ -126,10 +127,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn meta(change: impl FnOnce(&mut Value)) -> ObjectMeta {
-        let applied = r#"{"instance":"one","registries":["default"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[]}"#;
+        let applied = r#"{"entries":[null],"instance":"one","registries":["default"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[],"version":1}"#;
         let mut meta = json!({
             "name": "ecr-pull", "namespace": "a", "uid": "u", "resourceVersion": "7",
-            "labels": {"app.kubernetes.io/managed-by": "ecr-pull-secrets", "app.kubernetes.io/instance": "one"},
+            "labels": {"app.kubernetes.io/managed-by": "ecr-pull-secrets", "ecr-pull-secrets.dev/instance": "one"},
             "annotations": {
                 "ecr-pull-secrets.dev/expires-at": "2026-01-01T12:00:00Z",
                 "ecr-pull-secrets.dev/refresh-after": "2026-01-01T06:00:00Z",
@@ -141,7 +142,7 @@ mod tests {
                     "f:data": {"f:.dockerconfigjson": {}},
                     "f:type": {},
                     "f:metadata": {
-                        "f:labels": {"f:app.kubernetes.io/managed-by": {}, "f:app.kubernetes.io/instance": {}},
+                        "f:labels": {"f:app.kubernetes.io/managed-by": {}, "f:ecr-pull-secrets.dev/instance": {}},
                         "f:annotations": {
                             "f:ecr-pull-secrets.dev/expires-at": {},
                             "f:ecr-pull-secrets.dev/refresh-after": {},
@@ -177,7 +178,7 @@ mod tests {
         let seen = secret(&meta(stripped), "one");
         assert_eq!((seen.owner, seen.intact), (Owner::This, false));
         let changed = |m: &mut Value| {
-            m["labels"]["app.kubernetes.io/instance"] = json!("two");
+            m["labels"]["ecr-pull-secrets.dev/instance"] = json!("two");
             m["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({});
         };
         assert_eq!(secret(&meta(changed), "one").owner, Owner::This);

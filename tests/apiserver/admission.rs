@@ -104,7 +104,7 @@ fn under_the_charts_rights_and_policies_the_whole_job_is_done() {
             cluster.requests("patch").into_iter().filter(|entry| entry.code == 403).collect();
         println!("refused while the policy's view lagged: {} of 30", denied.len());
         // A Secret is repaired, also when its labels are gone.
-        let strip = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "app.kubernetes.io/instance": null}}});
+        let strip = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null, "ecr-pull-secrets.dev/instance": null}}});
         for (namespace, edit) in
             [("team-0", json!({"data": {".dockerconfigjson": "e30="}})), ("team-1", strip)]
         {

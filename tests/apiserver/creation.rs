@@ -25,7 +25,7 @@ fn an_annotated_namespace_gets_a_secret_that_the_registry_accepts() {
 
         assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
         let labels = serde_json::to_value(&secret.metadata.labels).expect("labels");
-        let expected = json!({"app.kubernetes.io/managed-by": "ecr-pull-secrets", "app.kubernetes.io/instance": "ecr-pull-secrets"});
+        let expected = json!({"app.kubernetes.io/managed-by": "ecr-pull-secrets", "ecr-pull-secrets.dev/instance": "ecr-pull-secrets"});
         assert_eq!(labels, expected);
         let lifetime = time(&secret, "expires-at").duration_since(Timestamp::now());
         assert!(

@@ -15,7 +15,7 @@ use crate::harness::{TestCluster, cluster_test};
 
 /// Every way in which somebody may spoil a Secret, with what is patched into it.
 fn edits() -> Vec<(&'static str, Value)> {
-    let instance = "app.kubernetes.io/instance";
+    let instance = "ecr-pull-secrets.dev/instance";
     vec![
         ("data", json!({"data": {".dockerconfigjson": "e30="}})),
         ("label-changed", json!({"metadata": {"labels": {instance: "spoiled"}}})),
@@ -32,7 +32,7 @@ fn edits() -> Vec<(&'static str, Value)> {
 
 fn assert_right(namespace: &str, secret: &Secret) {
     let labels = secret.metadata.labels.as_ref().expect("labels");
-    assert_eq!(labels["app.kubernetes.io/instance"], "ecr-pull-secrets", "{namespace}");
+    assert_eq!(labels["ecr-pull-secrets.dev/instance"], "ecr-pull-secrets", "{namespace}");
     assert_eq!(labels["app.kubernetes.io/managed-by"], "ecr-pull-secrets", "{namespace}");
     assert_eq!(hosts(secret), [HOST], "{namespace}");
     assert!(annotation(secret, "expires-at") < "2099", "{namespace}");
@@ -94,7 +94,7 @@ fn what_is_edited_while_running_is_repaired() {
                 let labels = now.metadata.labels.clone().unwrap_or_default();
                 let annotations = now.metadata.annotations.clone().unwrap_or_default();
                 let right = labels.len() == 2
-                    && labels["app.kubernetes.io/instance"] != "spoiled"
+                    && labels["ecr-pull-secrets.dev/instance"] != "spoiled"
                     && annotations.len() == 3
                     && annotations.values().all(|v| v != "{}" && **v < *"2099" || v.len() > 30)
                     && password(&now, HOST).is_some();

@@ -98,7 +98,9 @@ fn granted_namespaces_get_the_entries_and_follow_their_changes() {
             .expect("the source is deleted");
         cluster.stop_controller().await;
         run(cluster).await;
-        cluster.edit("team-a", json!({ "metadata": {"labels": {"app.kubernetes.io/instance": null}} })).await;
+        cluster
+            .edit("team-a", json!({ "metadata": {"labels": {"ecr-pull-secrets.dev/instance": null}} }))
+            .await;
         cluster.wait_for_event("team-a", "SecretRepaired").await;
         wait_for(cluster, "team-a", &[("mirror.example", "first")]).await;
 

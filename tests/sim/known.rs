@@ -13,9 +13,9 @@ use ecr_pull_secrets::simulation::core::testing;
 use kube::core::Expression;
 
 use crate::oracles::Oracle;
-use crate::profile::{Fate, Profile, What};
+use crate::profile::{Profile, What};
 use crate::small;
-use crate::world::{default_registry, variant};
+use crate::world::variant;
 
 pub struct Known {
     /// As in the reliability review (R), the public reports (B) or the architecture review (A); N is new.
@@ -27,19 +27,7 @@ pub struct Known {
     pub seeds: u64,
 }
 
-const HOURS: &[u64] = &[5, 1, 20_000, 600_000, 1_800_000];
-
 pub const KNOWN: &[Known] = &[
-    Known {
-        id: "R2, B1",
-        title: "A start without a region deletes the Secrets of `default`",
-        oracle: Oracle::NoneTaken,
-        world: || Profile {
-            annotations: default_registry,
-            ..Profile::small(&[What::RestartWithoutRegion, What::Crash])
-        },
-        seeds: 200,
-    },
     Known {
         id: "R3",
         title: "64 invented regions of one tenant lock every other region out",
@@ -49,13 +37,6 @@ pub const KNOWN: &[Known] = &[
             ..Profile::small(&[What::InventRegions, What::Crash, What::Annotate])
         },
         seeds: 1_000,
-    },
-    Known {
-        id: "R4, B8",
-        title: "A wall clock that was ahead for seconds stops calls and writes for as long as it was ahead",
-        oracle: Oracle::Progress,
-        world: || Profile::small(&[What::ClockAhead, What::Annotate, What::DeleteSecret]),
-        seeds: 500,
     },
     Known {
         id: "R6",
@@ -75,13 +56,6 @@ pub const KNOWN: &[Known] = &[
         seeds: 20,
     },
     Known {
-        id: "R8",
-        title: "A record longer than what is read back is written again and again",
-        oracle: Oracle::WriteBudget,
-        world: || Profile { settings: with_static_entries, ..Profile::small(&[What::LongRequest]) },
-        seeds: 50,
-    },
-    Known {
         id: "R9",
         title: "A region that hangs delays the calls for every other region",
         oracle: Oracle::Progress,
@@ -99,26 +73,6 @@ pub const KNOWN: &[Known] = &[
         seeds: 200,
     },
     Known {
-        id: "R10",
-        title: "An immutable Secret is deleted before a token for its replacement is at hand",
-        oracle: Oracle::NoneTaken,
-        world: || Profile {
-            gaps: HOURS,
-            ..Profile::small(&[What::MakeImmutable, What::AwsAway, What::Crash])
-        },
-        seeds: 5_000,
-    },
-    Known {
-        id: "R13",
-        title: "A static source that cannot be read for a moment takes its entries out of every Secret",
-        oracle: Oracle::NoneTaken,
-        world: || Profile {
-            settings: with_static_entries,
-            ..Profile::small(&[What::SourceUnreadable, What::Annotate])
-        },
-        seeds: 100,
-    },
-    Known {
         id: "R16",
         title: "Tokens of keys that no namespace requests are kept",
         oracle: Oracle::Memory,
@@ -132,13 +86,6 @@ pub const KNOWN: &[Known] = &[
         seeds: 100,
     },
     Known {
-        id: "B9",
-        title: "A copy with our labels in a namespace that did not opt in is deleted",
-        oracle: Oracle::NoneTaken,
-        world: || Profile::small(&[What::CloneSecret]),
-        seeds: 50,
-    },
-    Known {
         id: "B11",
         title: "Namespaces that are being deleted hold every removal that follows from the configuration",
         oracle: Oracle::Belief,
@@ -150,24 +97,6 @@ pub const KNOWN: &[Known] = &[
             ..Profile::small(&[What::TerminateMost, What::Crash, What::Unlabel])
         },
         seeds: 3_000,
-    },
-    Known {
-        id: "B15",
-        title: "A namespace without a Secret gets an expired token while AWS is away",
-        oracle: Oracle::NoneExpired,
-        world: || Profile {
-            gaps: HOURS,
-            token_life: 600,
-            ..Profile::small(&[What::AwsAway, What::DeleteSecret, What::Annotate])
-        },
-        seeds: 2_000,
-    },
-    Known {
-        id: "N1",
-        title: "A change between `default` and its host loses the entry, or replaces it by an older token",
-        oracle: Oracle::NoneTaken,
-        world: || Profile::small(&[What::AnnotateDefault, What::Annotate, What::AwsFails, What::Crash]),
-        seeds: 2_000,
     },
 ];
 
@@ -250,17 +179,9 @@ macro_rules! rows {
 }
 
 rows! {
-    r2_b1: "R2, B1",
     r3: "R3",
-    r4_b8: "R4, B8",
     r6: "R6",
-    r8: "R8",
     r9: "R9",
-    r10: "R10",
-    r13: "R13",
     r16: "R16",
-    b9: "B9",
     b11: "B11",
-    b15: "B15",
-    n1: "N1",
 }

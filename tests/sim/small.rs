@@ -3,10 +3,11 @@
 use strum::VariantArray as _;
 
 use crate::choices::{Choices, shrink};
+use crate::known::{KNOWN, with_static_entries};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
 use crate::store::Key;
-use crate::world::{World, variant};
+use crate::world::{World, default_registry, variant};
 
 /// Runs the world of a seed.
 pub fn run(profile: &Profile, seed: u64) -> World {
@@ -47,6 +48,9 @@ pub fn story(profile: &Profile, list: &[u32], violation: &Violation) -> String {
     format!("choices: {short:?}\n{}", world.story.unwrap_or_default().join("\n"))
 }
 
+/// The pauses of a world that runs for hours.
+const HOURS: &[u64] = &[5, 1, 20_000, 600_000, 1_800_000];
+
 /// The worlds in which nothing may go wrong, each with a name.
 pub fn guards() -> Vec<(&'static str, Profile)> {
     use What as W;
@@ -86,7 +90,43 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
             }
             .with_fates(&[Fate::Late], 4),
         ),
+        (
+            "a start without a region",
+            Profile {
+                annotations: default_registry,
+                ..Profile::small(&[W::RestartWithoutRegion, W::Crash, W::Annotate])
+            },
+        ),
         ("clocks behind", Profile::small(&[W::ClockBehind, W::Annotate, W::OptOut])),
+        ("clocks ahead", Profile::small(&[W::ClockAhead, W::Annotate, W::DeleteSecret])),
+        (
+            "long requests with static entries",
+            Profile { settings: with_static_entries, ..Profile::small(&[W::LongRequest, W::Annotate]) },
+        ),
+        (
+            "static sources",
+            Profile {
+                settings: with_static_entries,
+                ..Profile::small(&[W::SourceUnreadable, W::ChangeSource, W::Annotate])
+            },
+        ),
+        (
+            "immutable Secrets while AWS is away",
+            Profile { gaps: HOURS, ..Profile::small(&[W::MakeImmutable, W::AwsAway, W::Crash]) },
+        ),
+        ("copies of Secrets", Profile::small(&[W::CloneSecret, W::Annotate, W::OptOut])),
+        (
+            "deleted Secrets while AWS is away",
+            Profile {
+                gaps: HOURS,
+                token_life: 600,
+                ..Profile::small(&[W::AwsAway, W::DeleteSecret, W::Annotate])
+            },
+        ),
+        (
+            "the default registry and its host",
+            Profile::small(&[W::AnnotateDefault, W::Annotate, W::AwsFails, W::Crash]),
+        ),
         (
             "AWS away for longer than a token lives",
             Profile { opted_in: true, ..Profile::small(&[W::AwsAway, W::EditSecret]) },
@@ -152,13 +192,16 @@ fn faults_change_nothing_of_the_end() {
 }
 
 #[test]
-#[ignore = "for exploration: WHAT=DeleteSecret,Annotate SEEDS=1000 FATES=ReplyLost LEASE=1"]
+#[ignore = "for exploration: WORLD=R10, or WHAT=DeleteSecret,Annotate FATES=1 LEASE=1; SEEDS=1000 FROM=0 STORY=1"]
 fn explore() {
     let text = |name: &str| std::env::var(name).unwrap_or_default();
     let names = text("WHAT");
     let is_named = |what: &&What| names.split(',').any(|name| name == format!("{what:?}"));
     let what: Vec<_> = What::VARIANTS.iter().filter(is_named).copied().collect();
-    let mut profile = if what.is_empty() { everything() } else { Profile::small(&what) };
+    let known = KNOWN.iter().find(|known| known.id == text("WORLD")).map(|known| (known.world)());
+    let guard = || guards().into_iter().find(|(name, _)| *name == text("WORLD"));
+    let named = known.or_else(|| Some(guard()?.1));
+    let mut profile = named.unwrap_or_else(|| Profile::small(&what));
     if !text("FATES").is_empty() {
         profile = profile.with_fates(crate::profile::ALL_FATES, 10);
     }

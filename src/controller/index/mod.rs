@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub use self::interner::Interner;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
-use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs};
+use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs, RetryState};
 use crate::core::planted::{Bug, planted};
 use crate::core::request::{AppliedState, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
@@ -81,6 +81,8 @@ pub struct Index {
     relists: BTreeSet<WatchTarget>,
     /// By namespace, while an action runs in it.
     meanwhile: BTreeMap<Arc<str>, Meanwhile>,
+    /// Our latest deletions in namespaces of which nothing is left.
+    emptied: BTreeMap<Arc<str>, RetryState>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
@@ -99,6 +101,7 @@ impl Index {
             doubted: BTreeSet::new(),
             relists: BTreeSet::new(),
             meanwhile: BTreeMap::new(),
+            emptied: BTreeMap::new(),
             static_sources: StaticSources::new(),
             parsed: Interner::default(),
             applied: Interner::default(),
@@ -202,7 +205,7 @@ impl Index {
     /// Records a Secret, unless a newer version is known.
     pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
         observed.applied = observed.applied.map(|applied| self.applied.intern(applied));
-        let all = &mut self.namespaces.entry(namespace.clone()).or_default().secrets;
+        let all = &mut self.state_of(namespace).secrets;
         upsert_newer(all, name, observed, |observed| observed.resource_version)
     }
 
@@ -335,14 +338,33 @@ impl Index {
             WatchTarget::StaticSource(_) => false,
         };
         match target {
-            WatchTarget::Secrets(_) if removed => history.forget_content(),
+            WatchTarget::Secrets(name) if removed && history.is_written(name) => history.forget_content(),
             WatchTarget::ServiceAccounts if removed => drop(history.service_accounts.remove(name)),
             _ => {}
         }
         if state.is_empty() && !planted(Bug::KeepNamespaces) {
-            self.namespaces.remove(namespace);
+            self.remove_state(namespace);
         }
         removed
+    }
+
+    fn state_of(&mut self, namespace: &Arc<str>) -> &mut NamespaceState {
+        self.namespaces.entry(namespace.clone()).or_insert_with(|| {
+            let removals = self.emptied.remove(namespace).unwrap_or_default();
+            let history = History { removals, ..History::default() };
+            Box::new(NamespaceState { history, ..NamespaceState::default() })
+        })
+    }
+
+    /// Forgets a namespace, except for recent deletions: whatever creates a Secret again and again must not be deleted
+    /// without a pause.
+    fn remove_state(&mut self, namespace: &Arc<str>) {
+        let Some(state) = self.namespaces.remove(namespace) else { return };
+        let removals = state.history.removals;
+        if let Some(latest) = removals.repaired_at {
+            self.emptied.retain(|_, earlier| earlier.is_remembered(latest));
+            self.emptied.insert(namespace.clone(), removals);
+        }
     }
 
     /// Records that a write was rejected because the Secret is immutable.
@@ -375,7 +397,7 @@ impl Index {
         name: &Arc<str>,
         refs: PullSecretRefs,
     ) -> bool {
-        let all = &mut self.namespaces.entry(namespace.clone()).or_default().service_accounts;
+        let all = &mut self.state_of(namespace).service_accounts;
         let same = all.iter().any(|(known, old)| {
             known == name && (&old.references, &old.attached) == (&refs.references, &refs.attached)
         });
@@ -384,7 +406,7 @@ impl Index {
 
     fn set_namespace(&mut self, namespace: &Arc<str>, mut record: NamespaceRecord) -> bool {
         record.parsed = self.parsed.intern(record.parsed);
-        let state = self.namespaces.entry(namespace.clone()).or_default();
+        let state = self.state_of(namespace);
         let changed = state.namespace.as_ref() != Some(&record);
         if changed {
             // The change may have removed the cause of earlier failures.

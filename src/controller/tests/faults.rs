@@ -76,7 +76,8 @@ fn one_failing_region_delays_no_other_and_keeps_its_entry() {
     world.replies.insert("eu-west-1".into(), Reply::Error(TokenErrorKind::ServerError));
     world.run(SignedDuration::from_hours(30), MINUTE, |_| {});
     let applied = world.secret("team-a", "ecr-pull").and_then(|o| o.applied.clone()).expect("applied");
-    let [host, west] = [0, 1].map(|n| applied.entries[n].and_then(|e| e.expires_at).expect("an entry"));
+    let [host, west] =
+        [0, 1].map(|n| applied.entries[n].as_ref().and_then(|e| e.expires_at).expect("an entry"));
     assert!(host > world.now.wall, "the healthy entry is renewed");
     assert!(west < world.now.wall, "the failing entry is the last good one");
     assert!(
@@ -86,7 +87,7 @@ fn one_failing_region_delays_no_other_and_keeps_its_entry() {
     world.replies.clear();
     world.run(SignedDuration::from_secs(120), SECOND, |_| {});
     let applied = world.secret("team-a", "ecr-pull").and_then(|o| o.applied.clone()).expect("applied");
-    assert!(applied.entries[1].and_then(|e| e.expires_at).expect("an entry") > world.now.wall);
+    assert!(applied.entries[1].as_ref().and_then(|e| e.expires_at).expect("an entry") > world.now.wall);
 }
 
 #[test]

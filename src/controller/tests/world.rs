@@ -333,6 +333,7 @@ impl World {
                 uid,
                 resource_version: 0,
                 owner: Owner::This,
+                is_applied: true,
                 intact: true,
                 data_intact: true,
                 immutable: false,

@@ -93,6 +93,14 @@ impl Registry {
         }
     }
 
+    /// Its region; `None` for public ECR.
+    pub fn region(&self) -> Option<&Region> {
+        match self {
+            Self::Private { region, .. } => Some(region),
+            Self::Public(_) => None,
+        }
+    }
+
     /// Whether the host also has IPv6 addresses. The token is the same; only the request for it goes to the endpoint's
     /// dual-stack name.
     pub fn is_dual_stack(&self) -> bool {

@@ -9,10 +9,10 @@ pub mod session_policy;
 use std::sync::Arc;
 
 use self::session_policy::{MAX_POLICY_LEN, scope, session_policy};
-use super::aws::{Endpoint, Region};
+use super::aws::{Endpoint, Region, Registry};
 use super::quote;
 use super::request::annotations::{REGISTRIES, REPOSITORIES, ROLE};
-use super::request::problem::{Problem, no_region};
+use super::request::problem::Problem;
 use super::request::{Request, Target};
 
 pub use self::identity::{
@@ -53,11 +53,23 @@ impl Grants {
         namespace: &str,
         request: &Request,
     ) -> Result<(Granted, Vec<Problem>), Vec<Problem>> {
+        self.assign_again(namespace, request, None)
+    }
+
+    /// As [`Grants::assign`]. `default_host` is the host that the Secret has for [`Target::Default`]: it names the region if
+    /// that is unknown.
+    pub fn assign_again(
+        &self,
+        namespace: &str,
+        request: &Request,
+        default_host: Option<&Registry>,
+    ) -> Result<(Granted, Vec<Problem>), Vec<Problem>> {
         let all = self.candidates(namespace, &request.role).map_err(|problem| vec![problem])?;
         let wanted = wanted_patterns(namespace, request, &all).map_err(|problem| vec![problem])?;
         let (mut assignments, mut problems) = (vec![], vec![]);
+        let region = self.default_region.as_ref().or(default_host.and_then(Registry::region));
         for target in &request.registries {
-            match self.choose(namespace, target, &all, &wanted) {
+            match choose(namespace, target, region, &all, &wanted) {
                 Ok(assignment) => assignments.push(assignment),
                 Err(problem) => problems.push(problem),
             }
@@ -73,6 +85,12 @@ impl Grants {
         let registries = assignments.iter().map(|assignment| assignment.target.clone()).collect();
         let request = Arc::new(Request { registries, ..request.clone() });
         Ok((Granted { request, assignments }, problems))
+    }
+
+    /// The length of the longest name of an identity.
+    pub fn longest_name(&self) -> usize {
+        let all = self.identities.iter().chain(&self.default_identity);
+        all.map(|identity| identity.name.as_str().len()).max().unwrap_or(0)
     }
 
     /// The identities that a namespace may use, in order of preference.
@@ -101,41 +119,40 @@ impl Grants {
         }
         Ok(all)
     }
+}
 
-    /// The token of the first candidate that serves the registry, or the problem of the last one.
-    fn choose(
-        &self,
-        namespace: &str,
-        target: &Target,
-        candidates: &[&Identity],
-        wanted: &[Pattern],
-    ) -> Result<Assignment, Problem> {
-        let default_region = self.default_region.as_ref();
-        let (endpoint, partition) = match (target, default_region) {
-            (Target::Host(registry), _) => (registry.endpoint(), registry.partition()),
-            (Target::Default, Some(region)) => (Endpoint::Private(region.clone()), region.partition()),
-            (Target::Default, None) => {
-                return Err(Problem::invalid(REGISTRIES, &no_region(&target.to_string())));
-            }
-        };
-        let message = format!("no identity that this namespace may use serves {target}");
-        let mut problem = Problem::ungranted(REGISTRIES, &message);
-        for identity in candidates.iter().filter(|identity| identity.serves(target, default_region)) {
-            if identity.role.as_ref().is_some_and(|role| role.arn.partition() != partition) {
-                let message = format!(
-                    "{target} is in another AWS partition than identity {:?}, whose credentials are unknown there: an \
-                     administrator can add an identity with a role in that partition",
-                    identity.name.as_str()
-                );
-                problem = Problem::ungranted(REGISTRIES, &message);
-            } else if let Some(restriction) = identity.restrict(namespace, &endpoint, wanted) {
-                return assignment(identity, target, endpoint, restriction);
-            } else {
-                problem = not_restrictable(identity, target);
-            }
+/// The token of the first candidate that serves the registry, or the problem of the last one.
+fn choose(
+    namespace: &str,
+    target: &Target,
+    region: Option<&Region>,
+    candidates: &[&Identity],
+    wanted: &[Pattern],
+) -> Result<Assignment, Problem> {
+    let (endpoint, partition) = match (target, region) {
+        (Target::Host(registry), _) => (registry.endpoint(), registry.partition()),
+        (Target::Default, Some(region)) => (Endpoint::Private(region.clone()), region.partition()),
+        (Target::Default, None) => {
+            return Err(Problem::no_region(REGISTRIES, &target.to_string()));
         }
-        Err(problem)
+    };
+    let message = format!("no identity that this namespace may use serves {target}");
+    let mut problem = Problem::ungranted(REGISTRIES, &message);
+    for identity in candidates.iter().filter(|identity| identity.serves(target, region)) {
+        if identity.role.as_ref().is_some_and(|role| role.arn.partition() != partition) {
+            let message = format!(
+                "{target} is in another AWS partition than identity {:?}, whose credentials are unknown there: an \
+                 administrator can add an identity with a role in that partition",
+                identity.name.as_str()
+            );
+            problem = Problem::ungranted(REGISTRIES, &message);
+        } else if let Some(restriction) = identity.restrict(namespace, &endpoint, wanted) {
+            return assignment(identity, target, endpoint, restriction);
+        } else {
+            problem = not_restrictable(identity, target);
+        }
     }
+    Err(problem)
 }
 
 fn assignment(

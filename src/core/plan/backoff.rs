@@ -3,6 +3,8 @@
 use std::hash::Hash;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use crate::core::Jitter;
 use crate::core::planted::{Bug, planted};
 
@@ -22,6 +24,11 @@ impl Backoff {
 
     /// For a token that had expired when it arrived: 15 s to 60 s.
     pub const EXPIRED_TOKENS: Self = Self { base: Duration::from_secs(15), cap: Duration::from_mins(1) };
+
+    /// No delay is longer.
+    pub fn longest(self) -> SignedDuration {
+        SignedDuration::try_from(self.cap).unwrap_or(SignedDuration::MAX)
+    }
 
     /// The delay after failure number `failures` (from 1) of `thing`. The delays of different things are spread over
     /// the last quarter of the interval.

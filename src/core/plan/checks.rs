@@ -30,7 +30,9 @@ const CHECKS: [(WriteReason, Check); 7] = [
     (WriteReason::StaticEntryChanged, |s, o| {
         applied_is(o, |applied| applied.static_entries != s.static_tags)
     }),
-    (WriteReason::RenewalDue, |s, o| o.times.is_none_or(|times| times.refresh_after <= s.now.wall)),
+    (WriteReason::RenewalDue, |s, o| {
+        o.times.is_none_or(|times| times.is_due(s.now)) || applied_is(o, |applied| lacks_entry(s, applied))
+    }),
 ];
 
 impl Situation<'_> {
@@ -49,6 +51,11 @@ fn applied_is(observed: &Observed, check: impl FnOnce(&AppliedState) -> bool) ->
 fn foreign_write(s: &Situation<'_>, observed: &Observed) -> bool {
     let written = s.history.written.as_ref().filter(|(name, _)| **name == *s.granted.request.secret_name);
     written.is_some_and(|(_, version)| *version != observed.resource_version)
+}
+
+/// Whether a registry has no entry yet, because its token was missing when the Secret was written.
+fn lacks_entry(s: &Situation<'_>, applied: &AppliedState) -> bool {
+    s.granted.assignments.iter().any(|assignment| applied.entry(&assignment.target).is_none())
 }
 
 /// A missing entry is not a changed scope: its renewal is due.

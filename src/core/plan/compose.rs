@@ -1,6 +1,5 @@
 //! The content of a Secret, composed from the available tokens and its current entries.
 
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -10,11 +9,12 @@ use super::WritePlan;
 use super::facts::Facts;
 use super::observed::Observed;
 use super::reasons::WriteReason;
+use crate::core::aws::{Endpoint, Registry};
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
 use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
-use crate::core::secret::static_registries;
 use crate::core::secret::{DockerConfig, DraftEntry, Manifest, Token, default_host};
+use crate::core::secret::{after_fraction, static_registries};
 use crate::core::settings::Settings;
 use crate::core::{Now, ObjectVersion, whole_seconds};
 
@@ -75,14 +75,15 @@ pub fn compose(
     let fingerprint = fingerprint(plan, &choices);
     let has_token = choices.iter().any(|choice| choice.token.is_some());
     let is_worth_writing = match plan.reason {
+        _ if would_lose_entries(observed, &choices, now) => false,
         WriteReason::Missing => has_token,
         WriteReason::RenewalDue => has_token && facts.history.fingerprint != Some(fingerprint),
-        _ => choices.iter().any(|choice| choice.entry.is_some()),
+        _ => has_token || choices.iter().any(|choice| choice.entry.is_some()),
     };
     if !is_worth_writing {
         return None;
     }
-    let mut entries: Vec<_> = choices.iter().filter_map(|choice| registry_entry(plan, choice)).collect();
+    let mut entries: Vec<_> = choices.iter().filter_map(registry_entry).collect();
     for (host, entry) in &plan.static_entries {
         let source = facts.static_sources.get(&entry.secret);
         if !entry.available {
@@ -95,12 +96,18 @@ pub fn compose(
         entries,
         applied: AppliedState {
             request: (*plan.granted.request).clone(),
-            entries: choices.iter().map(|choice| choice.entry).collect(),
             static_entries: static_registries::tags(&plan.static_entries),
+            entries: choices.iter().map(|choice| choice.entry.clone()).collect(),
         },
-        times: times(&choices, observed, facts.namespace, settings, now),
+        times: times(&choices, facts.namespace, settings, now),
         fingerprint,
     })
+}
+
+/// Whether the record of a live Secret cannot be read, so that entries without a token would be lost.
+fn would_lose_entries(observed: Option<&Observed>, choices: &[Choice<'_>], now: Now) -> bool {
+    let is_unread = |o: &Observed| o.data_intact && o.applied.is_none() && o.is_live(now);
+    observed.is_some_and(is_unread) && choices.iter().any(|choice| choice.token.is_none())
 }
 
 fn choose<'a>(
@@ -109,27 +116,61 @@ fn choose<'a>(
     token: Option<&'a Token>,
     now: Now,
 ) -> Choice<'a> {
-    let Assignment { target, scope, .. } = assignment;
-    let existing = existing_entry(observed, assignment, now);
-    let token = token.filter(|token| !existing.is_some_and(|entry| keep_existing(entry, token, now)));
-    let expires_at = token.map(|token| whole_seconds(token.expires_at()));
-    let new = token.map(|_| AppliedEntry { scope: *scope, expires_at });
+    let Assignment { target, request, scope } = assignment;
+    let host = host(assignment, token);
+    let existing = existing_entry(observed, assignment, host.as_ref(), now);
+    let token = token.filter(|token| match &existing {
+        Some(entry) => !keep_existing(entry, token, now),
+        // An expired token would only hide that there is none.
+        None => token.is_usable(now),
+    });
+    let new = host.zip(token).map(|(host, token)| AppliedEntry {
+        host,
+        identity: request.key.identity.as_str().into(),
+        scope: *scope,
+        issued_at: Some(whole_seconds(token.issued_at())),
+        expires_at: Some(whole_seconds(token.expires_at())),
+    });
     Choice { target, entry: new.or(existing), token }
+}
+
+/// The host of an entry. [`Target::Default`] is the registry of the role's account; the account of the controller's own
+/// credentials is only known from a token.
+fn host(assignment: &Assignment, token: Option<&Token>) -> Option<Registry> {
+    let Assignment { target, request, .. } = assignment;
+    match (target, &request.session, &request.key.endpoint) {
+        (Target::Host(registry), ..) => Some(registry.clone()),
+        (Target::Default, Some(session), Endpoint::Private(region)) => {
+            Some(Registry::of_account(session.role.arn.account(), region.clone()))
+        }
+        (Target::Default, ..) => token.and_then(default_host),
+    }
 }
 
 /// The entry that we wrote for a registry, if no other client changed it and its scope is the granted one. An entry of
 /// another scope is never kept.
-fn existing_entry(observed: Option<&Observed>, assignment: &Assignment, now: Now) -> Option<AppliedEntry> {
+fn existing_entry(
+    observed: Option<&Observed>,
+    assignment: &Assignment,
+    host: Option<&Registry>,
+    now: Now,
+) -> Option<AppliedEntry> {
     let observed = observed.filter(|observed| observed.data_intact)?;
-    let mut entry = observed.applied.as_ref()?.entry(&assignment.target)?;
+    let applied = observed.applied.as_ref()?;
+    // The request may have named the same host in another way.
+    let found = match host {
+        Some(host) => applied.entry_of(host),
+        None => applied.entry(&assignment.target),
+    };
+    let mut entry = found.filter(|entry| entry.scope == assignment.scope)?.clone();
     let is_known = |at: &Timestamp| observed.times.is_some() && is_plausible(*at, now);
     entry.expires_at = entry.expires_at.filter(is_known);
-    (entry.scope == assignment.scope).then_some(entry)
+    Some(entry)
 }
 
 /// Whether to keep the existing entry. A live entry is never replaced by a token that expires sooner, an expired one never
 /// by an expired token that is not newer, and one with unknown expiry only by a live token.
-fn keep_existing(existing: AppliedEntry, token: &Token, now: Now) -> bool {
+fn keep_existing(existing: &AppliedEntry, token: &Token, now: Now) -> bool {
     let Some(expires_at) = existing.expires_at else { return !token.is_live(now) };
     if expires_at > now.wall {
         return expires_at.duration_since(token.expires_at()) > DATE_RESOLUTION;
@@ -137,49 +178,31 @@ fn keep_existing(existing: AppliedEntry, token: &Token, now: Now) -> bool {
     !token.is_live(now) && token.expires_at().duration_since(expires_at) <= DATE_RESOLUTION
 }
 
-fn registry_entry(plan: &WritePlan, choice: &Choice<'_>) -> Option<DraftEntry> {
-    choice.entry?;
-    let registry = match (choice.target, choice.token) {
-        (Target::Host(registry), _) => registry.clone(),
-        (Target::Default, Some(token)) => default_host(token)?,
-        (Target::Default, None) => return Some(DraftEntry::KeepDefault { named: named_hosts(plan) }),
-    };
-    let host = registry.to_string();
+fn registry_entry(choice: &Choice<'_>) -> Option<DraftEntry> {
+    let host = choice.entry.as_ref()?.host.to_string();
     Some(match choice.token.map(|token| token.credential().clone()) {
         Some(credential) => DraftEntry::Set { host, credential },
         None => DraftEntry::Keep { host },
     })
 }
 
-/// The hosts that the current or the applied request names. The identity's default registry is one of the other hosts
-/// of the Secret.
-fn named_hosts(plan: &WritePlan) -> BTreeSet<String> {
-    let applied = plan.observed.as_ref().and_then(|observed| observed.applied.as_ref());
-    let before = applied.into_iter().flat_map(|applied| &applied.request.registries);
-    let all = plan.granted.request.registries.iter().chain(before);
-    all.filter(|target| **target != Target::Default).map(ToString::to_string).collect()
-}
-
 /// The earliest expiry of the live entries, and the earliest renewal of all. Expired entries do not count for the
-/// expiry. A missing entry makes the Secret due now.
-fn times(
-    choices: &[Choice<'_>],
-    observed: Option<&Observed>,
-    namespace: &str,
-    settings: &Settings,
-    now: Now,
-) -> Times {
-    let current = observed.and_then(|observed| observed.times).filter(|times| times.is_plausible(now));
-    let expiries = || choices.iter().filter_map(|choice| choice.entry?.expires_at);
+/// expiry. A missing entry makes the Secret due whatever these times are.
+fn times(choices: &[Choice<'_>], namespace: &str, settings: &Settings, now: Now) -> Times {
+    let expiries = || choices.iter().filter_map(|choice| choice.entry.as_ref()?.expires_at);
     let expires_at = expiries().filter(|at| *at > now.wall).min().or_else(|| expiries().min());
-    let due = |choice: &Choice<'_>| match (choice.token, choice.entry) {
-        (Some(token), _) => round_up(token.secret_due_at(settings.refresh, settings.jitter, &namespace)),
-        (None, Some(_)) => current.map_or(now.wall, |current| current.refresh_after),
-        (None, None) => now.wall,
+    let fraction = settings.refresh.secret_fraction(settings.jitter, &namespace);
+    let due = |choice: &Choice<'_>| match (choice.token, &choice.entry) {
+        (Some(token), _) => Some(round_up(token.after_fraction(fraction))),
+        (None, Some(entry)) => {
+            let due = |(issued_at, expires_at)| round_up(after_fraction(issued_at, expires_at, fraction));
+            Some(entry.issued_at.zip(entry.expires_at).map_or(now.wall, due))
+        }
+        (None, None) => None,
     };
     Times {
         expires_at: expires_at.unwrap_or(now.wall),
-        refresh_after: choices.iter().map(due).min().unwrap_or(now.wall),
+        refresh_after: choices.iter().filter_map(due).min().unwrap_or(now.wall),
     }
 }
 
@@ -194,7 +217,7 @@ fn fingerprint(plan: &WritePlan, choices: &[Choice<'_>]) -> u64 {
     (&plan.granted.request, &plan.static_entries).hash(&mut hasher);
     // A token that was written is an entry that is kept, so both must count alike.
     for choice in choices {
-        (choice.target, choice.entry).hash(&mut hasher);
+        (choice.target, &choice.entry).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -19,10 +19,14 @@ pub struct History {
     pub written: Option<(Arc<str>, u64)>,
     /// The fingerprint of its request and entries.
     pub fingerprint: Option<u64>,
+    /// Whether the last write had the same content as the one before.
+    pub repeated: bool,
     /// When it is due for renewal, even if its annotations were changed.
     pub due: Option<Timestamp>,
     /// Failures and repairs of the Secret.
     pub retry: RetryState,
+    /// Our deletions in this namespace.
+    pub removals: RetryState,
     /// Failures and repairs of service accounts, by name.
     pub service_accounts: BTreeMap<Arc<str>, RetryState>,
 }
@@ -39,7 +43,9 @@ impl History {
         now: Now,
     ) {
         let recreated = reason == WriteReason::Missing && self.due.is_some();
-        if recreated || reason.is_repair() {
+        // Whatever the reason is, it may follow from the write.
+        self.repeated = self.fingerprint == Some(fingerprint);
+        if recreated || self.repeated || reason.is_repair() {
             self.retry.record_repair(now);
         }
         let version = observed.resource_version + u64::from(planted(Bug::ForgetOwnWrites));
@@ -49,16 +55,25 @@ impl History {
         self.retry.reset();
     }
 
-    /// Records that this process deleted the Secret: creating it later is not a repair.
-    pub fn record_deletion(&mut self) {
-        self.forget_content();
-        self.due = None;
+    /// Records that this process deleted a Secret: creating it later is not a repair.
+    pub fn record_deletion(&mut self, name: &str, now: Now) {
+        self.removals.record_repair(now);
+        if self.is_written(name) {
+            self.forget_content();
+            self.due = None;
+        }
+    }
+
+    /// Whether the last write was to the Secret of this name, as far as is known.
+    pub fn is_written(&self, name: &str) -> bool {
+        self.written.as_ref().is_none_or(|(written, _)| **written == *name)
     }
 
     /// Forgets what was written, because the Secret does not exist any more.
     pub fn forget_content(&mut self) {
         self.written = None;
         self.fingerprint = None;
+        self.repeated = false;
     }
 
     /// Until when a repair is delayed, so that two writers do not loop. A renewal that has become due since the last

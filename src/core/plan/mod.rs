@@ -19,9 +19,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use self::checks::Situation;
-use super::grants::Granted;
-use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn};
-use super::request::{Problem, Request, Times};
+use super::grants::{Assignment, Granted};
+use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES};
+use super::request::{Problem, Request, Target, Times};
+use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
@@ -32,9 +33,12 @@ pub use self::facts::Facts;
 pub use self::history::History;
 pub use self::observed::{NamespaceRecord, Observed, Owner};
 pub use self::reasons::{DeleteReason, WriteReason};
-#[cfg(test)]
 pub use self::retry::RetryState;
 pub use self::service_accounts::PullSecretRefs;
+
+/// The problem of a request whose record would be too long with the static entries of the configuration.
+const TOO_LONG: &str = "with the static registries of the controller's configuration, all values together are too long, so \
+                        the static registries are left out: shorten the lists";
 
 /// A Secret to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +51,14 @@ pub struct WritePlan {
     pub observed: Option<Observed>,
 }
 
+impl WritePlan {
+    /// Whether the current Secret has expired.
+    pub fn is_expired(&self, now: Now) -> bool {
+        let times = self.observed.as_ref().and_then(|observed| observed.times);
+        times.is_some_and(|times| times.expires_at <= now.wall)
+    }
+}
+
 /// A Secret to be deleted: exactly this object, at exactly this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion {
@@ -54,6 +66,30 @@ pub struct Deletion {
     pub uid: Box<str>,
     pub resource_version: u64,
     pub reason: DeleteReason,
+}
+
+/// A Secret to be deleted so that another one can be created, once tokens that end later are at hand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replacement {
+    pub deletion: Deletion,
+    pub observed: Observed,
+    pub granted: Arc<Granted>,
+}
+
+impl Replacement {
+    /// Whether the tokens (`tokens[i]` belongs to `granted.assignments[i]`) leave no entry worse than it is.
+    pub fn is_ready(&self, tokens: &[Option<Arc<Token>>], now: Now) -> bool {
+        let applied = self.observed.applied.as_ref();
+        let better = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
+            let current = applied.and_then(|applied| applied.entry(&assignment.target)?.expires_at);
+            let ends = token.as_ref().map(|token| token.expires_at()).filter(|at| *at > now.wall);
+            ends.is_some_and(|ends| current.is_none_or(|current| ends > current))
+                || (ends.is_none() && current.is_some_and(|current| current <= now.wall))
+        };
+        let mut all = self.granted.assignments.iter().zip(tokens);
+        let has_token = tokens.iter().flatten().any(|token| token.is_live(now));
+        has_token && all.all(better)
+    }
 }
 
 /// A service account whose `imagePullSecrets` are to be changed.
@@ -73,6 +109,7 @@ pub enum Step {
     Idle(Option<Timestamp>),
     Write(Box<WritePlan>),
     Delete(Deletion),
+    Replace(Box<Replacement>),
     SetPullSecret(PullSecretChange),
 }
 
@@ -82,7 +119,7 @@ impl Step {
         let reason = match self {
             Self::Delete(deletion) => Some(deletion.reason),
             Self::SetPullSecret(change) => change.removal,
-            Self::Idle(_) | Self::Write(_) => None,
+            Self::Idle(_) | Self::Write(_) | Self::Replace(_) => None,
         };
         reason == Some(DeleteReason::NotGranted)
     }
@@ -131,7 +168,7 @@ impl Planner<'_> {
         self.problems.extend_from_slice(&parsed.problems);
         match &parsed.opt_in {
             OptIn::Out => return self.remove_all(DeleteReason::OptedOut),
-            OptIn::In(request) => match self.settings.grants.assign(self.facts.namespace, request) {
+            OptIn::In(request) => match self.assign(request) {
                 Ok((granted, found)) => {
                     self.problems.extend(found);
                     match self.name_conflict(&request.secret_name) {
@@ -172,15 +209,29 @@ impl Planner<'_> {
             // Without the option, the controller has no permissions on service accounts.
             request.service_accounts.clear();
         }
-        match self.settings.grants.assign(self.facts.namespace, &request) {
+        match self.assign(&request) {
             Ok((granted, _)) => self.reconcile_secret(granted),
+            Err(problems) if problems.iter().any(|p| p.reason == EventReason::RegionUnknown) => {
+                self.problems.extend(problems);
+                Step::Idle(None)
+            }
             Err(_) => self.remove_all(DeleteReason::NotGranted),
         }
     }
 
-    /// Removes the references of service accounts, then the Secrets.
+    /// Assigns the tokens. If the controller's region is unknown, `default` keeps the region of its current entry.
+    fn assign(&self, request: &Request) -> Result<(Granted, Vec<Problem>), Vec<Problem>> {
+        let applied = self.facts.managed().filter_map(|(_, observed)| observed.applied.as_ref());
+        let default_host = applied.filter_map(|applied| applied.entry(&Target::Default)).next();
+        let default_host = default_host.map(|entry| &entry.host);
+        self.settings.grants.assign_again(self.facts.namespace, request, default_host)
+    }
+
+    /// Removes the references of service accounts, then the Secrets. In a namespace that did not opt in, other tools may
+    /// have copied a Secret with its labels, so only Secrets that the controller applied are removed.
     fn remove_all(&self, reason: DeleteReason) -> Step {
-        self.set_pull_secret(|_| None, Some(reason)).or_else(|| self.delete_first(|_| true, reason))
+        self.set_pull_secret(|_| None, Some(reason))
+            .or_else(|| self.delete_first(|_, observed| observed.is_applied, reason))
     }
 
     /// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
@@ -193,18 +244,27 @@ impl Planner<'_> {
         }
         let current = facts.secret(&request.secret_name);
         if let Some((name, observed)) = current.filter(|(_, observed)| observed.immutable) {
-            return self.replace_immutable(name, observed);
+            return self.replace_immutable(name, observed, granted);
         }
         let observed = current.map(|(_, observed)| observed);
         let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
         let (grants, sources) = (&settings.static_grants, facts.static_sources);
-        let static_entries = static_registries::entries(grants, facts.namespace, sources, applied);
+        let mut static_entries = static_registries::entries(grants, facts.namespace, sources, applied);
+        if !static_entries.is_empty() && !settings.request_rules().fits(&request) {
+            self.problems.push(Problem::invalid(REGISTRIES, TOO_LONG));
+            static_entries.clear();
+        }
         let static_tags = static_registries::tags(&static_entries);
         let situation = Situation { granted: &granted, static_tags, history: facts.history, now };
         let Some(reason) = situation.reason_to_write(observed) else {
             let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
             return self.finish(&request).or_else(|| Step::Idle(due));
         };
+        if reason == WriteReason::Missing
+            && let Some(renewal) = self.renew_former(&request)
+        {
+            return renewal;
+        }
         let observed = observed.cloned();
         let write = self.write(WritePlan { reason, granted: Arc::new(granted), static_entries, observed });
         if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
@@ -213,7 +273,7 @@ impl Planner<'_> {
     /// Writes now, or when the backoff of failures or repairs ends.
     fn write(&self, plan: WritePlan) -> Step {
         let Facts { namespace, history, .. } = self.facts;
-        let repairs = plan.reason.is_repair() || plan.reason == WriteReason::Missing;
+        let repairs = plan.reason.is_repair() || plan.reason == WriteReason::Missing || history.repeated;
         let repair_after =
             history.repair_after(namespace, self.settings.jitter, self.now).filter(|_| repairs);
         Step::Write(Box::new(plan)).at(repair_after.or_else(|| history.retry.retry_after(self.now)))
@@ -230,8 +290,33 @@ impl Planner<'_> {
         // Pods of a service account that still refers to the old Secret need it.
         let accounts = self.facts.service_accounts;
         let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
-        let obsolete = |name: &Arc<str>| *name != secret && !referred(name);
+        let current = self.facts.secret(&secret);
+        let replaced = current.is_some_and(|(_, observed)| observed.is_live(self.now));
+        let obsolete = |name: &Arc<str>, observed: &Observed| {
+            *name != secret && !referred(name) && (replaced || !observed.is_live(self.now))
+        };
         self.set_pull_secret(wanted, None).or_else(|| self.delete_first(obsolete, DeleteReason::Renamed))
+    }
+
+    /// The renewal of a Secret under a former name, if it is due and the Secret under the requested name cannot be created.
+    fn renew_former(&self, request: &Request) -> Option<Step> {
+        let Self { facts, settings, now, .. } = self;
+        let is_due = |o: &Observed| o.times.is_some_and(|times| times.is_due(*now)) && !o.immutable;
+        let allowed = |name: &Arc<str>| settings.names.secret_names.contains(name);
+        let mut former = facts.managed().filter(|(name, _)| **name != *request.secret_name && allowed(name));
+        let (name, observed) = former.find(|(_, observed)| is_due(observed))?;
+        let applied = observed.applied.as_ref().filter(|_| facts.history.retry.failures > 0)?;
+        let request = Request { secret_name: name.to_string(), ..applied.request.clone() };
+        let (granted, _) = self.assign(&request).ok()?;
+        let static_entries = static_registries::entries(
+            &settings.static_grants,
+            facts.namespace,
+            facts.static_sources,
+            Some(&applied.static_entries),
+        );
+        let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
+        let observed = Some(observed.clone());
+        Some(self.write(WritePlan { reason, granted, static_entries, observed }))
     }
 
     /// The report about a Secret of this name that this instance does not manage.
@@ -252,16 +337,18 @@ impl Planner<'_> {
     }
 
     /// Deletes the first managed Secret that matches.
-    fn delete_first(&self, matches: impl Fn(&Arc<str>) -> bool, reason: DeleteReason) -> Step {
-        let found = self.facts.managed().find(|(name, _)| matches(name));
+    fn delete_first(&self, matches: impl Fn(&Arc<str>, &Observed) -> bool, reason: DeleteReason) -> Step {
+        let found = self.facts.managed().find(|(name, observed)| matches(name, observed));
         found.map_or(Step::Idle(None), |(name, observed)| self.delete(name, observed, reason))
     }
 
-    /// Deletes a Secret now, or when the backoff of failures ends.
+    /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
     fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
+        let Facts { namespace, history, .. } = self.facts;
         let Observed { uid, resource_version, .. } = observed.clone();
         let deletion = Deletion { name: name.clone(), uid, resource_version, reason };
-        Step::Delete(deletion).at(self.facts.history.retry.retry_after(self.now))
+        let removals = history.removals.blocked_until(namespace, self.settings.jitter, self.now);
+        Step::Delete(deletion).at(removals.or_else(|| history.retry.retry_after(self.now)))
     }
 
     /// Changes the first service account that does not refer to the wanted Secret and whose backoff has ended.
@@ -286,8 +373,9 @@ impl Planner<'_> {
         accounts.fold(Step::Idle(None), |step, account| step.or_else(|| set(account)))
     }
 
-    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID.
-    fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed) -> Step {
+    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID, and until
+    /// better tokens are at hand.
+    fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed, granted: Granted) -> Step {
         let message = format!(
             "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
              its token expires"
@@ -299,6 +387,13 @@ impl Planner<'_> {
             expires_at.checked_sub(expires_at.duration_since(refresh_after) / 2).ok()
         });
         let wake = last_quarter.filter(|at| *at > self.now.wall);
-        self.delete(name, observed, DeleteReason::Immutable).at(wake)
+        match self.delete(name, observed, DeleteReason::Immutable).at(wake) {
+            Step::Delete(deletion) => {
+                let replacement =
+                    Replacement { deletion, observed: observed.clone(), granted: Arc::new(granted) };
+                Step::Replace(Box::new(replacement))
+            }
+            step => step,
+        }
     }
 }

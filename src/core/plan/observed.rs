@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::core::ObjectVersion;
 use crate::core::request::{AppliedState, ParsedAnnotations, Times};
+use crate::core::{Now, ObjectVersion};
 
 /// The record of a Namespace that opted in.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,8 @@ pub struct Observed {
     /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
     pub resource_version: u64,
     pub owner: Owner,
+    /// Whether it has an Apply entry of ours. Labels alone may be copied.
+    pub is_applied: bool,
     /// Whether our Apply entry owns every field that we apply.
     pub intact: bool,
     /// Whether our Apply entry owns the data, even if another client changed the metadata.
@@ -45,6 +47,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether its earliest live entry has not expired.
+    pub fn is_live(&self, now: Now) -> bool {
+        self.times.is_some_and(|times| times.expires_at > now.wall)
+    }
+
     /// The version to which a write or a deletion must apply.
     pub fn version(&self) -> ObjectVersion {
         ObjectVersion { uid: self.uid.clone(), resource_version: self.resource_version }

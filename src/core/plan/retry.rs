@@ -65,15 +65,23 @@ impl RetryState {
         self.repaired_at = Some(now.wall);
     }
 
+    /// Whether a repair counts at `time`.
+    pub fn is_remembered(&self, time: Timestamp) -> bool {
+        self.repaired_at.is_some_and(|last| time.duration_since(last) <= REPAIR_MEMORY)
+    }
+
     /// Until when a failure delays the next attempt.
     pub fn retry_after(&self, now: Now) -> Option<Timestamp> {
-        self.retry_at.filter(|at| *at > now.wall)
+        self.retry_at.filter(|at| now.is_within(*at, Backoff::CALLS.longest()))
     }
 
     /// The last repair, and until when it delays the next one; that time may have passed. `None` if the last repair no
     /// longer counts.
     pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<(Timestamp, Timestamp)> {
-        let recent = |last: &Timestamp| self.repairs > 0 && now.wall.duration_since(*last) <= REPAIR_MEMORY;
+        // A repair in the future was recorded before the wall clock was set back.
+        let age = |last: &Timestamp| now.wall.duration_since(*last);
+        let recent =
+            |last: &Timestamp| self.repairs > 0 && !age(last).is_negative() && age(last) <= REPAIR_MEMORY;
         let last = self.repaired_at.filter(recent)?;
         let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, jitter, &object)).ok()?;
         Some((last, later))
@@ -82,7 +90,7 @@ impl RetryState {
     /// Until when the next write of any kind is delayed.
     pub fn blocked_until(&self, object: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
         let repair = self.repair_after(object, jitter, now).map(|(_, later)| later);
-        self.retry_at.max(repair).filter(|until| *until > now.wall)
+        self.retry_after(now).max(repair.filter(|until| *until > now.wall))
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::applied::{AppliedState, MAX_APPLIED_LEN};
-use super::problem::{Problem, no_region};
+use super::applied::{MAX_APPLIED_LEN, RecordLengths};
+use super::problem::Problem;
 use super::{MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
 use crate::core::aws::{AccountId, Endpoint, Region, Registry};
-use crate::core::{PREFIX, quote};
+use crate::core::{EventReason, PREFIX, quote};
 
 /// Key, without the prefix: the registries. Its presence opts the namespace in.
 pub const REGISTRIES: &str = "registries";
@@ -55,6 +55,15 @@ pub struct RequestRules<'a> {
     pub default_registries: &'a [Registry],
     /// The controller's region, which is the region of a bare account ID.
     pub region: Option<&'a Region>,
+    /// What the configuration adds to the record of a request.
+    pub lengths: RecordLengths,
+}
+
+impl RequestRules<'_> {
+    /// Whether the record of a request can be read back.
+    pub fn fits(&self, request: &Request) -> bool {
+        self.lengths.fit(&self.names.instance, request)
+    }
 }
 
 /// Parses the annotations of a namespace. `None` if it did not opt in. A namespace that the configuration includes
@@ -72,8 +81,9 @@ pub fn parse(
     }
     let mut problems = vec![];
     let registries = parse_registries(registries, rules, &mut problems);
-    // Invalid registries are skipped; any other invalid value makes the request unusable.
-    let skipped = problems.len();
+    // Invalid registries are skipped; any other invalid value makes the request unusable, and so does an account whose
+    // region is only unknown at the moment.
+    let skipped = problems.iter().filter(|problem| problem.reason != EventReason::RegionUnknown).count();
     let names = rules.names;
     let service_accounts = parse_service_accounts(get(SERVICE_ACCOUNTS), names);
     let mut request = Request {
@@ -87,7 +97,7 @@ pub fn parse(
     request.repositories.sort_unstable();
     request.service_accounts.sort_unstable();
     let is_valid = problems.len() == skipped && !request.registries.is_empty();
-    let fits = AppliedState::max_len(&names.instance, &request) <= MAX_APPLIED_LEN;
+    let fits = rules.fits(&request);
     if is_valid && !fits {
         let message =
             format!("all values together are longer than {MAX_APPLIED_LEN} bytes: shorten the lists");
@@ -109,7 +119,15 @@ fn items(value: &str) -> impl Iterator<Item = &str> {
 /// The valid registries, in canonical order.
 fn parse_registries(value: &str, rules: RequestRules<'_>, problems: &mut Vec<Problem>) -> Vec<Target> {
     let (mut targets, mut regions) = (BTreeSet::new(), BTreeSet::new());
-    let mut parse = |item| insert_within_limits(parse_item(item, rules)?, item, &mut targets, &mut regions);
+    let mut without_region = None;
+    let mut parse = |item| match parse_item(item, rules) {
+        Ok(parsed) => insert_within_limits(parsed, item, &mut targets, &mut regions),
+        Err(ItemError::Invalid(message)) => Err(message),
+        Err(ItemError::NoRegion) => {
+            without_region.get_or_insert(item);
+            Ok(())
+        }
+    };
     let mut errors = items(value).filter_map(|item| parse(item).err());
     let mut bad: Vec<_> = errors.by_ref().take(MAX_NAMED).collect();
     let more = errors.count();
@@ -122,10 +140,24 @@ fn parse_registries(value: &str, rules: RequestRules<'_>, problems: &mut Vec<Pro
     if !bad.is_empty() {
         problems.push(Problem::invalid(REGISTRIES, &bad.join("; ")));
     }
+    problems.extend(without_region.map(|item| Problem::no_region(REGISTRIES, item)));
     targets.into_iter().collect()
 }
 
-fn parse_item(item: &str, rules: RequestRules<'_>) -> Result<Vec<Target>, String> {
+/// Why an item of the list cannot be used.
+enum ItemError {
+    /// It needs the controller's region, which is unknown.
+    NoRegion,
+    Invalid(String),
+}
+
+impl From<String> for ItemError {
+    fn from(message: String) -> Self {
+        Self::Invalid(message)
+    }
+}
+
+fn parse_item(item: &str, rules: RequestRules<'_>) -> Result<Vec<Target>, ItemError> {
     let host = item.strip_prefix("https://").unwrap_or(item);
     let host = host.strip_suffix('/').unwrap_or(host);
     if host == "default" {
@@ -133,10 +165,10 @@ fn parse_item(item: &str, rules: RequestRules<'_>) -> Result<Vec<Target>, String
         return Ok(if configured.is_empty() { vec![Target::Default] } else { configured });
     }
     let registry = if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
-        let account: AccountId = host.parse().map_err(|error| format!("{error}"))?;
-        Registry::of_account(account, rules.region.cloned().ok_or_else(|| no_region(host))?)
+        let account: AccountId = host.parse().map_err(|error| ItemError::Invalid(format!("{error}")))?;
+        Registry::of_account(account, rules.region.cloned().ok_or(ItemError::NoRegion)?)
     } else {
-        host.parse().map_err(|error| format!("{error}"))?
+        host.parse().map_err(|error| ItemError::Invalid(format!("{error}")))?
     };
     Ok(vec![Target::Host(registry)])
 }

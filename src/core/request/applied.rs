@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{MAX_REGIONS, MAX_REGISTRIES, Request, Target};
+use crate::core::aws::Registry;
 use crate::core::{Now, PREFIX};
 
 /// Annotation, without the prefix: when the earliest live entry expires.
@@ -17,7 +19,11 @@ pub const REFRESH_AFTER: &str = "refresh-after";
 pub const APPLIED: &str = "applied";
 
 /// The maximum length of [`APPLIED`], for writing and reading.
-pub const MAX_APPLIED_LEN: usize = 8 * 1024;
+pub const MAX_APPLIED_LEN: usize = 16 * 1024;
+/// The version of its form. Another version is not read.
+const VERSION: u32 = 1;
+/// The longest host of a registry: 12 digits, the longest region, and the longest suffix.
+const MAX_HOST_LEN: usize = 80;
 /// The 12 hours of a token, and an hour for clocks that differ.
 const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
 
@@ -31,6 +37,12 @@ pub struct Times {
 }
 
 impl Times {
+    /// Whether the Secret is due. Its renewal cannot be later than its expiry, so such times were written while the wall clock
+    /// was wrong.
+    pub fn is_due(&self, now: Now) -> bool {
+        self.refresh_after <= now.wall || self.refresh_after > self.expires_at
+    }
+
     /// Whether a token can have these times: a token of ECR lives for at most 12 hours.
     pub fn is_plausible(&self, now: Now) -> bool {
         [self.expires_at, self.refresh_after].into_iter().all(|time| is_plausible(time, now))
@@ -48,9 +60,14 @@ pub fn is_plausible(time: Timestamp, now: Now) -> bool {
 pub struct ScopeFingerprint(pub u64);
 
 /// An entry of a Secret as it was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppliedEntry {
+    pub host: Registry,
+    /// The name of the identity whose token it is.
+    pub identity: Box<str>,
     pub scope: ScopeFingerprint,
+    /// When AWS issued the token, in whole seconds; `None` if unknown.
+    pub issued_at: Option<Timestamp>,
     /// In whole seconds; `None` if unknown.
     pub expires_at: Option<Timestamp>,
 }
@@ -67,9 +84,14 @@ pub struct AppliedState {
 
 impl AppliedState {
     /// The entry that was written for `target`.
-    pub fn entry(&self, target: &Target) -> Option<AppliedEntry> {
+    pub fn entry(&self, target: &Target) -> Option<&AppliedEntry> {
         let index = self.request.registries.iter().position(|known| known == target)?;
-        self.entries.get(index).copied().flatten()
+        self.entries.get(index)?.as_ref()
+    }
+
+    /// The entry of this host, whichever registry it was written for.
+    pub fn entry_of(&self, host: &Registry) -> Option<&AppliedEntry> {
+        self.entries.iter().flatten().find(|entry| entry.host == *host)
     }
 
     /// The three annotations of a Secret that `instance` applies.
@@ -84,21 +106,44 @@ impl AppliedState {
 
     /// The canonical JSON: sorted keys, no white space.
     fn to_json(&self, instance: &str) -> String {
-        let entry = |entry: &Option<AppliedEntry>| entry.map(format_entry).unwrap_or_default();
         let wire = Wire {
-            entries: self.entries.iter().map(entry).collect(),
+            entries: self.entries.iter().map(|entry| entry.as_ref().map(WireEntry::new)).collect(),
             instance: instance.to_owned(),
             request: self.request.clone(),
             static_entries: self.static_entries.clone(),
+            version: VERSION,
         };
         serde_json::to_string(&wire).expect("strings and lists of strings serialize")
     }
+}
 
-    /// The maximum length of the JSON for `request`.
-    pub fn max_len(instance: &str, request: &Request) -> usize {
-        let entry = AppliedEntry { scope: ScopeFingerprint(u64::MAX), expires_at: Some(Timestamp::MAX) };
-        let entries = vec![Some(entry); request.registries.len()];
-        Self { request: request.clone(), entries, static_entries: BTreeMap::new() }.to_json(instance).len()
+/// The lengths that the configuration adds to the record of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordLengths {
+    /// The longest name of an identity.
+    pub identity: usize,
+    /// The JSON of all static entries together.
+    pub static_entries: usize,
+}
+
+impl RecordLengths {
+    /// Whether the record of `request` can be read back, whatever its entries are.
+    pub fn fit(self, instance: &str, request: &Request) -> bool {
+        let wire = Wire::<()> {
+            entries: vec![],
+            instance: instance.to_owned(),
+            request: request.clone(),
+            static_entries: BTreeMap::new(),
+            version: VERSION,
+        };
+        let fixed = serde_json::to_string(&wire).expect("strings and lists of strings serialize").len();
+        let host = |target: &Target| match target {
+            Target::Host(registry) => registry.to_string().len(),
+            Target::Default => MAX_HOST_LEN,
+        };
+        // The keys, the punctuation, two times of up to twelve digits and a scope of sixteen.
+        let entries = request.registries.iter().map(|target| 120 + host(target) + self.identity);
+        fixed + entries.sum::<usize>() + self.static_entries <= MAX_APPLIED_LEN
     }
 }
 
@@ -124,23 +169,64 @@ impl RecordedState {
     }
 }
 
-/// The JSON of [`APPLIED`]. An entry is `SCOPE@SECOND`, `SCOPE@` if its expiry is unknown, or empty.
+/// The JSON of [`APPLIED`].
 #[derive(Serialize, Deserialize)]
-struct Wire {
-    #[serde(default)]
-    entries: Vec<String>,
+struct Wire<E> {
+    /// `null` for a registry without an entry.
+    entries: Vec<Option<E>>,
     instance: String,
     #[serde(flatten)]
     request: Request,
     #[serde(default, rename = "static", skip_serializing_if = "BTreeMap::is_empty")]
     static_entries: BTreeMap<String, String>,
+    version: u32,
+}
+
+/// Times are in seconds since 1970; the scope is hexadecimal.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireEntry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    host: String,
+    identity: Box<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_at: Option<i64>,
+    scope: String,
+}
+
+impl WireEntry {
+    fn new(entry: &AppliedEntry) -> Self {
+        Self {
+            expires_at: entry.expires_at.map(Timestamp::as_second),
+            host: entry.host.to_string(),
+            identity: entry.identity.clone(),
+            issued_at: entry.issued_at.map(Timestamp::as_second),
+            scope: format!("{:016x}", entry.scope.0),
+        }
+    }
+
+    /// The entry, if it can belong to `target`.
+    fn read(self, target: &Target) -> Option<AppliedEntry> {
+        let time = |second: Option<i64>| second.and_then(|second| Timestamp::from_second(second).ok());
+        let host: Registry = self.host.parse().ok()?;
+        let fits = *target == Target::Default || *target == Target::Host(host.clone());
+        let scope = ScopeFingerprint(u64::from_str_radix(&self.scope, 16).ok()?);
+        let (issued_at, expires_at) = (time(self.issued_at), time(self.expires_at));
+        fits.then_some(AppliedEntry { host, identity: self.identity, scope, issued_at, expires_at })
+    }
 }
 
 fn parse(text: &str) -> Option<(String, AppliedState)> {
     if text.len() > MAX_APPLIED_LEN {
         return None;
     }
-    let Wire { entries, instance, mut request, static_entries } = serde_json::from_str(text).ok()?;
+    // An entry that cannot be read does not concern the others.
+    let wire: Wire<Value> = serde_json::from_str(text).ok()?;
+    let Wire { entries, instance, mut request, static_entries, version } = wire;
+    if version != VERSION {
+        return None;
+    }
     for list in [&mut request.repositories, &mut request.service_accounts] {
         list.sort_unstable();
         list.dedup();
@@ -150,23 +236,19 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
     request.registries.dedup();
     // Entries are matched to registries by position, so an annotation in another order is ambiguous.
     let in_order = written == request.registries && entries.len() == written.len();
-    let entries = if in_order { entries.iter().map(|text| parse_entry(text)).collect() } else { vec![] };
+    let read = |(entry, target): (Option<Value>, &Target)| {
+        serde_json::from_value::<WireEntry>(entry?).ok()?.read(target)
+    };
+    let entries = if in_order { entries.into_iter().zip(&written).map(read).collect() } else { vec![] };
     let endpoints: BTreeSet<_> = request.registries.iter().filter_map(Target::endpoint).collect();
     let bounded = request.registries.len() <= MAX_REGISTRIES && endpoints.len() <= MAX_REGIONS;
-    let usable = bounded && !request.registries.is_empty();
-    usable.then_some((instance, AppliedState { request, entries, static_entries }))
-}
-
-fn format_entry(entry: AppliedEntry) -> String {
-    let second = entry.expires_at.map(|at| at.as_second().to_string()).unwrap_or_default();
-    format!("{:016x}@{second}", entry.scope.0)
-}
-
-fn parse_entry(text: &str) -> Option<AppliedEntry> {
-    let (scope, second) = text.split_once('@')?;
-    let scope = ScopeFingerprint(u64::from_str_radix(scope, 16).ok()?);
-    let expires_at = second.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
-    Some(AppliedEntry { scope, expires_at })
+    if !bounded || request.registries.is_empty() {
+        return None;
+    }
+    let state = AppliedState { request, entries, static_entries };
+    // What is not in canonical form may be longer when it is written again.
+    let fits = text.len() <= MAX_APPLIED_LEN / 2 || state.to_json(&instance).len() <= MAX_APPLIED_LEN;
+    fits.then_some((instance, state))
 }
 
 #[cfg(test)]
@@ -183,20 +265,29 @@ mod tests {
         Request { role: vec!["b".into(), "a".into()], ..request_for(registries) }
     }
 
+    fn entry() -> AppliedEntry {
+        let at = |second| Timestamp::from_second(second).ok();
+        AppliedEntry {
+            host: HOST.parse().expect("a host"),
+            identity: "controller".into(),
+            scope: ScopeFingerprint(0xdead_beef),
+            issued_at: at(1_699_956_800),
+            expires_at: at(1_700_000_000),
+        }
+    }
+
     fn applied(request: Request) -> AppliedState {
-        let expires_at = Some(Timestamp::from_second(1_700_000_000).expect("a time"));
         let mut entries = vec![None; request.registries.len()];
-        entries[0] = Some(AppliedEntry { scope: ScopeFingerprint(0xdead_beef), expires_at });
+        entries[0] = Some(entry());
         AppliedState { request, entries, static_entries: BTreeMap::new() }
     }
 
     #[test]
     fn the_canonical_form_has_sorted_keys() {
         let text = applied(request()).to_json("one");
-        assert!(text.len() <= AppliedState::max_len("one", &request()));
         assert_eq!(
             text,
-            r#"{"entries":["00000000deadbeef@1700000000",""],"instance":"one","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","default"],"repositories":[],"role":["b","a"],"secretName":"ecr-pull","serviceAccounts":[]}"#
+            r#"{"entries":[{"expiresAt":1700000000,"host":"123456789012.dkr.ecr.eu-central-1.amazonaws.com","identity":"controller","issuedAt":1699956800,"scope":"00000000deadbeef"},null],"instance":"one","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","default"],"repositories":[],"role":["b","a"],"secretName":"ecr-pull","serviceAccounts":[],"version":1}"#
         );
         assert_eq!(parse(&text), Some(("one".into(), applied(request()))));
     }
@@ -204,11 +295,30 @@ mod tests {
     #[test]
     fn entries_in_another_order_than_the_registries_are_not_read() {
         let text = applied(request()).to_json("one");
-        let forged = text.replace(r#""","#, "").replace(r#","""#, "");
-        assert_eq!(parse(&forged).expect("it parses").1.entries, []);
-        let garbage = text.replace("@1700000000", "@soon");
-        let entry = Some(AppliedEntry { scope: ScopeFingerprint(0xdead_beef), expires_at: None });
-        assert_eq!(parse(&garbage).expect("it parses").1.entries, [entry, None]);
+        assert_eq!(parse(&text.replace(",null]", "]")).expect("it parses").1.entries, []);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_or_belongs_to_another_host_is_left_out() {
+        let text = applied(request()).to_json("one");
+        for (from, to) in [
+            ("1700000000", "\"soon\""),
+            ("\"host\":\"123456789012", "\"host\":\"999999999999"),
+            ("00000000deadbeef", "scope"),
+            ("\"identity\":\"controller\",", ""),
+        ] {
+            let forged = text.replace(from, to);
+            assert_ne!(forged, text);
+            assert_eq!(parse(&forged).expect("it parses").1.entries, [None, None], "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_not_read() {
+        let text = applied(request()).to_json("one");
+        assert!(parse(&text).is_some());
+        assert_eq!(parse(&text.replace("\"version\":1", "\"version\":2")), None);
+        assert_eq!(parse(&text.replace(",\"version\":1", "")), None);
     }
 
     #[test]
@@ -251,11 +361,19 @@ mod tests {
             service_accounts in btree_set("[a-z]{1,5}", 0..3),
             role in vec("[a-z]{1,5}", 0..3),
             by_default in any::<bool>(),
-            entries in vec(of((any::<u64>(), of(any_time()))), 6),
+            entries in vec(of(("[a-z]{1,9}", any::<u64>(), of(any_time()), of(any_time()))), 6),
             static_entries in btree_map("[a-z.]{1,9}", "[a-z]{1,5}@[0-9]", 0..3),
         ) -> AppliedState {
-            let entry = |(scope, expires_at)| AppliedEntry { scope: ScopeFingerprint(scope), expires_at };
-            let entries = entries.into_iter().take(registries.len()).map(|e| e.map(entry)).collect();
+            let entry = |(target, written): (&Target, Option<_>)| {
+                let (identity, scope, issued_at, expires_at): (String, _, _, _) = written?;
+                let host = match target {
+                    Target::Host(registry) => registry.clone(),
+                    Target::Default => HOST.parse().expect("a host"),
+                };
+                let (identity, scope) = (identity.into(), ScopeFingerprint(scope));
+                Some(AppliedEntry { host, identity, scope, issued_at, expires_at })
+            };
+            let entries = registries.iter().zip(entries).map(entry).collect();
             let request = Request {
                 repositories: repositories.into_iter().collect(),
                 service_accounts: service_accounts.into_iter().collect(),

@@ -16,13 +16,17 @@ impl Problem {
         Self { reason: EventReason::InvalidAnnotation, message: format!("{PREFIX}{key}: {message}") }
     }
 
+    /// An item that needs the controller's region, which is unknown. The environment of the controller is the cause, so
+    /// nothing is removed.
+    pub fn no_region(key: &str, item: &str) -> Self {
+        let item = quote(item);
+        let message =
+            format!("{PREFIX}{key}: {item} needs the controller's region, which is unknown: set AWS_REGION");
+        Self { reason: EventReason::RegionUnknown, message }
+    }
+
     /// A value of an annotation that is not granted.
     pub fn ungranted(key: &str, message: &str) -> Self {
         Self { reason: EventReason::NotGranted, message: format!("{PREFIX}{key}: {message}") }
     }
-}
-
-/// The message for an item that needs the controller's region, which is unknown.
-pub fn no_region(item: &str) -> String {
-    format!("{} needs the controller's region, which is unknown: set AWS_REGION", quote(item))
 }

@@ -2,7 +2,7 @@
 //! (<https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>): one entry for each registry under
 //! `auths`, keyed by the bare host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::credential::RegistryCredential;
-use crate::core::aws::Registry;
 use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, SECRET_KEY, SECRET_TYPE};
 
@@ -32,10 +31,6 @@ pub enum DraftEntry {
     Keep {
         host: String,
     },
-    /// The current entries of ECR registries that no request named. One of them is the identity's default registry.
-    KeepDefault {
-        named: BTreeSet<String>,
-    },
 }
 
 /// The entries of a Secret by host.
@@ -52,11 +47,6 @@ impl DockerConfig {
             match entry {
                 DraftEntry::Set { host, credential } => set.extend([(host, credential)]),
                 DraftEntry::Keep { host } => auths.extend(current.auths.remove_entry(&host)),
-                DraftEntry::KeepDefault { named } => {
-                    let is_default =
-                        |host: &String| host.parse::<Registry>().is_ok() && !named.contains(host);
-                    auths.extend(current.auths.extract_if(.., |host, _| is_default(host)));
-                }
             }
         }
         auths.extend(set);
@@ -159,10 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_is_no_longer_granted_is_not_kept_as_the_default_one() {
-        let named = BTreeSet::from([HOST.to_owned()]);
+    fn an_entry_that_is_not_named_is_not_kept() {
         let current = config(&[HOST, OTHER, "docker.io"]);
-        let kept = DockerConfig::from_draft(vec![DraftEntry::KeepDefault { named }], current);
+        let kept = DockerConfig::from_draft(vec![DraftEntry::Keep { host: OTHER.to_owned() }], current);
         assert_eq!(hosts(&kept), [OTHER]);
     }
 
@@ -170,7 +159,7 @@ mod tests {
     fn an_entry_that_is_set_wins_over_one_that_is_kept() {
         let mut current = config(&[HOST]);
         current.auths.get_mut(HOST).expect("an entry").username = "old".into();
-        let mut draft = vec![DraftEntry::KeepDefault { named: BTreeSet::new() }];
+        let mut draft = vec![DraftEntry::Keep { host: HOST.to_owned() }];
         draft.extend(
             config(&[HOST]).auths.into_iter().map(|(host, credential)| DraftEntry::Set { host, credential }),
         );

@@ -6,7 +6,9 @@ mod fetch;
 pub mod static_registries;
 mod token;
 
-pub use self::docker_config::{DockerConfig, DraftEntry, Manifest, NO_OBJECTS_VERSION};
+#[cfg(feature = "simulation")]
+pub use self::docker_config::NO_OBJECTS_VERSION;
+pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
-pub use self::token::{RefreshPolicy, Token, default_host, skew};
+pub use self::token::{RefreshPolicy, Token, after_fraction, default_host, skew};

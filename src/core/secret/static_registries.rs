@@ -40,8 +40,8 @@ pub struct StaticEntry {
     pub available: bool,
 }
 
-/// The static entries of a namespace by host; the first grant with an entry takes precedence. A missing source removes
-/// nothing; an entry that is missing from its source is removed.
+/// The static entries of a namespace by host; the first grant with an entry takes precedence. A source that is missing,
+/// empty or unreadable removes nothing; an entry that is missing from its source is removed.
 pub fn entries(
     grants: &[StaticGrant],
     namespace: &str,
@@ -57,8 +57,8 @@ pub fn entries(
                 let tag = format!("{secret}@{}", source.version);
                 StaticEntry { secret, tag, available: true }
             }
-            Some(_) => continue,
-            None => match applied.and_then(|applied| applied.get(host)) {
+            Some(source) if !source.entries.is_empty() => continue,
+            Some(_) | None => match applied.and_then(|applied| applied.get(host)) {
                 Some(tag) if tag.split('@').next() == Some(&*secret) => {
                     StaticEntry { secret, tag: tag.clone(), available: false }
                 }
@@ -68,6 +68,14 @@ pub fn entries(
         entries.entry(host.clone()).or_insert(entry);
     }
     entries
+}
+
+/// The maximum length of the JSON of all tags of a namespace that gets every entry, with the punctuation around it.
+pub fn max_len(grants: &[StaticGrant]) -> usize {
+    let tag = |grant: &StaticGrant| format!("{}@{}", grant.secret, u64::MAX);
+    let tags = grants.iter().flat_map(|grant| grant.hosts.iter().map(move |host| (host.clone(), tag(grant))));
+    let json = serde_json::to_string(&tags.collect::<Vec<_>>()).expect("strings serialize");
+    json.len() + "\"static\":{},".len()
 }
 
 /// The tag of each entry by host, as the applied state records it.
@@ -119,12 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_source_removes_nothing_and_a_missing_entry_is_removed() {
+    fn a_missing_or_empty_source_removes_nothing_and_a_missing_entry_is_removed() {
         let applied = BTreeMap::from([
             ("docker.io".to_owned(), "hub@3".to_owned()),
             ("mirror.example".to_owned(), "mirror@4".to_owned()),
         ]);
-        let left = entries(&grants(), "team-a", &sources(&[("hub", &[])]), Some(&applied));
+        for emptied in [sources(&[("hub", &[]), ("mirror", &[])]), sources(&[])] {
+            assert_eq!(tags(&entries(&grants(), "team-a", &emptied, Some(&applied))), applied);
+        }
+        let left = entries(&grants(), "team-a", &sources(&[("hub", &["other.example"])]), Some(&applied));
         assert_eq!(tags(&left), BTreeMap::from([("mirror.example".to_owned(), "mirror@4".to_owned())]));
         assert!(!left["mirror.example"].available);
         let never_applied = entries(&grants(), "team-a", &sources(&[]), None);

@@ -16,6 +16,9 @@ const MIN_USE: SignedDuration = SignedDuration::from_secs(5);
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>).
 const MAX_SKEW: Duration = Duration::from_mins(5);
 
+/// How far in the future the issue time of a token may be: clocks are adjusted by small steps.
+const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(1);
+
 /// When a token is replaced, as fractions of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RefreshPolicy {
@@ -26,6 +29,15 @@ pub struct RefreshPolicy {
     /// Renewals of Secrets in a second; creations and repairs are not limited.
     pub writes_per_second: u32,
     pub tokens_per_second: u32,
+}
+
+impl RefreshPolicy {
+    /// The fraction of a token's lifetime after which a Secret that holds it is due for renewal: never before the one for
+    /// the successor, so that all Secrets of one token share its one successor, and spread over the jitter interval by
+    /// `object`.
+    pub fn secret_fraction(self, jitter: Jitter, object: &impl Hash) -> f64 {
+        self.at + self.jitter * jitter.fraction(object)
+    }
 }
 
 /// An ECR authorization token, with its issue time and expiry by the local clock.
@@ -54,7 +66,6 @@ impl Token {
         &self.credential
     }
 
-    #[cfg(any(test, feature = "simulation"))]
     pub fn issued_at(&self) -> Timestamp {
         self.issued_at
     }
@@ -68,22 +79,33 @@ impl Token {
         self.expires_at > now.wall
     }
 
+    /// Whether the wall clock has not been set back since it was issued, by more than its times can be wrong.
+    pub fn is_plausible(&self, now: Now) -> bool {
+        now.until(self.issued_at) <= MAX_AHEAD
+    }
+
+    /// Whether it is worth a new Secret: it has not expired, or it had expired when AWS returned it, so that there is no
+    /// better one.
+    pub fn is_usable(&self, now: Now) -> bool {
+        self.is_live(now) || self.expires_at <= self.issued_at
+    }
+
     /// When a new token is fetched in its place.
     pub fn successor_due_at(&self, policy: RefreshPolicy) -> Timestamp {
         self.after_fraction(policy.at)
     }
 
-    /// When a Secret that holds it is due for renewal: never before [`Token::successor_due_at`], so that all Secrets of
-    /// one token share its one successor, and spread over the jitter interval by `object`.
-    pub fn secret_due_at(&self, policy: RefreshPolicy, jitter: Jitter, object: &impl Hash) -> Timestamp {
-        self.after_fraction(policy.at + policy.jitter * jitter.fraction(object))
+    /// When this fraction of its lifetime has passed; see [`after_fraction`].
+    pub fn after_fraction(&self, fraction: f64) -> Timestamp {
+        after_fraction(self.issued_at, self.expires_at, fraction)
     }
+}
 
-    fn after_fraction(&self, fraction: f64) -> Timestamp {
-        let lifetime = self.expires_at.duration_since(self.issued_at);
-        let used = if lifetime.is_positive() { lifetime.mul_f64(fraction).max(MIN_USE) } else { lifetime };
-        self.issued_at.checked_add(used).unwrap_or(self.expires_at)
-    }
+/// When this fraction of the lifetime of a token has passed, but not within seconds of its issue.
+pub fn after_fraction(issued_at: Timestamp, expires_at: Timestamp, fraction: f64) -> Timestamp {
+    let lifetime = expires_at.duration_since(issued_at);
+    let used = if lifetime.is_positive() { lifetime.mul_f64(fraction).max(MIN_USE) } else { lifetime };
+    issued_at.checked_add(used).unwrap_or(expires_at)
 }
 
 /// The identity's default registry: the one that its token names, if that is a registry of ECR.
@@ -135,7 +157,7 @@ mod tests {
     fn secrets_are_due_after_their_token_can_be_renewed_and_before_it_expires() {
         let token = token(0, 43_200);
         for seed in 0..1_000 {
-            let due = token.secret_due_at(POLICY, JITTER, &seed);
+            let due = token.after_fraction(POLICY.secret_fraction(JITTER, &seed));
             assert!(due >= token.successor_due_at(POLICY) && due <= at(25_920), "{due}");
         }
     }

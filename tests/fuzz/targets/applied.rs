@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ecr_pull_secrets::simulation::core::PREFIX;
 use ecr_pull_secrets::simulation::core::request::applied::{
-    APPLIED, EXPIRES_AT, REFRESH_AFTER, RecordedState, Times,
+    APPLIED, EXPIRES_AT, MAX_APPLIED_LEN, REFRESH_AFTER, RecordedState, Times,
 };
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ pub fn check(data: &[u8]) {
     let times = read.times.unwrap_or(epoch);
     let Some((instance, state)) = &read.applied else { return };
     let given = ours(&annotations, APPLIED);
-    assert!(given.len() <= 8 * 1024, "{} bytes are read", given.len());
+    assert!(given.len() <= MAX_APPLIED_LEN, "{} bytes are read", given.len());
     assert_bounded(&state.request);
     let entries = state.entries.len();
     assert!(entries == 0 || entries == state.request.registries.len(), "{entries} entries");

@@ -98,7 +98,14 @@ impl World {
         let endpoints_exist = |granted: &ecr_pull_secrets::simulation::core::grants::Granted| {
             granted.assignments.iter().all(|a| !a.request.key.endpoint.to_string().starts_with("zz-"))
         };
-        if foreign || immutable || !endpoints_exist(&granted) || self.edited_lately(namespace, name) {
+        let replaced = self.oracles.replaced.get(&crate::store::secret_key(namespace, name));
+        let is_being_replaced = replaced.is_some_and(|at| *at + Duration::from_secs(10) > self.time);
+        if foreign
+            || immutable
+            || is_being_replaced
+            || !endpoints_exist(&granted)
+            || self.edited_lately(namespace, name)
+        {
             return;
         }
         if !self.is_served(namespace, &granted) {

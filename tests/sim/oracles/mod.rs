@@ -73,6 +73,8 @@ pub struct Oracles {
     edited: BTreeMap<Key, Duration>,
     /// Secrets that another client changed since a controller last wrote them.
     unrepaired: BTreeSet<Key>,
+    /// When an immutable Secret was last deleted for its replacement.
+    replaced: BTreeMap<Key, Duration>,
     /// Secrets whose last write found a change of another client.
     repaired: BTreeSet<Key>,
     /// What each namespace wants, by the version of the Namespace.

@@ -179,7 +179,9 @@ impl World {
             return;
         }
         if deletion.reason == DeleteReason::Immutable {
-            return self.schedule_replaced(secret_key(namespace, name));
+            let key = secret_key(namespace, name);
+            self.oracles.replaced.insert(key.clone(), self.time);
+            return self.schedule_replaced(key);
         }
         let text = format!("{namespace}/{name} was deleted ({:?}), but it is wanted", deletion.reason);
         self.report(Oracle::NoneTaken, text);

@@ -65,6 +65,10 @@ enum Happening {
         process: usize,
         without_region: bool,
     },
+    RegionFound {
+        process: usize,
+        epoch: u32,
+    },
     /// A fault ends that needs more than the passing of time.
     End(What, u32),
     /// A Secret may have expired or may be missing.
@@ -270,6 +274,7 @@ impl World {
             Happening::Token { process, epoch, call } => self.token_reply(process, epoch, call),
             Happening::Lease(stage) => self.lease_stage(stage),
             Happening::Restart { process, without_region } => self.start(process, without_region),
+            Happening::RegionFound { process, epoch } => self.find_region(process, epoch),
             Happening::End(what, argument) => self.end_fault(what, argument),
             Happening::Check(namespace) => self.check_namespace(&namespace),
             Happening::Patrol => {

@@ -13,10 +13,13 @@ use jiff::SignedDuration;
 
 use super::lease::Call;
 use super::watches::Watch;
-use super::{World, origin};
+use super::{Happening, World, origin};
 
 /// The longest time between two ticks, so that a controller without work still counts.
 const TICK: Duration = Duration::from_mins(1);
+
+/// When a process that started without a region finds it.
+const REGION_FOUND: Duration = Duration::from_secs(90);
 
 pub struct Process {
     pub name: String,
@@ -111,6 +114,19 @@ impl World {
         }
         for watch in 0..self.processes[index].watches.len() {
             self.list(index, watch, None);
+        }
+        if without_region {
+            let found = self.time + REGION_FOUND;
+            self.trouble(None, found + Duration::from_secs(10));
+            self.schedule(found, Happening::RegionFound { process: index, epoch });
+        }
+    }
+
+    /// The process starts again with the region.
+    pub fn find_region(&mut self, index: usize, epoch: u32) {
+        if self.processes[index].epoch == epoch && self.processes[index].is_alive {
+            self.crash(index);
+            self.start(index, false);
         }
     }
 

@@ -33,7 +33,7 @@ pub fn secret(name: &str, kind: &str, instance: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": kind,
         "metadata": {"name": name, "labels": {
-            "app.kubernetes.io/managed-by": "ecr-pull-secrets", "app.kubernetes.io/instance": instance}},
+            "app.kubernetes.io/managed-by": "ecr-pull-secrets", "ecr-pull-secrets.dev/instance": instance}},
         "data": {".dockerconfigjson": "e30=", "key": "dmFsdWU="},
     })
 }

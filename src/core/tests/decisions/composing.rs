@@ -26,7 +26,8 @@ fn a_live_entry_is_not_replaced_by_a_token_that_expires_sooner() {
     let repair = write_plan(WriteReason::FieldsTakenOver, &one, Some(observed(&one)));
     let draft = composed(&repair, &[Some(token(at(HOUR), 2 * HOUR))], at(HOUR)).expect("a repair");
     assert_eq!((set_targets(&draft), kept_targets(&draft)), (vec![], one.registries.clone()));
-    assert_eq!(Some(draft.times), observed(&one).times);
+    assert_eq!(draft.times.expires_at, wall(12 * HOUR));
+    assert!((wall(6 * HOUR)..wall(8 * HOUR)).contains(&draft.times.refresh_after), "{:?}", draft.times);
     let draft = composed(&repair, &[Some(token(at(HOUR), 12 * HOUR))], at(HOUR)).expect("a repair");
     assert_eq!((set_targets(&draft), kept_targets(&draft)), (one.registries, vec![]));
 }
@@ -35,7 +36,10 @@ fn a_live_entry_is_not_replaced_by_a_token_that_expires_sooner() {
 fn an_expired_token_is_used_only_if_the_current_entry_is_not_better() {
     let (one, now) = (request(&[HOST]), at(HOUR));
     let tokens = [Some(token(at(-HOUR), HOUR))];
-    let create = composed(&write_plan(WriteReason::Missing, &one, None), &tokens, now).expect("a write");
+    let missing = write_plan(WriteReason::Missing, &one, None);
+    assert!(composed(&missing, &tokens, now).is_none(), "it expired since, as AWS is away (B15)");
+    let arrived_expired = [Some(token(at(HOUR), -HOUR))];
+    let create = composed(&missing, &arrived_expired, now).expect("AWS has no better one");
     assert_eq!(set_targets(&create), one.registries);
     assert_eq!(create.times.expires_at, wall(0), "the expiry is in the past");
     let current = |expires| {
@@ -69,7 +73,7 @@ fn nothing_is_written_without_a_token_or_twice_with_the_same_tokens() {
 
 #[test]
 fn a_renewal_that_stays_due_is_written_once_for_the_same_tokens() {
-    let (both, now) = (request(&[HOST, PUBLIC]), at(6 * HOUR));
+    let (both, now) = (request(&[HOST, PUBLIC]), at(8 * HOUR));
     let tokens = [Some(token(now, 12 * HOUR)), None];
     let renewal = write_plan(WriteReason::RenewalDue, &both, Some(observed(&both)));
     let draft = composed(&renewal, &tokens, now).expect("a renewal");
@@ -108,7 +112,8 @@ fn an_entry_without_a_new_token_is_kept_with_its_times() {
     let draft = composed(&renewal, &[Some(token(now, 12 * HOUR)), None], now)
         .expect("the other entry is not delayed");
     assert_eq!((set_targets(&draft), kept_targets(&draft)), (vec![target(HOST)], vec![target(PUBLIC)]));
-    assert_eq!(Some(draft.times), observed(&both).times);
+    assert_eq!(draft.times.expires_at, wall(12 * HOUR));
+    assert!((wall(6 * HOUR)..wall(8 * HOUR)).contains(&draft.times.refresh_after), "{:?}", draft.times);
     let now = at(12 * HOUR);
     let draft = composed(&renewal, &[Some(token(now, 12 * HOUR)), None], now).expect("a renewal");
     assert_eq!(kept_targets(&draft), [target(PUBLIC)], "an expired entry is kept");
@@ -117,11 +122,15 @@ fn an_entry_without_a_new_token_is_kept_with_its_times() {
 }
 
 #[test]
-fn a_missing_entry_makes_the_secret_due_immediately() {
-    let plan = write_plan(WriteReason::Missing, &request(&[HOST, PUBLIC]), None);
+fn a_missing_entry_makes_the_secret_due_whatever_its_times_are() {
+    let both = request(&[HOST, PUBLIC]);
+    let plan = write_plan(WriteReason::Missing, &both, None);
     let draft = composed(&plan, &[Some(token(at(0), 12 * HOUR)), None], at(0)).expect("the other entry");
     assert_eq!((set_targets(&draft), kept_targets(&draft)), (vec![target(HOST)], vec![]));
-    assert_eq!(draft.times, Times { expires_at: wall(12 * HOUR), refresh_after: wall(0) });
+    let secret = after_write(&draft, observed(&both));
+    assert!(secret.times.is_some_and(|times| times.refresh_after >= wall(6 * HOUR)));
+    let step = decide(Some(&parsed(both)), &only(&secret), &History::default(), at(1)).step;
+    assert_eq!(written(&step), Some((WriteReason::RenewalDue, "ecr-pull")));
 }
 
 #[test]
@@ -172,16 +181,15 @@ fn each_entry_has_its_own_expiry_even_after_a_restart() {
 fn the_default_registry_has_an_entry_only_if_its_token_names_the_registry() {
     let default = request(&["default"]);
     let missing = write_plan(WriteReason::Missing, &default, None);
-    let draft = composed(&missing, &[Some(token(at(0), 12 * HOUR))], at(0)).expect("a write");
+    let named = token(at(0), 12 * HOUR);
+    let unnamed =
+        Token::new("QVdTOng=".into(), named.issued_at(), named.expires_at(), None).expect("a token");
+    let draft = composed(&missing, &[Some(Arc::new(unnamed))], at(0)).expect("a write");
     assert_eq!(set_targets(&draft), [], "the token names no registry");
-    assert!(draft.applied.entries[0].is_some());
-    let token = token(at(0), 12 * HOUR);
-    let (issued, expires) = (token.issued_at(), token.expires_at());
-    let named = Token::new("QVdTOng=".into(), issued, expires, Some(format!("https://{HOST}")));
-    let named = Some(Arc::new(named.expect("a token")));
-    let draft = composed(&missing, &[named], at(0)).expect("a write");
+    assert_eq!(draft.applied.entries, [None]);
+    let draft = composed(&missing, &[Some(named)], at(0)).expect("a write");
     assert_eq!(set_targets(&draft), [target(HOST)]);
     let repair = write_plan(WriteReason::ForeignWrite, &default, Some(observed(&default)));
     let draft = composed(&repair, &[None], at(0)).expect("a repair");
-    assert_eq!(kept_targets(&draft), [Target::Default]);
+    assert_eq!(kept_targets(&draft), [target(HOST)]);
 }

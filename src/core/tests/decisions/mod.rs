@@ -98,7 +98,11 @@ fn written(step: &Step) -> Option<(WriteReason, &str)> {
 }
 
 fn deleted(step: &Step) -> Option<(DeleteReason, &str, &str, u64)> {
-    let Step::Delete(deletion) = step else { return None };
+    let deletion = match step {
+        Step::Delete(deletion) => deletion,
+        Step::Replace(replacement) => &replacement.deletion,
+        _ => return None,
+    };
     Some((deletion.reason, &deletion.name, &deletion.uid, deletion.resource_version))
 }
 

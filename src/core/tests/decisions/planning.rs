@@ -223,7 +223,7 @@ prop_compose! {
         owner in prop_oneof![
             2 => Just(Owner::This), 1 => Just(Owner::Unmanaged), 1 => Just(Owner::OtherInstance("b".into()))
         ],
-        (intact, data_intact, immutable) in any::<(bool, bool, bool)>(),
+        (is_applied, intact, data_intact, immutable) in any::<(bool, bool, bool, bool)>(),
         times in of((any_time(), any_time())),
         (uid, resource_version) in ("[a-z]{3}", 1u64..4),
         state in of(prop_oneof![Just(named("ecr-pull")), Just(named("other")), Just(with_role("b"))]),
@@ -231,7 +231,7 @@ prop_compose! {
         let times = times.map(|(expires_at, refresh_after)| Times { expires_at, refresh_after });
         let applied = state.map(|request| Arc::new(applied(&request, &[HOUR])));
         let uid = uid.into();
-        Observed { uid, resource_version, owner, intact, data_intact, immutable, times, applied }
+        Observed { uid, resource_version, owner, is_applied, intact, data_intact, immutable, times, applied }
     }
 }
 
@@ -277,6 +277,11 @@ proptest! {
                 prop_assert_eq!(&current.owner, &Owner::This);
                 let expected = (&current.uid, current.resource_version);
                 prop_assert_eq!(expected, (&deletion.uid, deletion.resource_version));
+            }
+            Step::Replace(replacement) => {
+                let current = of_name(&replacement.deletion.name).expect("a replaced Secret was observed");
+                prop_assert!(current.owner == Owner::This && current.immutable);
+                prop_assert_eq!(current, &replacement.observed);
             }
             Step::SetPullSecret(_) => prop_assert!(false, "there are no service accounts"),
         }

@@ -6,8 +6,9 @@ use proptest::sample::select;
 use super::*;
 use crate::core::PREFIX;
 use crate::core::request::AppliedState;
-use crate::core::request::applied::{AppliedEntry, MAX_APPLIED_LEN, RecordedState};
+use crate::core::request::applied::{MAX_APPLIED_LEN, RecordedState};
 use crate::core::secret::{StaticGrant, StaticSource, static_registries};
+use crate::core::testing::longest_entry;
 
 /// The lengths that the configuration allows: static registries in total, keys of `auths`, names of Secrets.
 const MAX_STATIC: usize = 16;
@@ -35,11 +36,11 @@ fn parse(annotations: &[(&str, String)], settings: &Settings) -> Option<Request>
 
 /// The state that a write of the request records, if each entry is as long as it can be.
 fn longest_state(request: Request, settings: &Settings, sources: &StaticSources) -> AppliedState {
-    let last = Timestamp::from_second(Timestamp::MAX.as_second()).expect("a time");
-    let entry = AppliedEntry { scope: ScopeFingerprint(u64::MAX), expires_at: Some(last) };
+    let longest = settings.grants.longest_name();
+    let entry = |target: &Target| Some(longest_entry(target, longest));
     let static_entries = static_registries::entries(&settings.static_grants, "team-a", sources, None);
     AppliedState {
-        entries: vec![Some(entry); request.registries.len()],
+        entries: request.registries.iter().map(entry).collect(),
         request,
         static_entries: static_registries::tags(&static_entries),
     }
@@ -106,77 +107,40 @@ proptest! {
         annotations in any_annotations(), (settings, sources) in any_static(),
     ) {
         let Some(request) = parse(&annotations, &settings) else { return Ok(()) };
-        let state = longest_state(request.clone(), &settings, &sources);
+        let state = longest_state(request, &settings, &sources);
         let (length, read) = recorded(&state, &settings);
-        // Known defect R8: `annotations::parse` does not count the static entries. Without it, the next line goes.
-        let is_known = length > MAX_APPLIED_LEN && !state.static_entries.is_empty();
-        prop_assert!(is_known == read.is_none(), "{} bytes are not read", length);
-        prop_assert!(is_known || read.as_ref() == Some(&state), "{:?} is read", read);
-        let (_, read) = recorded(&longest_state(request, &settings, &StaticSources::new()), &settings);
-        prop_assert!(read.is_some(), "without static entries every accepted request can be read");
+        prop_assert!(length <= MAX_APPLIED_LEN, "{} bytes", length);
+        prop_assert_eq!(read, Some(state));
     }
 }
 
-/// The longest request that is accepted, by one byte: padded with service accounts.
-fn longest_request(settings: &Settings) -> Request {
-    let accounts = |padding: usize| {
-        let full = (0..31).map(|number| format!("{number:02}{}", "a".repeat(248)));
-        let last = "z".repeat(padding);
-        vec![
-            ("registries", "default".to_owned()),
-            ("service-accounts", full.chain([last]).collect::<Vec<_>>().join(",")),
-        ]
-    };
-    let accepted = (1..=256).filter_map(|padding| parse(&accounts(padding), settings));
-    let longest =
-        accepted.max_by_key(|request| AppliedState::max_len("test", request)).expect("one is accepted");
-    assert_eq!(AppliedState::max_len("test", &longest), MAX_APPLIED_LEN);
-    longest
-}
-
-/// Known defect R8: what `annotations::parse` accepts must be readable with every static entry that the settings can grant.
-/// These are the smallest examples: one entry with names of one letter, and no annotation but `registries`. The fix of R8
-/// takes this test out, and the exception from the property above.
+/// R8: a record that is too long to be read was written again and again.
 #[test]
-fn known_defect_r8_static_entries_make_the_record_unreadable() {
-    let (settings, sources) = with_static("s", vec!["h".into()], 0);
-    let request = longest_request(&settings);
-    let (length, read) = recorded(&longest_state(request.clone(), &settings, &sources), &settings);
-    assert_eq!((length, read), (MAX_APPLIED_LEN + r#","static":{"h":"s@0"}"#.len(), None));
-    assert!(recorded(&longest_state(request, &settings, &StaticSources::new()), &settings).1.is_some());
-
+fn a_request_that_does_not_fit_with_the_static_entries_is_rejected() {
     let hosts = (0..MAX_STATIC).map(|number| format!("{number:0253}")).collect();
     let (settings, sources) = with_static(&"s".repeat(MAX_KEY), hosts, u64::MAX);
-    let state = longest_state(request_of_default(&settings), &settings, &sources);
-    assert_eq!(recorded(&state, &settings).1, None);
+    let request = parse(&[("registries", "default".to_owned())], &settings).expect("a short one fits");
+    assert!(recorded(&longest_state(request, &settings, &sources), &settings).1.is_some());
+    let long = (0..31).map(|number| format!("{number:02}{}", "a".repeat(248))).collect::<Vec<_>>();
+    let annotations = [("registries", "default".to_owned()), ("service-accounts", long.join(","))];
+    assert!(parse(&annotations, &settings).is_none());
+    assert!(parse(&annotations, &self::settings()).is_some(), "without static entries it fits");
 }
 
-fn request_of_default(settings: &Settings) -> Request {
-    parse(&[("registries", "default".to_owned())], settings).expect("a request")
-}
-
-/// Known defect R8, as the controller meets it: each write is followed by the same write, without a delay. The fix of R8
-/// takes this test out.
+/// Static entries that were configured later than the request was accepted are left out if they do not fit.
 #[test]
-fn known_defect_r8_the_plan_after_a_write_is_the_same_write() {
-    let (settings, sources) = with_static("s", vec!["h".into()], 0);
-    let (request, now) = (longest_request(&settings), at(0));
-    let parsed = parsed(request.clone());
-    let mut history = History::default();
-    let mut secrets = vec![];
-    for reason in [WriteReason::Missing, WriteReason::RequestChanged, WriteReason::RequestChanged] {
-        let current = history.clone();
-        let facts =
-            Facts { parsed: Some(&parsed), secrets: &secrets, static_sources: &sources, ..facts(&current) };
-        let Step::Write(write) = plan(&facts, &settings, now).step else { panic!("a write, for {reason:?}") };
-        assert_eq!(write.reason, reason);
-        let draft = compose(&write, &[Some(token(now, 12 * HOUR))], &facts, &settings, now).expect("a draft");
-        let read = RecordedState::from_annotations(&draft.applied.to_annotations("test", draft.times));
-        assert_eq!(read.applied, None);
-        let version = current.written.as_ref().map_or(7, |(_, version)| version + 1);
-        let after =
-            Observed { resource_version: version, times: read.times, applied: None, ..observed(&request) };
-        history.record_write(reason, &"ecr-pull".into(), &after, draft.fingerprint, now);
-        secrets = vec![("ecr-pull".into(), after)];
-    }
+fn an_applied_request_that_no_longer_fits_keeps_its_tokens() {
+    let hosts = (0..MAX_STATIC).map(|number| format!("{number:0253}")).collect();
+    let (settings, sources) = with_static(&"s".repeat(MAX_KEY), hosts, u64::MAX);
+    let accounts: Vec<_> = (0..31).map(|number| format!("{number:02}{}", "a".repeat(248))).collect();
+    let long = Request { service_accounts: accounts, ..request(&[HOST]) };
+    let secrets = [("ecr-pull".into(), observed(&long))];
+    let (parsed, history) =
+        (ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![] }, History::default());
+    let facts =
+        Facts { parsed: Some(&parsed), secrets: &secrets, static_sources: &sources, ..facts(&history) };
+    let Plan { step, problems } = plan(&facts, &settings, at(7 * HOUR));
+    let Step::Write(write) = step else { panic!("{step:?}") };
+    assert!(write.static_entries.is_empty() && write.reason == WriteReason::RenewalDue);
+    assert_eq!(problems.len(), 1);
 }

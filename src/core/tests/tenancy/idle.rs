@@ -71,9 +71,6 @@ fn any_static_grants() -> impl Strategy<Value = Vec<StaticGrant>> {
 struct World {
     secrets: Vec<(Arc<str>, Observed)>,
     history: History,
-    /// Whether the last write left a complete Secret that is due at once, because an entry had been missing and the kept
-    /// ones have its due time.
-    due_at_once: bool,
 }
 
 impl World {
@@ -97,16 +94,15 @@ impl World {
         now: Now,
     ) -> bool {
         match step {
-            Step::Idle(_) | Step::SetPullSecret(_) => false,
+            Step::Idle(_) | Step::SetPullSecret(_) | Step::Replace(_) => false,
             Step::Delete(deletion) => {
                 self.secrets.retain(|(name, _)| *name != deletion.name);
-                self.history.record_deletion();
-                self.due_at_once = false;
+                self.history.record_deletion(&deletion.name, now);
                 true
             }
             Step::Write(write) => {
                 let (namespace, parsed, stage) = facts;
-                let tokens = tokens(stage, write.granted.assignments.len(), now);
+                let tokens = tokens(stage, &write.granted.assignments, now);
                 let facts = self.facts(namespace, parsed, stage);
                 let Some(draft) = compose(write, &tokens, &facts, settings, now) else { return false };
                 let annotations = draft.applied.to_annotations(&settings.names.instance, draft.times);
@@ -118,8 +114,6 @@ impl World {
                     Observed { resource_version: version, times: read.times, ..observed_with(applied) };
                 assert_eq!(after.owner, Owner::This);
                 let name: Arc<str> = write.granted.request.secret_name.as_str().into();
-                let complete = draft.applied.entries.iter().all(Option::is_some);
-                self.due_at_once = complete && draft.times.refresh_after <= now.wall;
                 self.history.record_write(write.reason, &name, &after, draft.fingerprint, now);
                 self.secrets = vec![(name, after)];
                 true
@@ -128,12 +122,15 @@ impl World {
     }
 }
 
-fn tokens(stage: &Stage, count: usize, now: Now) -> Vec<Option<Arc<Token>>> {
+/// Equal keys have one token.
+fn tokens(stage: &Stage, assignments: &[Assignment], now: Now) -> Vec<Option<Arc<Token>>> {
     let issued = |(life, ago): (i64, i64)| {
         let ago = jiff::SignedDuration::from_secs(ago.min(life));
         token(Now { wall: now.wall - ago, ..now }, life)
     };
-    stage.tokens.iter().cycle().take(count).map(|token| token.map(issued)).collect()
+    let first = |a: &Assignment| assignments.iter().position(|other| other.request.key == a.request.key);
+    let token = |a| stage.tokens[first(a).expect("itself") % stage.tokens.len()].map(issued);
+    assignments.iter().map(token).collect()
 }
 
 /// Whether the Secret stays due because a token is missing or does not improve on the current entry.
@@ -167,7 +164,7 @@ proptest! {
                     let idle = matches!(&step, Step::Idle(until) if until.is_none_or(|until| until > now.wall));
                     // A token of ECR that is at most an hour old is better than any that is due.
                     let all_new = stage.tokens.iter().all(|token| token.is_some_and(|(life, _)| life == 12 * HOUR));
-                    let waits = waits_for_token(&step) && (!all_new || world.due_at_once);
+                    let waits = waits_for_token(&step) && !all_new;
                     prop_assert!(idle || waits, "{:#?} after {:#?}", step, steps);
                     break;
                 }

@@ -26,11 +26,13 @@ use crate::core::plan::{
     DeleteReason, Deletion, Facts, History, Observed, Plan, Step, WritePlan, WriteReason, compose, plan,
 };
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
-use crate::core::request::applied::{APPLIED, AppliedEntry, AppliedState, RecordedState, Times};
+use crate::core::request::applied::{APPLIED, AppliedState, RecordedState, Times};
 use crate::core::request::{Problem, Request, Target};
 use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
-use crate::core::testing::{HOUR, JITTER, at, kept_targets, observed_with, parsed, request, wall};
+use crate::core::testing::{
+    HOUR, JITTER, applied_entry, at, kept_targets, observed_with, parsed, request, wall,
+};
 
 /// The region of the controller.
 const HOME: &str = "eu-central-1";
