@@ -13,7 +13,7 @@ use crate::telemetry::logs::LogFormat;
 
 /// The default of `--timeout` for the Lease: enough for the Lease of a crashed process to expire, and for two more
 /// attempts.
-const LEASE_TIMEOUT: &str = "5s";
+const LEASE_TIMEOUT: &str = "19s";
 
 /// Keeps Kubernetes image pull secrets for Amazon ECR valid.
 ///
@@ -208,7 +208,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::core::leader_election::{LEASE_DURATION, RETRY_PERIOD};
+    use crate::core::leader_election::ElectionTiming;
 
     const CLUSTER: [(&str, &str); 5] = [
         ("--config=a.yaml", "ECR_PULL_SECRETS_CONFIG"),
@@ -269,7 +269,8 @@ mod tests {
         for wrong in ["", "s", "-30s", "1 fortnight", "-1"] {
             assert!(parse_duration(wrong).is_err(), "{wrong:?}");
         }
-        assert_eq!(parse_duration(LEASE_TIMEOUT), Ok(LEASE_DURATION + 2 * RETRY_PERIOD));
+        let timing = ElectionTiming::default();
+        assert_eq!(parse_duration(LEASE_TIMEOUT), Ok(timing.lease_duration + 2 * timing.retry_period));
     }
 
     #[test]

@@ -27,7 +27,8 @@
 //!
 //! [`kubernetes::errors::classify`] turns a response such as 409 into a [`controller::error::RequestError`].
 //! `Controller::record_failure` decides what follows: `core::plan::RetryState` when to retry, `report_write_failure` which Event
-//! the namespace gets. A conflict gets none, because no user has to act.
+//! the namespace gets. After a conflict, which shows that the index is not up to date, `Controller::read_secret` reads the
+//! Secret, and the next attempt follows at once; no user has to act.
 //!
 //! # When the leadership ends
 //!

@@ -25,9 +25,10 @@ const MAX_ROUNDS: usize = 3;
 pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let random = random();
-    let names = Config::load(args.cluster.config.as_deref())?.owned_names()?;
-    let settings = Arc::new(Settings::without_grants(names, Jitter::new(random)));
-    let candidate = Candidate::new(&args.cluster, &settings.names.instance, random, Metrics::default());
+    let config = Config::load(args.cluster.config.as_deref())?;
+    let (names, election) = (config.owned_names()?, config.election()?);
+    let settings = Arc::new(Settings::without_grants(names, election, Jitter::new(random)));
+    let candidate = Candidate::new(&args.cluster, &settings, random, Metrics::default());
     let client = candidate.connect().await?;
     if !args.yes {
         return unless_stopped(&stop, print_plan(&client, &settings.names)).await;

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::controller::RunPolicy;
 use crate::core::Jitter;
+use crate::core::leader_election::ElectionTiming;
 use crate::core::settings::Settings;
 use crate::ecr::aws::AwsEcr;
 use crate::kubernetes::client::{ConnectError, Connection};
@@ -83,13 +84,14 @@ pub(super) struct Candidate {
     pub connection: Connection,
     pub clock: Clock,
     instance: String,
+    pub election: ElectionTiming,
     identity: String,
     metrics: Metrics,
 }
 
 impl Candidate {
     /// `random` makes the identity unique.
-    pub(super) fn new(args: &ClusterArgs, instance: &str, random: u64, metrics: Metrics) -> Self {
+    pub(super) fn new(args: &ClusterArgs, settings: &Settings, random: u64, metrics: Metrics) -> Self {
         let name = args.identity(std::env::var_os("POD_NAME"));
         let identity = leader_election_identity(name.as_deref(), random);
         let connection = Connection {
@@ -98,7 +100,8 @@ impl Candidate {
             namespace: args.namespace.clone(),
             identity: Some(identity.clone()),
         };
-        Self { connection, clock: Clock::start(), instance: instance.to_owned(), identity, metrics }
+        let (instance, election) = (settings.names.instance.clone(), settings.election);
+        Self { connection, clock: Clock::start(), instance, election, identity, metrics }
     }
 
     pub(super) async fn connect(&self) -> Result<kube::Client, ConnectError> {
@@ -110,7 +113,7 @@ impl Candidate {
         &self,
         on_contact: impl Fn() + Send + 'static,
     ) -> Result<Leader, ConnectError> {
-        let lease = LeaseClient::new(self.connect().await?, &self.instance);
+        let lease = LeaseClient::new(self.connect().await?, &self.instance, self.election);
         let (election, permit) = Election::start(lease, self.identity.clone(), self.clock, on_contact);
         Ok((Some(election), permit))
     }
@@ -125,7 +128,7 @@ impl Candidate {
             warn!("running without the Lease (--force); a running controller may write at the same time");
             return Ok((None, WritePermit::unopposed(self.clock)));
         }
-        let lease = LeaseClient::new(self.connect().await?, &self.instance);
+        let lease = LeaseClient::new(self.connect().await?, &self.instance, self.election);
         let acquired = Election::acquire(lease, self.identity.clone(), self.clock, args.timeout);
         let (election, permit) = unless_stopped(stop, Box::pin(acquired)).await?;
         Ok((Some(election), permit))
@@ -144,18 +147,18 @@ pub(super) struct Connected {
 pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Connected, CommandError> {
     let config = Config::load(args.config.as_deref())?;
     let random = random();
-    let aws = Box::pin(AwsEcr::load(config.endpoints()?)).await;
+    let aws = Box::pin(AwsEcr::load(config.endpoints()?)).await?;
     let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
     let token_file = token_file.as_deref().map(Path::new);
     let settings = Arc::new(config.settings(aws.region(), token_file, Jitter::new(random))?);
-    let candidate = Candidate::new(args, &settings.names.instance, random, metrics);
+    let candidate = Candidate::new(args, &settings, random, metrics);
     let client = candidate.connect().await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         instance = settings.names.instance,
         identity = candidate.identity,
         secret_names = ?settings.names.secret_names,
-        region = settings.region.as_ref().map_or("none: set AWS_REGION", |region| region.as_str()),
+        region = settings.region.as_ref().map_or("unknown: set AWS_REGION", |region| region.as_str()),
         "starting"
     );
     let version = || watches::streams_lists(&client);
@@ -165,6 +168,10 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
 }
 
 impl Connected {
+    pub(super) fn knows_region(&self) -> bool {
+        self.settings.region.is_some()
+    }
+
     /// Runs the controller until a signal arrives, its single pass is complete, or a task ends unexpectedly. Then
     /// releases the Lease.
     pub(super) async fn run(

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod identities;
+mod leader_election;
 mod namespaces;
 mod scope;
 mod static_registries;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use self::validate::{LABEL_EXPECTED, check, invalid, is_label, is_object_name, parse};
 use crate::core::aws::{AccountId, Region, Registry};
 use crate::core::grants::{Grants, Identity};
+use crate::core::leader_election::ElectionTiming;
 use crate::core::request::{MAX_REGISTRIES, OwnedNames};
 use crate::core::secret::RefreshPolicy;
 use crate::core::settings::Settings;
@@ -26,6 +28,7 @@ use crate::ecr::aws::Endpoints;
 
 pub use self::endpoints::EndpointConfig;
 pub use self::identities::{IdentityConfig, SourceConfig};
+pub use self::leader_election::LeaderElectionConfig;
 pub use self::namespaces::{LabelSelector, NamespacesConfig, Operator, Requirement};
 pub use self::static_registries::StaticRegistryConfig;
 pub use self::validate::ConfigError;
@@ -61,6 +64,8 @@ pub struct Config {
     pub service_accounts: ServiceAccounts,
     /// When the controller renews tokens and secrets, and how fast.
     pub refresh: Refresh,
+    /// How replicas of the controller elect the one that writes.
+    pub leader_election: LeaderElectionConfig,
 }
 
 /// Support for the annotation `service-accounts`.
@@ -135,6 +140,7 @@ impl Default for Config {
             static_registries: vec![],
             service_accounts: ServiceAccounts::default(),
             refresh: Refresh::default(),
+            leader_election: LeaderElectionConfig::default(),
         }
     }
 }
@@ -169,6 +175,7 @@ impl Config {
         let names = self.owned_names()?;
         Ok(Settings {
             refresh: self.refresh.build()?,
+            election: self.election()?,
             namespace_selector: namespaces::build(&self.namespaces)?,
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {
@@ -225,6 +232,11 @@ impl Config {
             Ok(Registry::of_account(account, region.clone()))
         };
         registries.iter().enumerate().map(build).collect()
+    }
+
+    /// Validates the periods of the leader election.
+    pub fn election(&self) -> Result<ElectionTiming, ConfigError> {
+        self.leader_election.build()
     }
 
     /// Validates the endpoints.

@@ -52,8 +52,8 @@ pub enum Change {
     ListDone(WatchTarget),
     /// The list failed. The controller does not wait for it.
     ListUnavailable(WatchTarget),
-    /// `None` if the Namespace did not opt in, is being deleted or does not exist.
-    Namespace { namespace: Arc<str>, record: Option<NamespaceRecord> },
+    /// `record` is `None` if the Namespace did not opt in, is being deleted or does not exist.
+    Namespace { namespace: Arc<str>, record: Option<NamespaceRecord>, terminating: bool },
     /// A Secret was created, changed or deleted.
     Secret { namespace: Arc<str>, name: Arc<str>, seen: Seen<Observed> },
     /// A service account was created, changed or deleted.

@@ -139,7 +139,7 @@ impl Controller {
         let read = if self.is_leader { result } else { Err(RequestError::NotLeader) };
         let planned = read.map(|record| {
             let parsed = record.as_ref().map(|record| &*record.parsed);
-            let facts = Facts { parsed, ..self.index.facts(namespace)? };
+            let facts = Facts { parsed, terminating: false, ..self.index.facts(namespace)? };
             Some(plan(&facts, &self.settings, now).step)
         });
         match (planned, removal) {

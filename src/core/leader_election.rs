@@ -9,15 +9,38 @@ use std::time::Duration;
 
 use super::Now;
 
-/// How long a leader owns the Lease without renewing it.
-pub const LEASE_DURATION: Duration = Duration::from_secs(4);
-/// How long a leader writes after its last successful renewal. The rest of [`LEASE_DURATION`] is the time that its last
-/// request has to arrive before another process can become the leader.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(3);
-/// How often a leader renews the Lease.
-pub const RENEW_PERIOD: Duration = Duration::from_secs(1);
-/// How often a candidate reads the Lease, and how soon a failed request is repeated.
-pub const RETRY_PERIOD: Duration = Duration::from_millis(500);
+/// The periods of the election, named as in client-go
+/// (<https://pkg.go.dev/k8s.io/client-go/tools/leaderelection#LeaderElectionConfig>), whose defaults they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElectionTiming {
+    /// How long a leader owns the Lease without renewing it. Whole seconds.
+    pub lease_duration: Duration,
+    /// How long a leader writes after its last successful renewal. The rest of `lease_duration` is the time that its last
+    /// request has to arrive before another process can become the leader.
+    pub renew_deadline: Duration,
+    /// How often a leader renews the Lease. A candidate reads it twice as often, so that it acquires a released one soon.
+    pub retry_period: Duration,
+}
+
+impl Default for ElectionTiming {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { lease_duration: seconds(15), renew_deadline: seconds(10), retry_period: seconds(2) }
+    }
+}
+
+impl ElectionTiming {
+    /// How often a candidate reads the Lease, and how soon a failed request is repeated.
+    pub fn read_period(self) -> Duration {
+        self.retry_period / 2
+    }
+
+    /// After this long a request is abandoned, so that a renewal has a second attempt.
+    pub fn request_timeout(self) -> Duration {
+        self.renew_deadline / 2
+    }
+}
+
 /// The longest lease duration of another process that a candidate respects.
 const MAX_LEASE_DURATION: Duration = Duration::from_mins(1);
 
@@ -50,6 +73,7 @@ pub enum ElectionStep {
 #[derive(Clone, Debug, Default)]
 pub struct LeaderElector {
     identity: String,
+    timing: ElectionTiming,
     observed: Option<LeaseRecord>,
     /// When `observed` got its resource version.
     observed_at: Duration,
@@ -68,8 +92,13 @@ pub struct LeaderElector {
 
 impl LeaderElector {
     /// `identity` must be unique among all candidates.
-    pub fn new(identity: String) -> Self {
-        Self { identity, ..Self::default() }
+    pub fn new(identity: String, timing: ElectionTiming) -> Self {
+        Self { identity, timing, ..Self::default() }
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn timing(&self) -> ElectionTiming {
+        self.timing
     }
 
     pub fn identity(&self) -> &str {
@@ -121,7 +150,7 @@ impl LeaderElector {
         let remaining = |since: Option<Duration>, period: Duration| {
             since.map_or(Duration::ZERO, |since| (since + period).saturating_sub(now.mono))
         };
-        let retry = remaining(self.requested_at, RETRY_PERIOD);
+        let retry = remaining(self.requested_at, self.timing.read_period());
         let (Some(record), true) = (&self.observed, self.fresh) else {
             return if retry.is_zero() { ElectionStep::Read } else { ElectionStep::Wait(retry) };
         };
@@ -132,12 +161,12 @@ impl LeaderElector {
         };
         match &record.holder {
             Some(holder) if *holder == self.identity => {
-                let renewal = remaining(self.renewed_at, RENEW_PERIOD);
+                let renewal = remaining(self.renewed_at, self.timing.retry_period);
                 if renewal.is_zero() { write(false) } else { ElectionStep::Wait(renewal) }
             }
             None => {
-                let rewound =
-                    self.rewound_at.map_or(Duration::ZERO, |at| remaining(Some(at), LEASE_DURATION));
+                let term = self.timing.lease_duration;
+                let rewound = self.rewound_at.map_or(Duration::ZERO, |at| remaining(Some(at), term));
                 match (rewound.is_zero(), retry.is_zero()) {
                     (true, _) => write(true),
                     (false, true) => ElectionStep::Read,
@@ -169,8 +198,9 @@ pub enum Leadership {
 
 impl Leadership {
     /// The result of a write of the Lease that was sent at `asked` and succeeded.
-    pub fn granted(asked: Now) -> Self {
-        Self::Until(Now { mono: asked.mono + RENEW_DEADLINE, wall: asked.after(RENEW_DEADLINE) })
+    pub fn granted(asked: Now, timing: ElectionTiming) -> Self {
+        let term = timing.renew_deadline;
+        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term) })
     }
 
     /// How long it lasts from `now` on; `None` if this process must not write.
@@ -193,6 +223,12 @@ mod tests {
 
     use super::*;
 
+    const TIMING: ElectionTiming = ElectionTiming {
+        lease_duration: Duration::from_secs(4),
+        renew_deadline: Duration::from_secs(3),
+        retry_period: Duration::from_secs(1),
+    };
+
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
@@ -205,7 +241,7 @@ mod tests {
         LeaseRecord {
             resource_version: Some(version.to_string()),
             holder: (!holder.is_empty()).then(|| holder.to_owned()),
-            lease_duration: LEASE_DURATION,
+            lease_duration: TIMING.lease_duration,
             transitions: 7,
         }
     }
@@ -216,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_candidate_reads_before_it_writes_and_creates_a_missing_lease() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         assert_eq!(me.next(at(0)), ElectionStep::Read);
         me.observed(LeaseRecord::default(), at(0), at(1));
         assert_eq!(me.next(at(1)), write(None, 1, true));
@@ -224,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_lease_whose_version_goes_back_is_noticed_once() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         for (version, rewinds) in [(7, 0), (8, 0), (8, 0), (3, 1), (4, 1), (9, 1), (1, 2)] {
             me.observed(held_by("other", version), at(0), at(0));
             assert_eq!(me.rewinds(), rewinds, "version {version}");
@@ -233,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_lease_that_disappeared_is_acquired_after_the_term_of_its_holder() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         me.observed(held_by("other", 7), at(0), at(0));
         me.observed(LeaseRecord::default(), at(500), at(500));
         assert_eq!(me.next(at(500)), ElectionStep::Wait(ms(500)));
@@ -245,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_released_lease_is_acquired_immediately() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         me.observed(held_by("other", 1), at(0), at(1));
         me.observed(held_by("", 2), at(500), at(501));
         assert_eq!(me.next(at(501)), write(Some("2"), 8, true));
@@ -253,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_lease_that_did_not_change_for_its_duration_is_acquired() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         me.observed(held_by("other", 1), at(0), at(10));
         assert_eq!(me.other_leader(), Some("other"));
         assert_eq!(me.next(at(10)), ElectionStep::Wait(ms(490)));
@@ -270,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_lease_duration_above_the_maximum_is_not_respected() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         me.observed(LeaseRecord { lease_duration: Duration::MAX, ..held_by("other", 1) }, at(0), at(0));
         let now = Now { mono: MAX_LEASE_DURATION, ..at(0) };
         assert_eq!(me.next(now), write(Some("1"), 8, true));
@@ -278,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_leader_renews_each_second_and_reads_after_a_conflict() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         me.wrote(held_by("me", 5), at(1000), at(1010));
         assert_eq!(me.other_leader(), None);
         assert_eq!(me.next(at(1010)), ElectionStep::Wait(ms(990)));
@@ -292,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_outage_of_the_api_server_neither_extends_nor_shortens_a_lease() {
-        let mut me = LeaderElector::new("me".into());
+        let mut me = LeaderElector::new("me".into(), TIMING);
         me.observed(held_by("other", 1), at(0), at(0));
         me.request_failed(at(500));
         me.request_failed(at(4000));
@@ -302,21 +338,21 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_stops_before_another_process_can_acquire_the_lease() {
-        // A candidate observes a renewal after the leader sent it, so it also counts from a later time.
-        assert!(RENEW_DEADLINE + Duration::from_secs(1) <= LEASE_DURATION);
+    fn the_defaults_are_those_of_client_go() {
+        let ElectionTiming { lease_duration, renew_deadline, retry_period } = ElectionTiming::default();
+        assert_eq!([lease_duration, renew_deadline, retry_period], [ms(15_000), ms(10_000), ms(2_000)]);
     }
 
     #[test]
     fn leadership_ends_when_either_clock_reaches_the_end() {
         let start = at(5000);
-        let granted = Leadership::granted(start);
+        let granted = Leadership::granted(start, TIMING);
         let second = ms(1000);
         let later = Now { wall: start.after(second), mono: start.mono + second };
-        assert_eq!(granted.left(later), Some(RENEW_DEADLINE.saturating_sub(second)));
-        let suspended = Now { wall: start.after(RENEW_DEADLINE), ..start };
+        assert_eq!(granted.left(later), Some(TIMING.renew_deadline.saturating_sub(second)));
+        let suspended = Now { wall: start.after(TIMING.renew_deadline), ..start };
         assert_eq!(granted.left(suspended), None, "the monotonic clock stopped during a suspension");
-        let set_back = Now { mono: start.mono + RENEW_DEADLINE, ..start };
+        let set_back = Now { mono: start.mono + TIMING.renew_deadline, ..start };
         assert_eq!(granted.left(set_back), None, "the wall clock was set back");
         assert_eq!(Leadership::NotLeader.left(start), None);
         assert_eq!(Leadership::Unopposed.left(start), Some(Duration::MAX));

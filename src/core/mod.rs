@@ -12,9 +12,9 @@
 //! | [`request`] | the request in a namespace's annotations, and the applied state of its Secret |
 //! | [`grants`] | identities, patterns, session policies: which namespace gets which token |
 //! | [`secret`] | tokens, static entries, the Docker configuration, the applied manifest |
+//! | [`leader_election`] | when to read, acquire and renew the Lease |
 //! | [`settings`] | the validated configuration |
 //! | [`plan`] | the next step in a namespace, and the content of a Secret |
-//! | [`leader_election`] | when to read, acquire and renew the Lease |
 //!
 //! A module imports only from modules above it in this table. Nothing here imports tokio, a Kubernetes client or the AWS
 //! SDK (except `kube::core`, which has types only), or reads a clock; the tests in `tests/layers` fail if it does.

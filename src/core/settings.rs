@@ -3,6 +3,7 @@
 use super::Jitter;
 use super::aws::{Region, Registry};
 use super::grants::{Grants, NamespaceSelector};
+use super::leader_election::ElectionTiming;
 use super::request::applied::RecordLengths;
 use super::request::{OwnedNames, RequestRules};
 use super::secret::{RefreshPolicy, StaticGrant, static_registries};
@@ -21,13 +22,14 @@ pub struct Settings {
     /// The entries of other registries.
     pub static_grants: Vec<StaticGrant>,
     pub refresh: RefreshPolicy,
+    pub election: ElectionTiming,
     /// The randomness of this process.
     pub jitter: Jitter,
 }
 
 impl Settings {
     /// Settings that grant nothing, which is enough to remove what this installation created.
-    pub fn without_grants(names: OwnedNames, jitter: Jitter) -> Self {
+    pub fn without_grants(names: OwnedNames, election: ElectionTiming, jitter: Jitter) -> Self {
         Self {
             names,
             namespace_selector: NamespaceSelector::default(),
@@ -36,6 +38,7 @@ impl Settings {
             grants: Grants::default(),
             static_grants: vec![],
             refresh: RefreshPolicy { at: 1.0, jitter: 0.0, writes_per_second: 1, tokens_per_second: 1 },
+            election,
             jitter,
         }
     }

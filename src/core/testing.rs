@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::aws::Region;
 use super::grants::{Assignment, Grants, Identity, NamespaceSelector};
+use super::leader_election::ElectionTiming;
 use super::plan::{Observed, Owner, SecretDraft};
 use super::request::applied::{AppliedEntry, RecordedState};
 use super::request::{
@@ -53,6 +54,11 @@ pub fn settings() -> Settings {
         },
         static_grants: vec![],
         refresh: RefreshPolicy { at: 0.5, jitter: 0.1, writes_per_second: 50, tokens_per_second: 1_000 },
+        election: ElectionTiming {
+            lease_duration: Duration::from_secs(4),
+            renew_deadline: Duration::from_secs(3),
+            retry_period: Duration::from_secs(1),
+        },
         jitter: JITTER,
     }
 }

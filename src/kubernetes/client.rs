@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -12,8 +12,22 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::Service;
 use tower::layer::layer_fn;
+use tower::timeout::Timeout;
+use tower_http::timeout::ResponseBodyTimeout;
 
+use crate::core::planted::{Bug, planted};
 use crate::telemetry::metrics::{KubernetesRequest, Metrics};
+
+/// The limit for the head of a response.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the API server keeps a watch open: each ends regularly, so that a connection on which nothing arrives is
+/// noticed.
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(40);
+/// The limit for the pause between two parts of a response. A watch has ended by then.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// With the planted bug.
+const FOREVER: Duration = Duration::from_hours(24);
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default)]
@@ -76,9 +90,14 @@ impl Connection {
     }
 }
 
+/// A service whose requests are counted and end within a bounded time.
+pub type Layered<S> = Measured<Timeout<ResponseBodyTimeout<S>>>;
+
 /// Adds our layers to the service that sends requests. The simulation has its own service and uses them, too.
-pub fn with_layers<S>(inner: S, metrics: Metrics) -> Measured<S> {
-    Measured { inner, metrics }
+pub fn with_layers<S>(inner: S, metrics: Metrics) -> Layered<S> {
+    let (silence, head) =
+        if planted(Bug::NoCallTimeout) { (FOREVER, FOREVER) } else { (SILENCE_TIMEOUT, HEAD_TIMEOUT) };
+    Measured { inner: Timeout::new(ResponseBodyTimeout::new(inner, silence), head), metrics }
 }
 
 /// Whether a proxy comes from the environment, which configures AWS, and not from the kubeconfig. Outside a cluster,

@@ -37,17 +37,23 @@ impl Cluster {
         Ok(observe::namespace(&meta, &self.settings))
     }
 
-    /// Waits for a request, as long as this process may write.
+    /// Waits for a request, as long as this process is the leader. A slow request does not end with the term in which it
+    /// began if the Lease is renewed.
     pub(super) async fn call<T>(
         &self,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, RequestError> {
-        let left = self.permit.left().ok_or(RequestError::NotLeader)?;
-        let limit = if planted(Bug::NoCallTimeout) { left } else { CALL_TIMEOUT.min(left) };
-        match tokio::time::timeout(limit, request).await {
-            Ok(result) => result.map_err(|error| errors::classify(&error)),
-            Err(_) if left < CALL_TIMEOUT && self.permit.left().is_none() => Err(RequestError::NotLeader),
-            Err(_) => Err(RequestError::Unavailable("the API server did not respond in time".to_owned())),
+        if self.permit.left().is_none() {
+            return Err(RequestError::NotLeader);
+        }
+        let limit = if planted(Bug::NoCallTimeout) { Duration::from_hours(24) } else { CALL_TIMEOUT };
+        tokio::select! {
+            biased;
+            result = request => result.map_err(|error| errors::classify(&error)),
+            () = self.permit.clone().lost() => Err(RequestError::NotLeader),
+            () = tokio::time::sleep(limit) => {
+                Err(RequestError::Unavailable("the API server did not respond in time".to_owned()))
+            }
         }
     }
 }

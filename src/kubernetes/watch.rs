@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use super::client::WATCH_TIMEOUT;
 use super::errors::message;
 use super::observe::{self, resource_version};
 use crate::controller::change::{Change, Seen, WatchTarget};
@@ -35,8 +36,10 @@ const CHANGE_CAPACITY: usize = 256;
 /// How often each watch lists again, less up to a quarter: whatever a watch has missed is noticed then.
 const RESYNC_PERIOD: Duration = Duration::from_hours(4);
 
-/// kube's default backoff grows to 30 s and resets slowly, which is an unnecessary delay for a client with few watches.
-const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(5) };
+/// kube's default backoff resets slowly, which is an unnecessary delay for a client with few watches.
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30) };
+/// The longest pause that the API server can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The watches that the configuration requires.
 pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
@@ -83,15 +86,17 @@ pub fn start(client: &Client, settings: &Arc<Settings>, streaming: bool) -> Watc
 
 /// Lists and watches, and restarts after each interruption, until the receiver of `changes` is dropped.
 async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
-    let all = watcher::Config::default();
-    let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).expect("less than a minute");
+    let all = watcher::Config::default().timeout(seconds);
+    let named = |name: &str| all.clone().fields(&format!("metadata.name={name}"));
     let owned = &settings.names;
     match watch.target.clone() {
         WatchTarget::Namespaces => {
             let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {
                 let namespace = object.metadata.name.as_deref()?.into();
                 let record = if deleted { None } else { observe::namespace(&object.metadata, &settings) };
-                Some(Change::Namespace { namespace, record })
+                let terminating = !deleted && object.metadata.deletion_timestamp.is_some();
+                Some(Change::Namespace { namespace, record, terminating })
             };
             watch.run(Api::all(client), all, change).await;
         }
@@ -168,7 +173,14 @@ impl Watch {
                     () = self.relist.notified() => break,
                     () = &mut resync => break,
                 };
-                failures = if event.is_ok() { 0 } else { failures + 1 };
+                // The start of a list is no success yet.
+                failures = match &event {
+                    Ok(Event::Init | Event::InitApply(_)) => failures,
+                    Ok(_) => 0,
+                    Err(_) => failures + 1,
+                };
+                let is_failure = event.is_err();
+                let retry_after = event.as_ref().err().and_then(retry_after);
                 if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
                     && self.streaming
                 {
@@ -184,8 +196,9 @@ impl Watch {
                         return;
                     }
                 }
-                if failures > 0 {
-                    sleep(BACKOFF.delay(failures, self.jitter, &format!("{:?}", self.target))).await;
+                if is_failure {
+                    let delay = BACKOFF.delay(failures, self.jitter, &self.target);
+                    sleep(delay.max(retry_after.unwrap_or_default())).await;
                 }
             }
         }
@@ -223,6 +236,19 @@ fn describe(error: &watcher::Error) -> (u16, String) {
         watcher::Error::WatchError(status) => (status.code, status.message.clone()),
         watcher::Error::NoResourceVersion => (0, "the response had no resourceVersion".to_owned()),
     }
+}
+
+/// The pause that an overloaded API server asks for.
+fn retry_after(error: &watcher::Error) -> Option<Duration> {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status,
+        _ => return None,
+    };
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER))
 }
 
 /// Whether the API server streams lists reliably (`WatchList`, enabled by default since 1.34:

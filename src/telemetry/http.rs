@@ -37,10 +37,21 @@ pub struct Health(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     synced: bool,
-    /// Without it, a controller that can never acquire the Lease would report that it is ready.
-    lease_reached: bool,
+    /// Without it, a controller that cannot read the Lease would report that it is ready.
+    lease: LeaseContact,
     /// `None` until the loop starts: a restart does not help while the API server is unavailable.
     beat: Option<Instant>,
+}
+
+/// The last successful request for the Lease.
+#[derive(Default)]
+enum LeaseContact {
+    #[default]
+    Never,
+    /// At this time; it counts for this long.
+    At(Instant, Duration),
+    /// There is no election.
+    NotUsed,
 }
 
 impl Health {
@@ -54,9 +65,14 @@ impl Health {
         self.state().synced = true;
     }
 
-    /// Records that the Lease was read, or that none is used.
-    pub fn lease_reached(&self) {
-        self.state().lease_reached = true;
+    /// Records that the Lease was read or written. That counts for `duration`.
+    pub fn lease_reached(&self, duration: Duration) {
+        self.state().lease = LeaseContact::At(Instant::now(), duration);
+    }
+
+    /// Records that there is no election.
+    pub fn lease_not_used(&self) {
+        self.state().lease = LeaseContact::NotUsed;
     }
 
     fn is_alive(&self) -> bool {
@@ -65,7 +81,12 @@ impl Health {
 
     fn is_ready(&self) -> bool {
         let state = self.state();
-        state.synced && state.lease_reached
+        let lease = match state.lease {
+            LeaseContact::Never => false,
+            LeaseContact::At(at, duration) => at.elapsed() <= duration,
+            LeaseContact::NotUsed => true,
+        };
+        state.synced && lease
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,7 +171,10 @@ mod tests {
         let health = Health::default();
         health.synced();
         assert!(!health.is_ready());
-        health.lease_reached();
+        health.lease_reached(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(!health.is_ready(), "the last request is too long ago");
+        health.lease_reached(Duration::from_mins(1));
         assert!(health.is_ready());
     }
 }

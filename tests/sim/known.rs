@@ -85,19 +85,6 @@ pub const KNOWN: &[Known] = &[
         },
         seeds: 100,
     },
-    Known {
-        id: "B11",
-        title: "Namespaces that are being deleted hold every removal that follows from the configuration",
-        oracle: Oracle::Belief,
-        world: || Profile {
-            settings: with_selector,
-            namespaces: 15,
-            opted_in: false,
-            steps: 5,
-            ..Profile::small(&[What::TerminateMost, What::Crash, What::Unlabel])
-        },
-        seeds: 3_000,
-    },
 ];
 
 fn pattern(text: &str) -> Pattern {
@@ -183,5 +170,4 @@ rows! {
     r6: "R6",
     r9: "R9",
     r16: "R16",
-    b11: "B11",
 }

@@ -3,7 +3,7 @@
 use strum::VariantArray as _;
 
 use crate::choices::{Choices, shrink};
-use crate::known::{KNOWN, with_static_entries};
+use crate::known::{KNOWN, with_selector, with_static_entries};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
 use crate::store::Key;
@@ -113,6 +113,16 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
         (
             "immutable Secrets while AWS is away",
             Profile { gaps: HOURS, ..Profile::small(&[W::MakeImmutable, W::AwsAway, W::Crash]) },
+        ),
+        (
+            "namespaces that are being deleted while the configuration excludes another",
+            Profile {
+                settings: with_selector,
+                namespaces: 15,
+                opted_in: false,
+                steps: 5,
+                ..Profile::small(&[W::TerminateMost, W::Crash, W::Unlabel])
+            },
         ),
         ("copies of Secrets", Profile::small(&[W::CloneSecret, W::Annotate, W::OptOut])),
         (

@@ -5,6 +5,7 @@ mod interner;
 mod versioned;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
 pub use self::interner::Interner;
@@ -69,6 +70,8 @@ pub enum Reply {
 /// The index, and the progress of the watches that fill it.
 pub struct Index {
     namespaces: BTreeMap<Arc<str>, Box<NamespaceState>>,
+    /// The Namespaces that are being deleted.
+    terminating: BTreeSet<Arc<str>>,
     targets: BTreeSet<WatchTarget>,
     /// The objects that a list in progress has not reported yet, each at the version that was known when it began.
     unseen: BTreeMap<WatchTarget, BTreeMap<ObjectRef, u64>>,
@@ -94,6 +97,7 @@ impl Index {
         let targets: BTreeSet<_> = targets.into_iter().collect();
         Self {
             namespaces: BTreeMap::new(),
+            terminating: BTreeSet::new(),
             unseen: BTreeMap::new(),
             unsynced: targets.clone(),
             targets,
@@ -135,6 +139,7 @@ impl Index {
         Some(Facts {
             namespace,
             parsed: state.namespace.as_ref().map(|record| &*record.parsed),
+            terminating: self.terminating.contains(namespace),
             secrets: &state.secrets,
             service_accounts: &state.service_accounts,
             static_sources: &self.static_sources,
@@ -166,13 +171,19 @@ impl Index {
                 return vec![];
             }
             Change::StaticSource { name, source } => return self.set_static_source(name, source),
-            Change::Namespace { namespace, record } => {
+            Change::Namespace { namespace, record, terminating } => {
+                let was = self.terminating.contains(&namespace);
                 self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX);
                 let changed = match record {
                     Some(record) => self.set_namespace(&namespace, record),
                     None => self.remove(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX),
                 };
-                (namespace, changed)
+                if terminating {
+                    self.terminating.insert(namespace.clone());
+                } else {
+                    self.terminating.remove(&namespace);
+                }
+                (namespace, changed || was != terminating)
             }
             Change::Secret { namespace, name, seen } => {
                 let target = WatchTarget::Secrets(name.clone());
@@ -280,7 +291,7 @@ impl Index {
 
     /// The watches that must list again.
     pub fn take_relists(&mut self) -> BTreeSet<WatchTarget> {
-        std::mem::take(&mut self.relists)
+        mem::take(&mut self.relists)
     }
 
     /// Whether the versions of the API server went back since the action in the namespace began.
@@ -326,6 +337,9 @@ impl Index {
         if let Some(since) = self.meanwhile.get_mut(namespace).filter(|_| version < u64::MAX) {
             let known = since.deleted.entry((target.clone(), name.clone())).or_default();
             *known = version.max(*known);
+        }
+        if *target == WatchTarget::Namespaces {
+            self.terminating.remove(namespace);
         }
         let Some(state) = self.namespaces.get_mut(namespace) else { return false };
         let NamespaceState { namespace: record, secrets, service_accounts, history, .. } = &mut **state;
@@ -434,7 +448,8 @@ impl Index {
         let objects = self.namespaces.iter().flat_map(|(namespace, state)| {
             names(namespace, state).into_iter().map(|(name, version)| ((namespace.clone(), name), version))
         });
-        objects.collect()
+        let ending = self.terminating.iter().filter(|_| *target == WatchTarget::Namespaces);
+        objects.chain(ending.map(|name| ((name.clone(), name.clone()), 0))).collect()
     }
 
     /// A list in progress or a reply reported an object at `version`.
@@ -491,6 +506,7 @@ mod tests {
         Change::Namespace {
             namespace: name.into(),
             record: Some(NamespaceRecord { uid: "n".into(), parsed }),
+            terminating: false,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::controller::tell::Tell;
 use crate::controller::{Controller, Effect, Input, Outcome, Request, RunPolicy};
 use crate::core::EventReason;
 use crate::core::grants::TokenKey;
-use crate::core::leader_election::{ElectionStep, LEASE_DURATION, LeaderElector, Leadership, LeaseRecord};
+use crate::core::leader_election::{ElectionStep, LeaderElector, Leadership, LeaseRecord};
 use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
 use crate::core::request::{self, ParsedAnnotations};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
@@ -98,7 +98,7 @@ impl World {
         let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
         let index = Index::new(targets.clone());
         let controller = Controller::new(self.settings.clone(), policy, index);
-        let elector = LeaderElector::new(identity.to_owned());
+        let elector = LeaderElector::new(identity.to_owned(), settings().election);
         self.nodes.push(Node { controller, elector, is_alive: true });
         let node = self.nodes.len() - 1;
         for target in targets {
@@ -121,13 +121,21 @@ impl World {
     pub fn set_annotations(&mut self, namespace: &str, parsed: ParsedAnnotations) {
         let record = NamespaceRecord { uid: format!("uid-of-{namespace}").into(), parsed: Arc::new(parsed) };
         self.namespaces.insert(namespace.into(), record.clone());
-        self.broadcast(|| Change::Namespace { namespace: namespace.into(), record: Some(record.clone()) });
+        self.broadcast(|| Change::Namespace {
+            namespace: namespace.into(),
+            record: Some(record.clone()),
+            terminating: false,
+        });
     }
 
     /// Removes the annotations.
     pub fn opt_out(&mut self, namespace: &str) {
         self.namespaces.remove(namespace);
-        self.broadcast(|| Change::Namespace { namespace: namespace.into(), record: None });
+        self.broadcast(|| Change::Namespace {
+            namespace: namespace.into(),
+            record: None,
+            terminating: false,
+        });
     }
 
     /// Changes a Secret as another client would.
@@ -238,11 +246,14 @@ impl World {
                     self.lease = LeaseRecord {
                         resource_version: Some(self.version.to_string()),
                         holder: Some(elector.identity().to_owned()),
-                        lease_duration: LEASE_DURATION,
+                        lease_duration: elector.timing().lease_duration,
                         transitions,
                     };
                     elector.wrote(self.lease.clone(), now, now);
-                    self.inputs.push_back((node, Input::LeadershipChanged(Leadership::granted(now))));
+                    self.inputs.push_back((
+                        node,
+                        Input::LeadershipChanged(Leadership::granted(now, elector.timing())),
+                    ));
                 }
             }
         }
@@ -406,6 +417,7 @@ impl World {
                 changes.extend(self.namespaces.iter().map(|(namespace, record)| Change::Namespace {
                     namespace: namespace.clone(),
                     record: Some(record.clone()),
+                    terminating: false,
                 }));
             }
             WatchTarget::Secrets(wanted) => {

@@ -15,6 +15,8 @@ pub struct Facts<'a> {
     pub namespace: &'a str,
     /// `None` if the Namespace did not opt in or does not exist.
     pub parsed: Option<&'a ParsedAnnotations>,
+    /// Whether the Namespace is being deleted: the namespace controller deletes its contents.
+    pub terminating: bool,
     /// The Secrets of allowed names in it.
     pub secrets: &'a [(Arc<str>, Observed)],
     /// The service accounts in it; empty unless the configuration enables them.

@@ -164,6 +164,9 @@ struct Planner<'a> {
 impl Planner<'_> {
     /// The step towards the requested state, or, if the request cannot be used, towards the applied one.
     fn next_step(&mut self) -> Step {
+        if self.facts.terminating {
+            return Step::Idle(None);
+        }
         let Some(parsed) = self.facts.parsed else { return self.remove_all(self.reason_without_opt_in()) };
         self.problems.extend_from_slice(&parsed.problems);
         match &parsed.opt_in {

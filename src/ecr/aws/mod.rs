@@ -13,6 +13,7 @@ mod session;
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
+use aws_config::meta::region::RegionProviderChain;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -26,7 +27,7 @@ use zeroize::Zeroizing;
 
 use self::explain::explain;
 use self::http::ReplyDate;
-use crate::core::aws::{Endpoint, Region};
+use crate::core::aws::{Endpoint, NameError, Region};
 use crate::core::grants::TokenRequest;
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
@@ -40,9 +41,22 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The limit for a whole request. The SDK's operation timeout does not include every way to load credentials.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The region that the environment, a profile or the instance metadata names is not valid.
+#[derive(Debug, thiserror::Error)]
+#[error("AWS_REGION, or the region of the profile or the instance metadata: {0}")]
+pub struct InvalidRegion(NameError);
+
+/// The region as the SDK's default chain finds it, without white space around it; `None` if there is none.
+pub async fn region() -> Result<Option<Region>, InvalidRegion> {
+    let found = RegionProviderChain::default_provider().region().await;
+    let text = found.as_ref().map(|region| region.as_ref().trim()).filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(InvalidRegion)).transpose()
+}
+
 /// The AWS APIs for authorization tokens.
 pub struct AwsEcr {
     config: SdkConfig,
+    region: Option<Region>,
     /// Services whose endpoint the environment sets.
     set_by_environment: Vec<Service>,
     endpoints: Endpoints,
@@ -50,13 +64,15 @@ pub struct AwsEcr {
 
 impl AwsEcr {
     /// Loads the region and the credential providers with the SDK's default chains. Requests no token.
-    pub async fn load(endpoints: Endpoints) -> Self {
+    pub async fn load(endpoints: Endpoints) -> Result<Self, InvalidRegion> {
+        let region = region().await?;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(OPERATION_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .region(region.as_ref().map(|region| AwsRegion::new(region.as_str().to_owned())))
             .http_client(http::client())
             // All clients share one cache, so they load the controller's credentials once.
             .identity_cache(IdentityCache::lazy().build())
@@ -66,12 +82,12 @@ impl AwsEcr {
             .load()
             .await;
         let set_by_environment = endpoints::set_by_environment(&config);
-        Self { config, set_by_environment, endpoints }
+        Ok(Self { config, region, set_by_environment, endpoints })
     }
 
-    /// The controller's region; `None` if it is not set or not a valid name.
+    /// The controller's region; `None` if it was unknown.
     pub fn region(&self) -> Option<Region> {
-        self.config.region()?.as_ref().parse().ok()
+        self.region.clone()
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {

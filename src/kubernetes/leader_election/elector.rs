@@ -118,8 +118,8 @@ impl Candidate {
         let none = ElectionState { leadership: Leadership::NotLeader, rewinds: 0 };
         let (state, permit) = watch::channel(none);
         let candidate = Self {
+            elector: LeaderElector::new(identity, lease.timing),
             lease,
-            elector: LeaderElector::new(identity),
             state,
             clock,
             acquired_at: None,
@@ -183,7 +183,7 @@ impl Candidate {
             info!(identity, lease = %self.lease, "this process is the leader");
         }
         self.elector.wrote(record, asked, self.clock.now());
-        self.show(Leadership::granted(asked));
+        self.show(Leadership::granted(asked, self.lease.timing));
         Ok(())
     }
 

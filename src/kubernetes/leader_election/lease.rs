@@ -10,12 +10,9 @@ use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use crate::core::leader_election::{LEASE_DURATION, LeaseRecord};
+use crate::core::leader_election::{ElectionTiming, LeaseRecord};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, one_line};
 use crate::kubernetes::errors::message;
-
-/// A request that takes longer is abandoned, and the Lease is read again.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -38,6 +35,7 @@ pub struct LeaseClient {
     api: Api<Lease>,
     namespace: String,
     instance: String,
+    pub timing: ElectionTiming,
 }
 
 impl fmt::Display for LeaseClient {
@@ -47,21 +45,21 @@ impl fmt::Display for LeaseClient {
 }
 
 impl LeaseClient {
-    pub fn new(client: Client, instance: &str) -> Self {
+    pub fn new(client: Client, instance: &str, timing: ElectionTiming) -> Self {
         let namespace = client.default_namespace().to_owned();
-        Self { api: Api::default_namespaced(client), namespace, instance: instance.to_owned() }
+        Self { api: Api::default_namespaced(client), namespace, instance: instance.to_owned(), timing }
     }
 
     pub async fn get(&self) -> Result<LeaseRecord, LeaseError> {
-        let lease = bounded(self.api.get_opt(&self.instance)).await?;
-        Ok(lease.map(record).unwrap_or_default())
+        let lease = self.bounded(self.api.get_opt(&self.instance)).await?;
+        Ok(lease.map(|lease| self.record(lease)).unwrap_or_default())
     }
 
     /// Deletes the Lease if it still has this resource version.
     pub async fn delete(&self, resource_version: String) -> Result<(), LeaseError> {
         let preconditions = Preconditions { resource_version: Some(resource_version), uid: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-        bounded(self.api.delete(&self.instance, &params)).await.map(|_| ())
+        self.bounded(self.api.delete(&self.instance, &params)).await.map(|_| ())
     }
 
     /// Updates the Lease if it still has this resource version; `None` creates it. Both are a PUT: RBAC cannot bind a
@@ -82,7 +80,7 @@ impl LeaseClient {
         };
         let spec = LeaseSpec {
             holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(self.timing.lease_duration.as_secs()).ok(),
             acquire_time: acquired_at.map(MicroTime),
             renew_time: Some(MicroTime(Timestamp::now())),
             lease_transitions: Some(transitions),
@@ -90,30 +88,32 @@ impl LeaseClient {
         };
         let lease = Lease { metadata, spec: Some(spec) };
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        Ok(record(bounded(self.api.replace(&self.instance, &params, &lease)).await?))
+        Ok(self.record(self.bounded(self.api.replace(&self.instance, &params, &lease)).await?))
     }
-}
 
-fn record(lease: Lease) -> LeaseRecord {
-    let spec = lease.spec.unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    LeaseRecord {
-        resource_version: lease.metadata.resource_version,
-        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-        lease_duration: seconds.map_or(LEASE_DURATION, Duration::from_secs),
-        transitions: spec.lease_transitions.unwrap_or_default(),
-    }
-}
-
-/// The response of a request, within the timeout.
-async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
-    let timed_out = "the API server did not respond within 1 second";
-    let response = timeout(REQUEST_TIMEOUT, request).await;
-    response.map_err(|_| LeaseError::Unavailable(timed_out.to_owned()))?.map_err(|error| match error {
-        kube::Error::Api(status) if matches!(status.code, 409 | 422) => LeaseError::Conflict,
-        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-            LeaseError::Forbidden(one_line(&status.message))
+    fn record(&self, lease: Lease) -> LeaseRecord {
+        let spec = lease.spec.unwrap_or_default();
+        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        LeaseRecord {
+            resource_version: lease.metadata.resource_version,
+            holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+            lease_duration: seconds.map_or(self.timing.lease_duration, Duration::from_secs),
+            transitions: spec.lease_transitions.unwrap_or_default(),
         }
-        error => LeaseError::Unavailable(message(&error)),
-    })
+    }
+
+    /// The response of a request, within the timeout.
+    async fn bounded<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
+        let limit = self.timing.request_timeout();
+        let response = timeout(limit, request).await;
+        let timed_out =
+            |_| LeaseError::Unavailable(format!("the API server did not respond within {limit:?}"));
+        response.map_err(timed_out)?.map_err(|error| match error {
+            kube::Error::Api(status) if matches!(status.code, 409 | 422) => LeaseError::Conflict,
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+                LeaseError::Forbidden(one_line(&status.message))
+            }
+            error => LeaseError::Unavailable(message(&error)),
+        })
+    }
 }

@@ -14,7 +14,7 @@ use super::elector::AcquireError;
 use super::lease::LeaseError;
 use super::*;
 use crate::clock::Clock;
-use crate::core::leader_election::{LEASE_DURATION, RETRY_PERIOD};
+use crate::core::testing::settings;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -92,7 +92,7 @@ impl ApiServer {
                 )
             }
         });
-        LeaseClient::new(Client::new(service, "ours"), "instance")
+        LeaseClient::new(Client::new(service, "ours"), "instance", settings().election)
     }
 
     async fn acquire(&self) -> Result<(Election, WritePermit), AcquireError> {
@@ -110,7 +110,7 @@ async fn a_free_lease_is_acquired_kept_and_released() {
     let server = ApiServer::default();
     let (election, permit) = server.acquire().await.expect("the Lease is free");
     assert_eq!(server.holder().as_deref(), Some("me"));
-    tokio::time::sleep(LEASE_DURATION * 10).await;
+    tokio::time::sleep(settings().election.lease_duration * 10).await;
     assert!(permit.left().is_some(), "it is renewed");
     election.stop().await;
     assert!(permit.left().is_none());
@@ -123,7 +123,11 @@ async fn a_lease_that_is_not_renewed_is_acquired_within_the_timeout() {
     let server = ApiServer::held_by("crashed");
     let start = Instant::now();
     let (_election, permit) = server.acquire().await.expect("it expires");
-    assert!(start.elapsed() <= LEASE_DURATION + RETRY_PERIOD, "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() <= settings().election.lease_duration + settings().election.read_period(),
+        "{:?}",
+        start.elapsed()
+    );
     assert!(permit.left().is_some());
 }
 
@@ -139,7 +143,7 @@ async fn a_lease_that_another_process_renews_is_left_alone() {
     });
     let start = Instant::now();
     let error = server.acquire().await.expect_err("it is held");
-    assert!(start.elapsed() >= TIMEOUT && start.elapsed() < TIMEOUT + RETRY_PERIOD);
+    assert!(start.elapsed() >= TIMEOUT && start.elapsed() < TIMEOUT + settings().election.read_period());
     leader.abort();
     let text = error.to_string();
     for part in ["\"controller_1\" holds the Lease ours/instance", "--timeout", "--force"] {
@@ -177,11 +181,11 @@ async fn a_permit_is_lost_when_the_lease_cannot_be_renewed() {
     let server = ApiServer::default();
     let (_election, permit) = server.acquire().await.expect("the Lease is free");
     server.0.lock().expect("no panic").denied = vec![Method::PUT];
-    let lost = tokio::time::timeout(LEASE_DURATION, permit.lost()).await;
+    let lost = tokio::time::timeout(settings().election.lease_duration, permit.lost()).await;
     assert!(lost.is_ok(), "before another process can acquire it");
     let unopposed = WritePermit::unopposed(Clock::start());
     assert_eq!(unopposed.left(), Some(Duration::MAX));
-    assert!(tokio::time::timeout(LEASE_DURATION * 10, unopposed.lost()).await.is_err());
+    assert!(tokio::time::timeout(settings().election.lease_duration * 10, unopposed.lost()).await.is_err());
 }
 
 #[test]

@@ -91,11 +91,57 @@ fn a_write_whose_reply_is_lost_is_tried_again() {
     assert_eq!(passes(Scenario::default().rule(lost)).secrets.len(), 3);
 }
 
+/// R5, B2: such writes never succeeded, because each ended with the term in which it began.
 #[test]
-fn slow_writes_without_an_election() {
-    let slow = Rule::all(Fault::Slow(Duration::from_millis(3_500))).method(Method::PATCH).path("/ecr-pull");
-    let figures = passes(Scenario { elects: false, ..Scenario::default() }.rule(slow));
+fn slow_writes() {
+    let slow = Fault::Slow(Duration::from_millis(3_500));
+    for elects in [true, false] {
+        let rule = Rule::all(slow.clone()).method(Method::PATCH).path("/ecr-pull");
+        let figures = passes(Scenario { elects, ..Scenario::default() }.rule(rule));
+        assert_eq!(figures.secrets.len(), 3, "{figures:?}");
+    }
+}
+
+/// R5, B2: no process became the leader.
+#[test]
+fn slow_requests_for_the_lease() {
+    let slow = Fault::LateReply(Duration::from_millis(1_200));
+    let figures = passes(Scenario::default().rule(Rule::all(slow).path("/leases/test")));
     assert_eq!(figures.secrets.len(), 3, "{figures:?}");
+}
+
+/// Every watch ends once, and then one request is not answered.
+fn unanswered(rule: Rule) -> Scenario {
+    Scenario::default().at(30, Action::AddRule(rule.times(1))).at(30, Action::Compact)
+}
+
+/// R7, A 8.9: it blinded the watch.
+#[test]
+fn a_list_or_the_start_of_a_watch_without_a_reply() {
+    let list = Rule::all(Fault::Hang).path("/api/v1/namespaces").no_watches();
+    passes(unanswered(list).paged());
+    passes(unanswered(Rule::all(Fault::Hang).path("/api/v1/secrets").watches()));
+}
+
+/// R7, A 8.9: it kept the program from starting.
+#[test]
+fn a_request_for_the_version_without_a_reply() {
+    passes(Scenario::default().rule(Rule::all(Fault::Hang).path("/version").times(1)));
+}
+
+/// B6: they were trusted for 295 s.
+#[test]
+fn watches_on_which_nothing_arrives() {
+    passes(Scenario::default().at(30, Action::Silence));
+}
+
+/// R14: paged lists did not back off. The API server refuses lists of namespaces for five minutes, and says when to come back.
+#[test]
+fn an_overloaded_api_server() {
+    let busy = Fault::Refuse { code: 429, retry_after: Some(10) };
+    let rule = Rule::all(busy).path("/api/v1/namespaces").method(Method::GET).no_watches();
+    let scenario = Scenario::default().paged().at(30, Action::AddRule(rule)).at(31, Action::Compact);
+    passes(scenario.at(330, Action::ClearRules));
 }
 
 #[test]

@@ -94,7 +94,11 @@ async fn run(server: Server, aws: Arc<Aws>, name: String, elects: bool, stopped:
     let version = || watches::streams_lists(&client);
     let streaming = watches::retry_until_ok("no version", settings.jitter, version).await;
     let (election, permit) = if elects {
-        let lease = LeaseClient::new(server.client(&name, metrics.clone()), &settings.names.instance);
+        let lease = LeaseClient::new(
+            server.client(&name, metrics.clone()),
+            &settings.names.instance,
+            settings.election,
+        );
         let (election, permit) = Election::start(lease, name, clock, || ());
         (Some(election), permit)
     } else {

@@ -4,14 +4,9 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::Input;
 use ecr_pull_secrets::simulation::core::Now;
-use ecr_pull_secrets::simulation::core::leader_election::{
-    ElectionStep, LEASE_DURATION, Leadership, LeaseRecord,
-};
+use ecr_pull_secrets::simulation::core::leader_election::{ElectionStep, Leadership, LeaseRecord};
 
 use super::{Happening, World};
-
-/// The client gives up after this long, as `kubernetes::leader_election` does.
-const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the leadership lasts while nothing interferes with the Lease.
 const LONG: Duration = Duration::from_hours(1);
@@ -63,7 +58,7 @@ impl World {
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
             if process.is_alive && !process.is_frozen(self.time) && process.is_leader(self.time) {
-                process.leadership = Leadership::granted(process.now(self.time));
+                process.leadership = Leadership::granted(process.now(self.time), process.elector.timing());
                 let leadership = process.leadership;
                 self.input(index, Input::LeadershipChanged(leadership));
             }
@@ -87,7 +82,8 @@ impl World {
                 self.schedule_in(there + back, reply);
             }
         }
-        self.schedule_in(TIMEOUT, Happening::Lease(Stage::GiveUp { process: index, call: number }));
+        let limit = self.settings.election.request_timeout();
+        self.schedule_in(limit, Happening::Lease(Stage::GiveUp { process: index, call: number }));
     }
 
     pub fn lease_stage(&mut self, stage: Stage) {
@@ -125,7 +121,8 @@ impl World {
                     return None;
                 }
                 let holder = self.processes[index].name.clone();
-                let (lease_duration, transitions) = (LEASE_DURATION, *transitions);
+                let lease_duration = self.settings.election.lease_duration;
+                let transitions = *transitions;
                 self.store.put_lease(LeaseRecord {
                     holder: Some(holder),
                     lease_duration,
@@ -159,7 +156,11 @@ impl World {
                 return;
             }
             let end = Now { mono: now.mono + LONG, wall: now.after(LONG) };
-            process.leadership = if lazy { Leadership::Until(end) } else { Leadership::granted(asked) };
+            process.leadership = if lazy {
+                Leadership::Until(end)
+            } else {
+                Leadership::granted(asked, process.elector.timing())
+            };
             if acquires {
                 let name = process.name.clone();
                 self.tell(|| format!("{name} acquires the Lease"));

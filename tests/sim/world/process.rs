@@ -90,7 +90,7 @@ impl World {
         let name = format!("process {index}.{epoch}");
         self.tell(|| format!("{name} starts{}", if without_region { " without a region" } else { "" }));
         let process = Process {
-            elector: LeaderElector::new(name.clone()),
+            elector: LeaderElector::new(name.clone(), settings.election),
             name,
             epoch,
             is_alive: true,

@@ -141,9 +141,11 @@ impl World {
         match (target, object.as_deref()) {
             (WatchTarget::Namespaces, Some(Object::Namespace(object))) => {
                 let record = observe::namespace(&object.meta(&name), &process.settings);
-                Change::Namespace { namespace: name, record }
+                Change::Namespace { namespace: name, record, terminating: object.terminating }
             }
-            (WatchTarget::Namespaces, _) => Change::Namespace { namespace: name, record: None },
+            (WatchTarget::Namespaces, _) => {
+                Change::Namespace { namespace: name, record: None, terminating: false }
+            }
             (WatchTarget::Secrets(_), Some(Object::Secret(object))) => {
                 Change::Secret { namespace, name, seen: Seen::Present(object.observed(instance)) }
             }
@@ -173,7 +175,7 @@ impl World {
             Change::Secret { namespace, name, seen: Seen::Deleted(version) } => {
                 format!("secret {namespace}/{name} deleted at version {version}")
             }
-            Change::Namespace { namespace, record } => {
+            Change::Namespace { namespace, record, .. } => {
                 let opted = if record.is_some() { "opted in" } else { "not opted in" };
                 format!("namespace {namespace} {opted}")
             }

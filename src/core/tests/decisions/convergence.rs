@@ -35,6 +35,7 @@ fn static_settings() -> Settings {
 impl Namespace {
     fn facts(&self) -> Facts<'_> {
         Facts {
+            terminating: false,
             namespace: "team-a",
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,

@@ -78,6 +78,7 @@ fn decide_with(
 fn facts(history: &History) -> Facts<'_> {
     static NO_SOURCES: StaticSources = StaticSources::new();
     Facts {
+        terminating: false,
         namespace: "team-a",
         parsed: None,
         secrets: &[],

@@ -157,6 +157,7 @@ pub(super) fn decide(
 fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
     static NO_SOURCES: StaticSources = StaticSources::new();
     Facts {
+        terminating: false,
         namespace,
         parsed: None,
         secrets: &[],

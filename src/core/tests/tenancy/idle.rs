@@ -76,6 +76,7 @@ struct World {
 impl World {
     fn facts<'a>(&'a self, namespace: &'a str, parsed: &'a ParsedAnnotations, stage: &'a Stage) -> Facts<'a> {
         Facts {
+            terminating: false,
             namespace,
             parsed: Some(parsed),
             secrets: &self.secrets,
