@@ -38,7 +38,7 @@ const RESYNC_PERIOD: Duration = Duration::from_hours(4);
 
 /// kube's default backoff resets slowly, which is an unnecessary delay for a client with few watches.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30) };
-/// The longest pause that the API server can ask for.
+/// The longest pause that a `Retry-After` of the API server causes.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The watches that the configuration requires.
@@ -173,7 +173,7 @@ impl Watch {
                     () = self.relist.notified() => break,
                     () = &mut resync => break,
                 };
-                // The start of a list is no success yet.
+                // The start of a list does not mean that it succeeds.
                 failures = match &event {
                     Ok(Event::Init | Event::InitApply(_)) => failures,
                     Ok(_) => 0,
@@ -238,14 +238,14 @@ fn describe(error: &watcher::Error) -> (u16, String) {
     }
 }
 
-/// The pause that an overloaded API server asks for.
+/// The `Retry-After` of an overloaded API server.
 fn retry_after(error: &watcher::Error) -> Option<Duration> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return None,
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
     };
     let seconds = status.details.as_ref()?.retry_after_seconds;
     Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER))

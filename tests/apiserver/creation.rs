@@ -37,11 +37,12 @@ fn an_annotated_namespace_gets_a_secret_that_the_registry_accepts() {
             "{half}"
         );
         let ends = time(&secret, "expires-at").as_second();
-        let rest = r#""instance":"ecr-pull-secrets","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","public.ecr.aws"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[]}"#;
+        let rest = r#""instance":"ecr-pull-secrets","registries":["123456789012.dkr.ecr.eu-central-1.amazonaws.com","public.ecr.aws"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[],"version":1}"#;
         let applied = annotation(&secret, "applied");
         let (entries, found) = applied.split_at(applied.find(r#""instance""#).expect("an instance"));
         assert_eq!(found, rest);
-        assert_eq!(entries.matches(&format!("@{ends}\"")).count(), 2, "{entries}: each entry with its end");
+        let end = format!("\"expiresAt\":{ends},");
+        assert_eq!(entries.matches(&end).count(), 2, "{entries}: each entry with its end");
         assert_eq!(secret.metadata.annotations.as_ref().map(BTreeMap::len), Some(3));
 
         let auths = auths(&secret);

@@ -210,8 +210,8 @@ fn explore() {
     let what: Vec<_> = What::VARIANTS.iter().filter(is_named).copied().collect();
     let known = KNOWN.iter().find(|known| known.id == text("WORLD")).map(|known| (known.world)());
     let guard = || guards().into_iter().find(|(name, _)| *name == text("WORLD"));
-    let named = known.or_else(|| Some(guard()?.1));
-    let mut profile = named.unwrap_or_else(|| Profile::small(&what));
+    let chosen = known.or_else(|| Some(guard()?.1));
+    let mut profile = chosen.unwrap_or_else(|| Profile::small(&what));
     if !text("FATES").is_empty() {
         profile = profile.with_fates(crate::profile::ALL_FATES, 10);
     }

@@ -42,7 +42,7 @@ impl NamespaceState {
     }
 }
 
-/// What watches reported in one namespace while an action runs in it. The reply of the action may be older.
+/// The deletions and lists of watches since an action in a namespace began. The reply of the action may be older.
 #[derive(Default)]
 struct Meanwhile {
     /// The versions of deletions, by watch and name.
@@ -56,7 +56,7 @@ struct Meanwhile {
 /// An object by its namespace and name.
 type ObjectRef = (Arc<str>, Arc<str>);
 
-/// What a reply says about a Secret, compared with what the watches reported since the request.
+/// The state of a Secret that a reply contains, compared with the watch events since the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// It is in the index, at this or a newer version.

@@ -281,7 +281,7 @@ impl World {
         let available = self.api_available;
         match request {
             Request::Write { .. } if !available => Outcome::Written(Err(unavailable())),
-            Request::Write { base, draft } => Outcome::Written(self.write(&namespace, base, *draft)),
+            Request::Write { base, draft } => Outcome::Written(self.write(&namespace, base.as_ref(), *draft)),
             Request::ReadSecret(_) if !available => Outcome::SecretRead(Err(unavailable())),
             Request::ReadSecret(name) => {
                 Outcome::SecretRead(Ok(self.secrets.get(&(namespace, name)).cloned()))
@@ -326,18 +326,17 @@ impl World {
     fn write(
         &mut self,
         namespace: &Arc<str>,
-        base: Option<ObjectVersion>,
+        base: Option<&ObjectVersion>,
         draft: SecretDraft,
     ) -> Result<Observed, RequestError> {
         let name: Arc<str> = draft.applied.request.secret_name.as_str().into();
         let key = (namespace.clone(), name.clone());
         let current = self.secrets.get(&key).map(Observed::version);
-        if current != base {
+        if current.as_ref() != base {
             return Err(RequestError::Conflict("another version".to_owned()));
         }
         self.writes.push((namespace.clone(), name, base.is_none()));
-        let uid =
-            current.map(|current| current.uid).unwrap_or_else(|| format!("uid-{}", self.version).into());
+        let uid = current.map_or_else(|| format!("uid-{}", self.version).into(), |current| current.uid);
         Ok(self.store(
             &key,
             Observed {

@@ -43,7 +43,7 @@ impl History {
         now: Now,
     ) {
         let recreated = reason == WriteReason::Missing && self.due.is_some();
-        // Whatever the reason is, it may follow from the write.
+        // The reason may follow from the write itself.
         self.repeated = self.fingerprint == Some(fingerprint);
         if recreated || self.repeated || reason.is_repair() {
             self.retry.record_repair(now);

@@ -224,8 +224,8 @@ impl Planner<'_> {
 
     /// Assigns the tokens. If the controller's region is unknown, `default` keeps the region of its current entry.
     fn assign(&self, request: &Request) -> Result<(Granted, Vec<Problem>), Vec<Problem>> {
-        let applied = self.facts.managed().filter_map(|(_, observed)| observed.applied.as_ref());
-        let default_host = applied.filter_map(|applied| applied.entry(&Target::Default)).next();
+        let mut applied = self.facts.managed().filter_map(|(_, observed)| observed.applied.as_ref());
+        let default_host = applied.find_map(|applied| applied.entry(&Target::Default));
         let default_host = default_host.map(|entry| &entry.host);
         self.settings.grants.assign_again(self.facts.namespace, request, default_host)
     }

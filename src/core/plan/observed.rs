@@ -26,13 +26,14 @@ pub enum Owner {
 
 /// The record of a Secret of an allowed name, read from its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate property of the object")]
 pub struct Observed {
     pub uid: Box<str>,
     /// Comparable within one cluster
     /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
     pub resource_version: u64,
     pub owner: Owner,
-    /// Whether it has an Apply entry of ours. Labels alone may be copied.
+    /// Whether it has our Apply entry. Labels alone may be copied.
     pub is_applied: bool,
     /// Whether our Apply entry owns every field that we apply.
     pub intact: bool,

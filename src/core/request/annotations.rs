@@ -55,7 +55,7 @@ pub struct RequestRules<'a> {
     pub default_registries: &'a [Registry],
     /// The controller's region, which is the region of a bare account ID.
     pub region: Option<&'a Region>,
-    /// What the configuration adds to the record of a request.
+    /// The lengths that the configuration adds to the record of a request.
     pub lengths: RecordLengths,
 }
 

@@ -246,7 +246,7 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
         return None;
     }
     let state = AppliedState { request, entries, static_entries };
-    // What is not in canonical form may be longer when it is written again.
+    // JSON that is not in canonical form may be longer when it is written again.
     let fits = text.len() <= MAX_APPLIED_LEN / 2 || state.to_json(&instance).len() <= MAX_APPLIED_LEN;
     fits.then_some((instance, state))
 }

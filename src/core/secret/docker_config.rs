@@ -16,7 +16,7 @@ use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, SECRET_KEY, SECRET_TYPE};
 
 /// A resource version that no object has, because the first one of a cluster belongs to no object. The API server refuses
-/// an apply with it if the object exists, whoever owns it, and otherwise ignores it (*measured* on 1.30, 1.36 and 1.37;
+/// an apply with it if the object exists, with any owner, and otherwise ignores it (*measured* on 1.30, 1.36 and 1.37;
 /// `tests/sim/conformance` repeats it).
 pub const NO_OBJECTS_VERSION: &str = "1";
 

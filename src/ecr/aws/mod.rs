@@ -13,7 +13,6 @@ mod session;
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
-use aws_config::meta::region::RegionProviderChain;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -48,8 +47,9 @@ pub struct InvalidRegion(NameError);
 
 /// The region as the SDK's default chain finds it, without white space around it; `None` if there is none.
 pub async fn region() -> Result<Option<Region>, InvalidRegion> {
-    let found = RegionProviderChain::default_provider().region().await;
-    let text = found.as_ref().map(|region| region.as_ref().trim()).filter(|text| !text.is_empty());
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http::client());
+    let config = config.no_credentials().load().await;
+    let text = config.region().map(|region| region.as_ref().trim()).filter(|text| !text.is_empty());
     text.map(|text| text.parse().map_err(InvalidRegion)).transpose()
 }
 

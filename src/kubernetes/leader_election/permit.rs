@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::core::leader_election::Leadership;
 
-/// What the election shows the rest of the process.
+/// The state of the election, for the rest of the process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ElectionState {
     pub leadership: Leadership,

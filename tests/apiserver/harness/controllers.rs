@@ -6,6 +6,7 @@ use testing::process::Process;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::QUICK_ELECTION;
 use super::TestCluster;
 
 /// The name of the one that most tests have.
@@ -58,8 +59,12 @@ impl TestCluster {
         let own = listens.map(|address| address.rsplit_once(':').expect("an address with a port").1);
         let port = own.map_or(port, |own| own.parse().expect("a port"));
         let listen = if own.is_some() { vec![] } else { vec!["--listen", &listen] };
-        let process = self.spawn(name, &[&common, &listen[..], &logs, flags].concat());
         let elects = flags.contains(&"--leader-election");
+        // Failover takes 4 s, and not the 15 s of the defaults.
+        let quick = self.config_named("election.yaml", QUICK_ELECTION);
+        let election = ["--config", &*quick];
+        let election = if elects && !flags.contains(&"--config") { &election[..] } else { &[] };
+        let process = self.spawn(name, &[&common, &listen[..], &logs, election, flags].concat());
         self.controllers.push(Controller { process, name: name.to_owned(), elects, port });
     }
 

@@ -66,6 +66,9 @@ impl Deref for TestCluster {
     }
 }
 
+/// The part of a configuration with which another candidate takes over after 4 s.
+pub const QUICK_ELECTION: &str = "leaderElection: {leaseDuration: 4s, renewDeadline: 3s, retryPeriod: 1s}\n";
+
 impl TestCluster {
     async fn start(control_plane: Builder) -> Self {
         let aws = Stub::start().await;
@@ -86,7 +89,11 @@ impl TestCluster {
 
     /// Writes a configuration file and returns its path.
     pub fn config(&self, yaml: &str) -> String {
-        let path = self.folder.path().join("config.yaml");
+        self.config_named("config.yaml", yaml)
+    }
+
+    fn config_named(&self, name: &str, yaml: &str) -> String {
+        let path = self.folder.path().join(name);
         std::fs::write(&path, yaml).expect("a configuration file");
         path.display().to_string()
     }

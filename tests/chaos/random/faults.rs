@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::story::{Random, Story};
 use super::tenants::Population;
+use crate::harness::QUICK_ELECTION;
 use crate::world::World;
 
 /// A kind of fault.
@@ -49,7 +50,7 @@ pub struct Replicas {
 
 impl Replicas {
     pub async fn start(world: &mut World<'_>) -> Self {
-        let config = world.cluster.config("secretNames: [ecr-pull, other]");
+        let config = world.cluster.config(&format!("secretNames: [ecr-pull, other]\n{QUICK_ELECTION}"));
         let flags = ["--leader-election".to_owned(), "--config".to_owned(), config];
         let mut replicas = Self { names: [String::new(), String::new()], next: 0, flags };
         for index in 0..2 {

@@ -16,7 +16,7 @@ pub async fn writes(world: &mut World<'_>) {
     creation_by_a_leader(world).await;
 }
 
-/// A validating webhook that is down: it holds each write of a Secret for 5 seconds, and then lets it pass.
+/// A validating webhook that is down: it holds each write of a Secret for 10 seconds, and then lets it pass.
 pub async fn webhook(world: &mut World<'_>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
@@ -36,7 +36,7 @@ webhooks:
     clientConfig: {{url: 'https://127.0.0.1:{port}'}}
     rules: [{{apiGroups: [''], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [secrets]}}]
     failurePolicy: Ignore
-    timeoutSeconds: 5
+    timeoutSeconds: 10
     sideEffects: None
     admissionReviewVersions: [v1]
 "
@@ -47,11 +47,11 @@ webhooks:
 }
 
 async fn creation_by_a_leader(world: &mut World<'_>) {
-    world.observe_missing(10);
+    world.observe_missing(14);
     world.spawn("first", &["--leader-election"]);
     world.cluster.wait_until_leader("first").await;
     world.cluster.opt_in("team-a").await;
-    world.watch_for(14).await;
+    world.watch_for(18).await;
 }
 
 /// Each reply about the Lease takes 1.2 seconds.
@@ -61,7 +61,7 @@ pub async fn lease(world: &mut World<'_>) {
     world.proxy.add(Rule::new(slow).path("/leases/"));
     world.spawn("first", &["--leader-election"]);
     world.cluster.opt_in("team-a").await;
-    world.watch_for(14).await;
+    world.watch_for(18).await;
 }
 
 /// A server that carries out 16 writes a second, one after another, and 60 namespaces that opt in at once.
