@@ -128,11 +128,13 @@ impl Controller {
 
     /// The present tokens are of no use: plans again when there may be others.
     fn await_tokens(&mut self, namespace: &Arc<str>, collected: &CollectedTokens, now: Now) {
-        let renewals = collected.tokens.iter().flatten();
-        let renewal = renewals.map(|token| token.successor_due_at(self.settings.refresh)).min();
+        let fresh = collected.tokens.iter().zip(&collected.fresh).filter(|(_, fresh)| **fresh);
+        let renewals = fresh.filter_map(|(token, _)| token.as_ref());
+        let renewals = renewals.map(|token| token.successor_due_at(self.settings.refresh));
+        // A token that fails must not delay the renewal of another one.
+        let wake = renewals.chain(collected.retry_at).min();
         let soonest = now.after(MIN_DELAY);
-        let wake = collected.retry_at.or(renewal).map_or(soonest, |wake| wake.max(soonest));
-        self.requeue(namespace, Some(wake), now);
+        self.requeue(namespace, Some(wake.map_or(soonest, |wake| wake.max(soonest))), now);
     }
 
     /// The shared string of an allowed name.

@@ -75,8 +75,8 @@ pub struct Oracles {
     unrepaired: BTreeSet<Key>,
     /// When an immutable Secret was last deleted for its replacement.
     replaced: BTreeMap<Key, Duration>,
-    /// Secrets whose last write found a change of another client.
-    repaired: BTreeSet<Key>,
+    /// How many writes of a Secret, of which no process has told yet, found a change of another client.
+    repaired: BTreeMap<Key, u32>,
     /// What each namespace wants, by the version of the Namespace.
     wanted: BTreeMap<Name, (u64, Option<Arc<Granted>>)>,
     /// When each namespace is checked next.
@@ -100,7 +100,9 @@ impl World {
         {
             let key = crate::store::secret_key(namespace, secret);
             let clock = *reason == WriteReason::ImplausibleTimes && self.oracles.clocks_moved;
-            if !clock && !self.oracles.repaired.remove(&key) {
+            let found = self.oracles.repaired.get_mut(&key).filter(|count| **count > 0);
+            let is_explained = found.map(|count| *count -= 1).is_some();
+            if !clock && !is_explained {
                 let text = format!("{namespace}/{secret} was repaired ({reason:?}), but nobody edited it");
                 self.report(Oracle::Differential, text);
             }

@@ -76,7 +76,7 @@ impl World {
         self.oracles.writes += 1;
         let key = secret_key(namespace, &draft.applied.request.secret_name);
         if self.oracles.unrepaired.remove(&key) {
-            self.oracles.repaired.insert(key);
+            *self.oracles.repaired.entry(key).or_default() += 1;
         }
         self.check_scope(namespace, draft, after);
         if let Some(before) = before {

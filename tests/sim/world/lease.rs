@@ -53,11 +53,13 @@ impl World {
         panic!("the elector never waits");
     }
 
-    /// A fault begins: from now on the leadership ends as it does without renewals.
+    /// A fault begins: from now on the leadership ends as it does without renewals. One that ends sooner is not renewed.
     pub fn shorten_leases(&mut self) {
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
-            if process.is_alive && !process.is_frozen(self.time) && process.is_leader(self.time) {
+            let left = process.leadership.left(process.now(self.time)).unwrap_or_default();
+            let is_long = left > process.elector.timing().renew_deadline;
+            if process.is_alive && !process.is_frozen(self.time) && is_long {
                 process.leadership = Leadership::granted(process.now(self.time), process.elector.timing());
                 let leadership = process.leadership;
                 self.input(index, Input::LeadershipChanged(leadership));
