@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
 use kube::client::{Body, ClientBuilder};
@@ -22,9 +21,11 @@ use crate::telemetry::metrics::{KubernetesRequest, Metrics};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the API server keeps a watch open: each ends regularly, so that a connection on which nothing arrives is
 /// noticed.
-pub const WATCH_TIMEOUT: Duration = Duration::from_secs(40);
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(35);
 /// The limit for the pause between two parts of a response. A watch has ended by then.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
+/// The longest pause that an overloaded API server causes with `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// With the planted bug.
 const FOREVER: Duration = Duration::from_hours(24);
@@ -119,6 +120,8 @@ impl<S, B> Service<Request<Body>> for Measured<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
+    B: Send + 'static,
+    S::Error: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -133,11 +136,29 @@ where
         let metrics = self.metrics.clone();
         let start = Instant::now();
         let response = self.inner.call(request);
-        Box::pin(response.inspect(move |response| {
+        let is_repeated = matches!(verb, "list" | "watch");
+        Box::pin(async move {
+            let response = response.await;
             let code = response.as_ref().map_or(0, |response| response.status().as_u16());
             metrics.kubernetes_request(&KubernetesRequest { verb, resource, code }, start.elapsed());
-        }))
+            // The watcher repeats these without regard to the header, and does not show it.
+            if let Ok(response) = response.as_ref()
+                && is_repeated
+                && let Some(pause) = retry_after(response)
+            {
+                tokio::time::sleep(pause).await;
+            }
+            response
+        })
     }
+}
+
+/// The pause that the header of a refusal demands.
+fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
+    let is_busy = matches!(response.status().as_u16(), 429 | 503);
+    let header = response.headers().get(header::RETRY_AFTER).filter(|_| is_busy)?;
+    let seconds = header.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
 /// The verb and the resource of a request, from fixed lists: a path is never a label value.

@@ -32,8 +32,6 @@ guards! {
     #[ignore = "the model guards it too: make chaos"]
     a_silent_connection_is_noticed_b6: plain(), silence::silent_watch;
     #[ignore = "the model guards it too: make chaos"]
-    a_restored_etcd_is_noticed_b7: plain(), state::restored_storage;
-    #[ignore = "the model guards it too: make chaos"]
     an_immutable_secret_is_kept_until_there_is_a_new_token_r10: plain(), state::immutable;
     #[ignore = "the model guards it too: make chaos"]
     a_wrong_time_of_day_delays_nothing_b8: plain(), aws::clock_ahead;
