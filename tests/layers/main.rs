@@ -17,7 +17,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
 ];
 
 /// The parts of the core, lowest first: each may import only those before it.
-const CORE: [&str; 7] = ["aws", "request", "grants", "secret", "settings", "plan", "leader_election"];
+const CORE: [&str; 7] = ["aws", "request", "grants", "secret", "leader_election", "settings", "plan"];
 
 /// What does I/O, or belongs to a runtime. `kube::core` has types and no client.
 const IO: [&str; 12] = [
