@@ -7,11 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::validate::{ConfigError, check, invalid};
-use crate::core::leader_election::ElectionTiming;
+use crate::core::leader_election::{ElectionTiming, MAX_LEASE_DURATION};
 use crate::core::quote;
 
-/// The longest lease duration that other candidates respect.
-const MAX_LEASE: Duration = Duration::from_mins(1);
 /// The shortest time between two requests for the Lease, twice.
 const MIN_RETRY: Duration = Duration::from_millis(200);
 
@@ -31,7 +29,9 @@ pub struct LeaderElectionConfig {
 
 impl Default for LeaderElectionConfig {
     fn default() -> Self {
-        let [lease_duration, renew_deadline, retry_period] = ["15s", "10s", "2s"].map(str::to_owned);
+        let ElectionTiming { lease_duration, renew_deadline, retry_period } = ElectionTiming::default();
+        let [lease_duration, renew_deadline, retry_period] =
+            [lease_duration, renew_deadline, retry_period].map(|period| format!("{}s", period.as_secs()));
         Self { lease_duration, renew_deadline, retry_period }
     }
 }
@@ -41,7 +41,7 @@ impl LeaderElectionConfig {
         let lease_duration = period("leaseDuration", &self.lease_duration)?;
         let renew_deadline = period("renewDeadline", &self.renew_deadline)?;
         let retry_period = period("retryPeriod", &self.retry_period)?;
-        let is_valid = lease_duration.subsec_nanos() == 0 && lease_duration <= MAX_LEASE;
+        let is_valid = lease_duration.subsec_nanos() == 0 && lease_duration <= MAX_LEASE_DURATION;
         check("leaderElection.leaseDuration", is_valid, || {
             format!("{}: expected whole seconds, at most 60s", quote(&self.lease_duration))
         })?;

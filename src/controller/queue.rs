@@ -140,8 +140,17 @@ impl Queue {
 
     /// Returns the namespaces whose delay is over.
     pub fn wake(&mut self, now: Now) -> Vec<Arc<str>> {
+        self.wake_until(now.mono)
+    }
+
+    /// Returns every namespace with a delay, which ends.
+    pub fn wake_all(&mut self) -> Vec<Arc<str>> {
+        self.wake_until(Duration::MAX)
+    }
+
+    fn wake_until(&mut self, end: Duration) -> Vec<Arc<str>> {
         let mut due = vec![];
-        while self.delayed.first().is_some_and(|(wake, _)| *wake <= now.mono) {
+        while self.delayed.first().is_some_and(|(wake, _)| *wake <= end) {
             let Some((_, namespace)) = self.delayed.pop_first() else { break };
             if let Some(item) = self.items.get_mut(&namespace) {
                 item.wake = None;
@@ -149,18 +158,6 @@ impl Queue {
             due.push(namespace);
         }
         due
-    }
-
-    /// Returns every namespace with a delay, which ends.
-    pub fn wake_all(&mut self) -> Vec<Arc<str>> {
-        let delayed = std::mem::take(&mut self.delayed);
-        let namespaces: Vec<_> = delayed.into_iter().map(|(_, namespace)| namespace).collect();
-        for namespace in &namespaces {
-            if let Some(item) = self.items.get_mut(namespace) {
-                item.wake = None;
-            }
-        }
-        namespaces
     }
 
     /// How long until a delay ends or the rate limit allows the next renewal.

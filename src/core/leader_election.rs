@@ -42,7 +42,7 @@ impl ElectionTiming {
 }
 
 /// The longest lease duration of another process that a candidate respects.
-const MAX_LEASE_DURATION: Duration = Duration::from_mins(1);
+pub const MAX_LEASE_DURATION: Duration = Duration::from_mins(1);
 
 /// A Lease, as it was read or written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,28 +159,18 @@ impl LeaderElector {
             transitions: record.transitions.saturating_add(acquires.into()),
             acquires,
         };
-        match &record.holder {
+        let expiry = match &record.holder {
             Some(holder) if *holder == self.identity => {
                 let renewal = remaining(self.renewed_at, self.timing.retry_period);
-                if renewal.is_zero() { write(false) } else { ElectionStep::Wait(renewal) }
+                return if renewal.is_zero() { write(false) } else { ElectionStep::Wait(renewal) };
             }
-            None => {
-                let term = self.timing.lease_duration;
-                let rewound = self.rewound_at.map_or(Duration::ZERO, |at| remaining(Some(at), term));
-                match (rewound.is_zero(), retry.is_zero()) {
-                    (true, _) => write(true),
-                    (false, true) => ElectionStep::Read,
-                    (false, false) => ElectionStep::Wait(rewound.min(retry)),
-                }
-            }
-            Some(_) => {
-                let expiry = remaining(Some(self.observed_at), record.lease_duration.min(MAX_LEASE_DURATION));
-                match (expiry.is_zero(), retry.is_zero()) {
-                    (true, _) => write(true),
-                    (false, true) => ElectionStep::Read,
-                    (false, false) => ElectionStep::Wait(expiry.min(retry)),
-                }
-            }
+            None => remaining(self.rewound_at, self.timing.lease_duration),
+            Some(_) => remaining(Some(self.observed_at), record.lease_duration.min(MAX_LEASE_DURATION)),
+        };
+        match (expiry.is_zero(), retry.is_zero()) {
+            (true, _) => write(true),
+            (false, true) => ElectionStep::Read,
+            (false, false) => ElectionStep::Wait(expiry.min(retry)),
         }
     }
 }

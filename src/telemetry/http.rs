@@ -50,7 +50,7 @@ enum LeaseContact {
     Never,
     /// At this time; it counts for this long.
     At(Instant, Duration),
-    /// There is no election.
+    /// The controller runs without leader election.
     NotUsed,
 }
 
@@ -70,7 +70,7 @@ impl Health {
         self.state().lease = LeaseContact::At(Instant::now(), duration);
     }
 
-    /// Records that there is no election.
+    /// Records that the controller runs without leader election.
     pub fn lease_not_used(&self) {
         self.state().lease = LeaseContact::NotUsed;
     }

@@ -60,8 +60,7 @@ impl RetryState {
 
     /// Records a repair.
     pub fn record_repair(&mut self, now: Now) {
-        let quiet = self.repaired_at.is_none_or(|last| now.wall.duration_since(last) > REPAIR_MEMORY);
-        self.repairs = if quiet { 1 } else { self.repairs.saturating_add(1) };
+        self.repairs = if self.is_remembered(now.wall) { self.repairs.saturating_add(1) } else { 1 };
         self.repaired_at = Some(now.wall);
     }
 
@@ -79,9 +78,7 @@ impl RetryState {
     /// longer counts.
     pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<(Timestamp, Timestamp)> {
         // A repair in the future was recorded before the wall clock was set back.
-        let age = |last: &Timestamp| now.wall.duration_since(*last);
-        let recent =
-            |last: &Timestamp| self.repairs > 0 && !age(last).is_negative() && age(last) <= REPAIR_MEMORY;
+        let recent = |last: &Timestamp| self.repairs > 0 && *last <= now.wall && self.is_remembered(now.wall);
         let last = self.repaired_at.filter(recent)?;
         let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, jitter, &object)).ok()?;
         Some((last, later))

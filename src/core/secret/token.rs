@@ -84,8 +84,8 @@ impl Token {
         now.until(self.issued_at) <= MAX_AHEAD
     }
 
-    /// Whether it is worth a new Secret: it has not expired, or it had expired when AWS returned it, so that there is no
-    /// better one.
+    /// Whether it is worth a new Secret: it is live, or it had already expired when AWS returned it, so AWS returns no better
+    /// one.
     pub fn is_usable(&self, now: Now) -> bool {
         self.is_live(now) || self.expires_at <= self.issued_at
     }
