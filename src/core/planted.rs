@@ -1,6 +1,8 @@
 //! Planted bugs: one-line faults that the simulation must find, so that its oracles are believed. Only the feature
 //! `simulation` compiles them in; without it, [`planted`] is the constant `false`.
 
+use std::time::Duration;
+
 /// A bug that a test of the simulation turns on for its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -42,6 +44,11 @@ static MARK: [u8; 23] = *b"built with planted bugs";
 #[cfg(feature = "simulation")]
 pub fn plant(bug: Option<Bug>) {
     ACTIVE.set(bug);
+}
+
+/// The limit of a request; with [`Bug::NoCallTimeout`], longer than any run.
+pub fn call_limit(limit: Duration) -> Duration {
+    if planted(Bug::NoCallTimeout) { Duration::from_hours(24) } else { limit }
 }
 
 /// Whether the bug is turned on in this thread.

@@ -14,7 +14,7 @@ use tower::layer::layer_fn;
 use tower::timeout::Timeout;
 use tower_http::timeout::ResponseBodyTimeout;
 
-use crate::core::planted::{Bug, planted};
+use crate::core::planted::call_limit;
 use crate::telemetry::metrics::{KubernetesRequest, Metrics};
 
 /// The limit for the head of a response.
@@ -26,9 +26,6 @@ pub const WATCH_TIMEOUT: Duration = Duration::from_secs(35);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// The longest pause that an overloaded API server causes with `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
-
-/// With the planted bug.
-const FOREVER: Duration = Duration::from_hours(24);
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default)]
@@ -96,9 +93,8 @@ pub type Layered<S> = Measured<Timeout<ResponseBodyTimeout<S>>>;
 
 /// Adds our layers to the service that sends requests. The simulation has its own service and uses them, too.
 pub fn with_layers<S>(inner: S, metrics: Metrics) -> Layered<S> {
-    let (silence, head) =
-        if planted(Bug::NoCallTimeout) { (FOREVER, FOREVER) } else { (SILENCE_TIMEOUT, HEAD_TIMEOUT) };
-    Measured { inner: Timeout::new(ResponseBodyTimeout::new(inner, silence), head), metrics }
+    let inner = ResponseBodyTimeout::new(inner, call_limit(SILENCE_TIMEOUT));
+    Measured { inner: Timeout::new(inner, call_limit(HEAD_TIMEOUT)), metrics }
 }
 
 /// Whether a proxy comes from the environment, which configures AWS, and not from the kubeconfig. Outside a cluster,

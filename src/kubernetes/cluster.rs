@@ -10,7 +10,7 @@ use super::leader_election::WritePermit;
 use super::{errors, observe};
 use crate::controller::error::RequestError;
 use crate::core::plan::NamespaceRecord;
-use crate::core::planted::{Bug, planted};
+use crate::core::planted::call_limit;
 use crate::core::settings::Settings;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -46,12 +46,11 @@ impl Cluster {
         if self.permit.left().is_none() {
             return Err(RequestError::NotLeader);
         }
-        let limit = if planted(Bug::NoCallTimeout) { Duration::from_hours(24) } else { CALL_TIMEOUT };
         tokio::select! {
             biased;
             result = request => result.map_err(|error| errors::classify(&error)),
             () = self.permit.clone().lost() => Err(RequestError::NotLeader),
-            () = tokio::time::sleep(limit) => {
+            () = tokio::time::sleep(call_limit(CALL_TIMEOUT)) => {
                 Err(RequestError::Unavailable("the API server did not respond in time".to_owned()))
             }
         }

@@ -239,7 +239,7 @@ impl Planner<'_> {
 
     /// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
     fn reconcile_secret(&mut self, granted: Granted) -> Step {
-        let Self { facts, settings, now, .. } = *self;
+        let Self { facts, now, .. } = *self;
         let request = granted.request.clone();
         if let Some(conflict) = self.name_conflict(&request.secret_name) {
             self.problems.push(conflict);
@@ -250,13 +250,7 @@ impl Planner<'_> {
             return self.replace_immutable(name, observed, granted);
         }
         let observed = current.map(|(_, observed)| observed);
-        let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
-        let (grants, sources) = (&settings.static_grants, facts.static_sources);
-        let mut static_entries = static_registries::entries(grants, facts.namespace, sources, applied);
-        if !static_entries.is_empty() && !settings.request_rules().fits(&request) {
-            self.problems.push(Problem::invalid(REGISTRIES, TOO_LONG));
-            static_entries.clear();
-        }
+        let static_entries = self.static_entries(&request, observed);
         let static_tags = static_registries::tags(&static_entries);
         let situation = Situation { granted: &granted, static_tags, history: facts.history, now };
         let Some(reason) = situation.reason_to_write(observed) else {
@@ -301,22 +295,34 @@ impl Planner<'_> {
         self.set_pull_secret(wanted, None).or_else(|| self.delete_first(obsolete, DeleteReason::Renamed))
     }
 
+    /// The static entries of a Secret; none, and a problem, if the record would be too long with them.
+    fn static_entries(
+        &mut self,
+        request: &Request,
+        observed: Option<&Observed>,
+    ) -> BTreeMap<String, StaticEntry> {
+        let Self { facts, settings, .. } = *self;
+        let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
+        let (grants, sources) = (&settings.static_grants, facts.static_sources);
+        let entries = static_registries::entries(grants, facts.namespace, sources, applied);
+        if entries.is_empty() || settings.request_rules().fits(request) {
+            return entries;
+        }
+        self.problems.push(Problem::invalid(REGISTRIES, TOO_LONG));
+        BTreeMap::new()
+    }
+
     /// The renewal of a Secret under a former name, if it is due and the Secret under the requested name cannot be created.
-    fn renew_former(&self, request: &Request) -> Option<Step> {
-        let Self { facts, settings, now, .. } = self;
-        let is_due = |o: &Observed| o.times.is_some_and(|times| times.is_due(*now)) && !o.immutable;
+    fn renew_former(&mut self, request: &Request) -> Option<Step> {
+        let Self { facts, settings, now, .. } = *self;
+        let is_due = |o: &Observed| o.times.is_some_and(|times| times.is_due(now)) && !o.immutable;
         let allowed = |name: &Arc<str>| settings.names.secret_names.contains(name);
         let mut former = facts.managed().filter(|(name, _)| **name != *request.secret_name && allowed(name));
         let (name, observed) = former.find(|(_, observed)| is_due(observed))?;
         let applied = observed.applied.as_ref().filter(|_| facts.history.retry.failures > 0)?;
         let request = Request { secret_name: name.to_string(), ..applied.request.clone() };
         let (granted, _) = self.assign(&request).ok()?;
-        let static_entries = static_registries::entries(
-            &settings.static_grants,
-            facts.namespace,
-            facts.static_sources,
-            Some(&applied.static_entries),
-        );
+        let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         let observed = Some(observed.clone());
         Some(self.write(WritePlan { reason, granted, static_entries, observed }))
