@@ -38,8 +38,6 @@ const RESYNC_PERIOD: Duration = Duration::from_hours(4);
 
 /// kube's default backoff resets slowly, which is an unnecessary delay for a client with few watches.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30) };
-/// The longest pause that a `Retry-After` of the API server causes.
-const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// The watches that the configuration requires.
 pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
@@ -180,7 +178,6 @@ impl Watch {
                     Err(_) => failures + 1,
                 };
                 let is_failure = event.is_err();
-                let retry_after = event.as_ref().err().and_then(retry_after);
                 if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
                     && self.streaming
                 {
@@ -197,8 +194,7 @@ impl Watch {
                     }
                 }
                 if is_failure {
-                    let delay = BACKOFF.delay(failures, self.jitter, &self.target);
-                    sleep(delay.max(retry_after.unwrap_or_default())).await;
+                    sleep(BACKOFF.delay(failures, self.jitter, &self.target)).await;
                 }
             }
         }
@@ -236,19 +232,6 @@ fn describe(error: &watcher::Error) -> (u16, String) {
         watcher::Error::WatchError(status) => (status.code, status.message.clone()),
         watcher::Error::NoResourceVersion => (0, "the response had no resourceVersion".to_owned()),
     }
-}
-
-/// The `Retry-After` of an overloaded API server.
-fn retry_after(error: &watcher::Error) -> Option<Duration> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-    | watcher::Error::WatchFailed(kube::Error::Api(status))
-    | watcher::Error::WatchError(status)) = error
-    else {
-        return None;
-    };
-    let seconds = status.details.as_ref()?.retry_after_seconds;
-    Some(Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER))
 }
 
 /// Whether the API server streams lists reliably (`WatchList`, enabled by default since 1.34:
