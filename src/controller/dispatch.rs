@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::RequestError;
 use super::queue::Priority;
 use super::tell::Operation;
-use super::tokens::{CachedToken, KeyState, MAX_WAIT};
+use super::tokens::{CachedToken, KeyState, MAX_WAIT, RENEW_INTERVAL, RenewalRequest};
 use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
 use crate::core::grants::Granted;
@@ -86,7 +86,7 @@ impl Controller {
     }
 
     fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, now: Now) {
-        let collected = self.collect_tokens(namespace, &plan.granted, now);
+        let collected = self.collect_tokens(namespace, &plan.granted, plan.issued_after, now);
         if let Some(until) = collected.wait_until {
             // The namespace is reconciled when the call ends, but at the latest at this time.
             return self.queue.schedule(namespace, Some(until), now);
@@ -112,7 +112,7 @@ impl Controller {
 
     /// Deletes a Secret for its replacement, once the tokens of the new one are at hand.
     fn start_replacement(&mut self, namespace: &Arc<str>, replacement: Box<Replacement>, now: Now) {
-        let collected = self.collect_tokens(namespace, &replacement.granted, now);
+        let collected = self.collect_tokens(namespace, &replacement.granted, None, now);
         if let Some(until) = collected.wait_until {
             return self.queue.schedule(namespace, Some(until), now);
         }
@@ -143,16 +143,30 @@ impl Controller {
         allowed.cloned().unwrap_or_else(|| name.into())
     }
 
-    /// Looks up the token of every entry, and requests those that are due.
-    fn collect_tokens(&mut self, namespace: &Arc<str>, granted: &Granted, now: Now) -> CollectedTokens {
+    /// Looks up the token of every entry, and requests those that are due, or that were issued before `issued_after`.
+    fn collect_tokens(
+        &mut self,
+        namespace: &Arc<str>,
+        granted: &Granted,
+        issued_after: Option<Timestamp>,
+        now: Now,
+    ) -> CollectedTokens {
         let mut collected = CollectedTokens::default();
+        let renewed_at = self.index.get(namespace).and_then(|state| state.history.renewed_at);
+        let held_until = renewed_at.and_then(|at| at.checked_add(RENEW_INTERVAL).ok());
+        let renewal = issued_after.map(|issued_after| RenewalRequest { issued_after, held_until });
         let earliest = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
         for assignment in &granted.assignments {
-            let CachedToken { token, state } = self.tokens.lookup(&assignment.request, namespace, now);
+            let CachedToken { token, state, renews } =
+                self.tokens.lookup(&assignment.request, renewal, namespace, now);
+            if renews && let Some(history) = self.index.history(namespace) {
+                history.renewed_at = Some(now.wall);
+            }
             collected.tokens.push(token);
-            collected.fresh.push(state == KeyState::Fresh);
+            collected.fresh.push(matches!(state, KeyState::Fresh | KeyState::Held { .. }));
             match state {
                 KeyState::Fresh => {}
+                KeyState::Held { until } => collected.retry_at = earliest(collected.retry_at, until),
                 KeyState::Failing { error, retry_at } => {
                     collected.retry_at = earliest(collected.retry_at, retry_at);
                     self.report_token_failure(namespace, assignment, &error, retry_at);

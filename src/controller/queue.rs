@@ -35,7 +35,7 @@ impl Priority {
             Step::Idle(_) => None,
             Step::Write(plan) if plan.is_expired(now) => Some(Self::Expired),
             Step::Write(plan) if plan.reason.is_repair() => Some(Self::Repair),
-            Step::Write(plan) if plan.reason.can_wait() => Some(Self::Renewal),
+            Step::Write(plan) if plan.reason.is_paced() => Some(Self::Renewal),
             Step::Write(_) => Some(Self::New),
             Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
             Step::SetPullSecret(_) | Step::Delete(_) | Step::Replace(_) => Some(Self::Delete),

@@ -154,6 +154,11 @@ impl Controller {
             let message = format!("secret {secret:?} repaired: {}", reason.message());
             self.tell_notice(namespace, EventReason::SecretRepaired, &secret, message);
         }
+        if reason == WriteReason::RenewRequested {
+            let message =
+                format!("secret {secret:?} has a new token, as requested by ecr-pull-secrets.dev/renew");
+            self.tell_notice(namespace, EventReason::SecretRenewed, &secret, message);
+        }
         if write.complete && self.conditions.recover(namespace) {
             let message = format!("every entry of secret {secret:?} has a current token again");
             self.tell_notice(namespace, EventReason::SecretRecovered, &secret, message);

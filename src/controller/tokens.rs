@@ -24,6 +24,8 @@ const MAX_DEAD_ENDPOINTS: usize = 64;
 const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// A failed key that no namespace has requested for this long is dropped.
 const FORGET_AFTER: SignedDuration = SignedDuration::from_mins(5);
+/// A key is fetched for requested renewals at most once in this time, and so is what one namespace requests.
+pub const RENEW_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 /// How long a write waits for a slow endpoint before it proceeds without its token.
 pub const MAX_WAIT: SignedDuration = SignedDuration::from_secs(2);
 
@@ -39,6 +41,18 @@ pub enum KeyState {
     Failing { error: TokenError, retry_at: Timestamp },
     /// A call is queued or running.
     Pending { since: Timestamp },
+    /// The token needs no renewal yet, but it is older than an annotation requests, and no call may be made for that until
+    /// then.
+    Held { until: Timestamp },
+}
+
+/// A renewal that an annotation requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewalRequest {
+    /// The time before which the token may not have been issued.
+    pub issued_after: Timestamp,
+    /// Until when no call may be made for the namespace.
+    pub held_until: Option<Timestamp>,
 }
 
 /// The best token of a key, and the state of the key.
@@ -46,6 +60,8 @@ pub enum KeyState {
 pub struct CachedToken {
     pub token: Option<Arc<Token>>,
     pub state: KeyState,
+    /// Whether this lookup queued a call because a renewal was requested.
+    pub renews: bool,
 }
 
 /// The outcome of a call.
@@ -68,6 +84,10 @@ struct CacheEntry {
     failures: u32,
     failed: Option<(TokenError, Timestamp)>,
     not_before: Option<Timestamp>,
+    /// When the last call for a requested renewal was queued, or made if it succeeded.
+    renewed_at: Option<Timestamp>,
+    /// The time before which the token in use may not have been issued.
+    issued_after: Option<Timestamp>,
     waiters: BTreeSet<Arc<str>>,
 }
 
@@ -97,18 +117,31 @@ impl TokenCache {
         }
     }
 
-    /// Returns the token of a request, and queues a call if one is due. `waiter` is returned when a pending call ends.
-    pub fn lookup(&mut self, request: &TokenRequest, waiter: &Arc<str>, now: Now) -> CachedToken {
+    /// Returns the token of a request, and queues a call if one is due or a renewal is requested. `waiter` is returned when a
+    /// pending call ends.
+    pub fn lookup(
+        &mut self,
+        request: &TokenRequest,
+        renewal: Option<RenewalRequest>,
+        waiter: &Arc<str>,
+        now: Now,
+    ) -> CachedToken {
         let shared = planted(Bug::ShareTokens)
             .then(|| self.entries.keys().find(|k| k.endpoint == request.key.endpoint));
         let key = &shared.flatten().unwrap_or(&request.key).clone();
         if !self.entries.contains_key(key)
             && let Some(state) = self.make_room(key, now)
         {
-            return CachedToken { token: None, state };
+            return CachedToken { token: None, state, renews: false };
         }
         let entry = self.entries.entry(key.clone()).or_default();
-        let state = entry.state(self.policy, now);
+        let mut state = entry.state(self.policy, now);
+        let renewal =
+            renewal.filter(|renewal| state == KeyState::Fresh && entry.is_older(renewal.issued_after));
+        if let Some(renewal) = renewal {
+            state = entry.renewal_state(renewal, now);
+        }
+        let renews = renewal.is_some() && entry.renewed_at == Some(now.wall);
         let token = entry.token.clone();
         if let KeyState::Pending { .. } = state {
             entry.waiters.insert(waiter.clone());
@@ -117,7 +150,7 @@ impl TokenCache {
                 self.queued.push_back(request.clone());
             }
         }
-        CachedToken { token, state }
+        CachedToken { token, state, renews }
     }
 
     /// The next call to start, if one may start now.
@@ -223,13 +256,36 @@ impl CacheEntry {
             return KeyState::Failing { error: error.clone(), retry_at: *retry_at };
         }
         if let Some(retry_at) = self.not_before.filter(|at| now.is_within(*at, MIN_INTERVAL)) {
-            let error = TokenError::new(TokenErrorKind::ExpiredToken, "the token expired within seconds");
+            let expired =
+                || TokenError::new(TokenErrorKind::ExpiredToken, "the token expired within seconds");
+            let error = self.failed.as_ref().map_or_else(expired, |(error, _)| error.clone());
             return KeyState::Failing { error, retry_at };
         }
         KeyState::Pending { since: now.wall }
     }
 
-    /// Keeps the token of a reply, unless a live one expires later.
+    /// Whether the token was issued before this time.
+    fn is_older(&self, time: Timestamp) -> bool {
+        self.token.as_ref().is_some_and(|token| !token.is_issued_after(time))
+    }
+
+    /// The state of a key whose token needs no renewal, but is older than an annotation requests.
+    fn renewal_state(&mut self, renewal: RenewalRequest, now: Now) -> KeyState {
+        if let Some(since) = self.pending_since {
+            return KeyState::Pending { since };
+        }
+        let until = self.renewed_at.and_then(|at| at.checked_add(RENEW_INTERVAL).ok());
+        let until =
+            until.into_iter().chain(renewal.held_until).filter(|at| now.is_within(*at, RENEW_INTERVAL));
+        if let Some(until) = until.max() {
+            return KeyState::Held { until };
+        }
+        self.renewed_at = Some(now.wall);
+        self.issued_after = self.issued_after.max(Some(renewal.issued_after));
+        KeyState::Pending { since: now.wall }
+    }
+
+    /// Keeps the token of a reply, unless a live one expires later that is not older than requested.
     fn accept(&mut self, reply: FetchedToken, now: Now) -> Result<Arc<Token>, TokenError> {
         let expires_at = reply.expires_at;
         // The wall clock may have been set back since.
@@ -237,13 +293,19 @@ impl CacheEntry {
         let token = Token::from_reply(reply, asked)
             .map_err(|error| TokenError::new(TokenErrorKind::InvalidResponse, format!("AWS: {error}")))?;
         let token = Arc::new(token);
+        let is_enough =
+            |current: &&Arc<Token>| self.issued_after.is_none_or(|at| current.is_issued_after(at));
         let current = self.token.as_ref().filter(|current| current.is_live(now) && current.is_plausible(now));
+        let current = current.filter(is_enough);
         if let Some(current) = current.filter(|current| current.expires_at() > token.expires_at()) {
             let message = format!(
                 "AWS returned a token that expires before the current one, which is used until {}",
                 current.expires_at()
             );
             return Err(TokenError::new(TokenErrorKind::ShorterLivedToken, message));
+        }
+        if self.issued_after.is_some_and(|time| self.is_older(time)) {
+            self.renewed_at = Some(asked);
         }
         self.token = Some(token.clone());
         let message = match expires_at {

@@ -7,6 +7,8 @@ pub enum EventReason {
     SecretCreated,
     SecretRepaired,
     SecretDeleted,
+    /// The annotation `renew` asked for a new token, which the Secret has now.
+    SecretRenewed,
     /// Every entry has a current token again.
     SecretRecovered,
     InvalidAnnotation,
@@ -26,7 +28,11 @@ impl EventReason {
     pub fn is_warning(self) -> bool {
         !matches!(
             self,
-            Self::SecretCreated | Self::SecretRepaired | Self::SecretDeleted | Self::SecretRecovered
+            Self::SecretCreated
+                | Self::SecretRepaired
+                | Self::SecretDeleted
+                | Self::SecretRenewed
+                | Self::SecretRecovered
         )
     }
 }

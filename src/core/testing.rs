@@ -88,7 +88,7 @@ pub fn request(hosts: &[&str]) -> Request {
 
 /// Annotations with a valid request.
 pub fn parsed(request: Request) -> ParsedAnnotations {
-    ParsedAnnotations { opt_in: OptIn::In(request), problems: vec![] }
+    ParsedAnnotations { opt_in: OptIn::In(request), renew: None, problems: vec![] }
 }
 
 /// A token that was issued at `issued` and lives for `life` seconds.

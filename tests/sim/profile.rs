@@ -29,6 +29,8 @@ pub enum What {
     TerminateMost,
     /// A request that is as long as the annotation of a Secret may be.
     LongRequest,
+    /// A namespace asks for new tokens.
+    AskRenewal,
     /// A namespace asks for `default` instead of a host.
     AnnotateDefault,
     /// Twenty namespaces opt in, or opt out.

@@ -124,6 +124,10 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
                 ..Profile::small(&[W::TerminateMost, W::Crash, W::Unlabel])
             },
         ),
+        (
+            "requested renewals",
+            Profile::small(&[W::AskRenewal, W::Annotate, W::Crash, W::AwsFails, W::DeleteSecret]),
+        ),
         ("copies of Secrets", Profile::small(&[W::CloneSecret, W::Annotate, W::OptOut])),
         (
             "deleted Secrets while AWS is away",
@@ -153,6 +157,7 @@ pub fn everything() -> Profile {
     use What as W;
     let what = [
         W::Annotate,
+        W::AskRenewal,
         W::OptOut,
         W::TerminateNamespace,
         W::EditSecret,

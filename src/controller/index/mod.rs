@@ -502,7 +502,7 @@ mod tests {
     }
 
     fn namespace(name: &str) -> Change {
-        let parsed = Arc::new(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] });
+        let parsed = Arc::new(ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] });
         Change::Namespace {
             namespace: name.into(),
             record: Some(NamespaceRecord { uid: "n".into(), parsed }),

@@ -2,5 +2,6 @@
 
 mod faults;
 mod life;
+mod renew;
 mod tokens;
 mod world;

@@ -44,7 +44,7 @@ impl Harness {
     }
 
     fn lookup(&mut self) -> CachedToken {
-        self.cache.lookup(&requests(&[HOST])[0], &"team-a".into(), self.now)
+        self.cache.lookup(&requests(&[HOST])[0], None, &"team-a".into(), self.now)
     }
 
     /// Ends the next call with `reply`.
@@ -105,7 +105,7 @@ fn many_waiters_share_one_call_and_all_are_returned() {
     let mut harness = Harness::new();
     let request = &requests(&[HOST])[0];
     for n in 0..100 {
-        let found = harness.cache.lookup(request, &format!("ns-{n}").into(), harness.now);
+        let found = harness.cache.lookup(request, None, &format!("ns-{n}").into(), harness.now);
         assert!(matches!(found.state, KeyState::Pending { since } if since == harness.now.wall));
     }
     let outcome = harness.finish(Reply::Lives(12 * HOUR));
@@ -202,7 +202,7 @@ fn public_and_private_tokens_of_one_region_never_mix_and_dual_stack_hosts_share_
     assert_eq!(key(0), key(3));
     let mut harness = Harness::new();
     for request in &requests {
-        harness.cache.lookup(request, &"team-a".into(), harness.now);
+        harness.cache.lookup(request, None, &"team-a".into(), harness.now);
     }
     for _ in 0..3 {
         harness.pass(SignedDuration::from_millis(1));
@@ -233,7 +233,7 @@ fn calls_for_a_hundred_keys_start_at_the_configured_rate_and_at_most_sixteen_run
         let key = TokenKey { restriction: Restriction::Pull([pattern].into()), ..first.key.clone() };
         let request = TokenRequest { key, ..first.clone() };
         let waiter: Arc<str> = format!("team-{n}").into();
-        harness.cache.lookup(&request, &waiter, harness.now);
+        harness.cache.lookup(&request, None, &waiter, harness.now);
     }
     let start = harness.now.mono;
     let mut running = vec![];

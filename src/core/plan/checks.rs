@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::history::History;
 use super::observed::Observed;
 use super::reasons::WriteReason;
@@ -14,6 +16,8 @@ pub struct Situation<'a> {
     pub granted: &'a Granted,
     /// The static entries that it should contain, each with the version of its source.
     pub static_tags: BTreeMap<String, String>,
+    /// The time before which no token may have been issued.
+    pub issued_after: Option<Timestamp>,
     pub history: &'a History,
     pub now: Now,
 }
@@ -21,7 +25,7 @@ pub struct Situation<'a> {
 type Check = fn(&Situation<'_>, &Observed) -> bool;
 
 /// Every reason to write a Secret that exists, most urgent first.
-const CHECKS: [(WriteReason, Check); 7] = [
+const CHECKS: [(WriteReason, Check); 8] = [
     (WriteReason::FieldsTakenOver, |_, observed| !observed.intact),
     (WriteReason::ForeignWrite, foreign_write),
     (WriteReason::ImplausibleTimes, |s, o| o.times.is_none_or(|times| !times.is_plausible(s.now))),
@@ -33,6 +37,7 @@ const CHECKS: [(WriteReason, Check); 7] = [
     (WriteReason::RenewalDue, |s, o| {
         o.times.is_none_or(|times| times.is_due(s.now)) || applied_is(o, |applied| lacks_entry(s, applied))
     }),
+    (WriteReason::RenewRequested, |s, o| applied_is(o, |applied| holds_older(s, applied))),
 ];
 
 impl Situation<'_> {
@@ -56,6 +61,12 @@ fn foreign_write(s: &Situation<'_>, observed: &Observed) -> bool {
 /// Whether a registry has no entry yet, because its token was missing when the Secret was written.
 fn lacks_entry(s: &Situation<'_>, applied: &AppliedState) -> bool {
     s.granted.assignments.iter().any(|assignment| applied.entry(&assignment.target).is_none())
+}
+
+/// Whether a token was issued before the time that an annotation names.
+fn holds_older(s: &Situation<'_>, applied: &AppliedState) -> bool {
+    let mut entries = s.granted.assignments.iter().filter_map(|a| applied.entry(&a.target));
+    s.issued_after.is_some_and(|time| entries.any(|entry| entry.is_older(time)))
 }
 
 /// A missing entry is not a changed scope: its renewal is due.

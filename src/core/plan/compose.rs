@@ -71,13 +71,15 @@ pub fn compose(
     let observed = plan.observed.as_ref();
     let assignments = plan.granted.assignments.iter().zip(tokens);
     let choices: Vec<_> =
-        assignments.map(|(assignment, token)| choose(observed, assignment, token.as_deref(), now)).collect();
+        assignments.map(|(assignment, token)| choose(plan, assignment, token.as_deref(), now)).collect();
     let fingerprint = fingerprint(plan, &choices);
     let has_token = choices.iter().any(|choice| choice.token.is_some());
     let is_worth_writing = match plan.reason {
         _ if would_lose_entries(observed, &choices, now) => false,
         WriteReason::Missing => has_token,
-        WriteReason::RenewalDue => has_token && facts.history.fingerprint != Some(fingerprint),
+        WriteReason::RenewalDue | WriteReason::RenewRequested => {
+            has_token && facts.history.fingerprint != Some(fingerprint)
+        }
         _ => has_token || choices.iter().any(|choice| choice.entry.is_some()),
     };
     if !is_worth_writing {
@@ -111,15 +113,19 @@ fn would_lose_entries(observed: Option<&Observed>, choices: &[Choice<'_>], now: 
 }
 
 fn choose<'a>(
-    observed: Option<&Observed>,
+    plan: &WritePlan,
     assignment: &'a Assignment,
     token: Option<&'a Token>,
     now: Now,
 ) -> Choice<'a> {
     let Assignment { target, request, scope } = assignment;
     let host = host(assignment, token);
-    let existing = existing_entry(observed, assignment, host.as_ref(), now);
+    let existing = existing_entry(plan.observed.as_ref(), assignment, host.as_ref(), now);
+    let is_requested = |entry: &AppliedEntry, token: &Token| {
+        plan.issued_after.is_some_and(|time| entry.is_older(time) && token.is_issued_after(time))
+    };
     let token = token.filter(|token| match &existing {
+        Some(entry) if is_requested(entry, token) && token.is_live(now) => true,
         Some(entry) => !keep_existing(entry, token, now),
         // An expired token would only hide that there is none.
         None => token.is_usable(now),

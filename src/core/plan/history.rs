@@ -23,6 +23,8 @@ pub struct History {
     pub repeated: bool,
     /// When it is due for renewal, even if its annotations were changed.
     pub due: Option<Timestamp>,
+    /// When a token was last fetched because the namespace requested a renewal.
+    pub renewed_at: Option<Timestamp>,
     /// Failures and repairs of the Secret.
     pub retry: RetryState,
     /// Our deletions in this namespace.

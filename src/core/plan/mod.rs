@@ -16,11 +16,11 @@ pub mod service_accounts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::checks::Situation;
 use super::grants::{Assignment, Granted};
-use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES};
+use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES, RENEW};
 use super::request::{Problem, Request, Target, Times};
 use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
@@ -40,6 +40,9 @@ pub use self::service_accounts::PullSecretRefs;
 const TOO_LONG: &str = "with the static registries of the controller's configuration, all values together are too long, so \
                         the static registries are left out: shorten the lists";
 
+/// How far ahead a requested renewal may be: clocks differ.
+const MAX_RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
 /// A Secret to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WritePlan {
@@ -49,6 +52,8 @@ pub struct WritePlan {
     pub static_entries: BTreeMap<String, StaticEntry>,
     /// The current Secret of that name.
     pub observed: Option<Observed>,
+    /// The time before which no token may have been issued, because an annotation names it.
+    pub issued_after: Option<Timestamp>,
 }
 
 impl WritePlan {
@@ -252,10 +257,12 @@ impl Planner<'_> {
         let observed = current.map(|(_, observed)| observed);
         let static_entries = self.static_entries(&request, observed);
         let static_tags = static_registries::tags(&static_entries);
-        let situation = Situation { granted: &granted, static_tags, history: facts.history, now };
+        let (issued_after, later) = self.requested_renewal();
+        let situation =
+            Situation { granted: &granted, static_tags, issued_after, history: facts.history, now };
         let Some(reason) = situation.reason_to_write(observed) else {
             let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
-            return self.finish(&request).or_else(|| Step::Idle(due));
+            return self.finish(&request).or_else(|| Step::Idle(due.into_iter().chain(later).min()));
         };
         if reason == WriteReason::Missing
             && let Some(renewal) = self.renew_former(&request)
@@ -263,7 +270,8 @@ impl Planner<'_> {
             return renewal;
         }
         let observed = observed.cloned();
-        let write = self.write(WritePlan { reason, granted: Arc::new(granted), static_entries, observed });
+        let granted = Arc::new(granted);
+        let write = self.write(WritePlan { reason, granted, static_entries, observed, issued_after });
         if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
     }
 
@@ -274,6 +282,18 @@ impl Planner<'_> {
         let repair_after =
             history.repair_after(namespace, self.settings.jitter, self.now).filter(|_| repairs);
         Step::Write(Box::new(plan)).at(repair_after.or_else(|| history.retry.retry_after(self.now)))
+    }
+
+    /// The time before which no token may have been issued, and when that time comes, if it has not.
+    fn requested_renewal(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let Some(time) = self.facts.parsed.and_then(|parsed| parsed.renew) else { return (None, None) };
+        let ahead = self.now.until(time);
+        if ahead > MAX_RENEW_AHEAD {
+            let message = format!("{time} is more than 5 minutes in the future: set the current time");
+            self.problems.push(Problem::invalid(RENEW, &message));
+            return (None, None);
+        }
+        if ahead.is_positive() { (None, Some(time)) } else { (Some(time), None) }
     }
 
     /// Updates service accounts, then deletes Secrets under other names than the requested one.
@@ -325,7 +345,7 @@ impl Planner<'_> {
         let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         let observed = Some(observed.clone());
-        Some(self.write(WritePlan { reason, granted, static_entries, observed }))
+        Some(self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None }))
     }
 
     /// The report about a Secret of this name that this instance does not manage.

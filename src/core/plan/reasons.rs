@@ -12,6 +12,7 @@ pub enum WriteReason {
     ScopeChanged,
     StaticEntryChanged,
     RenewalDue,
+    RenewRequested,
 }
 
 impl WriteReason {
@@ -26,6 +27,7 @@ impl WriteReason {
             Self::ScopeChanged => "the scope of a token changed",
             Self::StaticEntryChanged => "a static entry changed",
             Self::RenewalDue => "its token is due for renewal",
+            Self::RenewRequested => "a new token was requested",
         }
     }
 
@@ -34,9 +36,15 @@ impl WriteReason {
         matches!(self, Self::FieldsTakenOver | Self::ForeignWrite | Self::ImplausibleTimes)
     }
 
+    /// Whether the write can wait for a rate that protects the API server. A requested renewal is rare, and a user waits for
+    /// it.
+    pub fn is_paced(self) -> bool {
+        matches!(self, Self::StaticEntryChanged | Self::RenewalDue)
+    }
+
     /// Whether the write can wait for service accounts and for the deletion of former Secrets.
     pub fn can_wait(self) -> bool {
-        matches!(self, Self::StaticEntryChanged | Self::RenewalDue)
+        matches!(self, Self::StaticEntryChanged | Self::RenewalDue | Self::RenewRequested)
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::applied::{MAX_APPLIED_LEN, RecordLengths};
 use super::problem::Problem;
 use super::{MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
 use crate::core::aws::{AccountId, Endpoint, Region, Registry};
-use crate::core::{EventReason, PREFIX, quote};
+use crate::core::{EventReason, PREFIX, quote, whole_seconds};
 
 /// Key, without the prefix: the registries. Its presence opts the namespace in.
 pub const REGISTRIES: &str = "registries";
@@ -19,6 +21,8 @@ pub const ROLE: &str = "role";
 pub const REPOSITORIES: &str = "repositories";
 /// Key, without the prefix: service accounts.
 pub const SERVICE_ACCOUNTS: &str = "service-accounts";
+/// Key, without the prefix: the time before which a token must not have been issued.
+pub const RENEW: &str = "renew";
 
 /// In [`SERVICE_ACCOUNTS`]: every service account of the namespace.
 pub const ALL_SERVICE_ACCOUNTS: &str = "*";
@@ -43,6 +47,8 @@ pub enum OptIn {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ParsedAnnotations {
     pub opt_in: OptIn,
+    /// A token that was issued before this time is replaced. In whole seconds, like the issue times on Secrets.
+    pub renew: Option<Timestamp>,
     /// The invalid values.
     pub problems: Vec<Problem>,
 }
@@ -77,7 +83,7 @@ pub fn parse(
     let requested = get(REGISTRIES);
     let registries = requested.or(included.then_some("default"))?;
     if registries.trim() == "none" {
-        return Some(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] });
+        return Some(ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] });
     }
     let mut problems = vec![];
     let registries = parse_registries(registries, rules, &mut problems);
@@ -104,7 +110,9 @@ pub fn parse(
         problems.push(Problem::invalid(REGISTRIES, &message));
     }
     let opt_in = if is_valid && fits { OptIn::In(request) } else { OptIn::Invalid };
-    Some(ParsedAnnotations { opt_in, problems })
+    // It does not belong to the request, so an invalid value changes nothing else.
+    let renew = or_report(RENEW, parse_renew(get(RENEW)), &mut problems);
+    Some(ParsedAnnotations { opt_in, renew, problems })
 }
 
 /// The value, or an empty one and a problem of this key.
@@ -205,6 +213,16 @@ fn parse_secret_name(value: Option<&str>, names: &OwnedNames) -> Result<String, 
     }
     let allowed: Vec<_> = names.secret_names.iter().map(|name| format!("{name:?}")).collect();
     Err(format!("{} is not allowed: the configuration allows {}", quote(name), allowed.join(", ")))
+}
+
+fn parse_renew(value: Option<&str>) -> Result<Option<Timestamp>, String> {
+    let Some(value) = value else { return Ok(None) };
+    let time = value.trim().parse::<Timestamp>();
+    let time = time.map_err(|_| {
+        let value = quote(value);
+        format!("{value} is not a time: set the current time in the form of RFC 3339, as `date -u +%FT%TZ` prints it")
+    })?;
+    Ok(Some(whole_seconds(time)))
 }
 
 /// A list of names with the characters that Kubernetes, IAM and ECR allow, without duplicates, in the given order.
@@ -328,6 +346,23 @@ mod tests {
     }
 
     #[test]
+    fn a_time_to_renew_after_is_no_part_of_the_request() {
+        let request = parsed(&[(REGISTRIES, HOST)]).opt_in;
+        let read = parsed(&[(REGISTRIES, HOST), (RENEW, " 2026-01-02T03:04:05.9+01:00 ")]);
+        assert_eq!(read.renew, "2026-01-02T02:04:05Z".parse().ok());
+        assert_eq!((&read.opt_in, &*read.problems), (&request, &[][..]));
+        for value in ["", "now", "yesterday", "2026-01-02", "1767323045"] {
+            let read = parsed(&[(REGISTRIES, HOST), (RENEW, value)]);
+            assert_eq!((read.renew, &read.opt_in), (None, &request), "{value:?}");
+            let message = &read.problems[0].message;
+            assert!(
+                message.starts_with("ecr-pull-secrets.dev/renew: ") && message.contains("RFC 3339"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn service_accounts_that_are_not_enabled_are_a_problem() {
         let mut settings = settings();
         settings.names.service_accounts = false;
@@ -358,8 +393,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_values_are_parsed_without_a_panic(values in proptest::collection::vec(".*", 5)) {
-            let keys = [REGISTRIES, SECRET_NAME, ROLE, REPOSITORIES, SERVICE_ACCOUNTS];
+        fn any_values_are_parsed_without_a_panic(values in proptest::collection::vec(".*", 6)) {
+            let keys = [REGISTRIES, SECRET_NAME, ROLE, REPOSITORIES, SERVICE_ACCOUNTS, RENEW];
             let pairs: Vec<_> = keys.into_iter().zip(values.iter().map(String::as_str)).collect();
             let read = parsed(&pairs);
             if let OptIn::In(request) = read.opt_in {

@@ -72,6 +72,13 @@ pub struct AppliedEntry {
     pub expires_at: Option<Timestamp>,
 }
 
+impl AppliedEntry {
+    /// Whether its token was issued before `time`, as far as is known.
+    pub fn is_older(&self, time: Timestamp) -> bool {
+        self.issued_at.is_none_or(|at| at < time)
+    }
+}
+
 /// The applied request and the entries of the Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppliedState {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::credential::{MalformedToken, RegistryCredential};
 use crate::core::aws::Registry;
-use crate::core::{Jitter, Now};
+use crate::core::{Jitter, Now, whole_seconds};
 
 /// The shortest time between the issue of a token and the fetch of the next one, however short its lifetime.
 const MIN_USE: SignedDuration = SignedDuration::from_secs(5);
@@ -82,6 +82,11 @@ impl Token {
     /// Whether the wall clock has not been set back since it was issued, by more than its times can be wrong.
     pub fn is_plausible(&self, now: Now) -> bool {
         now.until(self.issued_at) <= MAX_AHEAD
+    }
+
+    /// Whether it was issued at `time` or later. `time` is in whole seconds, as is the issue time on a Secret.
+    pub fn is_issued_after(&self, time: Timestamp) -> bool {
+        whole_seconds(self.issued_at) >= time
     }
 
     /// Whether it is worth a new Secret: it is live, or it had already expired when AWS returned it, so AWS returns no better

@@ -34,12 +34,13 @@ pub fn check(data: &[u8]) {
         assert!(!included && !annotations.contains_key(&format!("{PREFIX}{REGISTRIES}")));
         return;
     };
-    assert!(parsed.problems.len() <= 6, "{} problems", parsed.problems.len());
+    assert!(parsed.problems.len() <= 7, "{} problems", parsed.problems.len());
     for problem in &parsed.problems {
         // Four quoted items of 80 characters, each at most ten bytes when it is escaped.
         assert!(problem.message.len() < 4_000, "{} bytes", problem.message.len());
         assert!(!problem.message.contains(char::is_control), "{:?}", problem.message);
     }
+    assert!(parsed.renew.is_none_or(|time| time.subsec_nanosecond() == 0), "{:?}", parsed.renew);
     match parsed.opt_in {
         OptIn::Out => assert_eq!(parsed.problems, []),
         OptIn::Invalid => assert_ne!(parsed.problems, [], "an invalid request is explained"),

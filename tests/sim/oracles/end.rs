@@ -112,10 +112,22 @@ impl World {
             let text = format!("{namespace} is not served: it has {managed:?}");
             return self.report(Oracle::Belief, text);
         }
+        let asked = self.renewal_time(namespace).filter(|at| *at + Duration::from_mins(11) < self.time);
+        if asked.is_some_and(|at| self.oldest_issue(namespace, &granted.request.secret_name) < at) {
+            let text = format!("{namespace} still has a token that is older than it asked for");
+            return self.report(Oracle::Progress, text);
+        }
         if managed.len() > 1 {
             let text = format!("{namespace} still has {managed:?}");
             self.report(Oracle::Belief, text);
         }
+    }
+
+    /// When the oldest token of a Secret was issued.
+    fn oldest_issue(&self, namespace: &str, name: &str) -> Duration {
+        let passwords = self.store.secret(namespace, name).map(|secret| secret.passwords().clone());
+        let issued = |password: &String| self.aws.token(password).map(|(_, info)| info.issued);
+        passwords.iter().flat_map(BTreeMap::values).filter_map(issued).min().unwrap_or(self.time)
     }
 
     /// Whether another client edited the Secret so lately that its repair may wait.

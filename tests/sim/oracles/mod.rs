@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::Effect;
 use ecr_pull_secrets::simulation::controller::tell::Tell;
-use ecr_pull_secrets::simulation::core::grants::Granted;
+use ecr_pull_secrets::simulation::core::grants::{Granted, TokenKey};
 use ecr_pull_secrets::simulation::core::plan::WriteReason;
 
 use crate::store::{Key, Name};
@@ -32,7 +32,7 @@ pub enum Oracle {
     Deadline,
     /// What is due is asked for within 60 s of monotonic time.
     Progress,
-    /// At most one token is fetched for each key and half-life.
+    /// At most one token is fetched for each key and half-life, and one in five minutes for requested renewals.
     TokenBudget,
     /// No Secret holds a token of a wider scope than granted.
     Scope,
@@ -83,6 +83,10 @@ pub struct Oracles {
     checks: BTreeMap<Name, Duration>,
     /// The name of the Secret that each namespace wanted when a controller last read it.
     read: BTreeMap<Name, Option<Name>>,
+    /// The times that annotations named.
+    requested: Vec<Duration>,
+    /// When each process, by number and epoch, last asked early for a token of a key, because a namespace requested a renewal.
+    renewed: BTreeMap<(usize, u32, TokenKey), Duration>,
     /// Whether the wall clocks were always right.
     clocks_moved: bool,
     /// The number of Secrets that were written, for the figures of a run.
@@ -120,6 +124,12 @@ impl World {
     pub fn edited(&mut self, key: &Key) {
         self.oracles.edited.insert(key.clone(), self.time);
         self.oracles.unrepaired.insert(key.clone());
+    }
+
+    /// A namespace asked for a renewal.
+    pub fn renewal_requested(&mut self, namespace: &str) {
+        let time = self.renewal_time(namespace);
+        self.oracles.requested.extend(time);
     }
 
     /// A Secret changed.

@@ -7,14 +7,17 @@ use ecr_pull_secrets::simulation::controller::Request;
 use ecr_pull_secrets::simulation::core::grants::TokenKey;
 use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDraft};
 use ecr_pull_secrets::simulation::core::request::Target;
+use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
 use crate::store::secret::{ALL, SecretObject};
 use crate::store::{Name, secret_key};
-use crate::world::{FORGED, World};
+use crate::world::{FORGED, World, origin};
 
 /// Expiries are measured to two seconds, and a slow reply makes a token seem younger.
 const SAME_AGE: Duration = Duration::from_secs(5);
+/// How often a key is fetched for requested renewals.
+const RENEW_INTERVAL: Duration = Duration::from_mins(5);
 const WINDOW: Duration = Duration::from_mins(10);
 /// Failures and repairs together: both back off from a second, one to a minute and one to ten.
 const BUDGET: u32 = 30;
@@ -58,11 +61,33 @@ impl World {
             return;
         };
         let half = (info.expires.saturating_sub(info.issued)) / 2;
-        let age = now.saturating_sub(info.issued);
-        if age + Duration::from_secs(1) < half && !self.oracles.clocks_moved {
+        let (issued, age) = (info.issued, now.saturating_sub(info.issued));
+        let is_early = age + Duration::from_secs(1) < half && !self.oracles.clocks_moved;
+        if is_early && !self.may_renew(process, key, issued) {
             let text = format!("a second token for {} after {} s", key.endpoint, age.as_secs());
             self.report(Oracle::TokenBudget, text);
         }
+    }
+
+    /// Whether a namespace requests a newer token than the one of this age, for the first time in five minutes. A call that
+    /// failed does not count.
+    fn may_renew(&mut self, process: usize, key: &TokenKey, issued: Duration) -> bool {
+        let now = self.time;
+        // A process may see late that the annotation changed again.
+        let is_requested = self.oracles.requested.iter().any(|time| *time > issued && *time <= now);
+        let asker = (process, self.epoch(process), key.clone());
+        let last = self.oracles.renewed.get(&asker).copied();
+        let is_held = last.is_some_and(|at| at <= issued && now < at + RENEW_INTERVAL);
+        self.oracles.renewed.insert(asker, now);
+        is_requested && !is_held
+    }
+
+    /// The time before which the tokens of a namespace may not have been issued.
+    pub fn renewal_time(&self, namespace: &str) -> Option<Duration> {
+        let object = self.store.namespace(namespace)?;
+        let record = observe::namespace(&object.meta(namespace), &self.settings)?;
+        let since_start = record.parsed.renew?.duration_since(origin());
+        Some(Duration::try_from(since_start).unwrap_or_default())
     }
 
     /// A controller wrote a Secret.

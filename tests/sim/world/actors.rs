@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::core::plan::PullSecretRefs;
 use ecr_pull_secrets::simulation::core::secret::{DockerConfig, StaticSource};
-use ecr_pull_secrets::simulation::core::{SECRET_TYPE, testing};
+use ecr_pull_secrets::simulation::core::{SECRET_TYPE, testing, whole_seconds};
+use jiff::SignedDuration;
 
 use super::{Happening, Planned, World};
 use crate::profile::What;
@@ -81,6 +82,7 @@ impl World {
             What::OptOut => self.put_namespace(&namespace, |object| object.annotations.clear()),
             What::Unlabel => self.put_namespace(&namespace, |object| object.labels.clear()),
             What::InventRegions => self.invent_regions(&namespace, second),
+            What::AskRenewal => self.ask_renewal(&namespace, second),
             What::AnnotateDefault => {
                 self.put_namespace(&namespace, |object| object.annotations = default_registry(0));
             }
@@ -124,6 +126,18 @@ impl World {
     pub fn revive(&mut self, namespace: &Name) {
         if self.store.namespace(namespace).is_some_and(|object| object.terminating) {
             self.delete_namespace(namespace);
+        }
+    }
+
+    /// Asks for tokens that are not older than now, or than a time of up to three minutes before or after now.
+    fn ask_renewal(&mut self, namespace: &Name, second: u32) {
+        let offset = [0, 0, -180, 180][second as usize % 4];
+        let time = whole_seconds(self.wall() + SignedDuration::from_secs(offset));
+        if self.store.namespace(namespace).is_some() {
+            self.put_namespace(namespace, |object| {
+                object.annotations.insert(annotation("renew"), time.to_string());
+            });
+            self.renewal_requested(namespace);
         }
     }
 

@@ -346,6 +346,11 @@ impl World {
         &self.processes[process].received
     }
 
+    /// How often a process was started before.
+    pub fn epoch(&self, process: usize) -> u32 {
+        self.processes[process].epoch
+    }
+
     /// Checks the namespace at `at`.
     pub fn schedule_check(&mut self, namespace: &Name, at: Duration) {
         self.schedule(at, Happening::Check(namespace.clone()));

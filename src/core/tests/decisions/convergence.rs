@@ -205,7 +205,7 @@ prop_compose! {
 prop_compose! {
     fn any_namespace()(
         parsed in of(prop_oneof![
-            1 => Just(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] }),
+            1 => Just(ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] }),
             1 => Just(invalid()),
             4 => any_request(&NAMES[..2]).prop_map(parsed),
         ]),

@@ -44,7 +44,7 @@ fn with_role(role: &str) -> Request {
 }
 
 fn invalid() -> ParsedAnnotations {
-    ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![] }
+    ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![] }
 }
 
 /// The state after a failure whose retry is at `second`.
@@ -109,7 +109,13 @@ fn deleted(step: &Step) -> Option<(DeleteReason, &str, &str, u64)> {
 
 fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>) -> WritePlan {
     let (granted, _) = settings().grants.assign("team-a", request).expect("granted");
-    WritePlan { reason, granted: Arc::new(granted), static_entries: BTreeMap::new(), observed }
+    WritePlan {
+        reason,
+        granted: Arc::new(granted),
+        static_entries: BTreeMap::new(),
+        observed,
+        issued_after: None,
+    }
 }
 
 type Tokens<'a> = &'a [Option<Arc<Token>>];

@@ -27,7 +27,7 @@ fn a_foreign_secret_is_reported_and_not_changed() {
 
 #[test]
 fn opting_out_deletes_the_secret_at_its_uid_and_version() {
-    let out = ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] };
+    let out = ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] };
     for parsed in [None, Some(&out)] {
         let plan = decide(parsed, &only(&observed(&request(&[HOST]))), &History::default(), at(0));
         assert_eq!(deleted(&plan.step), Some((DeleteReason::OptedOut, "ecr-pull", "uid-1", 7)));
@@ -37,7 +37,7 @@ fn opting_out_deletes_the_secret_at_its_uid_and_version() {
 #[test]
 fn an_invalid_or_ungranted_value_is_reported_and_the_applied_request_stays_in_force() {
     let problem = Problem::invalid(annotations::SECRET_NAME, "not allowed");
-    let bad = ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![problem] };
+    let bad = ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![problem] };
     let applied = named("other");
     for (parsed, reason) in
         [(bad, EventReason::InvalidAnnotation), (parsed(with_role("team-b")), EventReason::NotGranted)]
@@ -249,7 +249,7 @@ prop_compose! {
 
 fn any_annotations() -> impl Strategy<Value = Option<ParsedAnnotations>> {
     of(prop_oneof![
-        Just(ParsedAnnotations { opt_in: OptIn::Out, problems: vec![] }),
+        Just(ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] }),
         Just(invalid()),
         Just(parsed(with_role("b"))),
         prop_oneof![Just("ecr-pull"), Just("other")].prop_map(|name| parsed(named(name))),

@@ -136,7 +136,7 @@ fn an_applied_request_that_no_longer_fits_keeps_its_tokens() {
     let long = Request { service_accounts: accounts, ..request(&[HOST]) };
     let secrets = [("ecr-pull".into(), observed(&long))];
     let (parsed, history) =
-        (ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![] }, History::default());
+        (ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![] }, History::default());
     let facts =
         Facts { parsed: Some(&parsed), secrets: &secrets, static_sources: &sources, ..facts(&history) };
     let Plan { step, problems } = plan(&facts, &settings, at(7 * HOUR));

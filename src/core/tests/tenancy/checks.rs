@@ -175,7 +175,7 @@ pub(super) fn kept_without_tokens(write: &WritePlan, namespace: &str, settings: 
 }
 
 pub(super) fn invalid() -> ParsedAnnotations {
-    ParsedAnnotations { opt_in: OptIn::Invalid, problems: vec![] }
+    ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![] }
 }
 
 /// Checks that `step` leaves a namespace with the entries that `model` grants, and no others.
