@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::CommandError;
-use super::setup::{Connected, connect, stop_on_signals, task_ended, unless_stopped};
+use super::setup::{Connected, connect, random, stop_on_signals, task_ended, unless_stopped};
 use crate::cli::ControllerArgs;
 use crate::controller::RunPolicy;
 use crate::core::Jitter;
@@ -62,10 +62,10 @@ async fn control(
 
 /// Returns the region once it is known, as when the instance metadata service comes up after the controller.
 async fn found_region() -> String {
-    let mut failures = 0;
+    let (jitter, mut failures) = (Jitter::new(random()), 0);
     loop {
         failures += 1;
-        sleep(Backoff::CALLS.delay(failures, Jitter::new(0), &"region")).await;
+        sleep(Backoff::CALLS.delay(failures, jitter, &"region")).await;
         if let Ok(Some(region)) = region().await {
             return region.as_str().to_owned();
         }
@@ -87,7 +87,8 @@ async fn run_once(
         health.lease_not_used();
         (None, WritePermit::unopposed(candidate.clock))
     };
-    let policy = RunPolicy { repeat: true, delete: true, confirm_removals: args.removals.confirm_removals };
+    let policy =
+        RunPolicy { repeat: true, delete: true, confirm_removals: args.removals.confirm_removals.clone() };
     connected.run(leader, policy, health.clone(), stop).await?;
     Ok(())
 }

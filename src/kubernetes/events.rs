@@ -52,8 +52,8 @@ impl Recorder {
 
 /// The Event of a condition that lasts.
 struct Series {
-    /// Includes the records that were not written yet.
-    count: i32,
+    /// Includes the records that were not written yet. `None` if the Event was never written.
+    count: Option<i32>,
     next_write: Instant,
     interval: Duration,
 }
@@ -76,20 +76,22 @@ impl Writer {
             }
             pace.tick().await;
             let before = self.series.remove(&name);
-            let write = self.write(&name, &record, before.as_ref().map(|series| series.count));
-            let failure = match tokio::time::timeout(CALL_TIMEOUT, write).await {
-                Ok(Ok(count)) => {
-                    let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
-                    let interval = before.filter(|_| count > 1).map_or(MIN_REPEAT_INTERVAL, longer);
-                    let next_write = Instant::now() + interval;
-                    self.series.insert(name, Series { count, next_write, interval });
-                    continue;
-                }
-                Ok(Err(error)) => message(&error),
-                Err(_) => "the API server did not respond in time".to_owned(),
+            let count = before.as_ref().and_then(|series| series.count);
+            let written = match tokio::time::timeout(CALL_TIMEOUT, self.write(&name, &record, count)).await {
+                Ok(Ok(count)) => Ok(count),
+                Ok(Err(error)) => Err(message(&error)),
+                Err(_) => Err("the API server did not respond in time".to_owned()),
             };
-            let (namespace, event) = (&*record.namespace, record.reason.into_str());
-            warn!(namespace, event, reason = failure, "cannot write an Event");
+            let is_repeated = written.as_ref().is_ok_and(|count| *count > 1) || written.is_err();
+            let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
+            let interval = before.filter(|_| is_repeated).map_or(MIN_REPEAT_INTERVAL, longer);
+            let next_write = Instant::now() + interval;
+            let series = Series { count: written.as_ref().ok().copied().or(count), next_write, interval };
+            self.series.insert(name, series);
+            if let Err(reason) = written {
+                let (namespace, event) = (&*record.namespace, record.reason.into_str());
+                warn!(namespace, event, reason, "cannot write an Event");
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl Writer {
     fn is_due(&mut self, name: &str) -> bool {
         let now = Instant::now();
         if let Some(series) = self.series.get_mut(name) {
-            series.count = series.count.saturating_add(1);
+            series.count = series.count.map(|count| count.saturating_add(1));
             return series.next_write <= now;
         }
         if self.series.len() >= MAX_SERIES {
