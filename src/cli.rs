@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -121,10 +122,10 @@ impl ClusterArgs {
 /// Flags of the commands that apply the configuration.
 #[derive(Clone, Debug, Args)]
 pub struct RemovalArgs {
-    /// Allow a configuration change to delete the secrets of many namespaces at once. Without this flag, if more than
-    /// 10 secrets, and more than a tenth of all, are no longer granted at the start, none of them is deleted.
-    #[arg(long, env = "ECR_PULL_SECRETS_CONFIRM_REMOVALS")]
-    pub confirm_removals: bool,
+    /// Allow the configuration to remove exactly the set of secrets with this ID. If the configuration no longer grants,
+    /// includes or names many secrets, none of them is deleted, and the log names their number and the ID.
+    #[arg(long, value_name = "ID", env = "ECR_PULL_SECRETS_CONFIRM_REMOVALS")]
+    pub confirm_removals: Option<Arc<str>>,
 }
 
 /// Flags of the commands that hold the Lease while they run.
@@ -221,7 +222,7 @@ mod tests {
         ("--log-format=json", "ECR_PULL_SECRETS_LOG_FORMAT"),
         ("--log-level=debug", "ECR_PULL_SECRETS_LOG_LEVEL"),
     ];
-    const CONFIRM: (&str, &str) = ("--confirm-removals", "ECR_PULL_SECRETS_CONFIRM_REMOVALS");
+    const CONFIRM: (&str, &str) = ("--confirm-removals=0123456789ab", "ECR_PULL_SECRETS_CONFIRM_REMOVALS");
 
     /// Parses each flag, and checks its environment variable (empty: it has none).
     fn assert_flags(command: &str, positional: &[&str], flags: &[(&str, &str)]) {

@@ -125,7 +125,15 @@ async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), Requ
     let OwnSecret { namespace, name, uid, resource_version } = found;
     let label = format!("secret {namespace}/{name}");
     let deletion = Deletion { name, uid, resource_version, reason: DeleteReason::OptedOut };
-    (label, cluster.delete(&namespace, &deletion).await)
+    let deleted = match cluster.delete(&namespace, &deletion).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            let message = "a finalizer holds it: let the client that added the finalizer remove it";
+            Err(RequestError::Rejected(message.to_owned()))
+        }
+        Err(error) => Err(error),
+    };
+    (label, deleted)
 }
 
 fn label(OwnReference { namespace, service_account }: &OwnReference) -> String {

@@ -186,7 +186,7 @@ impl Connected {
         let (recorder, events) = Recorder::start(self.client.clone(), &self.candidate.instance);
         let progress = if policy.repeat { ProgressBar::hidden() } else { progress() };
         let reporter = Reporter::new(recorder, self.candidate.metrics.clone(), progress, !policy.repeat);
-        let runtime = self.runtime(permit, policy, health, reporter, relists);
+        let runtime = self.runtime(permit, policy.clone(), health, reporter, relists);
         let mut runtime = tokio::spawn(runtime.run(changes, stop));
         let ended = tokio::select! {
             ended = &mut runtime => ended,

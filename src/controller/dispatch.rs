@@ -66,11 +66,7 @@ struct CollectedTokens {
 impl Controller {
     /// Starts queued steps, up to the maximum.
     pub(super) fn dispatch(&mut self, now: Now) {
-        while self.index.is_synced()
-            && self.is_leader
-            && !self.is_stopping
-            && self.actions.len() < MAX_ACTIONS
-        {
+        while self.may_dispatch() {
             let Some((namespace, step)) = self.queue.pop(now) else { return };
             match step {
                 Step::Write(plan) => self.start_write(&namespace, *plan, now),
@@ -83,6 +79,12 @@ impl Controller {
                 Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change),
             }
         }
+    }
+
+    /// Whether an action may start. Otherwise the end of an action, the end of a list or the leadership is awaited.
+    pub(super) fn may_dispatch(&self) -> bool {
+        let may_write = self.index.is_synced() && self.is_leader && !self.is_stopping;
+        may_write && self.actions.len() < MAX_ACTIONS
     }
 
     fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, now: Now) {

@@ -9,6 +9,7 @@
 //! | [`index`] | holds the facts about each namespace, as the watches report them ([`change`]) |
 //! | `reconcile` | plans the next step of a namespace and queues it ([`queue`]) |
 //! | `dispatch` | starts queued steps, with tokens from the cache ([`tokens`]) |
+//! | `removals` | limits the removals that follow from the configuration |
 //! | `outcome` | records the outcome of an action or a call, and reconciles again |
 //! | `report` | composes the messages for logs, Events and the summary ([`tell`]) |
 //!
@@ -23,6 +24,7 @@ pub mod inspect;
 mod outcome;
 mod queue;
 mod reconcile;
+mod removals;
 mod report;
 pub mod tell;
 pub mod tokens;
@@ -42,6 +44,7 @@ use self::dispatch::Action;
 use self::error::RequestError;
 use self::index::Index;
 use self::queue::Queue;
+use self::removals::Removals;
 use self::report::Conditions;
 use self::tell::Tell;
 use self::tokens::{FetchResult, TokenCache};
@@ -88,7 +91,8 @@ pub enum Outcome {
     /// The Namespace as the API server returned it: `None` if it did not opt in, [`RequestError::NamespaceGone`] if it
     /// does not exist or is being deleted.
     NamespaceRead(Result<Option<NamespaceRecord>, RequestError>),
-    Deleted(Result<(), RequestError>),
+    /// `None`, or the Secret after the deletion if a finalizer holds it.
+    Deleted(Result<Option<Observed>, RequestError>),
     /// The service account after the change, and whether it was changed; `None` if it does not exist.
     PullSecretSet(Result<Option<(PullSecretRefs, bool)>, RequestError>),
 }
@@ -124,14 +128,14 @@ pub enum Request {
 }
 
 /// The limits of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunPolicy {
     /// Whether the controller continues after one pass, with retries and renewals.
     pub repeat: bool,
     /// Whether the controller deletes Secrets and references that are no longer requested.
     pub delete: bool,
-    /// Whether the configuration may remove any number of Secrets.
-    pub confirm_removals: bool,
+    /// The ID of the set of Secrets that the configuration may remove although they are many.
+    pub confirm_removals: Option<Arc<str>>,
 }
 
 pub struct Controller {
@@ -150,8 +154,7 @@ pub struct Controller {
     is_stopping: bool,
     /// How far the wall clock is ahead of the monotonic clock, as of the last step.
     wall_offset: Option<SignedDuration>,
-    /// Whether removals that follow from the configuration wait for a confirmation.
-    removals_held: bool,
+    removals: Removals,
     tick: Duration,
     next_tick: Duration,
     effects: Vec<Effect>,
@@ -163,6 +166,7 @@ impl Controller {
         Self {
             tokens: TokenCache::new(settings.refresh, settings.jitter),
             queue: Queue::new(settings.refresh.writes_per_second),
+            removals: Removals::new(policy.confirm_removals.clone()),
             settings,
             policy,
             index,
@@ -174,7 +178,6 @@ impl Controller {
             is_leader: false,
             is_stopping: false,
             wall_offset: None,
-            removals_held: false,
             tick: TICK,
             next_tick: Duration::ZERO,
             effects: vec![],
@@ -208,6 +211,7 @@ impl Controller {
         }
         if now.mono >= self.next_tick {
             self.next_tick = now.mono + self.tick;
+            self.report_held_removals(now);
             self.count_namespaces(now);
         }
         mem::take(&mut self.effects)
@@ -222,7 +226,9 @@ impl Controller {
 
     /// How long until a namespace is due, or until the rate limit allows a step or a call.
     fn time_to_work(&self, now: Now) -> Option<Duration> {
-        [self.queue.time_to_next(now), self.tokens.time_to_next_call(now)].into_iter().flatten().min()
+        let paced = self.may_dispatch().then(|| self.queue.time_to_next_renewal(now));
+        let calls = self.tokens.time_to_next_call(now).filter(|_| !self.is_stopping);
+        [self.queue.time_to_next_wake(now), paced.flatten(), calls].into_iter().flatten().min()
     }
 
     /// Whether a single pass is complete.

@@ -139,7 +139,7 @@ impl Controller {
         let read = if self.is_leader { result } else { Err(RequestError::NotLeader) };
         let planned = read.map(|record| {
             let parsed = record.as_ref().map(|record| &*record.parsed);
-            let facts = Facts { parsed, terminating: false, ..self.index.facts(namespace)? };
+            let facts = Facts { parsed, terminating: false, ..self.facts(namespace)? };
             Some(plan(&facts, &self.settings, now).step)
         });
         match (planned, removal) {
@@ -176,15 +176,20 @@ impl Controller {
         &mut self,
         namespace: &Arc<str>,
         deletion: &Deletion,
-        result: Result<(), RequestError>,
+        result: Result<Option<Observed>, RequestError>,
         duration: Duration,
         now: Now,
     ) {
         self.tell_request(Operation::Delete, deletion.reason.into_str(), &result, duration);
-        if let Err(error) = result {
-            return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
+        let left = match result {
+            Ok(left) => left,
+            Err(error) => {
+                return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
+            }
+        };
+        if left.is_none() {
+            self.report_deletion(namespace, deletion);
         }
-        self.report_deletion(namespace, deletion);
         if self.index.is_rewound(namespace) && self.may_act() {
             let error = RequestError::Conflict("the API server has older data than before".to_owned());
             return self.read_secret(namespace, &deletion.name, Operation::Delete, error);
@@ -192,7 +197,11 @@ impl Controller {
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion(&deletion.name, now);
         }
-        self.index.remove_secret(namespace, &deletion.name, deletion.resource_version);
+        self.removals.record(namespace, &deletion.uid, now);
+        match left {
+            None => self.index.remove_secret(namespace, &deletion.name, deletion.resource_version),
+            Some(left) => _ = self.index.set_replied_secret(namespace, &deletion.name, left),
+        }
         self.reconcile(namespace, now);
     }
 
@@ -295,7 +304,7 @@ impl Controller {
         if !self.index.is_synced() {
             return;
         }
-        let mut counts = NamespaceCounts::default();
+        let mut counts = NamespaceCounts { held: self.removals.counts(), ..NamespaceCounts::default() };
         self.index.states().for_each(|state| count(state, now, &mut counts));
         let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();
         self.tell(Tell::Counted { counts, in_sync_at: in_sync.then_some(now.wall) });

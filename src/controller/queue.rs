@@ -160,12 +160,15 @@ impl Queue {
         due
     }
 
-    /// How long until a delay ends or the rate limit allows the next renewal.
-    pub fn time_to_next(&self, now: Now) -> Option<Duration> {
-        let delayed = self.delayed.first().map(|(wake, _)| wake.saturating_sub(now.mono));
+    /// How long until a delay ends.
+    pub fn time_to_next_wake(&self, now: Now) -> Option<Duration> {
+        self.delayed.first().map(|(wake, _)| wake.saturating_sub(now.mono))
+    }
+
+    /// How long until the rate limit allows the next renewal; `None` if none is queued.
+    pub fn time_to_next_renewal(&self, now: Now) -> Option<Duration> {
         let renewals = !self.lanes[Priority::Renewal as usize].is_empty();
-        let paced = renewals.then(|| self.next_renewal.saturating_sub(now.mono));
-        delayed.into_iter().chain(paced).min()
+        renewals.then(|| self.next_renewal.saturating_sub(now.mono))
     }
 
     /// Drops all planned steps and delays; running actions are still tracked.
@@ -229,7 +232,7 @@ mod tests {
         push(&mut queue, &c, Priority::New);
         assert_eq!(pop(&mut queue, now), Some(c), "a new namespace does not wait");
         let later = Now { mono: now.mono + Duration::from_millis(100), ..now };
-        assert_eq!(queue.time_to_next(now), Some(Duration::from_millis(100)));
+        assert_eq!(queue.time_to_next_renewal(now), Some(Duration::from_millis(100)));
         assert_eq!(pop(&mut queue, later), Some(b));
     }
 
@@ -261,7 +264,7 @@ mod tests {
         queue.schedule(&a, Some(wall(5)), at(0));
         assert_eq!(queue.wake(Now { wall: wall(10_000), ..at(1) }), Vec::<Arc<str>>::new());
         assert_eq!(queue.wake_all(), std::slice::from_ref(&a));
-        assert_eq!(queue.time_to_next(at(1)), None);
+        assert_eq!((queue.time_to_next_wake(at(1)), queue.time_to_next_renewal(at(1))), (None, None));
     }
 
     #[test]

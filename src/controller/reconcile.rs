@@ -8,11 +8,7 @@ use super::Controller;
 use super::queue::Priority;
 use super::tell::Tell;
 use crate::core::Now;
-use crate::core::plan::{Plan, Step, plan};
-
-/// Without a confirmation, the configuration may remove this many Secrets, or one in `MAX_REMOVALS_PART`.
-const MAX_REMOVALS: usize = 10;
-const MAX_REMOVALS_PART: usize = 10;
+use crate::core::plan::{Facts, Plan, Revocation, Step, plan};
 
 impl Controller {
     /// Plans the next step of every namespace, once the lists are complete and this process is the leader.
@@ -28,17 +24,34 @@ impl Controller {
         }
     }
 
-    /// A mistake in the configuration must not delete the Secrets of a whole cluster. The removals that follow from the
-    /// configuration are counted when the leadership begins, because the configuration does not change after that.
+    /// Decides on the removals that follow from the configuration, before any of them begins.
     fn hold_removals(&mut self, all: &[Arc<str>], now: Now) {
-        let revoked =
-            |namespace: &&Arc<str>| self.plan(namespace, now).is_some_and(|plan| plan.step.is_revocation());
-        let removals = all.iter().filter(revoked).count();
-        let managed = self.index.states().filter(|state| state.managed().next().is_some()).count();
-        let allowed = (managed / MAX_REMOVALS_PART).max(MAX_REMOVALS);
-        self.removals_held = !self.policy.confirm_removals && removals > allowed;
-        if self.removals_held {
-            self.tell(Tell::RemovalsHeld { removals, managed });
+        self.removals.clear();
+        for namespace in all {
+            let revocations = self.plan(namespace, now).map(|plan| plan.revocations);
+            self.note_revocations(namespace, revocations.unwrap_or_default());
+        }
+        self.removals.decide(&self.index, now);
+        self.report_held_removals(now);
+    }
+
+    /// Notes what the configuration removes in a namespace. Returns whether that needs a decision. A single pass that deletes
+    /// nothing holds nothing.
+    fn note_revocations(&mut self, namespace: &Arc<str>, revocations: Vec<Revocation>) -> bool {
+        self.policy.delete && self.removals.set(namespace, revocations)
+    }
+
+    /// Approves the held removals if they were confirmed, and reports them if they changed.
+    pub(super) fn report_held_removals(&mut self, now: Now) {
+        let approved = self.removals.approve();
+        if !approved.is_empty() {
+            self.tell(Tell::RemovalsConfirmed { namespaces: approved.len() });
+        }
+        for namespace in approved {
+            self.reconcile(&namespace, now);
+        }
+        if let Some(held) = self.removals.changed() {
+            self.tell(Tell::RemovalsHeld(held));
         }
     }
 
@@ -47,9 +60,21 @@ impl Controller {
         if !self.is_leader || self.queue.is_running(namespace) {
             return;
         }
-        let Some(Plan { step, problems }) = self.plan(namespace, now) else {
+        let Some(Plan { mut step, mut problems, revocations }) = self.plan(namespace, now) else {
+            self.removals.set(namespace, vec![]);
             return self.queue.schedule(namespace, None, now);
         };
+        let was_held = self.removals.is_held(namespace);
+        if self.note_revocations(namespace, revocations) {
+            for other in self.removals.decide(&self.index, now).iter().filter(|other| *other != namespace) {
+                self.reconcile(other, now);
+            }
+        }
+        if self.removals.is_held(namespace) != was_held
+            && let Some(plan) = self.plan(namespace, now)
+        {
+            (step, problems) = (plan.step, plan.problems);
+        }
         if let Some(state) = self.index.get_mut(namespace) {
             state.blocked = !problems.is_empty() && state.managed().next().is_none();
         }
@@ -62,7 +87,12 @@ impl Controller {
 
     /// The plan for a namespace that is in the index.
     fn plan(&self, namespace: &str, now: Now) -> Option<Plan> {
-        Some(plan(&self.index.facts(namespace)?, &self.settings, now))
+        Some(plan(&self.facts(namespace)?, &self.settings, now))
+    }
+
+    /// The facts about a namespace that is in the index.
+    pub(super) fn facts<'a>(&'a self, namespace: &'a str) -> Option<Facts<'a>> {
+        Some(Facts { held: self.removals.is_held(namespace), ..self.index.facts(namespace)? })
     }
 
     /// Queues a step, unless this run must not make it.
@@ -70,12 +100,6 @@ impl Controller {
         let priority = Priority::of(&step, now);
         if priority == Some(Priority::Delete) && !self.policy.delete {
             self.tell_would_delete(namespace, &step);
-            return self.queue.schedule(namespace, None, now);
-        }
-        if self.removals_held && step.is_revocation() {
-            if let Step::Delete(deletion) = &step {
-                self.report_held_removal(namespace, &deletion.name);
-            }
             return self.queue.schedule(namespace, None, now);
         }
         match (priority, step) {

@@ -60,14 +60,6 @@ impl Conditions {
 }
 
 impl Controller {
-    pub(super) fn report_held_removal(&mut self, namespace: &Arc<str>, secret: &str) {
-        let message = format!(
-            "the controller's configuration no longer grants or includes secret {secret:?}; the controller neither deletes nor \
-             renews it until an administrator confirms the removal with --confirm-removals"
-        );
-        self.tell_notice(namespace, EventReason::RemovalHeld, "held", message);
-    }
-
     pub(super) fn report_token_failure(
         &mut self,
         namespace: &Arc<str>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use super::removals::HeldRemovals;
 use crate::core::EventReason;
 use crate::core::grants::TokenKey;
 use crate::core::plan::{DeleteReason, PullSecretChange, WriteReason};
@@ -35,6 +36,15 @@ pub struct NamespaceCounts {
     /// Namespaces with an expired Secret.
     pub expired: i64,
     pub earliest_expiry: Option<Timestamp>,
+    pub held: HeldCounts,
+}
+
+/// The number of Secrets whose removal is held, by the part of the configuration that it follows from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldCounts {
+    pub identities: i64,
+    pub namespaces: i64,
+    pub secret_names: i64,
 }
 
 /// An API operation on a Secret.
@@ -69,7 +79,9 @@ pub enum Tell {
     /// The namespace is up to date.
     InSync { namespace: Arc<str> },
     /// The configuration would remove more Secrets than it may without a confirmation.
-    RemovalsHeld { removals: usize, managed: usize },
+    RemovalsHeld(HeldRemovals),
+    /// The held removals in this many namespaces were confirmed.
+    RemovalsConfirmed { namespaces: usize },
     /// With `--prune`, `object` would be deleted, such as `secret NAMESPACE/NAME`.
     WouldDelete { object: String },
     /// A condition or a change that the owner of the namespace should know about. `first` is false while the same

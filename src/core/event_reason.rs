@@ -20,6 +20,8 @@ pub enum EventReason {
     RegionUnknown,
     /// The configuration would remove too many Secrets at once.
     RemovalHeld,
+    /// A finalizer holds a Secret that was deleted.
+    DeletionBlocked,
     TokenFailed,
     WriteFailed,
 }

@@ -155,6 +155,7 @@ pub fn observed_with(applied: AppliedState) -> Observed {
         is_applied: true,
         intact: true,
         data_intact: true,
+        is_deleting: false,
         immutable: false,
         times: Some(Times { expires_at: wall(12 * HOUR), refresh_after: wall(6 * HOUR) }),
         applied: Some(Arc::new(applied)),

@@ -54,6 +54,7 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
         is_applied: ours.is_some(),
         intact: labels_intact && data_intact && times_intact && applied_intact,
         data_intact,
+        is_deleting: meta.deletion_timestamp.is_some(),
         immutable: managed.iter().any(|entry| owns(entry, &["f:immutable"])),
         times: recorded.times.filter(|_| times_intact),
         applied: applied.map(|applied| Arc::new(trusted(applied, applied_intact))),

@@ -29,15 +29,25 @@ impl Cluster {
         Ok(observe::secret(&stored.metadata, &self.settings.names.instance))
     }
 
-    /// Deletes the Secret at exactly the observed UID and version. A Secret that no longer exists is a success.
-    pub async fn delete(&self, namespace: &str, deletion: &Deletion) -> Result<(), RequestError> {
+    /// Deletes the Secret at exactly the observed UID and version. Returns the Secret if a finalizer holds it. A Secret that no
+    /// longer exists is a success.
+    pub async fn delete(
+        &self,
+        namespace: &str,
+        deletion: &Deletion,
+    ) -> Result<Option<Observed>, RequestError> {
         let preconditions = Preconditions {
             uid: Some(deletion.uid.to_string()),
             resource_version: Some(deletion.resource_version.to_string()),
         };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.call(self.secrets(namespace).delete(&deletion.name, &params)).await {
-            Ok(_) | Err(RequestError::NamespaceGone) => Ok(()),
+            // Without a finalizer the API server returns a Status.
+            Ok(reply) => {
+                let secret = reply.left().filter(|secret| secret.metadata.deletion_timestamp.is_some());
+                Ok(secret.map(|secret| observe::secret(&secret.metadata, &self.settings.names.instance)))
+            }
+            Err(RequestError::NamespaceGone) => Ok(None),
             Err(error) => Err(error),
         }
     }

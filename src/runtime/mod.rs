@@ -64,7 +64,11 @@ impl Runtime {
     pub fn new(parts: Parts) -> Self {
         let settings = parts.cluster.settings.clone();
         let index = Index::new(targets(&settings));
-        Self { controller: Controller::new(settings, parts.policy, index), parts, tasks: JoinSet::new() }
+        Self {
+            controller: Controller::new(settings, parts.policy.clone(), index),
+            parts,
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Runs until `stop` becomes true or a single pass is complete, then waits for running actions.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use tracing::{debug, error, info, warn};
 
-use crate::controller::tell::{EventRecord, Tell, TokenFetch};
-use crate::core::plan::PullSecretChange;
+use crate::controller::tell::{EventRecord, HeldRemovals, Tell, TokenFetch};
+use crate::core::plan::{PullSecretChange, RemovalCause};
 use crate::core::secret::TokenErrorKind;
-use crate::core::{EventReason, whole_seconds};
+use crate::core::{EventReason, quote, whole_seconds};
 use crate::kubernetes::events::Recorder;
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
@@ -39,6 +39,25 @@ pub struct Reporter {
     summary: Summary,
 }
 
+/// Logs the removals that wait, with the way to confirm them.
+fn removals_held(held: &HeldRemovals) {
+    let HeldRemovals { id, by_cause } = held;
+    let cause = |cause: &RemovalCause| match cause {
+        RemovalCause::Identity(name) => format!("identity {}", quote(name)),
+        RemovalCause::Namespaces => "namespaces".to_owned(),
+        RemovalCause::SecretNames => "secretNames".to_owned(),
+    };
+    let causes: Vec<_> = by_cause.iter().map(|(of, secrets)| format!("{}: {secrets}", cause(of))).collect();
+    let secrets: usize = by_cause.values().sum();
+    error!(
+        secrets,
+        causes = causes.join(", "),
+        id,
+        "the configuration no longer grants, includes or names these secrets, and they are many: the controller keeps them \
+         without renewing them; correct the configuration, or delete exactly these with --confirm-removals={id}"
+    );
+}
+
 impl Reporter {
     /// Returns a reporter that advances `progress`, and, if `collects` is set, records the [`Summary`].
     pub fn new(recorder: Recorder, metrics: Metrics, progress: ProgressBar, collects: bool) -> Self {
@@ -59,12 +78,10 @@ impl Reporter {
                     self.progress.inc(1);
                 }
             }
-            Tell::RemovalsHeld { removals, managed } => error!(
-                removals,
-                managed,
-                "the configuration no longer grants these secrets; the controller neither deletes nor renews them until \
-                 the removal is confirmed with --confirm-removals"
-            ),
+            Tell::RemovalsHeld(held) => removals_held(&held),
+            Tell::RemovalsConfirmed { namespaces } => {
+                info!(namespaces, "the held removals were confirmed: deleting the secrets");
+            }
             Tell::WouldDelete { object } => self.would_delete(object),
             Tell::Notice { event, first } => self.notice(event, first),
             Tell::SecretWritten { namespace, secret, reason, expiry } => {

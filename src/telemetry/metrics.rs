@@ -62,6 +62,8 @@ metrics! {
         "token_expiration_timestamp_seconds", "Expiry of each token, as a Unix timestamp";
     namespaces: Family<Labels<1>, Gauge> = Family::default(), "namespaces",
         "Namespaces that opted in, by state";
+    held_removals: Family<Labels<1>, Gauge> = Family::default(), "held_removals",
+        "Secrets that the configuration would remove, and whose removal waits for a confirmation";
     secret_writes: Family<Labels<3>, Counter> = Family::default(), "secret_writes",
         "Requests that write or delete a secret";
     secret_write_duration: LatencyFamily<Labels<1>> = Family::new_with_constructor(latency),
@@ -129,6 +131,14 @@ impl Metrics {
         for (state, count) in states {
             self.0.namespaces.get_or_create(&[("state", state)]).set(count);
         }
+        let held = [
+            ("identities", counts.held.identities),
+            ("namespaces", counts.held.namespaces),
+            ("secretNames", counts.held.secret_names),
+        ];
+        for (cause, count) in held {
+            self.0.held_removals.get_or_create(&[("cause", cause)]).set(count);
+        }
         self.0.secret_expiration.set(counts.earliest_expiry.map_or(0, Timestamp::as_second));
         if let Some(time) = in_sync_at {
             self.0.last_successful_sync.set(time.as_second());
@@ -171,6 +181,7 @@ mod tests {
             r#"ecr_pull_secrets_secret_write_duration_seconds_count{operation="create"} 1"#,
             r#"ecr_pull_secrets_aws_requests_total{operation="GetAuthorizationToken",result="success"} 1"#,
             r#"ecr_pull_secrets_namespaces{state="ready"} 2"#,
+            r#"ecr_pull_secrets_held_removals{cause="identities"} 0"#,
             r#"ecr_pull_secrets_namespaces{state="blocked"} 1"#,
             "ecr_pull_secrets_secret_expiration_timestamp_seconds 7",
             "ecr_pull_secrets_last_successful_sync_timestamp_seconds 5",

@@ -66,10 +66,10 @@ fn a_configuration_that_includes_far_fewer_removes_nothing_until_that_is_confirm
         cluster.opt_out("asks").await;
         cluster.wait_for_no_secret("asks").await;
         assert_eq!(cluster.all_secrets().await.len(), 12, "removing the annotation needs no confirmation");
-        assert!(cluster.log().contains("--confirm-removals"));
+        let id = cluster.held_id().expect("the log names the ID");
         cluster.stop_controller().await;
 
-        cluster.run_controller_with(&["--config", &none, "--confirm-removals"]).await;
+        cluster.run_controller_with(&["--config", &none, &format!("--confirm-removals={id}")]).await;
         cluster.wait_for_secrets(0).await;
     });
 }
@@ -109,5 +109,27 @@ fn a_retired_name_is_cleaned_up_once_the_new_one_exists() {
         let still =
             cluster.secret_named("theirs", "old-name").await.expect("a secret that is not ours stays");
         assert_eq!(uid(&still), uid(&theirs));
+    });
+}
+
+#[test]
+fn a_secret_that_a_finalizer_holds_is_reported_and_not_as_deleted() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        let finalizers = |list: serde_json::Value| json!({"metadata": {"finalizers": list}});
+        cluster.edit("team-a", finalizers(json!(["test.example/hold"]))).await;
+        cluster.opt_out("team-a").await;
+        let message = cluster.wait_for_message("team-a", "DeletionBlocked").await;
+        assert!(message.contains("finalizer"), "{message}");
+        let held = cluster.existing_secret("team-a").await;
+        assert!(held.metadata.deletion_timestamp.is_some(), "it was deleted once");
+        assert!(cluster.events_of("team-a", "SecretDeleted").await.is_empty());
+
+        cluster.opt_in("team-a").await;
+        cluster.edit("team-a", finalizers(json!([]))).await;
+        let renewed = async || cluster.secret("team-a").await.filter(|secret| uid(secret) != uid(&held));
+        cluster.wait_for("a new secret", renewed).await;
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use testing::aws::Behaviour;
-use testing::tenants::{HOST, live_token, time, uid};
+use testing::tenants::{HOST, live_token, password, time, uid, version};
 use tokio::time::{Instant, interval};
 
 use crate::harness::cluster_test;
@@ -51,5 +51,38 @@ fn over_several_lifetimes_no_reader_sees_an_expired_token() {
         }
         let calls = cluster.aws.count("GetAuthorizationToken");
         assert!(calls <= 5, "{calls} calls are more than one in each half-life");
+    });
+}
+
+#[test]
+fn a_new_token_on_demand_and_a_deleted_secret_with_the_token_at_hand() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        cluster.opt_in("team-b").await;
+        let first = cluster.wait_for_secret("team-a").await;
+        let other = cluster.wait_for_secret("team-b").await;
+        let calls = cluster.aws.calls().len();
+
+        cluster.delete("team-a").await;
+        let again = cluster.wait_for_secret("team-a").await;
+        assert_eq!((password(&again, HOST), cluster.aws.calls().len()), (password(&first, HOST), calls));
+
+        // The issue time on the Secret is in whole seconds.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let time = Timestamp::now().to_string();
+        cluster.annotate("team-a", &[("ecr-pull-secrets.dev/renew", Some(&time))]).await;
+        let renewed = async || {
+            cluster.secret("team-a").await.filter(|now| password(now, HOST) != password(&first, HOST))
+        };
+        let renewed = cluster.wait_for("a new token", renewed).await;
+        assert_eq!(uid(&renewed), uid(&again), "in place");
+        cluster.wait_for_event("team-a", "SecretRenewed").await;
+        assert_eq!(cluster.aws.calls().len(), calls + 1);
+        assert_eq!(version(&cluster.existing_secret("team-b").await), version(&other));
+
+        cluster.annotate("team-a", &[("ecr-pull-secrets.dev/renew", Some("tomorrow"))]).await;
+        let message = cluster.wait_for_message("team-a", "InvalidAnnotation").await;
+        assert!(message.starts_with("ecr-pull-secrets.dev/renew: \"tomorrow\" is not a time"), "{message}");
     });
 }

@@ -103,14 +103,21 @@ fn a_configuration_that_removes_many_secrets_has_to_be_confirmed() {
         let reported = async || {
             let events = cluster.events_of("team-0", "RemovalHeld").await;
             let mut messages = events.into_iter().filter_map(|event| event.message);
-            messages.any(|message| message.contains("--confirm-removals"))
+            messages.any(|message| message.contains("confirms the removal"))
         };
         cluster.wait_until("an Event about it", reported).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let held =
+            async || cluster.probe("/metrics").await.1.contains("held_removals{cause=\"identities\"} 12");
+        cluster.wait_until("the metric", held).await;
         assert_eq!(cluster.all_secrets().await.len(), 12, "none is deleted unconfirmed");
-        assert!(cluster.log().contains("--confirm-removals"));
+        let id = cluster.held_id().expect("the log names the ID");
         cluster.stop_controller().await;
-        cluster.run_controller_with(&["--config", &config, "--confirm-removals"]).await;
+        cluster.run_controller_with(&["--config", &config, "--confirm-removals=000000000000"]).await;
+        cluster.wait_until("another ID", async || cluster.held_id().is_some()).await;
+        assert_eq!(cluster.held_id().as_ref(), Some(&id), "the same set has the same ID");
+        assert_eq!(cluster.all_secrets().await.len(), 12, "another set was confirmed");
+        cluster.stop_controller().await;
+        cluster.run_controller_with(&["--config", &config, &format!("--confirm-removals={id}")]).await;
         cluster.wait_for_secrets(0).await;
     });
 }

@@ -19,6 +19,8 @@ pub enum What {
     DeleteSecret,
     EditSecret,
     StripLabels,
+    /// A finalizer is added to a managed Secret, or removed from it.
+    Finalize,
     MakeImmutable,
     ForeignSecret,
     /// A copy of a managed Secret in a namespace that did not opt in.

@@ -53,6 +53,12 @@ const HOURS: &[u64] = &[5, 1, 20_000, 600_000, 1_800_000];
 
 /// The worlds in which nothing may go wrong, each with a name.
 pub fn guards() -> Vec<(&'static str, Profile)> {
+    let all = guards_of_processes().into_iter().chain(guards_of_secrets());
+    [("everything", everything())].into_iter().chain(all).collect()
+}
+
+/// Worlds in which requests, watches, clocks and processes fail.
+fn guards_of_processes() -> Vec<(&'static str, Profile)> {
     use What as W;
     let lease = Profile {
         lazy_lease: false,
@@ -60,7 +66,6 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
         ..Profile::small(&[W::Annotate, W::OptOut, W::Freeze, W::Partition])
     };
     vec![
-        ("everything", everything()),
         ("the Lease with slow and lost requests", lease),
         (
             "deletions and replies that overtake each other",
@@ -99,6 +104,13 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
         ),
         ("clocks behind", Profile::small(&[W::ClockBehind, W::Annotate, W::OptOut])),
         ("clocks ahead", Profile::small(&[W::ClockAhead, W::Annotate, W::DeleteSecret])),
+    ]
+}
+
+/// Worlds in which what a Secret must hold changes: its state, its sources and its requests.
+fn guards_of_secrets() -> Vec<(&'static str, Profile)> {
+    use What as W;
+    vec![
         (
             "long requests with static entries",
             Profile { settings: with_static_entries, ..Profile::small(&[W::LongRequest, W::Annotate]) },
@@ -127,6 +139,17 @@ pub fn guards() -> Vec<(&'static str, Profile)> {
         (
             "requested renewals",
             Profile::small(&[W::AskRenewal, W::Annotate, W::Crash, W::AwsFails, W::DeleteSecret]),
+        ),
+        (
+            "finalizers",
+            Profile::small(&[
+                W::Finalize,
+                W::DeleteSecret,
+                W::Annotate,
+                W::OptOut,
+                W::MakeImmutable,
+                W::Crash,
+            ]),
         ),
         ("copies of Secrets", Profile::small(&[W::CloneSecret, W::Annotate, W::OptOut])),
         (
@@ -162,6 +185,7 @@ pub fn everything() -> Profile {
         W::TerminateNamespace,
         W::EditSecret,
         W::StripLabels,
+        W::Finalize,
         W::MakeImmutable,
         W::EditServiceAccount,
         W::AwsFails,

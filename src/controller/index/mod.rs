@@ -140,6 +140,7 @@ impl Index {
             namespace,
             parsed: state.namespace.as_ref().map(|record| &*record.parsed),
             terminating: self.terminating.contains(namespace),
+            held: false,
             secrets: &state.secrets,
             service_accounts: &state.service_accounts,
             static_sources: &self.static_sources,

@@ -198,3 +198,18 @@ fn a_token_that_has_expired_on_arrival_causes_no_hot_loop() {
     assert!((4..=10).contains(&world.calls.len()), "{} calls in 5 minutes", world.calls.len());
     assert!(world.writes.len() <= 10, "{} writes", world.writes.len());
 }
+
+#[test]
+fn while_every_request_hangs_a_due_renewal_does_not_wake_the_loop() {
+    let mut world = World::new();
+    world.start("one");
+    for n in 0..100 {
+        world.annotate(&format!("team-{n}"), request(&[HOST]));
+    }
+    world.run(SignedDuration::from_hours(5), Duration::from_mins(10), |_| {});
+    assert_eq!(world.secrets.len(), 100);
+    world.api_hangs = true;
+    // The run fails if it takes a hundred thousand steps.
+    world.run(SignedDuration::from_hours(4), Duration::from_mins(10), |_| {});
+    assert_eq!(world.writes.len(), 100, "no request is answered");
+}

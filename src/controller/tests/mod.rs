@@ -2,6 +2,7 @@
 
 mod faults;
 mod life;
+mod removals;
 mod renew;
 mod tokens;
 mod world;

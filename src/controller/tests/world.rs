@@ -52,6 +52,10 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// Whether the API server responds.
     pub api_available: bool,
+    /// Whether the API server does not reply.
+    pub api_hangs: bool,
+    /// The ID of the removals that the next controllers may make.
+    pub confirms: Option<Arc<str>>,
     /// The reply of each endpoint that does not return tokens of 12 hours.
     pub replies: BTreeMap<String, Reply>,
     /// The requests that reached AWS.
@@ -78,6 +82,8 @@ impl World {
             now: at(0),
             settings: Arc::new(settings),
             api_available: true,
+            api_hangs: false,
+            confirms: None,
             replies: BTreeMap::new(),
             calls: vec![],
             writes: vec![],
@@ -95,7 +101,7 @@ impl World {
     /// Starts a controller, which lists everything and joins the election.
     pub fn start(&mut self, identity: &str) -> usize {
         let targets = self.targets();
-        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
+        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: self.confirms.clone() };
         let index = Index::new(targets.clone());
         let controller = Controller::new(self.settings.clone(), policy, index);
         let elector = LeaderElector::new(identity.to_owned(), settings().election);
@@ -111,6 +117,11 @@ impl World {
     /// Kills a process, which releases nothing.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].is_alive = false;
+    }
+
+    /// Kills every process.
+    pub fn kill_all(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.is_alive = false);
     }
 
     /// Opts a namespace in, or changes its request.
@@ -269,6 +280,7 @@ impl World {
             }
             Effect::FetchToken(request) => self.fetch_token(request.key),
             Effect::Relist(target) => panic!("{target:?} is listed again"),
+            Effect::Act { .. } if self.api_hangs => None,
             Effect::Act { id, namespace, request } => {
                 let outcome = self.act(namespace, request);
                 Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
@@ -294,7 +306,7 @@ impl World {
                 let current = self.secrets.get(&key).map(|o| (o.uid.clone(), o.resource_version));
                 if current == Some((deletion.uid, deletion.resource_version)) {
                     self.remove(&key);
-                    Outcome::Deleted(Ok(()))
+                    Outcome::Deleted(Ok(None))
                 } else {
                     Outcome::Deleted(Err(RequestError::Conflict("another version".to_owned())))
                 }
@@ -346,6 +358,7 @@ impl World {
                 is_applied: true,
                 intact: true,
                 data_intact: true,
+                is_deleting: false,
                 immutable: false,
                 times: Some(draft.times),
                 applied: Some(Arc::new(draft.applied)),

@@ -41,7 +41,8 @@ pub struct Grants {
 pub struct Granted {
     /// The request, with only the registries that are granted; at least one.
     pub request: Arc<Request>,
-    /// One for each registry of the request, in their order.
+    /// One for each registry of the request, in their order. None if the removal of the Secret is held: then its present
+    /// entries are kept.
     pub assignments: Vec<Assignment>,
 }
 

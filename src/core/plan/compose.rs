@@ -70,8 +70,8 @@ pub fn compose(
 ) -> Option<SecretDraft> {
     let observed = plan.observed.as_ref();
     let assignments = plan.granted.assignments.iter().zip(tokens);
-    let choices: Vec<_> =
-        assignments.map(|(assignment, token)| choose(plan, assignment, token.as_deref(), now)).collect();
+    let choices = assignments.map(|(assignment, token)| choose(plan, assignment, token.as_deref(), now));
+    let choices: Vec<_> = choices.chain(kept(plan)).collect();
     let fingerprint = fingerprint(plan, &choices);
     let has_token = choices.iter().any(|choice| choice.token.is_some());
     let is_worth_writing = match plan.reason {
@@ -110,6 +110,14 @@ pub fn compose(
 fn would_lose_entries(observed: Option<&Observed>, choices: &[Choice<'_>], now: Now) -> bool {
     let is_unread = |o: &Observed| o.data_intact && o.applied.is_none() && o.is_live(now);
     observed.is_some_and(is_unread) && choices.iter().any(|choice| choice.token.is_none())
+}
+
+/// The entries of a Secret whose removal is held.
+fn kept(plan: &WritePlan) -> impl Iterator<Item = Choice<'_>> {
+    let observed = plan.observed.as_ref().filter(|_| plan.granted.assignments.is_empty());
+    let applied = observed.and_then(|observed| observed.applied.as_deref()).into_iter();
+    let entries = applied.flat_map(|applied| applied.request.registries.iter().zip(&applied.entries));
+    entries.map(|(target, entry)| Choice { target, entry: entry.clone(), token: None })
 }
 
 fn choose<'a>(

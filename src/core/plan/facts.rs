@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub parsed: Option<&'a ParsedAnnotations>,
     /// Whether the Namespace is being deleted: the namespace controller deletes its contents.
     pub terminating: bool,
+    /// Whether removals that follow from the configuration wait for a confirmation.
+    pub held: bool,
     /// The Secrets of allowed names in it.
     pub secrets: &'a [(Arc<str>, Observed)],
     /// The service accounts in it; empty unless the configuration enables them.

@@ -10,6 +10,7 @@ mod facts;
 mod history;
 mod observed;
 mod reasons;
+mod removals;
 mod retry;
 pub mod service_accounts;
 
@@ -33,6 +34,7 @@ pub use self::facts::Facts;
 pub use self::history::History;
 pub use self::observed::{NamespaceRecord, Observed, Owner};
 pub use self::reasons::{DeleteReason, WriteReason};
+pub use self::removals::{RemovalCause, Revocation};
 pub use self::retry::RetryState;
 pub use self::service_accounts::PullSecretRefs;
 
@@ -119,16 +121,6 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether the step removes something because the configuration no longer grants it.
-    pub fn is_revocation(&self) -> bool {
-        let reason = match self {
-            Self::Delete(deletion) => Some(deletion.reason),
-            Self::SetPullSecret(change) => change.removal,
-            Self::Idle(_) | Self::Write(_) | Self::Replace(_) => None,
-        };
-        reason == Some(DeleteReason::NotGranted)
-    }
-
     /// This step now, or, if there is a `time`, not before then.
     fn at(self, time: Option<Timestamp>) -> Self {
         if time.is_some() { Self::Idle(time) } else { self }
@@ -149,13 +141,15 @@ impl Step {
 pub struct Plan {
     pub step: Step,
     pub problems: Vec<Problem>,
+    /// The Secrets that this step or a later one removes because of the configuration.
+    pub revocations: Vec<Revocation>,
 }
 
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
-    let mut planner = Planner { facts, settings, now, problems: vec![] };
+    let mut planner = Planner { facts, settings, now, problems: vec![], revocations: vec![] };
     let step = planner.next_step();
-    Plan { step, problems: planner.problems }
+    Plan { step, problems: planner.problems, revocations: planner.revocations }
 }
 
 /// The arguments of one decision, and the problems found so far.
@@ -164,6 +158,7 @@ struct Planner<'a> {
     settings: &'a Settings,
     now: Now,
     problems: Vec<Problem>,
+    revocations: Vec<Revocation>,
 }
 
 impl Planner<'_> {
@@ -172,10 +167,10 @@ impl Planner<'_> {
         if self.facts.terminating {
             return Step::Idle(None);
         }
-        let Some(parsed) = self.facts.parsed else { return self.remove_all(self.reason_without_opt_in()) };
+        let Some(parsed) = self.facts.parsed else { return self.remove_without_opt_in() };
         self.problems.extend_from_slice(&parsed.problems);
         match &parsed.opt_in {
-            OptIn::Out => return self.remove_all(DeleteReason::OptedOut),
+            OptIn::Out => return self.remove_secrets(DeleteReason::OptedOut),
             OptIn::In(request) => match self.assign(request) {
                 Ok((granted, found)) => {
                     self.problems.extend(found);
@@ -192,13 +187,6 @@ impl Planner<'_> {
             OptIn::Invalid => {}
         }
         self.keep_applied()
-    }
-
-    /// If the configuration opted the namespace in, only the configuration can have opted it out.
-    fn reason_without_opt_in(&self) -> DeleteReason {
-        let by_default = |o: &Observed| o.applied.as_ref().is_some_and(|applied| applied.request.by_default);
-        let included = self.facts.managed().any(|(_, observed)| by_default(observed));
-        if included { DeleteReason::NotGranted } else { DeleteReason::OptedOut }
     }
 
     /// The step towards the applied request, as far as it is still granted.
@@ -235,17 +223,11 @@ impl Planner<'_> {
         self.settings.grants.assign_again(self.facts.namespace, request, default_host)
     }
 
-    /// Removes the references of service accounts, then the Secrets. In a namespace that did not opt in, other tools may
-    /// have copied a Secret with its labels, so only Secrets that the controller applied are removed.
-    fn remove_all(&self, reason: DeleteReason) -> Step {
-        self.set_pull_secret(|_| None, Some(reason))
-            .or_else(|| self.delete_first(|_, observed| observed.is_applied, reason))
-    }
-
     /// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
     fn reconcile_secret(&mut self, granted: Granted) -> Step {
         let Self { facts, now, .. } = *self;
         let request = granted.request.clone();
+        self.revoke_retired(&request.secret_name);
         if let Some(conflict) = self.name_conflict(&request.secret_name) {
             self.problems.push(conflict);
             return Step::Idle(None);
@@ -297,7 +279,8 @@ impl Planner<'_> {
     }
 
     /// Updates service accounts, then deletes Secrets under other names than the requested one.
-    fn finish(&self, request: &Request) -> Step {
+    fn finish(&mut self, request: &Request) -> Step {
+        let now = self.now;
         let requested = &request.service_accounts;
         let secret: Arc<str> = request.secret_name.as_str().into();
         let wanted = |account: &str| {
@@ -310,9 +293,9 @@ impl Planner<'_> {
         let current = self.facts.secret(&secret);
         let replaced = current.is_some_and(|(_, observed)| observed.is_live(self.now));
         let obsolete = |name: &Arc<str>, observed: &Observed| {
-            *name != secret && !referred(name) && (replaced || !observed.is_live(self.now))
+            *name != secret && !referred(name) && (replaced || !observed.is_live(now))
         };
-        self.set_pull_secret(wanted, None).or_else(|| self.delete_first(obsolete, DeleteReason::Renamed))
+        self.set_pull_secret(wanted, None).or_else(|| self.delete_obsolete(obsolete))
     }
 
     /// The static entries of a Secret; none, and a problem, if the record would be too long with them.
@@ -365,21 +348,6 @@ impl Planner<'_> {
         Some(Problem { reason: EventReason::SecretNotOwned, message })
     }
 
-    /// Deletes the first managed Secret that matches.
-    fn delete_first(&self, matches: impl Fn(&Arc<str>, &Observed) -> bool, reason: DeleteReason) -> Step {
-        let found = self.facts.managed().find(|(name, observed)| matches(name, observed));
-        found.map_or(Step::Idle(None), |(name, observed)| self.delete(name, observed, reason))
-    }
-
-    /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
-    fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
-        let Facts { namespace, history, .. } = self.facts;
-        let Observed { uid, resource_version, .. } = observed.clone();
-        let deletion = Deletion { name: name.clone(), uid, resource_version, reason };
-        let removals = history.removals.blocked_until(namespace, self.settings.jitter, self.now);
-        Step::Delete(deletion).at(removals.or_else(|| history.retry.retry_after(self.now)))
-    }
-
     /// Changes the first service account that does not refer to the wanted Secret and whose backoff has ended.
     fn set_pull_secret(
         &self,
@@ -410,6 +378,10 @@ impl Planner<'_> {
              its token expires"
         );
         self.problems.push(Problem { reason: EventReason::SecretImmutable, message });
+        if observed.is_deleting {
+            self.report_blocked(name);
+            return Step::Idle(None);
+        }
         let times = observed.times.filter(|times| times.is_plausible(self.now));
         // Renewal is due near half of the lifetime, so half of the rest is the last quarter.
         let last_quarter = times.and_then(|Times { expires_at, refresh_after }| {

@@ -39,6 +39,8 @@ pub struct Observed {
     pub intact: bool,
     /// Whether our Apply entry owns the data, even if another client changed the metadata.
     pub data_intact: bool,
+    /// Whether it was deleted, and only a finalizer holds it.
+    pub is_deleting: bool,
     /// Whether a client set the field `immutable`.
     pub immutable: bool,
     /// `None` if another client wrote one of the two annotations.

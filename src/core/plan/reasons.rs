@@ -58,6 +58,10 @@ pub enum DeleteReason {
     Renamed,
     /// The configuration no longer grants the applied request.
     NotGranted,
+    /// The configuration no longer includes the namespace.
+    NotIncluded,
+    /// The configuration no longer allows the name.
+    Retired,
     /// It is immutable and about to expire: the one case in which the UID changes.
     Immutable,
 }
@@ -68,7 +72,9 @@ impl DeleteReason {
         match self {
             Self::OptedOut => "the namespace no longer requests it",
             Self::Renamed => "the namespace requests another name",
-            Self::NotGranted => "the configuration no longer grants it or no longer includes the namespace",
+            Self::NotGranted => "the configuration no longer grants it",
+            Self::NotIncluded => "the configuration no longer includes the namespace",
+            Self::Retired => "the configuration no longer allows its name",
             Self::Immutable => "it is immutable and about to expire; the controller recreates it",
         }
     }

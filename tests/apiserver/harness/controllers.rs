@@ -128,6 +128,14 @@ impl TestCluster {
         self.candidate(CONTROLLER).process.log()
     }
 
+    /// The ID of the removals that the controller holds, as its log names it last.
+    pub fn held_id(&self) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains("--confirm-removals="))?;
+        let (_, rest) = line.split_once("\"id\":\"")?;
+        rest.split_once('"').map(|(id, _)| id.to_owned())
+    }
+
     /// The URL of a page of the controller's HTTP server.
     pub fn page(&self, path: &str) -> String {
         self.candidate(CONTROLLER).page(path)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ecr_pull_secrets::simulation::core::leader_election::ElectionTiming;
 use ecr_pull_secrets::simulation::core::planted::Bug;
 use ecr_pull_secrets::simulation::core::testing;
 use ecr_pull_secrets::simulation::telemetry::metrics::Metrics;
@@ -108,6 +109,26 @@ fn slow_requests_for_the_lease() {
     let slow = Fault::LateReply(Duration::from_millis(1_200));
     let figures = passes(Scenario::default().rule(Rule::all(slow).path("/leases/test")));
     assert_eq!(figures.secrets.len(), 3, "{figures:?}");
+}
+
+/// Renewals over two hours, with the election's default periods: three seconds a write and a second and a half a request for
+/// the Lease, or a webhook that holds each write for ten seconds and lets it pass.
+#[test]
+fn slow_writes_and_a_slow_lease_let_no_secret_expire() {
+    let slow = |seconds| Rule::all(Fault::Slow(Duration::from_secs(seconds))).method(Method::PATCH);
+    let lease = Rule::all(Fault::LateReply(Duration::from_millis(1_500))).path("/leases/test");
+    for rules in [vec![slow(3).path("/ecr-pull"), lease], vec![slow(10).path("/ecr-pull")]] {
+        let scenario = Scenario {
+            election: ElectionTiming::default(),
+            processes: 2,
+            token_life: SignedDuration::from_mins(5),
+            length: Duration::from_hours(2),
+            rules,
+            ..Scenario::default()
+        };
+        let figures = passes(scenario.at(3_600, Action::Kill(0)));
+        assert!(figures.secrets.len() == 3 && figures.tokens >= 40, "{figures:?}");
+    }
 }
 
 /// Every watch ends once, and then one request is not answered.

@@ -109,7 +109,7 @@ async fn run(server: Server, aws: Arc<Aws>, name: String, elects: bool, stopped:
     let _running = (running.tasks, running.sender);
     let (recorder, _) = Recorder::start(client.clone(), &settings.names.instance);
     let reporter = Reporter::new(recorder, metrics, ProgressBar::hidden(), false);
-    let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
+    let policy = RunPolicy { repeat: true, delete: true, confirm_removals: None };
     let cluster = Cluster::new(client, settings, permit.clone());
     let parts = Parts { policy, cluster, permit, source: aws, reporter, health, relists, clock };
     Runtime::new(parts).run(changes, stopped).await.expect("the runtime runs until it is stopped");

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::Clock;
+use ecr_pull_secrets::simulation::core::leader_election::ElectionTiming;
 use ecr_pull_secrets::simulation::core::plan::PullSecretRefs;
 use ecr_pull_secrets::simulation::core::planted::{Bug, plant};
+use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing;
 use jiff::SignedDuration;
 use tokio::task::LocalSet;
@@ -48,6 +50,8 @@ pub const REGISTRIES: &[(&str, &str)] = &[("registries", testing::HOST)];
 pub struct Scenario {
     pub minor: u32,
     pub elects: bool,
+    /// Short by default, so that failovers are.
+    pub election: ElectionTiming,
     pub processes: usize,
     /// The namespaces of the start, which opt in.
     pub namespaces: usize,
@@ -64,6 +68,7 @@ impl Default for Scenario {
         Self {
             minor: 36,
             elects: true,
+            election: testing::settings().election,
             processes: 1,
             namespaces: 3,
             latency: Duration::from_millis(2),
@@ -107,7 +112,8 @@ impl Scenario {
 
     async fn execute(self) -> Result<Figures, Violation> {
         let start = Instant::now();
-        let server = Server::new(Arc::new(testing::settings()), Clock::start());
+        let settings = Settings { election: self.election, ..testing::settings() };
+        let server = Server::new(Arc::new(settings), Clock::start());
         {
             let mut state = server.state();
             (state.minor, state.latency, state.rules) = (self.minor, self.latency, self.rules.clone());

@@ -83,6 +83,8 @@ impl World {
         let record = observe::namespace(&object.meta(namespace), &self.settings);
         let managed =
             self.store.secrets().filter(|(key, secret)| key.namespace == *namespace && secret.ours.is_some());
+        // A finalizer may hold what was deleted.
+        let managed = managed.filter(|(_, secret)| !secret.deleting);
         let managed: Vec<_> = managed.map(|(key, secret)| (key.name.clone(), secret.immutable)).collect();
         let Some(granted) = self.wanted(namespace) else {
             let invalid = record.is_some_and(|record| record.parsed.opt_in == OptIn::Invalid);

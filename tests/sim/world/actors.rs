@@ -170,6 +170,12 @@ impl World {
         self.edited(&key);
         let mut new = secret;
         match what {
+            What::DeleteSecret if new.finalizer => new.deleting = true,
+            What::Finalize if new.finalizer && new.deleting => {
+                self.put(&key, None);
+                return self.check_at(namespace, self.time);
+            }
+            What::Finalize => new.finalizer = !new.finalizer,
             What::DeleteSecret => {
                 self.put(&key, None);
                 return self.check_at(namespace, self.time);

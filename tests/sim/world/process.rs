@@ -84,7 +84,7 @@ impl World {
         }
         let settings = Arc::new(settings);
         let targets = targets(&settings);
-        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: false };
+        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: None };
         let mut controller = Controller::new(settings.clone(), policy, Index::new(targets.clone()));
         controller.tick_every(self.profile.patrol);
         let name = format!("process {index}.{epoch}");

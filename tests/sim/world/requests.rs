@@ -167,10 +167,14 @@ impl World {
                 let result = result.map(|event| {
                     self.publish(&event);
                     self.secret_deleted(namespace, deletion, before.as_ref());
+                    let left = self.store.secret(namespace, &name);
+                    left.map(|secret| {
+                        observe::secret(&secret.meta(namespace, &name), &self.settings.names.instance)
+                    })
                 });
                 Outcome::Deleted(match result.map_err(classify) {
-                    Ok(()) | Err(RequestError::NamespaceGone) => Ok(()),
-                    Err(error) => Err(error),
+                    Err(RequestError::NamespaceGone) => Ok(None),
+                    result => result,
                 })
             }
             Request::SetPullSecret(change) => Outcome::PullSecretSet(Ok(self.set_pull_secret(
@@ -282,7 +286,8 @@ fn describe_outcome(outcome: &Outcome) -> String {
         Outcome::SecretRead(Ok(read)) => {
             format!("the secret is at version {:?}", read.as_ref().map(|read| read.resource_version))
         }
-        Outcome::Deleted(Ok(())) => "deleted".to_owned(),
+        Outcome::Deleted(Ok(None)) => "deleted".to_owned(),
+        Outcome::Deleted(Ok(Some(_))) => "a finalizer holds it".to_owned(),
         Outcome::PullSecretSet(Ok(_)) => "set".to_owned(),
         Outcome::Written(Err(error))
         | Outcome::NamespaceRead(Err(error))

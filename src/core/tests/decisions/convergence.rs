@@ -36,6 +36,7 @@ impl Namespace {
     fn facts(&self) -> Facts<'_> {
         Facts {
             terminating: false,
+            held: false,
             namespace: "team-a",
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,

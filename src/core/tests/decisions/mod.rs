@@ -5,6 +5,7 @@ mod convergence;
 mod planning;
 mod recording;
 mod regressions;
+mod removals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,6 +80,7 @@ fn facts(history: &History) -> Facts<'_> {
     static NO_SOURCES: StaticSources = StaticSources::new();
     Facts {
         terminating: false,
+        held: false,
         namespace: "team-a",
         parsed: None,
         secrets: &[],

@@ -109,7 +109,7 @@ fn a_secret_with_a_retired_name_is_never_written_and_deleted_once_another_one_ex
         );
         let mut both = old();
         both.insert(0, ("ecr-pull".into(), observed(&request(&[HOST]))));
-        assert_eq!(deleted(&step(&both)), Some((DeleteReason::Renamed, "old", "uid-1", 7)));
+        assert_eq!(deleted(&step(&both)), Some((DeleteReason::Retired, "old", "uid-1", 7)));
     }
     assert_eq!(
         deleted(&decide(None, &old(), &history, at(0)).step),
@@ -118,11 +118,11 @@ fn a_secret_with_a_retired_name_is_never_written_and_deleted_once_another_one_ex
 }
 
 #[test]
-fn a_secret_that_only_the_configuration_requested_is_deleted_as_not_granted() {
+fn a_secret_that_only_the_configuration_requested_is_deleted_as_not_included() {
     let by_default = Request { by_default: true, ..request(&[HOST]) };
     let secrets = only(&observed(&by_default));
     let step = decide(None, &secrets, &History::default(), at(0)).step;
-    assert_eq!(deleted(&step).map(|(reason, ..)| reason), Some(DeleteReason::NotGranted));
+    assert_eq!(deleted(&step).map(|(reason, ..)| reason), Some(DeleteReason::NotIncluded));
 }
 
 #[test]
@@ -223,7 +223,7 @@ prop_compose! {
         owner in prop_oneof![
             2 => Just(Owner::This), 1 => Just(Owner::Unmanaged), 1 => Just(Owner::OtherInstance("b".into()))
         ],
-        (is_applied, intact, data_intact, immutable) in any::<(bool, bool, bool, bool)>(),
+        (is_applied, intact, data_intact, is_deleting, immutable) in any::<(bool, bool, bool, bool, bool)>(),
         times in of((any_time(), any_time())),
         (uid, resource_version) in ("[a-z]{3}", 1u64..4),
         state in of(prop_oneof![Just(named("ecr-pull")), Just(named("other")), Just(with_role("b"))]),
@@ -231,7 +231,18 @@ prop_compose! {
         let times = times.map(|(expires_at, refresh_after)| Times { expires_at, refresh_after });
         let applied = state.map(|request| Arc::new(applied(&request, &[HOUR])));
         let uid = uid.into();
-        Observed { uid, resource_version, owner, is_applied, intact, data_intact, immutable, times, applied }
+        Observed {
+            uid,
+            resource_version,
+            owner,
+            is_applied,
+            intact,
+            data_intact,
+            is_deleting,
+            immutable,
+            times,
+            applied,
+        }
     }
 }
 

@@ -139,7 +139,7 @@ fn an_applied_request_that_no_longer_fits_keeps_its_tokens() {
         (ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![] }, History::default());
     let facts =
         Facts { parsed: Some(&parsed), secrets: &secrets, static_sources: &sources, ..facts(&history) };
-    let Plan { step, problems } = plan(&facts, &settings, at(7 * HOUR));
+    let Plan { step, problems, .. } = plan(&facts, &settings, at(7 * HOUR));
     let Step::Write(write) = step else { panic!("{step:?}") };
     assert!(write.static_entries.is_empty() && write.reason == WriteReason::RenewalDue);
     assert_eq!(problems.len(), 1);

@@ -158,6 +158,7 @@ fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
     static NO_SOURCES: StaticSources = StaticSources::new();
     Facts {
         terminating: false,
+        held: false,
         namespace,
         parsed: None,
         secrets: &[],

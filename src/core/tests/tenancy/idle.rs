@@ -77,6 +77,7 @@ impl World {
     fn facts<'a>(&'a self, namespace: &'a str, parsed: &'a ParsedAnnotations, stage: &'a Stage) -> Facts<'a> {
         Facts {
             terminating: false,
+            held: false,
             namespace,
             parsed: Some(parsed),
             secrets: &self.secrets,

@@ -1,0 +1,166 @@
+//! Removals: what a namespace no longer requests, and what the configuration no longer grants, includes or names. Many
+//! removals of the second kind are held until an administrator confirms them.
+
+use std::sync::Arc;
+
+use super::{DeleteReason, Deletion, Facts, Observed, Planner, Step, WritePlan, WriteReason};
+use crate::core::EventReason;
+use crate::core::grants::Granted;
+use crate::core::request::{Problem, Request};
+use crate::core::secret::static_registries;
+
+/// The part of the configuration that a removal follows from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RemovalCause {
+    /// This identity is no longer granted. The name is as a Secret records it.
+    Identity(Box<str>),
+    /// `namespaces`.
+    Namespaces,
+    /// `secretNames`.
+    SecretNames,
+}
+
+impl RemovalCause {
+    /// The causes that a removal of this Secret can have.
+    pub fn possible(observed: &Observed) -> impl Iterator<Item = Self> {
+        let applied = observed.applied.as_deref();
+        let included = applied.filter(|applied| applied.request.by_default).map(|_| Self::Namespaces);
+        let identities = applied.into_iter().flat_map(|applied| applied.entries.iter().flatten());
+        let identities = identities.map(|entry| Self::Identity(entry.identity.clone()));
+        identities.chain(included).chain([Self::SecretNames])
+    }
+}
+
+/// A Secret that the configuration no longer grants, includes or names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    pub cause: RemovalCause,
+    pub uid: Box<str>,
+}
+
+impl Planner<'_> {
+    /// Removes what is left in a namespace that did not opt in. If the configuration had opted it in, only the configuration
+    /// can have opted it out.
+    pub(super) fn remove_without_opt_in(&mut self) -> Step {
+        let by_default = |o: &Observed| o.applied.as_ref().is_some_and(|applied| applied.request.by_default);
+        if self.facts.managed().any(|(_, observed)| by_default(observed)) {
+            return self.remove_all(DeleteReason::NotIncluded);
+        }
+        self.remove_secrets(DeleteReason::OptedOut)
+    }
+
+    /// Removes everything, because the configuration no longer grants or includes the applied request.
+    pub(super) fn remove_all(&mut self, reason: DeleteReason) -> Step {
+        for (_, observed) in self.facts.managed().filter(|(_, observed)| observed.is_applied) {
+            let identity =
+                observed.applied.iter().flat_map(|applied| applied.entries.iter().flatten()).next();
+            let cause = match reason {
+                DeleteReason::NotIncluded => RemovalCause::Namespaces,
+                _ => RemovalCause::Identity(identity.map(|entry| entry.identity.clone()).unwrap_or_default()),
+            };
+            self.revocations.push(Revocation { cause, uid: observed.uid.clone() });
+        }
+        if self.facts.held { self.hold() } else { self.remove_secrets(reason) }
+    }
+
+    /// Removes the references of service accounts, then the Secrets. In a namespace that did not opt in, other tools may
+    /// have copied a Secret with its labels, so only Secrets that the controller applied are removed.
+    pub(super) fn remove_secrets(&mut self, reason: DeleteReason) -> Step {
+        let references = self.set_pull_secret(|_| None, Some(reason));
+        references.or_else(|| self.delete_first(|_, observed| observed.is_applied, |_| reason))
+    }
+
+    /// Notes the Secrets whose names the configuration no longer allows.
+    pub(super) fn revoke_retired(&mut self, requested: &str) {
+        let Self { facts, settings, .. } = *self;
+        let retired = &settings.names.retired_names;
+        let is_obsolete = |name: &Arc<str>| retired.contains(name) && **name != *requested;
+        for (_, observed) in facts.managed().filter(|(name, _)| is_obsolete(name)) {
+            self.revocations.push(Revocation { cause: RemovalCause::SecretNames, uid: observed.uid.clone() });
+        }
+    }
+
+    /// Deletes the first Secret that is obsolete because of its name.
+    pub(super) fn delete_obsolete(&mut self, obsolete: impl Fn(&Arc<str>, &Observed) -> bool) -> Step {
+        let Self { facts, settings, .. } = *self;
+        let is_retired = |name: &Arc<str>| settings.names.retired_names.contains(name);
+        let is_held = |name: &Arc<str>| facts.held && is_retired(name);
+        for (name, _) in facts.managed().filter(|(name, observed)| is_held(name) && obsolete(name, observed))
+        {
+            self.report_held(name);
+        }
+        let reason = |name: &Arc<str>| {
+            if is_retired(name) { DeleteReason::Retired } else { DeleteReason::Renamed }
+        };
+        self.delete_first(|name, observed| obsolete(name, observed) && !is_held(name), reason)
+    }
+
+    /// Deletes the first managed Secret that matches. One that a finalizer holds is reported.
+    fn delete_first(
+        &mut self,
+        matches: impl Fn(&Arc<str>, &Observed) -> bool,
+        reason: impl Fn(&Arc<str>) -> DeleteReason,
+    ) -> Step {
+        for (name, observed) in self.facts.managed().filter(|(name, observed)| matches(name, observed)) {
+            if !observed.is_deleting {
+                return self.delete(name, observed, reason(name));
+            }
+            self.report_blocked(name);
+        }
+        Step::Idle(None)
+    }
+
+    pub(super) fn report_blocked(&mut self, name: &str) {
+        let message = format!(
+            "secret {name:?} is being deleted, but a finalizer holds it, so pods can still use it: let the client that added \
+             the finalizer remove it"
+        );
+        self.problems.push(Problem { reason: EventReason::DeletionBlocked, message });
+    }
+
+    /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
+    pub(super) fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
+        let Facts { namespace, history, .. } = self.facts;
+        let Observed { uid, resource_version, .. } = observed.clone();
+        let deletion = Deletion { name: name.clone(), uid, resource_version, reason };
+        let removals = history.removals.blocked_until(namespace, self.settings.jitter, self.now);
+        Step::Delete(deletion).at(removals.or_else(|| history.retry.retry_after(self.now)))
+    }
+
+    /// Keeps the Secrets until an administrator confirms that they are removed. Their tokens end by themselves, but static
+    /// entries do not, so those that are no longer granted are removed now.
+    fn hold(&mut self) -> Step {
+        let mut step = Step::Idle(None);
+        for (name, observed) in self.facts.managed().filter(|(_, observed)| observed.is_applied) {
+            self.report_held(name);
+            step = step.or_else(|| self.revoke_static_entries(name, observed));
+        }
+        step
+    }
+
+    fn report_held(&mut self, name: &str) {
+        let message = format!(
+            "the controller's configuration no longer grants, includes or allows secret {name:?}: the controller keeps it \
+             without renewing it until an administrator corrects the configuration or confirms the removal, which the \
+             controller's log describes"
+        );
+        self.problems.push(Problem { reason: EventReason::RemovalHeld, message });
+    }
+
+    fn revoke_static_entries(&self, name: &str, observed: &Observed) -> Step {
+        let Self { facts, settings, .. } = *self;
+        let is_ours = observed.intact && !observed.is_deleting;
+        let Some(applied) = observed.applied.as_ref().filter(|_| is_ours) else { return Step::Idle(None) };
+        let (grants, sources) = (&settings.static_grants, facts.static_sources);
+        let copied = &applied.static_entries;
+        let mut static_entries = static_registries::entries(grants, facts.namespace, sources, Some(copied));
+        static_entries.retain(|host, _| copied.contains_key(host));
+        if static_entries.len() == copied.len() {
+            return Step::Idle(None);
+        }
+        let request = Request { secret_name: name.to_owned(), ..applied.request.clone() };
+        let granted = Arc::new(Granted { request: Arc::new(request), assignments: vec![] });
+        let (reason, observed) = (WriteReason::StaticEntryChanged, Some(observed.clone()));
+        self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None })
+    }
+}

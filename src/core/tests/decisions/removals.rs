@@ -1,0 +1,90 @@
+//! Removals: those that are held, and those that a finalizer holds up.
+
+use super::*;
+use crate::core::EventReason;
+use crate::core::plan::{RemovalCause, Revocation};
+use crate::core::secret::{DraftEntry, StaticGrant, StaticSource};
+
+fn granting_nothing() -> Settings {
+    let mut settings = settings();
+    settings.grants.default_identity = None;
+    settings
+}
+
+/// A Secret with an entry of ECR and these static entries.
+fn with_static(hosts: &[&str]) -> Observed {
+    let mut applied = applied(&request(&[HOST]), &[HOUR]);
+    applied.static_entries = hosts.iter().map(|host| ((*host).to_owned(), "mirror@7".to_owned())).collect();
+    Observed { applied: Some(Arc::new(applied)), ..observed(&request(&[HOST])) }
+}
+
+fn static_grant(hosts: &[&str], namespace: &str) -> StaticGrant {
+    StaticGrant {
+        secret: "mirror".into(),
+        hosts: hosts.iter().map(ToString::to_string).collect(),
+        namespaces: vec![namespace.parse().expect("a pattern")],
+    }
+}
+
+fn sources(hosts: &[&str]) -> StaticSources {
+    let credential = token(at(0), HOUR).credential().clone();
+    let entries = hosts.iter().map(|host| ((*host).to_owned(), credential.clone())).collect();
+    [("mirror".into(), StaticSource { version: 7, entries })].into()
+}
+
+#[test]
+fn a_lost_grant_names_its_cause_and_while_it_is_held_nothing_is_deleted() {
+    let (secrets, history) = (only(&observed(&request(&[HOST]))), History::default());
+    let asks = parsed(request(&[HOST]));
+    let now = Facts { parsed: Some(&asks), secrets: &secrets, ..facts(&history) };
+    let plan_now = plan(&now, &granting_nothing(), at(0));
+    assert_eq!(deleted(&plan_now.step).map(|(reason, ..)| reason), Some(DeleteReason::NotGranted));
+    let cause = RemovalCause::Identity("controller".into());
+    assert_eq!(plan_now.revocations, [Revocation { cause, uid: "uid-1".into() }]);
+
+    let held = plan(&Facts { held: true, ..now }, &granting_nothing(), at(0));
+    assert_eq!((held.step, held.revocations), (Step::Idle(None), plan_now.revocations));
+    assert!(held.problems.iter().any(|problem| problem.reason == EventReason::RemovalHeld));
+}
+
+#[test]
+fn a_hold_does_not_keep_static_entries_that_are_no_longer_granted() {
+    let (hub, mirror) = ("docker.io", "mirror.example");
+    let (secrets, history) = (only(&with_static(&[hub, mirror])), History::default());
+    let (asks, sources) = (parsed(request(&[HOST])), sources(&[hub, mirror]));
+    let facts = Facts {
+        parsed: Some(&asks),
+        secrets: &secrets,
+        held: true,
+        static_sources: &sources,
+        ..facts(&history)
+    };
+    let mut settings = granting_nothing();
+    settings.static_grants = vec![static_grant(&[hub], "*"), static_grant(&[mirror], "team-b")];
+    let step = plan(&facts, &settings, at(0)).step;
+    assert_eq!(written(&step), Some((WriteReason::StaticEntryChanged, "ecr-pull")));
+    let Step::Write(write) = step else { panic!("a write") };
+    let draft = compose(&write, &[], &facts, &settings, at(0)).expect("a draft");
+    let hosts = draft.entries.iter().map(|entry| match entry {
+        DraftEntry::Keep { host } => (host.as_str(), "kept"),
+        DraftEntry::Set { host, .. } => (host.as_str(), "set"),
+    });
+    assert_eq!(hosts.collect::<Vec<_>>(), [(HOST, "kept"), (hub, "set")]);
+    let before = secrets[0].1.applied.as_ref().expect("applied");
+    assert_eq!(draft.applied.entries, before.entries, "the entry of ECR ends with its token");
+
+    let only_hub = only(&with_static(&[hub]));
+    assert_eq!(plan(&Facts { secrets: &only_hub, ..facts }, &settings, at(0)).step, Step::Idle(None));
+}
+
+#[test]
+fn a_secret_that_a_finalizer_holds_is_reported_and_not_deleted_again() {
+    let secrets = only(&Observed { is_deleting: true, ..observed(&request(&[HOST])) });
+    let (history, now) = (History::default(), at(0));
+    let out = decide(None, &secrets, &history, now);
+    assert_eq!(out.step, Step::Idle(None));
+    assert!(out.problems.iter().any(|problem| problem.reason == EventReason::DeletionBlocked));
+    let wanted = parsed(request(&[HOST]));
+    let due = decide(Some(&wanted), &secrets, &history, at(11 * HOUR));
+    assert_eq!(written(&due.step), Some((WriteReason::RenewalDue, "ecr-pull")), "pods still use it");
+}
