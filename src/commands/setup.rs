@@ -182,7 +182,7 @@ impl Connected {
         stop: watch::Receiver<bool>,
     ) -> Result<Summary, CommandError> {
         let Watches { mut tasks, sender, changes, relists } =
-            watches::start(&self.client, &self.settings, self.streaming);
+            watches::start(&self.client, &self.settings, self.streaming, election.is_none());
         let (recorder, events) = Recorder::start(self.client.clone(), &self.candidate.instance);
         let progress = if policy.repeat { ProgressBar::hidden() } else { progress() };
         let reporter = Reporter::new(recorder, self.candidate.metrics.clone(), progress, !policy.repeat);

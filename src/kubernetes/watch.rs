@@ -69,14 +69,16 @@ impl Relists {
     }
 }
 
-/// Starts the watches that the configuration requires.
-pub fn start(client: &Client, settings: &Arc<Settings>, streaming: bool) -> Watches {
+/// Starts the watches that the configuration requires. An API server whose etcd was restored from a backup keeps a watch
+/// silent that resumes from a later version. The leader election notices that by the Lease. Without one, `relists_when_lost`,
+/// each watch lists again after it lost its connection.
+pub fn start(client: &Client, settings: &Arc<Settings>, streaming: bool, relists_when_lost: bool) -> Watches {
     let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
     let (mut tasks, mut relists) = (JoinSet::new(), Relists::default());
     for target in targets(settings) {
         let relist = relists.0.entry(target.clone()).or_default().clone();
         let (jitter, changes) = (settings.jitter, sender.clone());
-        let watch = Watch { target, jitter, streaming, changes, relist };
+        let watch = Watch { target, jitter, streaming, relists_when_lost, changes, relist };
         tasks.spawn(run(client.clone(), settings.clone(), watch));
     }
     Watches { tasks, sender, changes, relists }
@@ -144,6 +146,7 @@ struct Watch {
     target: WatchTarget,
     jitter: Jitter,
     streaming: bool,
+    relists_when_lost: bool,
     changes: mpsc::Sender<Change>,
     relist: Arc<Notify>,
 }
@@ -157,11 +160,11 @@ impl Watch {
     ) where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
+        let mut failures = 0;
         loop {
             let config = config.clone();
             let config = if self.streaming { config.streaming_lists() } else { config.page_size(PAGE_SIZE) };
             let mut events = watcher(api.clone(), config).boxed();
-            let mut failures = 0;
             let resync = RESYNC_PERIOD.mul_f64(1.0 - 0.25 * self.jitter.fraction(&self.target));
             let resync = sleep(resync);
             tokio::pin!(resync);
@@ -178,6 +181,7 @@ impl Watch {
                     Err(_) => failures + 1,
                 };
                 let is_failure = event.is_err();
+                let is_lost = event.as_ref().is_err_and(|error| describe(error).0 == 0);
                 if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
                     && self.streaming
                 {
@@ -195,6 +199,9 @@ impl Watch {
                 }
                 if is_failure {
                     sleep(BACKOFF.delay(failures, self.jitter, &self.target)).await;
+                }
+                if is_lost && self.relists_when_lost {
+                    break;
                 }
             }
         }

@@ -8,7 +8,7 @@
 use testing::control_plane::Builder;
 
 use crate::oracles::Oracle;
-use crate::scenarios::{aws, neighbours, pods, state};
+use crate::scenarios::{aws, neighbours, pods};
 use crate::world::{World, plain, violations};
 
 /// A row of the table.
@@ -50,8 +50,6 @@ known_defects! {
     b5_rotated_file: "B5", "a rotated credentials file is not read", Expired, aws::rotated_file;
     #[ignore = "the model shows it too: make chaos"]
     r3_made_up_regions: "R3", "64 made-up regions lock out the others after a restart", Expired, aws::made_up_regions;
-    #[ignore = "with leader election it is fixed, which the model guards: make chaos"]
-    b7_restored_storage: "B7", "without leader election, a restored etcd is noticed after hours", Missing, state::restored_storage;
     r11_ipv6: "R11/B4", "the chart listens on IPv4 only", Probe, neighbours::ipv6_only;
     r12_idle_connections: "R12", "64 idle connections block the probes", Probe, neighbours::idle_connections;
     b10_one_apply: "B10", "a pod of the same apply has no reference", Pod, pods::one_apply;

@@ -104,7 +104,7 @@ async fn run(server: Server, aws: Arc<Aws>, name: String, elects: bool, stopped:
     } else {
         (None, WritePermit::unopposed(clock))
     };
-    let running = watches::start(&client, &settings, streaming);
+    let running = watches::start(&client, &settings, streaming, !elects);
     let (relists, changes) = (running.relists, running.changes);
     let _running = (running.tasks, running.sender);
     let (recorder, _) = Recorder::start(client.clone(), &settings.names.instance);
