@@ -2,13 +2,17 @@
 //! an allowed name, and nothing else.
 
 mod interner;
+mod lists;
+mod replies;
 mod versioned;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
 use std::sync::Arc;
 
 pub use self::interner::Interner;
+use self::lists::{Lists, ObjectRef};
+use self::replies::Replies;
+pub use self::replies::Reply;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
 use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs, RetryState};
@@ -42,48 +46,13 @@ impl NamespaceState {
     }
 }
 
-/// The deletions and lists of watches since an action in a namespace began. The reply of the action may be older.
-#[derive(Default)]
-struct Meanwhile {
-    /// The versions of deletions, by watch and name.
-    deleted: BTreeMap<(WatchTarget, Arc<str>), u64>,
-    /// The watches that finished a list.
-    listed: BTreeSet<WatchTarget>,
-    /// Whether the versions of the API server went back.
-    rewound: bool,
-}
-
-/// An object by its namespace and name.
-type ObjectRef = (Arc<str>, Arc<str>);
-
-/// The state of a Secret that a reply contains, compared with the watch events since the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// It is in the index, at this or a newer version.
-    Recorded,
-    /// It was deleted since.
-    Deleted,
-    /// A list that did not report it is older or newer than the reply, or the versions went back.
-    Uncertain,
-}
-
 /// The index, and the progress of the watches that fill it.
 pub struct Index {
     namespaces: BTreeMap<Arc<str>, Box<NamespaceState>>,
     /// The Namespaces that are being deleted.
     terminating: BTreeSet<Arc<str>>,
-    targets: BTreeSet<WatchTarget>,
-    /// The objects that a list in progress has not reported yet, each at the version that was known when it began.
-    unseen: BTreeMap<WatchTarget, BTreeMap<ObjectRef, u64>>,
-    unsynced: BTreeSet<WatchTarget>,
-    /// The lists in progress that reported an older version than the one that was known when they began.
-    older: BTreeSet<WatchTarget>,
-    /// The watches whose last list did so.
-    doubted: BTreeSet<WatchTarget>,
-    /// The watches that must list again.
-    relists: BTreeSet<WatchTarget>,
-    /// By namespace, while an action runs in it.
-    meanwhile: BTreeMap<Arc<str>, Meanwhile>,
+    lists: Lists,
+    replies: Replies,
     /// Our latest deletions in namespaces of which nothing is left.
     emptied: BTreeMap<Arc<str>, RetryState>,
     static_sources: StaticSources,
@@ -94,17 +63,11 @@ pub struct Index {
 impl Index {
     /// Returns an empty index, which is synced once the watches of all `targets` have listed.
     pub fn new(targets: impl IntoIterator<Item = WatchTarget>) -> Self {
-        let targets: BTreeSet<_> = targets.into_iter().collect();
         Self {
             namespaces: BTreeMap::new(),
             terminating: BTreeSet::new(),
-            unseen: BTreeMap::new(),
-            unsynced: targets.clone(),
-            targets,
-            older: BTreeSet::new(),
-            doubted: BTreeSet::new(),
-            relists: BTreeSet::new(),
-            meanwhile: BTreeMap::new(),
+            lists: Lists::new(targets),
+            replies: Replies::default(),
             emptied: BTreeMap::new(),
             static_sources: StaticSources::new(),
             parsed: Interner::default(),
@@ -114,7 +77,7 @@ impl Index {
 
     /// Whether every watch has listed once.
     pub fn is_synced(&self) -> bool {
-        self.unsynced.is_empty()
+        self.lists.are_complete()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -162,19 +125,18 @@ impl Index {
         let (namespace, changed) = match change {
             Change::ListStarted(target) => {
                 let known = self.objects(&target);
-                self.older.remove(&target);
-                self.unseen.insert(target, known);
+                self.lists.begin(target, known);
                 return vec![];
             }
             Change::ListDone(target) => return self.finish_list(&target),
             Change::ListUnavailable(target) => {
-                self.unsynced.remove(&target);
+                self.lists.give_up(&target);
                 return vec![];
             }
             Change::StaticSource { name, source } => return self.set_static_source(name, source),
             Change::Namespace { namespace, record, terminating } => {
                 let was = self.terminating.contains(&namespace);
-                self.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX);
+                self.lists.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX);
                 let changed = match record {
                     Some(record) => self.set_namespace(&namespace, record),
                     None => self.remove(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX),
@@ -188,7 +150,7 @@ impl Index {
             }
             Change::Secret { namespace, name, seen } => {
                 let target = WatchTarget::Secrets(name.clone());
-                self.mark_seen(
+                self.lists.mark_seen(
                     &target,
                     &namespace,
                     &name,
@@ -203,7 +165,7 @@ impl Index {
             }
             Change::ServiceAccount { namespace, name, seen } => {
                 let target = WatchTarget::ServiceAccounts;
-                self.mark_seen(&target, &namespace, &name, seen.version(|refs| refs.resource_version));
+                self.lists.mark_seen(&target, &namespace, &name, seen.version(|refs| refs.resource_version));
                 let changed = match seen {
                     Seen::Present(refs) => self.set_service_account(&namespace, &name, refs),
                     Seen::Deleted(version) => self.remove(&target, &namespace, &name, version),
@@ -223,12 +185,12 @@ impl Index {
 
     /// An action begins in a namespace: until its reply, deletions and lists are remembered.
     pub fn await_reply(&mut self, namespace: &Arc<str>) {
-        self.meanwhile.insert(namespace.clone(), Meanwhile::default());
+        self.replies.expect(namespace);
     }
 
     /// The action in a namespace ended. Call this before another one begins, and after the reply was recorded.
     pub fn reply_arrived(&mut self, namespace: &str) {
-        self.meanwhile.remove(namespace);
+        self.replies.arrived(namespace);
     }
 
     /// The version of a Secret in the index.
@@ -240,16 +202,16 @@ impl Index {
     /// Records the Secret that a reply contains, unless a newer version is known or it was deleted since.
     pub fn set_replied_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, observed: Observed) -> Reply {
         let target = WatchTarget::Secrets(name.clone());
-        if self.is_deleted(&target, namespace, name, observed.resource_version) {
+        if self.replies.is_deleted(&target, namespace, name, observed.resource_version) {
             return Reply::Deleted;
         }
         let is_known = self.secret_version(namespace, name).is_some();
-        let missed = |since: &Meanwhile| since.rewound || (since.listed.contains(&target) && !is_known);
-        if self.meanwhile.get(&**namespace).is_some_and(missed) {
+        let is_missed = self.replies.is_listed(&target, namespace) && !is_known;
+        if self.replies.is_rewound(namespace) || is_missed {
             return Reply::Uncertain;
         }
         // A list in progress may be older than the reply.
-        self.mark_seen(&target, namespace, name, u64::MAX);
+        self.lists.mark_seen(&target, namespace, name, u64::MAX);
         self.set_secret(namespace, name, observed);
         Reply::Recorded
     }
@@ -268,8 +230,8 @@ impl Index {
             self.rewind();
         }
         let target = WatchTarget::Secrets(name.clone());
-        if !self.is_deleted(&target, namespace, name, observed.resource_version) {
-            self.mark_seen(&target, namespace, name, u64::MAX);
+        if !self.replies.is_deleted(&target, namespace, name, observed.resource_version) {
+            self.lists.mark_seen(&target, namespace, name, u64::MAX);
             self.set_secret(namespace, name, observed);
         }
     }
@@ -282,22 +244,18 @@ impl Index {
             state.service_accounts.iter_mut().for_each(|(_, refs)| refs.resource_version = 0);
             state.history.forget_content();
         }
-        let rewound = || Meanwhile { rewound: true, ..Meanwhile::default() };
-        self.meanwhile.values_mut().for_each(|since| *since = rewound());
-        self.older.clear();
-        self.doubted.clear();
-        self.unsynced.clone_from(&self.targets);
-        self.relists.clone_from(&self.targets);
+        self.replies.rewind();
+        self.lists.rewind();
     }
 
     /// The watches that must list again.
     pub fn take_relists(&mut self) -> BTreeSet<WatchTarget> {
-        mem::take(&mut self.relists)
+        self.lists.take_relists()
     }
 
     /// Whether the versions of the API server went back since the action in the namespace began.
     pub fn is_rewound(&self, namespace: &str) -> bool {
-        self.meanwhile.get(namespace).is_some_and(|since| since.rewound)
+        self.replies.is_rewound(namespace)
     }
 
     /// Records the service account that a reply contains, unless a newer version is known, it was deleted since, or a watch
@@ -309,8 +267,10 @@ impl Index {
         refs: PullSecretRefs,
     ) {
         let target = WatchTarget::ServiceAccounts;
-        if !self.is_rewound(namespace) && !self.is_deleted(&target, namespace, name, refs.resource_version) {
-            self.mark_seen(&target, namespace, name, u64::MAX);
+        if !self.is_rewound(namespace)
+            && !self.replies.is_deleted(&target, namespace, name, refs.resource_version)
+        {
+            self.lists.mark_seen(&target, namespace, name, u64::MAX);
             self.set_service_account(namespace, name, refs);
         }
     }
@@ -318,13 +278,6 @@ impl Index {
     /// Records that a service account does not exist, unless a version newer than `version` is known.
     pub fn remove_service_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
         self.remove(&WatchTarget::ServiceAccounts, namespace, name, version);
-    }
-
-    /// Whether a watch reported during the action in the namespace that the object was deleted after `version`.
-    fn is_deleted(&self, target: &WatchTarget, namespace: &str, name: &Arc<str>, version: u64) -> bool {
-        let key = (target.clone(), name.clone());
-        let deleted = self.meanwhile.get(namespace).and_then(|since| since.deleted.get(&key));
-        deleted.is_some_and(|at| *at > version)
     }
 
     /// Records that we deleted a Secret at this version. A newer Secret of that name is another one.
@@ -335,9 +288,8 @@ impl Index {
     /// Records that an object was deleted at `version`, unless a newer version is known. Returns whether it was known.
     fn remove(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) -> bool {
         // A list has no version of the deletion.
-        if let Some(since) = self.meanwhile.get_mut(namespace).filter(|_| version < u64::MAX) {
-            let known = since.deleted.entry((target.clone(), name.clone())).or_default();
-            *known = version.max(*known);
+        if version < u64::MAX {
+            self.replies.deleted(target, namespace, name, version);
         }
         if *target == WatchTarget::Namespaces {
             self.terminating.remove(namespace);
@@ -453,152 +405,18 @@ impl Index {
         objects.chain(ending.map(|name| ((name.clone(), name.clone()), 0))).collect()
     }
 
-    /// A list in progress or a reply reported an object at `version`.
-    fn mark_seen(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
-        let Some(unseen) = self.unseen.get_mut(target) else { return };
-        let known = unseen.remove(&(namespace.clone(), name.clone()));
-        if known.is_some_and(|known| version < known) {
-            self.older.insert(target.clone());
-        }
-    }
-
     /// Removes the objects that a finished list did not report. They were deleted while the watch was interrupted, and
     /// no event reports that.
     fn finish_list(&mut self, target: &WatchTarget) -> Vec<Arc<str>> {
-        self.unsynced.remove(target);
-        for since in self.meanwhile.values_mut() {
-            since.listed.insert(target.clone());
-        }
-        let mut unseen = self.unseen.remove(target).unwrap_or_default();
-        unseen.retain(|(namespace, name), _| self.remove(target, namespace, name, u64::MAX));
-        self.judge_list(target);
-        unseen.into_keys().map(|(namespace, _)| namespace).collect()
-    }
-
-    /// A list that reported an older version than was known is repeated. If the next one does so too, the versions of the
-    /// API server went back.
-    fn judge_list(&mut self, target: &WatchTarget) {
-        if !self.older.remove(target) {
-            self.doubted.remove(target);
-        } else if self.doubted.insert(target.clone()) {
-            self.relists.insert(target.clone());
-        } else {
+        self.replies.listed(target);
+        let mut unseen = self.lists.finish(target);
+        unseen.retain(|(namespace, name)| self.remove(target, namespace, name, u64::MAX));
+        if self.lists.show_rewind(target) {
             self.rewind();
         }
+        unseen.into_iter().map(|(namespace, _)| namespace).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::request::OptIn;
-    use crate::core::testing;
-
-    fn observed(version: u64) -> Observed {
-        Observed { resource_version: version, ..testing::observed(&testing::request(&[testing::HOST])) }
-    }
-
-    fn secret(namespace: &str, seen: Seen<Observed>) -> Change {
-        Change::Secret { namespace: namespace.into(), name: "ecr-pull".into(), seen }
-    }
-
-    fn namespace(name: &str) -> Change {
-        let parsed = Arc::new(ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] });
-        Change::Namespace {
-            namespace: name.into(),
-            record: Some(NamespaceRecord { uid: "n".into(), parsed }),
-            terminating: false,
-        }
-    }
-
-    fn index() -> (Index, WatchTarget) {
-        let secrets = WatchTarget::Secrets("ecr-pull".into());
-        (Index::new([WatchTarget::Namespaces, secrets.clone()]), secrets)
-    }
-
-    #[test]
-    fn the_index_is_synced_when_every_watch_has_listed() {
-        let (mut index, secrets) = index();
-        for target in [WatchTarget::Namespaces, secrets] {
-            assert!(!index.is_synced());
-            index.apply(Change::ListStarted(target.clone()));
-            index.apply(Change::ListDone(target));
-        }
-        assert!(index.is_synced());
-    }
-
-    #[test]
-    fn a_relist_removes_what_it_does_not_report_and_returns_only_what_changed() {
-        let (mut index, secrets) = index();
-        for name in ["a", "b"] {
-            index.apply(namespace(name));
-            index.apply(secret(name, Seen::Present(observed(1))));
-        }
-        index.apply(Change::ListStarted(secrets.clone()));
-        assert!(index.apply(secret("a", Seen::Present(observed(1)))).is_empty());
-        assert_eq!(index.apply(Change::ListDone(secrets)), [Arc::from("b")]);
-        index.apply(Change::ListStarted(WatchTarget::Namespaces));
-        assert!(index.apply(namespace("a")).is_empty());
-        assert_eq!(index.apply(Change::ListDone(WatchTarget::Namespaces)), [Arc::from("b")]);
-        assert_eq!(index.names().count(), 1);
-    }
-
-    #[test]
-    fn a_relist_of_service_accounts_removes_those_that_it_does_not_report() {
-        let mut index = Index::new([WatchTarget::ServiceAccounts]);
-        let service_account = |name: &str| Change::ServiceAccount {
-            namespace: "a".into(),
-            name: name.into(),
-            seen: Seen::Present(PullSecretRefs { resource_version: 1, references: vec![], attached: vec![] }),
-        };
-        for name in ["default", "build"] {
-            assert_eq!(index.apply(service_account(name)), [Arc::from("a")]);
-        }
-        index.apply(Change::ListStarted(WatchTarget::ServiceAccounts));
-        assert!(index.apply(service_account("build")).is_empty());
-        assert_eq!(index.apply(Change::ListDone(WatchTarget::ServiceAccounts)), [Arc::from("a")]);
-        let left = &index.get("a").expect("a namespace").service_accounts;
-        assert_eq!(left.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["build"]);
-    }
-
-    #[test]
-    fn a_reply_older_than_a_deletion_changes_nothing() {
-        let (mut index, _) = index();
-        let (namespace, name): (Arc<str>, Arc<str>) = ("a".into(), "ecr-pull".into());
-        index.apply(self::namespace("a"));
-        index.await_reply(&namespace);
-        index.apply(secret("a", Seen::Present(observed(100))));
-        index.apply(secret("a", Seen::Deleted(101)));
-        assert_eq!(index.set_replied_secret(&namespace, &name, observed(100)), Reply::Deleted);
-        assert!(index.get("a").is_some_and(|state| state.secrets.is_empty()));
-        let newer = index.set_replied_secret(&namespace, &name, observed(102));
-        assert_eq!(newer, Reply::Recorded, "a newer one exists");
-        index.reply_arrived("a");
-        index.remove_secret(&namespace, &name, 101);
-        assert!(
-            index.get("a").is_some_and(|state| state.secrets.len() == 1),
-            "our deletion was of an older one"
-        );
-    }
-
-    #[test]
-    fn an_event_older_than_our_own_write_changes_nothing() {
-        let (mut index, _) = index();
-        index.apply(namespace("a"));
-        assert!(index.set_secret(&"a".into(), &"ecr-pull".into(), observed(9)));
-        assert!(index.apply(secret("a", Seen::Present(observed(8)))).is_empty());
-        assert_eq!(index.apply(secret("a", Seen::Present(observed(10)))).len(), 1);
-    }
-
-    #[test]
-    fn equal_annotations_are_one_value_in_memory() {
-        let (mut index, _) = index();
-        index.apply(namespace("a"));
-        index.apply(namespace("b"));
-        let parsed = |name: &str| {
-            let record = index.get(name).and_then(|state| state.namespace.as_ref());
-            record.map(|record| record.parsed.clone()).expect(name)
-        };
-        assert!(Arc::ptr_eq(&parsed("a"), &parsed("b")));
-    }
-}
+mod tests;
