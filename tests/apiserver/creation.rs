@@ -85,7 +85,7 @@ fn two_hundred_namespaces_cost_one_token() {
             cluster.opt_in(&format!("after-{n}")).await;
         }
         cluster.wait_for_secrets(200).await;
-        assert_eq!(cluster.aws.calls().len(), 1, "one GetAuthorizationToken and no other call");
+        assert_eq!(cluster.aws.calls_for_tokens().len(), 1, "one GetAuthorizationToken and no other call");
         assert_eq!(cluster.requests("patch").len(), 200, "one write each");
         let secrets = cluster.all_secrets().await;
         let passwords: BTreeSet<_> = secrets.values().map(|secret| password(secret, HOST)).collect();

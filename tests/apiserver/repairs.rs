@@ -105,7 +105,7 @@ fn what_is_edited_while_running_is_repaired() {
             assert_right(namespace, &now);
             cluster.wait_for_event(namespace, "SecretRepaired").await;
         }
-        assert_eq!(cluster.aws.calls().len(), 1, "repairs fetch no token");
+        assert_eq!(cluster.aws.calls_for_tokens().len(), 1, "repairs fetch no token");
     });
 }
 

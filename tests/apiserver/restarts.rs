@@ -16,10 +16,10 @@ fn a_restart_while_fresh_neither_fetches_tokens_nor_writes() {
         cluster.wait_for_secrets(20).await;
         let before = cluster.all_secrets().await;
         cluster.stop_controller().await;
-        let (mints, writes) = (cluster.aws.calls().len(), cluster.requests("patch").len());
+        let (mints, writes) = (cluster.aws.calls_for_tokens().len(), cluster.requests("patch").len());
         cluster.run_controller().await;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(cluster.aws.calls().len(), mints, "a mint");
+        assert_eq!(cluster.aws.calls_for_tokens().len(), mints, "a mint");
         assert_eq!(cluster.requests("patch").len(), writes, "a write");
         assert_eq!(cluster.requests("get").len(), 0, "a read of a secret");
         for (namespace, secret) in cluster.all_secrets().await {

@@ -25,7 +25,7 @@ fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
         for (namespace, secret) in cluster.all_secrets().await {
             assert_untouched(&before[&namespace], &secret);
         }
-        assert_eq!(cluster.aws.calls().len(), 1);
+        assert_eq!(cluster.aws.calls_for_tokens().len(), 1);
     });
 }
 

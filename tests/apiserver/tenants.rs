@@ -129,14 +129,18 @@ fn a_withdrawn_grant_deletes_the_secret_and_a_narrower_one_is_a_new_token() {
         cluster.wait_for_secret("team-b").await;
         let other = cluster.wait_for_secret("dev").await;
         cluster.stop_controller().await;
-        let calls = cluster.aws.calls().len();
+        let calls = cluster.aws.calls_for_tokens().len();
 
         let file = cluster.config(&config("['{namespace}/*']", "['team-a']"));
         cluster.run_controller_with(&["--config", &file]).await;
         wait_for_bound(cluster, "team-a", &["team-a/*"]).await;
         cluster.wait_for_no_secret("team-b").await;
         assert_untouched(&other, &cluster.wait_for_secret("dev").await);
-        assert_eq!(cluster.aws.calls().len(), calls + 2, "one session and one token: for the narrower grant");
+        assert_eq!(
+            cluster.aws.calls_for_tokens().len(),
+            calls + 2,
+            "one session and one token: for the narrower grant"
+        );
     });
 }
 

@@ -44,9 +44,12 @@ pub async fn clock_ahead(world: &mut World<'_>) {
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     world.cluster.aws.set(Behaviour { fault: Some(Fault::AccessDenied), ..living(16) });
-    let calls = world.cluster.aws.calls().len();
+    let calls = world.cluster.aws.calls_for_tokens().len();
     clock.set_ahead(10 * 60 * 60);
-    world.cluster.wait_until("AWS refuses", async || world.cluster.aws.calls().len() > calls + 1).await;
+    world
+        .cluster
+        .wait_until("AWS refuses", async || world.cluster.aws.calls_for_tokens().len() > calls + 1)
+        .await;
     clock.set_ahead(0);
     world.cluster.aws.set(living(16));
     world.watch_for(24).await;

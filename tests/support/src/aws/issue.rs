@@ -46,9 +46,13 @@ pub(crate) struct Issuer(pub(super) Arc<Mutex<State>>);
 impl Issuer {
     /// See [`super::Stub::issue`].
     pub(crate) fn issue(&self, lifetime: Duration) -> IssuedCredentials {
+        self.issue_as(Principal::fixed(), lifetime)
+    }
+
+    pub(super) fn issue_as(&self, principal: Principal, lifetime: Duration) -> IssuedCredentials {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let expires = later(Timestamp::now(), lifetime);
-        let issued = state.issue(Principal::fixed(), expires);
+        let issued = state.issue(principal, expires);
         IssuedCredentials {
             access_key: issued.access_key,
             secret_key: issued.secret_key,

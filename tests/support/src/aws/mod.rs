@@ -36,7 +36,7 @@ use jiff::Timestamp;
 pub use behaviour::{Behaviour, ExpiresAt, Fault, Operation};
 pub use issue::IssuedCredentials;
 pub(crate) use issue::Issuer;
-use state::{Scope, State};
+use state::{Principal, Scope, State};
 
 use crate::server::Server;
 
@@ -172,6 +172,12 @@ impl Stub {
         self.issuer().issue(lifetime)
     }
 
+    /// As [`Stub::issue`], for the principal with this ARN.
+    pub fn issue_as(&self, arn: &str, lifetime: Duration) -> IssuedCredentials {
+        let principal = Principal { arn: arn.to_owned(), role: None, policy: None };
+        self.issuer().issue_as(principal, lifetime)
+    }
+
     /// Forgets every behaviour that was set; calls and tokens stay.
     pub fn reset(&self) {
         self.state().reset();
@@ -180,6 +186,12 @@ impl Stub {
     /// Every request so far, in the order of arrival.
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
+    }
+
+    /// Every request so far that a token needs: all but those that ask who the caller is.
+    pub fn calls_for_tokens(&self) -> Vec<Call> {
+        let asks = |call: &Call| call.operation != Operation::GetCallerIdentity.name();
+        self.calls().into_iter().filter(asks).collect()
     }
 
     /// How many requests for the operation of this name ([`Operation::name`]) have arrived.
