@@ -165,6 +165,27 @@ fn profile_files_and_a_credential_process() {
     });
 }
 
+#[test]
+fn missing_credentials_are_reported_as_such() {
+    cluster_test(async |cluster| {
+        cluster.aws_env = without_keys(&cluster.aws);
+        cluster.aws_env.push(("AWS_CONFIG_FILE".into(), "/dev/null".into()));
+        cluster.aws_env.push(("AWS_SHARED_CREDENTIALS_FILE".into(), "/dev/null".into()));
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        let message = cluster.wait_for_message("team-a", "TokenFailed").await;
+        for text in ["no AWS credentials could be loaded: Ec2InstanceMetadata: ", "set the AWS_* variables"] {
+            assert!(message.contains(text), "{message}");
+        }
+        let metrics = cluster.probe("/metrics").await.1;
+        let counted = metrics.lines().any(|line| {
+            line.starts_with("ecr_pull_secrets_aws_requests_total{")
+                && line.contains("result=\"credentials\"")
+        });
+        assert!(counted, "{metrics}");
+    });
+}
+
 const MOTO_CONFIG: &str = "
 defaults: {identity: none}
 identities:

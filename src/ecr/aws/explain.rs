@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::iter::successors;
 
+use aws_config::meta::ProviderChainError;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
@@ -13,6 +15,8 @@ use crate::core::secret::{TokenError, TokenErrorKind};
 const TIMEOUT: &str = "AWS did not respond in time";
 const UNREACHABLE: &str = "cannot connect to AWS";
 const CHECK_NETWORK: &str = "check the region, DNS, the proxy settings and network policies";
+const NO_CREDENTIALS: &str = "no AWS credentials could be loaded";
+const GIVE_CREDENTIALS: &str = "set the AWS_* variables, mount a profile, or give the service account a role";
 
 /// Classifies an error of the SDK, with a message that names the remedy.
 pub(super) fn explain<E, R>(error: &SdkError<E, R>) -> TokenError
@@ -26,7 +30,11 @@ where
             Some(error) => explain_connector_error(error),
             None => (TokenErrorKind::Unreachable, format!("{UNREACHABLE}: {CHECK_NETWORK}")),
         },
-        SdkError::ConstructionFailure(failure) => explain_construction_failure(failure),
+        // Its `Display` names no cause, and its `Debug` may contain secrets.
+        SdkError::ConstructionFailure(_) => (
+            TokenErrorKind::Other,
+            "cannot build the request to AWS: check AWS_REGION and AWS_ENDPOINT_URL".to_owned(),
+        ),
         SdkError::ServiceError(error) => classify_service_error(error.err()),
         _ => (
             TokenErrorKind::InvalidResponse,
@@ -36,26 +44,46 @@ where
     TokenError::new(kind, one_line(&message))
 }
 
+/// The SDK also reports credentials that cannot be loaded as a failed connection.
 fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
+    let mut chain = successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    if let Some(error) = chain.find_map(|cause| cause.downcast_ref()) {
+        return (TokenErrorKind::Credentials, no_credentials(error));
+    }
+    let causes = causes(error);
+    if causes.contains("identity resolver timed out") {
+        let message = format!("{NO_CREDENTIALS}: their source did not respond in time; {GIVE_CREDENTIALS}");
+        return (TokenErrorKind::Credentials, message);
+    }
     let (kind, what) = if error.is_timeout() {
         (TokenErrorKind::Timeout, TIMEOUT)
     } else {
         (TokenErrorKind::Unreachable, UNREACHABLE)
     };
-    (kind, format!("{what}: {}; {CHECK_NETWORK}", causes(error)))
+    (kind, format!("{what}: {causes}; {CHECK_NETWORK}"))
 }
 
-/// Its `Display` names no cause. Its `Debug` may contain secrets, so the text is searched but never shown.
-fn explain_construction_failure(failure: &impl fmt::Debug) -> (TokenErrorKind, String) {
-    let text = format!("{failure:?}").to_lowercase();
-    if text.contains("credential") || text.contains("identity") {
-        let message = "cannot load AWS credentials: check the AWS_* variables, the mounted profile, or the role of the \
-                       service account";
-        (TokenErrorKind::Credentials, message.to_owned())
+/// Names the provider that was tried last, since those before it are usually not configured.
+fn no_credentials(error: &CredentialsError) -> String {
+    let chain = error.source().and_then(|chain| chain.downcast_ref::<ProviderChainError<CredentialsError>>());
+    let Some(last) = chain.and_then(|chain| chain.attempts().last()) else {
+        return format!("{NO_CREDENTIALS}: {}; {GIVE_CREDENTIALS}", last_cause(error));
+    };
+    let is_unreachable = causes(last.error()).contains("could not communicate with IMDS");
+    let hint = if is_unreachable {
+        "; in a container, the instance metadata service responds only with a hop limit of at least 2"
     } else {
-        let message = "cannot build the request to AWS: check AWS_REGION and AWS_ENDPOINT_URL";
-        (TokenErrorKind::Other, message.to_owned())
-    }
+        ""
+    };
+    format!("{NO_CREDENTIALS}: {}: {}; {GIVE_CREDENTIALS}{hint}", last.name(), last_cause(last.error()))
+}
+
+/// The innermost cause, without what a process or a server wrote.
+fn last_cause(error: &CredentialsError) -> String {
+    let last = successors(Some(error as &dyn Error), |&error| error.source()).last();
+    let text = last.map(ToString::to_string).unwrap_or_default();
+    let end = ["Stderr:", "{"].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    text[..end].trim_end_matches([' ', '.']).to_owned()
 }
 
 fn classify_service_error(error: &impl ProvideErrorMetadata) -> (TokenErrorKind, String) {

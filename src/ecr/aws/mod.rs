@@ -9,6 +9,8 @@ mod endpoints;
 mod explain;
 mod http;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -97,6 +99,8 @@ impl AwsEcr {
         let mut config = self.service_config(service, endpoint.region(), is_fips, request.dual_stack);
         if let Some(session) = &request.session {
             config.set_credentials_provider(Some(self.assume_role(session, endpoint.region()).await?));
+            // The shared cache has 64 entries: those of sessions would push the controller's credentials out.
+            config.set_identity_cache(Some(IdentityCache::no_cache()));
         }
         let config = config.build();
         let result = match endpoint {

@@ -1,0 +1,151 @@
+//! The SDK as configured here against the stub of AWS. Each test starts its own process, whose environment determines the
+//! source of the credentials.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use testing::aws::Stub;
+use testing::credentials::ContainerEndpoint;
+use testing::leaks;
+use testing::process::Process;
+
+use super::*;
+use crate::core::grants::{CredentialSource, IdentityName, Restriction, Role, Session, TokenKey};
+
+/// The variable with the job of [`helper`], which does nothing without it.
+const JOB: &str = "ECR_PULL_SECRETS_AWS_TEST_JOB";
+const SESSIONS: usize = 200;
+const LONG: Duration = Duration::from_hours(6);
+
+fn request(session: Option<Arc<Session>>) -> TokenRequest {
+    let region: Region = Stub::REGION.parse().expect("a region");
+    let key = TokenKey {
+        identity: IdentityName::new("a"),
+        endpoint: Endpoint::Private(region),
+        restriction: Restriction::Unrestricted,
+    };
+    TokenRequest { key, dual_stack: false, session }
+}
+
+fn session() -> Arc<Session> {
+    let role = Role {
+        arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
+        source: CredentialSource::Controller,
+        external_id: None,
+        session_name: "test".to_owned(),
+        tags: BTreeMap::new(),
+        max_token_age: None,
+    };
+    Arc::new(Session { role: Arc::new(role), policy: "{}".to_owned() })
+}
+
+/// Runs a job of [`helper`] with these variables, and returns what it printed.
+async fn run(job: &str, env: &[(String, String)], aws: &Stub) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
+    command.args(["--exact", "ecr::aws::tests::helper", "--nocapture"]).env(JOB, job);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
+    let mut process = Process::spawn("aws", &command, folder.path());
+    let code = process.wait(Duration::from_mins(1)).await;
+    let log = process.log();
+    assert_eq!(code, Some(0), "{log}");
+    leaks::assert_none(&log, &aws.secrets());
+    log
+}
+
+#[tokio::test]
+async fn helper() {
+    let Ok(job) = std::env::var(JOB) else { return };
+    let aws = AwsEcr::load(Endpoints::new()).await.expect("a valid region");
+    if job == "sessions" {
+        for _ in 0..SESSIONS {
+            aws.fetch_token(&request(Some(session()))).await.expect("a token");
+        }
+        return;
+    }
+    match aws.fetch_token(&request(None)).await {
+        Ok(_) => println!("a token"),
+        Err(error) => println!("{:?}: {}", error.kind, error.message),
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_roles_do_not_push_the_controllers_credentials_out_of_the_cache() {
+    let aws = Stub::start().await;
+    let source = ContainerEndpoint::start(&aws, LONG).await;
+    // Which entry a full cache drops depends on the hashes of the process.
+    for process in 1..=3 {
+        run("sessions", &source.env(), &aws).await;
+        assert_eq!((aws.count("AssumeRole"), aws.minted().len()), (process * SESSIONS, process * SESSIONS));
+        assert_eq!(source.count(), process, "loads of the controller's credentials");
+    }
+}
+
+/// The variables of a stub without its key pair.
+fn without_keys(aws: &Stub) -> Vec<(String, String)> {
+    let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+    aws.env().into_iter().filter(|(name, _)| !keys.contains(&name.as_str())).collect()
+}
+
+fn assert_no_credentials(said: &str, cause: &str, remedy: &str) {
+    let line = said.lines().find(|line| line.contains("no AWS credentials could be loaded"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("Credentials: "), "{line}");
+    assert!(line.contains(cause) && line.contains(remedy), "{line}");
+    assert!(line.len() < 450, "{}: {line}", line.len());
+}
+
+#[tokio::test]
+async fn missing_credentials_are_reported_with_the_last_cause() {
+    let aws = Stub::start().await;
+    let said = run("token", &without_keys(&aws), &aws).await;
+    assert_no_credentials(&said, "AWS_EC2_METADATA_DISABLED", "give the service account a role");
+    assert!(!said.contains("hop limit"), "{said}");
+}
+
+/// As in a container, with a hop limit of 1: the connection is accepted, and no reply ever arrives.
+#[tokio::test]
+async fn a_silent_metadata_service_is_reported_with_the_hop_limit() {
+    let aws = Stub::start().await;
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut env = without_keys(&aws);
+    env.retain(|(name, _)| name != "AWS_EC2_METADATA_DISABLED");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    env.push(("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), url));
+    let said = run("token", &env, &aws).await;
+    assert_no_credentials(&said, "Ec2InstanceMetadata", "hop limit");
+}
+
+#[tokio::test]
+async fn a_refused_web_identity_is_reported_with_the_code_of_sts() {
+    let aws = Stub::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, "a-token-that-sts-refuses").expect("a token");
+    aws.accept_web_identity("another-token");
+    let mut env = without_keys(&aws);
+    env.push(("AWS_ROLE_ARN".to_owned(), "arn:aws:iam::123456789012:role/own".to_owned()));
+    env.push(("AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(), file.display().to_string()));
+    let said = run("token", &env, &aws).await;
+    assert_no_credentials(&said, "InvalidIdentityToken", "give the service account a role");
+}
+
+/// The text of a process may contain anything.
+#[tokio::test]
+async fn the_output_of_a_failing_credential_process_is_not_shown() {
+    let aws = Stub::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("config");
+    std::fs::write(&file, "[default]\ncredential_process = sh -c \"echo hunter2 >&2; exit 3\"\n")
+        .expect("a profile");
+    let mut env = without_keys(&aws);
+    env.retain(|(name, _)| name != "AWS_CONFIG_FILE");
+    env.push(("AWS_CONFIG_FILE".to_owned(), file.display().to_string()));
+    let said = run("token", &env, &aws).await;
+    assert_no_credentials(&said, "external process", "mount a profile");
+    let line = said.lines().find(|line| line.contains("no AWS credentials")).expect("a line");
+    assert!(!line.contains("hunter2"), "{line}");
+}
