@@ -57,5 +57,6 @@ guards! {
     a_stale_server_deletes_nothing_and_hides_nothing: plain().second_apiserver(true), silence::stale_server;
     a_deletion_that_overtakes_a_reply_is_repaired_r1: plain(), neighbours::deleter;
     a_lost_reply_is_not_a_foreign_change_r15: plain(), replies::lost_reply;
+    a_rotated_credentials_file_is_read_again_b5: plain(), aws::rotated_file;
     a_leader_that_is_cut_off_is_replaced: plain(), neighbours::partition;
 }

@@ -47,7 +47,6 @@ macro_rules! known_defects {
 }
 
 known_defects! {
-    b5_rotated_file: "B5", "a rotated credentials file is not read", Expired, aws::rotated_file;
     #[ignore = "the model shows it too: make chaos"]
     r3_made_up_regions: "R3", "64 made-up regions lock out the others after a restart", Expired, aws::made_up_regions;
     r11_ipv6: "R11/B4", "the chart listens on IPv4 only", Probe, neighbours::ipv6_only;

@@ -19,8 +19,6 @@ pub enum Service {
 }
 
 impl Service {
-    const ALL: [Self; 3] = [Self::Ecr, Self::EcrPublic, Self::Sts];
-
     /// The environment variable that sets its endpoint
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>).
     fn variable(self) -> &'static str {
@@ -41,9 +39,7 @@ pub(super) fn configured(endpoints: &Endpoints, service: Service, region: &str) 
     find(Some(region.to_owned())).or_else(|| find(None)).cloned()
 }
 
-/// The services whose endpoint the environment or the AWS profile sets.
-pub(super) fn set_by_environment(config: &SdkConfig) -> Vec<Service> {
-    let is_set =
-        |service: &Service| config.endpoint_url().is_some() || std::env::var_os(service.variable()).is_some();
-    Service::ALL.into_iter().filter(is_set).collect()
+/// Whether the environment or the AWS profile sets the endpoint of a service.
+pub(super) fn is_set_by_environment(service: Service, config: &SdkConfig) -> bool {
+    config.endpoint_url().is_some() || std::env::var_os(service.variable()).is_some()
 }

@@ -63,6 +63,11 @@ fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
     (kind, format!("{what}: {causes}; {CHECK_NETWORK}"))
 }
 
+/// Explains an error of the credential providers.
+pub(super) fn explain_credentials(error: &CredentialsError) -> TokenError {
+    TokenError::new(TokenErrorKind::Credentials, one_line(&no_credentials(error)))
+}
+
 /// Names the provider that was tried last, since those before it are usually not configured.
 fn no_credentials(error: &CredentialsError) -> String {
     let chain = error.source().and_then(|chain| chain.downcast_ref::<ProviderChainError<CredentialsError>>());

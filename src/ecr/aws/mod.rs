@@ -8,10 +8,12 @@
 mod endpoints;
 mod explain;
 mod http;
+mod reload;
 mod session;
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -24,12 +26,15 @@ use aws_types::origin::Origin;
 use aws_types::sdk_config::Builder;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use self::explain::explain;
 use self::http::ReplyDate;
+use self::reload::ProfileFiles;
 use crate::core::aws::{Endpoint, NameError, Region};
-use crate::core::grants::TokenRequest;
+use crate::core::grants::{CredentialSource, TokenRequest};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
 pub use self::endpoints::{Endpoints, Service};
@@ -55,41 +60,65 @@ pub async fn region() -> Result<Option<Region>, InvalidRegion> {
     text.map(|text| text.parse().map_err(InvalidRegion)).transpose()
 }
 
+/// The SDK's configuration for this region, with a new chain of credential providers. Loads no credentials.
+async fn load(region: Option<&Region>) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(OPERATION_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(region.map(|region| AwsRegion::new(region.as_str().to_owned())))
+        .http_client(http::client())
+        // All clients share one cache, so they load the controller's credentials once.
+        .identity_cache(IdentityCache::lazy().build())
+        .timeout_config(timeouts)
+        // The token cache retries, and counts every request.
+        .retry_config(RetryConfig::disabled())
+        .load()
+        .await
+}
+
 /// The AWS APIs for authorization tokens.
 pub struct AwsEcr {
-    config: SdkConfig,
+    apis: Arc<Apis>,
+    /// The task that keeps the credentials current. It ends with this value.
+    _reload: JoinSet<()>,
+}
+
+struct Apis {
+    config: RwLock<SdkConfig>,
     region: Option<Region>,
-    /// Services whose endpoint the environment sets.
-    set_by_environment: Vec<Service>,
     endpoints: Endpoints,
+    /// AWS refused the controller's credentials, or there are none.
+    refused: Notify,
 }
 
 impl AwsEcr {
     /// Loads the region and the credential providers with the SDK's default chains. Requests no token.
     pub async fn load(endpoints: Endpoints) -> Result<Self, InvalidRegion> {
         let region = region().await?;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(OPERATION_TIMEOUT)
-            .operation_timeout(OPERATION_TIMEOUT)
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .region(region.as_ref().map(|region| AwsRegion::new(region.as_str().to_owned())))
-            .http_client(http::client())
-            // All clients share one cache, so they load the controller's credentials once.
-            .identity_cache(IdentityCache::lazy().build())
-            .timeout_config(timeouts)
-            // The token cache retries, and counts every request.
-            .retry_config(RetryConfig::disabled())
-            .load()
-            .await;
-        let set_by_environment = endpoints::set_by_environment(&config);
-        Ok(Self { config, region, set_by_environment, endpoints })
+        let files = ProfileFiles::read().await;
+        let config = RwLock::new(load(region.as_ref()).await);
+        let apis = Arc::new(Apis { config, region, endpoints, refused: Notify::new() });
+        let mut task = JoinSet::new();
+        task.spawn(reload::keep_current(apis.clone(), files));
+        Ok(Self { apis, _reload: task })
     }
 
     /// The controller's region; `None` if it was unknown.
     pub fn region(&self) -> Option<Region> {
-        self.region.clone()
+        self.apis.region.clone()
+    }
+}
+
+impl Apis {
+    fn config(&self) -> SdkConfig {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, config: SdkConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
@@ -118,9 +147,10 @@ impl AwsEcr {
     /// dual stack.
     fn service_config(&self, service: Service, region: &str, fips: bool, dual_stack: bool) -> Builder {
         let url = endpoints::configured(&self.endpoints, service, region);
-        let uses_aws_endpoint = url.is_none() && !self.set_by_environment.contains(&service);
-        let dual_stack = dual_stack || self.config.use_dual_stack() == Some(true);
-        let mut config = self.config.clone().into_builder();
+        let config = self.config();
+        let uses_aws_endpoint = url.is_none() && !endpoints::is_set_by_environment(service, &config);
+        let dual_stack = dual_stack || config.use_dual_stack() == Some(true);
+        let mut config = config.into_builder();
         config.set_region(AwsRegion::new(region.to_owned()));
         config.set_use_fips(Some(uses_aws_endpoint && fips));
         config.set_use_dual_stack(Some(uses_aws_endpoint && dual_stack));
@@ -134,8 +164,7 @@ impl AwsEcr {
 
     /// Credentials of one partition are unknown in another, and AWS's message does not mention partitions.
     fn with_partition_hint(&self, endpoint: &Endpoint, error: TokenError) -> TokenError {
-        let (Some(own), Endpoint::Private(region) | Endpoint::Fips(region)) = (self.region(), endpoint)
-        else {
+        let (Some(own), Endpoint::Private(region) | Endpoint::Fips(region)) = (&self.region, endpoint) else {
             return error;
         };
         if own.partition() == region.partition() || error.kind != TokenErrorKind::Credentials {
@@ -160,10 +189,22 @@ impl TokenSource for AwsEcr {
         let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
                        proxy settings and the source of the credentials";
         Box::pin(async move {
-            let result = tokio::time::timeout(REQUEST_TIMEOUT, self.token(request)).await;
-            result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)))
+            let result = tokio::time::timeout(REQUEST_TIMEOUT, self.apis.token(request)).await;
+            let result = result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)));
+            if result.as_ref().is_err_and(|error| error.kind == TokenErrorKind::Credentials)
+                && uses_own_credentials(request)
+            {
+                self.apis.refused.notify_one();
+            }
+            result
         })
     }
+}
+
+/// Whether the controller's own credentials sign the request, or that for the session.
+fn uses_own_credentials(request: &TokenRequest) -> bool {
+    let session = request.session.as_ref();
+    session.is_none_or(|session| matches!(session.role.source, CredentialSource::Controller))
 }
 
 async fn private_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {

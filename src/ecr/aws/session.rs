@@ -10,7 +10,7 @@ use aws_sdk_sts::types::Tag;
 use zeroize::Zeroizing;
 
 use super::explain::explain;
-use super::{AwsEcr, Service};
+use super::{Apis, Service};
 use crate::core::aws::Region;
 use crate::core::grants::{CredentialSource, Role, Session};
 use crate::core::one_line;
@@ -19,7 +19,7 @@ use crate::core::secret::{TokenError, TokenErrorKind};
 /// The shortest session that STS grants.
 const SESSION_SECONDS: i32 = 900;
 
-impl AwsEcr {
+impl Apis {
     /// The credentials of a new session. The request is sent to STS in the controller's region if that belongs to the
     /// role's partition, otherwise in `region`.
     pub(super) async fn assume_role(
@@ -28,9 +28,9 @@ impl AwsEcr {
         region: &str,
     ) -> Result<SharedCredentialsProvider, TokenError> {
         let role = &session.role;
-        let own = self.region().filter(|own| own.partition() == role.arn.partition());
-        let region = own.as_ref().map_or(region, Region::as_str);
-        let fips = self.config.use_fips() == Some(true);
+        let own = self.region.as_ref().filter(|own| own.partition() == role.arn.partition());
+        let region = own.map_or(region, Region::as_str);
+        let fips = self.config().use_fips() == Some(true);
         let client =
             aws_sdk_sts::Client::new(&self.service_config(Service::Sts, region, fips, false).build());
         let credentials = match &role.source {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use testing::aws::Stub;
+use testing::aws::{Fault, Stub};
 use testing::credentials::ContainerEndpoint;
 use testing::leaks;
 use testing::process::Process;
@@ -148,4 +148,12 @@ async fn the_output_of_a_failing_credential_process_is_not_shown() {
     assert_no_credentials(&said, "external process", "mount a profile");
     let line = said.lines().find(|line| line.contains("no AWS credentials")).expect("a line");
     assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[tokio::test]
+async fn a_caller_that_cannot_be_determined_prevents_no_token() {
+    let aws = Stub::start().await;
+    aws.set_for(testing::aws::Operation::GetCallerIdentity, testing::aws::Behaviour::failing(Fault::Hang));
+    let said = run("token", &aws.env(), &aws).await;
+    assert!(said.contains("a token"), "{said}");
 }

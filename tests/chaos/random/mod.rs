@@ -7,7 +7,7 @@
 //! | a watch request that is never answered; a partition closes its connections when it ends | R7, B6 |
 //! | replies about the Lease that take 1 s, writes that take 2 s | R5, B2 |
 //! | deletions of Secrets while replies are late | R1 |
-//! | clocks, restored storage, a start without a region, rotated files | R4, B5, B7, R2 |
+//! | clocks, restored storage, a start without a region, rotated files | R4, B7, R2 |
 //!
 //! A lost reply and a late commit stay in; what they lead to is counted under its row of the table.
 
