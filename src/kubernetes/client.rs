@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
-use kube::client::{Body, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::client::{AuthError, Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tower::Service;
 use tower::layer::layer_fn;
 use tower::timeout::Timeout;
 use tower_http::timeout::ResponseBodyTimeout;
 
+use super::reload;
 use crate::core::planted::call_limit;
 use crate::telemetry::metrics::{KubernetesRequest, Metrics};
 
@@ -46,8 +47,22 @@ pub enum ConnectError {
     Kubeconfig(#[from] kube::config::KubeconfigError),
     #[error("in-cluster configuration: {0}")]
     InCluster(#[from] kube::config::InClusterError),
+    #[error("credential plugin {command}: {status}; run it by hand to see why")]
+    Plugin { command: String, status: std::process::ExitStatus },
     #[error("Kubernetes client: {0}")]
-    Client(#[from] kube::Error),
+    Client(kube::Error),
+}
+
+/// The output of a credential plugin may contain a token.
+impl From<kube::Error> for ConnectError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
+                Self::Plugin { command: cmd, status: out.status }
+            }
+            error => Self::Client(error),
+        }
+    }
 }
 
 impl Connection {
@@ -59,14 +74,28 @@ impl Connection {
     }
 
     /// Returns a client without retries, because the controller has its own backoff. In a pod, kubeconfig files and kube's
-    /// debug variables are ignored.
+    /// debug variables are ignored. Elsewhere, the client follows changes of the kubeconfig, but not of its current context.
     pub async fn connect(&self, metrics: Metrics) -> Result<Client, ConnectError> {
+        if self.is_in_cluster() {
+            return self.build(Config::incluster()?, &metrics);
+        }
+        let context = self.context.clone().or(self.read()?.current_context);
+        let connection = Self { context, ..self.clone() };
+        let config = connection.load().await?;
+        reload::client(connection, config, metrics)
+    }
+
+    fn read(&self) -> Result<Kubeconfig, KubeconfigError> {
+        self.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from)
+    }
+
+    /// Reads the kubeconfig.
+    pub(super) async fn load(&self) -> Result<Config, ConnectError> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match &self.kubeconfig {
-            Some(path) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
-            None if self.is_in_cluster() => Config::incluster()?,
-            None => Config::from_kubeconfig(&options).await?,
-        };
+        Ok(Config::from_custom_kubeconfig(self.read()?, &options).await?)
+    }
+
+    pub(super) fn build(&self, mut config: Config, metrics: &Metrics) -> Result<Client, ConnectError> {
         if let Some(url) = config.proxy_url.as_ref().filter(|url| is_from_environment(url)) {
             tracing::debug!(host = url.host(), "ignoring the proxy from the environment for Kubernetes");
             config.proxy_url = None;

@@ -7,6 +7,7 @@ pub mod events;
 pub mod inventory;
 pub mod leader_election;
 pub mod observe;
+mod reload;
 mod secrets;
 mod service_accounts;
 pub mod watch;

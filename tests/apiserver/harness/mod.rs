@@ -87,6 +87,12 @@ impl TestCluster {
         }
     }
 
+    /// See [`ControlPlane::rotate_authority`].
+    pub async fn rotate_authority(&mut self) {
+        self.control_plane.rotate_authority().await;
+        self.tenants = Tenants::new(self.control_plane.admin());
+    }
+
     /// Writes a configuration file and returns its path.
     pub fn config(&self, yaml: &str) -> String {
         self.config_named("config.yaml", yaml)

@@ -1,6 +1,10 @@
 //! Certificate authorities that live as long as a test.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 
 /// A certificate authority, made on the spot, that nothing but the test trusts.
 #[derive(Debug)]
@@ -9,11 +13,13 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A serving certificate and its key, both PEM.
+/// A certificate and its key, both PEM.
 #[derive(Debug)]
-pub(crate) struct Certificate {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Certificate {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl Authority {
@@ -39,7 +45,21 @@ impl Authority {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).expect("names that a certificate can hold");
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate can be signed").pem();
+        self.sign(&params, &key)
+    }
+
+    /// Issues a client certificate of this user that is valid for `lifetime`.
+    pub(crate) fn issue_for(&self, user: &str, lifetime: Duration) -> Certificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = (SystemTime::now() + lifetime).into();
+        self.sign(&params, &key_pair())
+    }
+
+    fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Certificate {
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate can be signed").pem();
         Certificate { certificate, key: key.serialize_pem() }
     }
 }

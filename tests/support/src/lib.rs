@@ -49,7 +49,7 @@ pub mod tools;
 
 use std::io::Write as _;
 
-pub use certificates::Authority;
+pub use certificates::{Authority, Certificate};
 
 /// The environment variable that skips what needs a real cluster, when it is `1`.
 pub const SKIP_CLUSTER_TESTS: &str = "ECR_PULL_SECRETS_SKIP_CLUSTER_TESTS";

@@ -15,6 +15,8 @@ const SERVICE: &str = "10.0.0.1";
 /// The folder and the ports of one control plane.
 pub(super) struct Files {
     folder: Folder,
+    /// The authority of the API server's certificate and of client certificates.
+    pub(super) authority: Authority,
     pub(super) etcd: Port,
     pub(super) etcd_peer: Port,
     pub(super) apiserver: Port,
@@ -28,14 +30,9 @@ impl Files {
     pub(super) fn write(address: Ipv4Addr) -> Self {
         let folder = Folder::new();
         let [etcd, etcd_peer, apiserver, second] = std::array::from_fn(|_| Port::claim());
-        let files = Self { folder, etcd, etcd_peer, apiserver, second, address };
         let authority = Authority::new("control plane of a test");
-        let address = address.to_string();
-        let service = [SERVICE, "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
-        let certificate = authority.issue(&[&[&*address, "localhost"][..], &service].concat());
-        files.put("ca.crt", authority.pem());
-        files.put("apiserver.crt", &certificate.certificate);
-        files.put("apiserver.key", &certificate.key);
+        let files = Self { folder, authority, etcd, etcd_peer, apiserver, second, address };
+        files.put_certificates();
         let key = key_pair();
         files.put("service-accounts.key", &key.serialize_pem());
         files.put("service-accounts.pub", &key.public_key_pem());
@@ -51,6 +48,22 @@ impl Files {
             files.kubeconfig(user, "default", token);
         }
         files
+    }
+
+    /// Writes the certificate of the authority, and a new one of the API server.
+    fn put_certificates(&self) {
+        let address = self.address.to_string();
+        let service = [SERVICE, "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
+        let certificate = self.authority.issue(&[&[&*address, "localhost"][..], &service].concat());
+        self.put("ca.crt", self.authority.pem());
+        self.put("apiserver.crt", &certificate.certificate);
+        self.put("apiserver.key", &certificate.key);
+    }
+
+    /// Replaces the authority, and the certificate of the API server, which reads it when it starts.
+    pub(super) fn rotate_authority(&mut self) {
+        self.authority = Authority::new("another control plane of a test");
+        self.put_certificates();
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -82,6 +95,11 @@ impl Files {
 
     /// Writes `name.kubeconfig` for the bearer of `token`.
     pub(super) fn kubeconfig(&self, name: &str, namespace: &str, token: &str) -> PathBuf {
+        self.kubeconfig_of(name, namespace, &json!({"token": token}))
+    }
+
+    /// Writes `name.kubeconfig` for a user with these fields.
+    pub(super) fn kubeconfig_of(&self, name: &str, namespace: &str, user: &serde_json::Value) -> PathBuf {
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -89,7 +107,7 @@ impl Files {
                 "server": self.url(),
                 "certificate-authority": self.path("ca.crt"),
             }}],
-            "users": [{"name": name, "user": {"token": token}}],
+            "users": [{"name": name, "user": user}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": name, "namespace": namespace}}],
             "current-context": "test",
         });

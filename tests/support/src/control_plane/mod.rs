@@ -35,6 +35,7 @@ use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::certificates::Certificate;
 use crate::link::Link;
 use crate::process::Process;
 pub use audit::{AuditEntry, assert_one_at_a_time};
@@ -168,6 +169,17 @@ impl ControlPlane {
         self.files.kubeconfig(&format!("{namespace}-{service_account}"), namespace, &token)
     }
 
+    /// A client certificate of this user that is valid for `lifetime`.
+    pub fn client_certificate(&self, user: &str, lifetime: Duration) -> Certificate {
+        self.files.authority.issue_for(user, lifetime)
+    }
+
+    /// Writes a kubeconfig of this name for a user with these fields, such as `client-certificate`. Where there is one
+    /// of the same name, it is replaced.
+    pub fn kubeconfig_of(&self, name: &str, namespace: &str, user: &serde_json::Value) -> PathBuf {
+        self.files.kubeconfig_of(name, namespace, user)
+    }
+
     /// A client of whoever has this token.
     pub async fn client_with(&self, token: &str) -> Client {
         client(&self.files.kubeconfig("bearer", "default", token)).await
@@ -194,6 +206,15 @@ impl ControlPlane {
     pub async fn start_apiserver(&mut self) {
         let started = self.programs.start_apiserver(&self.files, &self.binaries).await;
         started.unwrap_or_else(|reason| panic!("{reason}"));
+    }
+
+    /// Replaces the authority in [`ControlPlane::ca_file`], and starts kube-apiserver again with a certificate of the new
+    /// one. Clients from before trust the old one.
+    pub async fn rotate_authority(&mut self) {
+        self.stop_apiserver().await;
+        self.files.rotate_authority();
+        self.start_apiserver().await;
+        self.admin = client(&self.files.admin_kubeconfig()).await;
     }
 
     /// Stops kube-apiserver and etcd, copies the folder of etcd, and starts both again. [`ControlPlane::restore_etcd`]

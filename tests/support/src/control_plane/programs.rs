@@ -172,6 +172,7 @@ fn apiserver(files: &Files, binaries: &Binaries, (port, etcd): (u16, u16), audit
         ("cert-dir", path("certificates")),
         ("tls-cert-file", path("apiserver.crt")),
         ("tls-private-key-file", path("apiserver.key")),
+        ("client-ca-file", path("ca.crt")),
         ("authorization-mode", "RBAC".to_owned()),
         ("token-auth-file", path("tokens.csv")),
         ("service-account-issuer", "https://kubernetes.default.svc".to_owned()),

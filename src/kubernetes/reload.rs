@@ -1,0 +1,155 @@
+//! A client that follows its kubeconfig, and the certificates and keys that it names. kube reads these once; a token file,
+//! and the service account's token and CA in a pod, it reads again each minute by itself.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use jiff::{SignedDuration, Timestamp};
+use kube::client::Body;
+use kube::config::KubeconfigError;
+use kube::{Client, Config};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tower::Service;
+use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
+
+use super::client::{ConnectError, Connection};
+use super::errors::message;
+use crate::core::one_line;
+use crate::telemetry::metrics::Metrics;
+
+const CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// How long before its expiry a certificate of a credential plugin is replaced.
+const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// A hash of everything that authenticates a connection.
+type Fingerprint = [u8; 32];
+
+/// Returns a client whose requests use the newest connection. All of them lead to the API server of `config`.
+pub(super) fn client(
+    connection: Connection,
+    config: Config,
+    metrics: Metrics,
+) -> Result<Client, ConnectError> {
+    let used = (config.cluster_url.clone(), fingerprint(&config));
+    let first = connection.build(config, &metrics)?;
+    let namespace = first.default_namespace().to_owned();
+    let (sender, current) = watch::channel(first);
+    tokio::spawn(follow(connection, metrics, used, sender));
+    Ok(Client::new(Current(current), namespace))
+}
+
+/// Sends each request by the newest connection. Requests in flight keep theirs.
+struct Current(watch::Receiver<Client>);
+
+impl Service<Request<Body>> for Current {
+    type Response = Response<Body>;
+    type Error = kube::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let client = self.0.borrow().clone();
+        Box::pin(async move { client.send(request).await })
+    }
+}
+
+/// Replaces the connection when its kubeconfig has changed, until the client is dropped. An invalid file replaces nothing.
+async fn follow(
+    connection: Connection,
+    metrics: Metrics,
+    (url, mut used): (http::Uri, Fingerprint),
+    current: watch::Sender<Client>,
+) {
+    let mut warned = None;
+    loop {
+        tokio::select! {
+            () = current.closed() => return,
+            () = sleep(CHECK_PERIOD) => {}
+        }
+        let is_expiring = expires_soon(&current.borrow());
+        match next_client(&connection, &metrics, &url, used, is_expiring).await {
+            Ok(None) => warned = None,
+            Ok(Some((client, fingerprint))) => {
+                current.send_replace(client);
+                if fingerprint == used {
+                    debug!("a certificate expires soon: connecting with that of the credential plugin");
+                } else {
+                    info!(
+                        "the kubeconfig, or a file that it names, changed: connecting with the new credentials"
+                    );
+                }
+                (used, warned) = (fingerprint, None);
+            }
+            Err(error) if warned.as_ref() == Some(&error) => {}
+            Err(error) => {
+                let path = connection.kubeconfig.as_deref();
+                warn!(
+                    kubeconfig = ?path,
+                    error,
+                    "cannot use the changed kubeconfig, keeping the connection: correct the file"
+                );
+                warned = Some(error);
+            }
+        }
+    }
+}
+
+fn expires_soon(client: &Client) -> bool {
+    client.valid_until().is_some_and(|until| until.duration_since(Timestamp::now()) < EXPIRY_MARGIN)
+}
+
+/// A client that reached the API server with the credentials that the kubeconfig has now; `None` if they are those in use and `is_expiring` is false.
+async fn next_client(
+    connection: &Connection,
+    metrics: &Metrics,
+    url: &http::Uri,
+    used: Fingerprint,
+    is_expiring: bool,
+) -> Result<Option<(Client, Fingerprint)>, String> {
+    let config = connection.load().await.map_err(|error| describe(&error))?;
+    if config.cluster_url != *url {
+        let other = config.cluster_url;
+        return Err(format!("it names another API server, {other}: restart the controller to use that one"));
+    }
+    let fingerprint = fingerprint(&config);
+    if fingerprint == used && !is_expiring {
+        return Ok(None);
+    }
+    let (connection, metrics) = (connection.clone(), metrics.clone());
+    // A credential plugin is a process that this waits for.
+    let built = tokio::task::spawn_blocking(move || connection.build(config, &metrics)).await;
+    let client = built.map_err(|error| error.to_string())?.map_err(|error| describe(&error))?;
+    // The file may have a new CA before the API server has its new certificate, or a certificate that it does not accept.
+    client.apiserver_version().await.map_err(|error| message(&error))?;
+    Ok(Some((client, fingerprint)))
+}
+
+/// The text of a parser may quote the kubeconfig, and with it a token.
+fn describe(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Kubeconfig(KubeconfigError::Parse(_)) => "it is not a valid kubeconfig".to_owned(),
+        error => one_line(&error.to_string()),
+    }
+}
+
+fn fingerprint(config: &Config) -> Fingerprint {
+    let auth = &config.auth_info;
+    let mut parts = vec![Zeroizing::new(serde_json::to_vec(auth).unwrap_or_default())];
+    parts.extend(config.root_cert.iter().flatten().cloned().map(Zeroizing::new));
+    let files = [&auth.client_certificate, &auth.client_key].into_iter().flatten();
+    parts.extend(files.map(|path| Zeroizing::new(std::fs::read(path).unwrap_or_default())));
+    let mut hash = Sha256::new();
+    for part in &parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(&**part);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,195 @@
+//! Kubeconfigs, certificates and tokens that change while the controller runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testing::tenants::{INSTANCE, USER};
+use testing::{Authority, Certificate};
+use tokio::time::sleep;
+
+use crate::harness::{TestCluster, cluster_test};
+
+const NAME: &str = "certificate";
+const WARNING: &str = "cannot use the changed kubeconfig";
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// The fields of a user whose certificate is in the kubeconfig.
+fn inline(certificate: &Certificate) -> Value {
+    json!({
+        "client-certificate-data": base64(&certificate.certificate),
+        "client-key-data": base64(&certificate.key),
+    })
+}
+
+fn write(folder: &Path, certificate: &Certificate) {
+    for (name, text) in [("tls.crt", &certificate.certificate), ("tls.key", &certificate.key)] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+}
+
+fn warnings(cluster: &TestCluster) -> usize {
+    cluster.log().lines().filter(|line| line.contains(WARNING)).count()
+}
+
+/// The fields of a user whose certificate and key are files.
+fn in_files(folder: &Path) -> Value {
+    json!({"client-certificate": folder.join("tls.crt"), "client-key": folder.join("tls.key")})
+}
+
+/// The first two certificates expire within the test.
+#[test]
+fn a_client_certificate_is_rotated_in_its_file_and_in_the_kubeconfig() {
+    cluster_test(async |cluster| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let issue = |seconds| cluster.control_plane.client_certificate(USER, Duration::from_secs(seconds));
+        write(folder.path(), &issue(22));
+        let (second, third) = (issue(46), issue(3_600));
+        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &in_files(folder.path()));
+        cluster.run_controller().await;
+        cluster.opt_in("first").await;
+        cluster.wait_for_secret("first").await;
+
+        write(folder.path(), &second);
+        sleep(Duration::from_secs(23)).await;
+        cluster.opt_in("second").await;
+        cluster.wait_for_secret("second").await;
+
+        cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &inline(&third));
+        sleep(Duration::from_secs(23)).await;
+        cluster.opt_in("third").await;
+        cluster.wait_for_secret("third").await;
+        assert_eq!(warnings(cluster), 0);
+        assert!(!cluster.log().contains("Unauthorized"), "no request was refused");
+    });
+}
+
+#[test]
+fn an_invalid_certificate_or_kubeconfig_replaces_nothing() {
+    cluster_test(async |cluster| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let issue = || cluster.control_plane.client_certificate(USER, Duration::from_hours(1));
+        let (first, second) = (issue(), issue());
+        write(folder.path(), &first);
+        let kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &in_files(folder.path()));
+        let text = std::fs::read_to_string(&kubeconfig).expect("a kubeconfig");
+        cluster.kubeconfig = kubeconfig.clone();
+        cluster.run_controller().await;
+        // The key is that of another certificate.
+        std::fs::write(folder.path().join("tls.crt"), &second.certificate).expect("a file");
+        cluster.wait_until("a warning", async || warnings(cluster) == 1).await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        write(folder.path(), &second);
+        let changed = async || cluster.log().contains("connecting with the new credentials");
+        cluster.wait_until("the new certificate", changed).await;
+
+        std::fs::write(&kubeconfig, "users: [{user: {token: hunter2, token: [hunter2").expect("a file");
+        cluster.wait_until("a second warning", async || warnings(cluster) == 2).await;
+        sleep(Duration::from_secs(11)).await;
+        cluster.opt_in("team-b").await;
+        cluster.wait_for_secret("team-b").await;
+        std::fs::write(&kubeconfig, text).expect("a file");
+        assert_eq!(warnings(cluster), 2, "one for each invalid file");
+        let named = |line: &str| line.contains(WARNING) && line.contains("certificate.kubeconfig");
+        assert!(cluster.log().lines().any(named), "the warning names the file");
+        assert!(!cluster.log().contains("hunter2"), "the log quotes the file");
+    });
+}
+
+#[test]
+fn a_rotated_ca_is_trusted_and_one_that_the_api_server_does_not_use_replaces_nothing() {
+    cluster_test(async |cluster| {
+        let ca = cluster.control_plane.ca_file();
+        let used = std::fs::read_to_string(&ca).expect("a CA");
+        cluster.run_controller().await;
+        std::fs::write(&ca, Authority::new("not in use").pem()).expect("a file");
+        cluster.wait_until("a warning", async || warnings(cluster) > 0).await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        std::fs::write(&ca, used).expect("a file");
+
+        cluster.rotate_authority().await;
+        cluster.opt_in("team-b").await;
+        cluster.wait_for_secret("team-b").await;
+    });
+}
+
+/// The certificate from the start expires within the test, as the plugin announces.
+#[test]
+fn a_credential_plugin_is_run_again_before_its_certificate_expires() {
+    cluster_test(async |cluster| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let reply = folder.path().join("reply.json");
+        let issue = |seconds| {
+            let lifetime = Duration::from_secs(seconds);
+            let certificate = cluster.control_plane.client_certificate(USER, lifetime);
+            let until = Timestamp::now().checked_add(lifetime).expect("a time");
+            let credential = json!({
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "kind": "ExecCredential",
+                "status": {
+                    "clientCertificateData": certificate.certificate,
+                    "clientKeyData": certificate.key,
+                    "expirationTimestamp": until.to_string(),
+                },
+            });
+            credential.to_string()
+        };
+        std::fs::write(&reply, issue(22)).expect("a file");
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "cat",
+            "args": [reply],
+            "interactiveMode": "Never",
+        });
+        let kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        cluster.kubeconfig = kubeconfig;
+        let longer = issue(3_600);
+        cluster.run_controller().await;
+        std::fs::write(&reply, longer).expect("a file");
+        sleep(Duration::from_secs(23)).await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        assert!(!cluster.log().contains("Unauthorized"), "no request was refused");
+    });
+}
+
+/// `kubectl config use-context` changes the file for everyone, and a controller must not follow to another cluster.
+#[test]
+fn another_current_context_or_api_server_is_not_followed() {
+    cluster_test(async |cluster| {
+        let file = cluster.kubeconfig.clone();
+        let text = std::fs::read_to_string(&file).expect("a kubeconfig");
+        let write = |value: &Value| std::fs::write(&file, value.to_string()).expect("a file");
+        let mut value: Value = serde_json::from_str(&text).expect("JSON");
+        let elsewhere = json!({"server": "https://127.0.0.1:1"});
+        let cluster_of_it = json!({"name": "elsewhere", "cluster": elsewhere});
+        value["clusters"].as_array_mut().expect("clusters").push(cluster_of_it);
+        let mut context = value["contexts"][0].clone();
+        (context["name"], context["context"]["cluster"]) = (json!("elsewhere"), json!("elsewhere"));
+        value["contexts"].as_array_mut().expect("contexts").push(context);
+        write(&value);
+        cluster.run_controller().await;
+
+        value["current-context"] = json!("elsewhere");
+        write(&value);
+        sleep(Duration::from_secs(12)).await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        assert_eq!(warnings(cluster), 0);
+
+        value["clusters"][0]["cluster"] = elsewhere;
+        write(&value);
+        cluster.wait_until("a warning", async || warnings(cluster) > 0).await;
+        cluster.opt_in("team-b").await;
+        cluster.wait_for_secret("team-b").await;
+        assert!(cluster.log().contains("names another API server"));
+    });
+}
