@@ -16,9 +16,9 @@ use crate::harness::{TestCluster, cluster_test};
 const TOKENS: Duration = Duration::from_secs(12);
 /// The SDK renews credentials five to ten seconds before they expire. A token is fetched at least five seconds after the
 /// one before, so each token has new ones.
-const CREDENTIALS: Duration = Duration::from_secs(10);
+pub const CREDENTIALS: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_secs(16);
-const ROLE: &str = "arn:aws:iam::123456789012:role/ecr-pull";
+pub const ROLE: &str = "arn:aws:iam::123456789012:role/ecr-pull";
 
 fn role(more: &str) -> String {
     format!(
@@ -55,12 +55,12 @@ async fn watch(cluster: &mut TestCluster, config: &str, mut rotate: impl FnMut()
     tokens.len()
 }
 
-fn shorten_tokens(aws: &Stub) {
+pub fn shorten_tokens(aws: &Stub) {
     aws.set_for(Operation::GetAuthorizationToken, Behaviour::living(TOKENS));
 }
 
 /// The variables of a stub without its key pair.
-fn without_keys(aws: &Stub) -> Vec<(String, String)> {
+pub fn without_keys(aws: &Stub) -> Vec<(String, String)> {
     let keys =
         ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
     aws.env().into_iter().filter(|(name, _)| !keys.contains(&name.as_str())).collect()
@@ -162,104 +162,6 @@ fn profile_files_and_a_credential_process() {
         std::fs::write(&answer, json).expect("an answer");
         let process = format!("[default]\ncredential_process = cat {}\n", answer.display());
         assert_served(cluster, "by-process", &process, "").await;
-    });
-}
-
-/// A profile with new credentials of this principal.
-fn profile(aws: &Stub, arn: &str) -> (String, String) {
-    let keys = aws.issue_as(arn, Duration::from_hours(1));
-    let profile = format!(
-        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\naws_session_token = {}\n",
-        keys.access_key, keys.secret_key, keys.session_token
-    );
-    (keys.access_key, profile)
-}
-
-/// How many lines of the log contain a text.
-fn lines(cluster: &TestCluster, text: &str) -> usize {
-    cluster.log().lines().filter(|line| line.contains(text)).count()
-}
-
-const CALLER: &str = "calling AWS as this principal";
-
-#[test]
-fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing() {
-    cluster_test(async |cluster| {
-        let folder = TempDir::new().expect("a temporary folder");
-        let file = folder.path().join("credentials");
-        let write = |text: &str| std::fs::write(&file, text).expect("a profile");
-        let (old, new) = ("arn:aws:iam::123456789012:user/old", "arn:aws:iam::123456789012:user/new");
-        shorten_tokens(&cluster.aws);
-        write(&profile(&cluster.aws, old).1);
-        cluster.aws_env = without_keys(&cluster.aws);
-        cluster.aws_env.push(("AWS_CONFIG_FILE".into(), "/dev/null".into()));
-        cluster.aws_env.push(("AWS_SHARED_CREDENTIALS_FILE".into(), file.display().to_string()));
-        cluster.run_controller().await;
-        cluster.opt_in("team-a").await;
-        cluster.wait_for_secret("team-a").await;
-
-        write("[default]\naws_access_key_id = half");
-        let warning = "the changed AWS profile files give no credentials";
-        cluster.wait_until("a warning", async || lines(cluster, warning) > 0).await;
-        let seen = cluster.aws.minted().len();
-        cluster.wait_until("more tokens", async || cluster.aws.minted().len() > seen + 1).await;
-        assert!(cluster.aws.minted().iter().all(|token| token.principal == old));
-
-        // The old key remains valid.
-        let (key, text) = profile(&cluster.aws, new);
-        write(&text);
-        let served = async || cluster.aws.minted().iter().any(|token| token.access_key == key);
-        cluster.wait_until("a token by the new key", served).await;
-        let secret = cluster.existing_secret("team-a").await;
-        live_token(&cluster.aws, &secret, HOST).expect("a live token");
-        cluster.wait_until("the new principal is logged", async || lines(cluster, CALLER) == 2).await;
-        assert_eq!((lines(cluster, warning), lines(cluster, old), lines(cluster, new)), (1, 1, 1));
-        assert_eq!(cluster.aws.count("GetCallerIdentity"), 2);
-        for event in cluster.events("team-a").await {
-            assert!(!event.message.unwrap_or_default().contains("arn:"), "the ARN is in the log only");
-        }
-    });
-}
-
-#[test]
-fn the_web_identity_of_the_controller_itself_whose_token_file_is_rotated() {
-    cluster_test(async |cluster| {
-        let folder = TempDir::new().expect("a temporary folder");
-        let file = folder.path().join("token");
-        shorten_tokens(&cluster.aws);
-        // Shorter than STS allows, so that the SDK asks for new credentials within the test.
-        cluster.aws.set_for_role(ROLE, Behaviour::living(CREDENTIALS));
-        let mut n = 0;
-        let mut rotate = |aws: &Stub| {
-            n += 1;
-            let token = format!("web-identity-token-{n}-of-the-test");
-            std::fs::write(file.with_extension("new"), &token).expect("the token is written");
-            std::fs::rename(file.with_extension("new"), &file).expect("the token is put in place");
-            aws.accept_web_identity(&token);
-        };
-        rotate(&cluster.aws);
-        cluster.aws_env = without_keys(&cluster.aws);
-        for (name, value) in [
-            ("AWS_CONFIG_FILE", "/dev/null"),
-            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-            ("AWS_ROLE_ARN", ROLE),
-        ] {
-            cluster.aws_env.push((name.into(), value.into()));
-        }
-        cluster.aws_env.push(("AWS_WEB_IDENTITY_TOKEN_FILE".into(), file.display().to_string()));
-        cluster.run_controller().await;
-        cluster.opt_in("team-a").await;
-        cluster.wait_for_secret("team-a").await;
-        for _ in 0..2 {
-            rotate(&cluster.aws);
-            let sessions = cluster.aws.count("AssumeRoleWithWebIdentity");
-            let more = async || cluster.aws.count("AssumeRoleWithWebIdentity") > sessions;
-            cluster.wait_until("a session by the new token", more).await;
-            let seen = cluster.aws.minted().len();
-            cluster.wait_until("a token", async || cluster.aws.minted().len() > seen).await;
-            let secret = cluster.existing_secret("team-a").await;
-            live_token(&cluster.aws, &secret, HOST).expect("a live token");
-        }
     });
 }
 

@@ -20,6 +20,7 @@ mod renewals;
 mod repairs;
 mod restarts;
 mod rights;
+mod rotated_credentials;
 mod service_accounts;
 mod six_registries;
 mod static_registries;

@@ -66,6 +66,19 @@ async fn helper() {
         }
         return;
     }
+    if job == "revoked" {
+        let mut outcomes = vec![];
+        // A success, a refusal, a success.
+        while outcomes.len() < 3 {
+            let result = aws.fetch_token(&request(None)).await.map(|_| ()).map_err(|error| error.kind);
+            if outcomes.last() != Some(&result) {
+                outcomes.push(result);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_eq!(outcomes, [Ok(()), Err(TokenErrorKind::Credentials), Ok(())]);
+        return;
+    }
     match aws.fetch_token(&request(None)).await {
         Ok(_) => println!("a token"),
         Err(error) => println!("{:?}: {}", error.kind, error.message),
@@ -156,4 +169,19 @@ async fn a_caller_that_cannot_be_determined_prevents_no_token() {
     aws.set_for(testing::aws::Operation::GetCallerIdentity, testing::aws::Behaviour::failing(Fault::Hang));
     let said = run("token", &aws.env(), &aws).await;
     assert!(said.contains("a token"), "{said}");
+}
+
+#[tokio::test]
+async fn credentials_that_aws_refuses_before_they_expire_are_loaded_again() {
+    let aws = Stub::start().await;
+    let source = ContainerEndpoint::start(&aws, LONG).await;
+    let revoke = async {
+        while aws.minted().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        aws.revoke_issued();
+    };
+    let env = source.env();
+    tokio::join!(run("revoked", &env, &aws), revoke);
+    assert!((2..=4).contains(&source.count()), "{} loads", source.count());
 }

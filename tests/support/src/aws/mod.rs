@@ -178,6 +178,11 @@ impl Stub {
         self.issuer().issue_as(principal, lifetime)
     }
 
+    /// Refuses all credentials that were issued so far, as if they had been deleted.
+    pub fn revoke_issued(&self) {
+        self.state().revoke_issued();
+    }
+
     /// Forgets every behaviour that was set; calls and tokens stay.
     pub fn reset(&self) {
         self.state().reset();

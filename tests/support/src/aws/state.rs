@@ -172,6 +172,11 @@ impl State {
         credentials
     }
 
+    /// From now on only the fixed key pair is accepted.
+    pub(super) fn revoke_issued(&mut self) {
+        self.credentials.retain(|access_key, _| access_key == Stub::ACCESS_KEY);
+    }
+
     /// Makes a token, base64 of `AWS:password`.
     pub(super) fn mint(&mut self, password: Option<String>, record: impl FnOnce(String) -> Minted) -> String {
         let password = password.unwrap_or_else(new_password);
