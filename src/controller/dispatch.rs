@@ -1,28 +1,38 @@
 //! Starts queued steps: collects the tokens of a write, composes the Secret, and emits the effect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::RequestError;
 use super::queue::Priority;
+use super::slots::Slot;
 use super::tell::Operation;
-use super::tokens::{CachedToken, KeyState, MAX_WAIT, RENEW_INTERVAL, RenewalRequest};
+use super::tokens::{CachedToken, KeyState, MAX_WAIT, RENEW_INTERVAL, RenewalRequest, Want};
 use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
-use crate::core::grants::Granted;
-use crate::core::plan::{Deletion, PullSecretChange, Replacement, Step, WritePlan, WriteReason, compose};
+use crate::core::grants::{Assignment, Granted};
+use crate::core::plan::{
+    Deletion, Observed, PullSecretChange, Replacement, Step, WritePlan, WriteReason, compose,
+};
 use crate::core::planted::{Bug, planted};
 use crate::core::secret::Token;
 
-/// The maximum number of concurrent actions.
-const MAX_ACTIONS: usize = 64;
 /// After a write without the token of a slow endpoint: how long until the token is looked up again.
 const SLOW_ENDPOINT_RETRY: SignedDuration = SignedDuration::from_secs(15);
 /// The minimum delay before a write without new content is planned again.
 const MIN_DELAY: SignedDuration = SignedDuration::from_secs(1);
 
 /// An action that is running.
+pub(super) struct RunningAction {
+    pub namespace: Arc<str>,
+    pub action: Action,
+    pub slot: Slot,
+    /// When it began, by the monotonic clock.
+    pub began: Duration,
+}
+
 pub(super) enum Action {
     Write(RunningWrite),
     /// The Namespace is read before this step removes something.
@@ -64,31 +74,43 @@ struct CollectedTokens {
 }
 
 impl Controller {
-    /// Starts queued steps, up to the maximum.
+    /// Starts queued steps, as far as there is room for them.
     pub(super) fn dispatch(&mut self, now: Now) {
         while self.may_dispatch() {
-            let Some((namespace, step)) = self.queue.pop(now) else { return };
+            let next = self.queue.pop(|lane| self.slots.has_room(lane, now.mono), now);
+            let Some((namespace, lane, step)) = next else { return };
+            let slot = Slot::of(lane);
             match step {
-                Step::Write(plan) => self.start_write(&namespace, *plan, now),
+                Step::Write(plan) => self.start_write(&namespace, *plan, slot, now),
                 Step::Idle(wake) => self.requeue(&namespace, wake, now),
-                Step::Replace(replacement) => self.start_replacement(&namespace, replacement, now),
+                Step::Replace(replacement) => self.start_replacement(&namespace, replacement, slot, now),
                 removal if Priority::of(&removal, now) == Some(Priority::Delete) => {
-                    self.start_action(&namespace, Action::Confirm(removal), Request::ReadNamespace);
+                    self.start(&namespace, Action::Confirm(removal), Request::ReadNamespace, slot, now);
                 }
-                Step::Delete(deletion) => self.delete(&namespace, deletion),
-                Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change),
+                Step::Delete(deletion) => self.delete(&namespace, deletion, now),
+                Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change, now),
             }
         }
     }
 
-    /// Whether an action may start. Otherwise the end of an action, the end of a list or the leadership is awaited.
+    /// Whether actions may start.
     pub(super) fn may_dispatch(&self) -> bool {
-        let may_write = self.index.is_synced() && self.is_leader && !self.is_stopping;
-        may_write && self.actions.len() < MAX_ACTIONS
+        self.index.is_synced() && self.is_leader && !self.is_stopping
     }
 
-    fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, now: Now) {
-        let collected = self.collect_tokens(namespace, &plan.granted, plan.issued_after, now);
+    /// How long until a queued step may start, if nothing else happens. Otherwise the end of an action is awaited.
+    pub(super) fn time_to_dispatch(&self, now: Now) -> Option<Duration> {
+        if !self.may_dispatch() || !self.queue.has_steps() {
+            return None;
+        }
+        let has_room = self.slots.has_room(Priority::Renewal, now.mono);
+        let renewal = self.queue.time_to_next_renewal(now).filter(|_| has_room);
+        [renewal, self.slots.time_to_room(now.mono)].into_iter().flatten().min()
+    }
+
+    fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, slot: Slot, now: Now) {
+        let observed = plan.observed.as_ref();
+        let collected = self.collect_tokens(namespace, &plan.granted, observed, plan.issued_after, now);
         if let Some(until) = collected.wait_until {
             // The namespace is reconciled when the call ends, but at the latest at this time.
             return self.queue.schedule(namespace, Some(until), now);
@@ -109,12 +131,19 @@ impl Controller {
             fingerprint: draft.fingerprint,
         };
         let draft = Box::new(draft);
-        self.start_action(namespace, Action::Write(write), Request::Write { base, draft });
+        self.start(namespace, Action::Write(write), Request::Write { base, draft }, slot, now);
     }
 
     /// Deletes a Secret for its replacement, once the tokens of the new one are at hand.
-    fn start_replacement(&mut self, namespace: &Arc<str>, replacement: Box<Replacement>, now: Now) {
-        let collected = self.collect_tokens(namespace, &replacement.granted, None, now);
+    fn start_replacement(
+        &mut self,
+        namespace: &Arc<str>,
+        replacement: Box<Replacement>,
+        slot: Slot,
+        now: Now,
+    ) {
+        let observed = Some(&replacement.observed);
+        let collected = self.collect_tokens(namespace, &replacement.granted, observed, None, now);
         if let Some(until) = collected.wait_until {
             return self.queue.schedule(namespace, Some(until), now);
         }
@@ -125,7 +154,7 @@ impl Controller {
             return self.await_tokens(namespace, &collected, now);
         }
         let replace = Action::Confirm(Step::Replace(replacement));
-        self.start_action(namespace, replace, Request::ReadNamespace);
+        self.start(namespace, replace, Request::ReadNamespace, slot, now);
     }
 
     /// The present tokens are of no use: plans again when there may be others.
@@ -150,6 +179,7 @@ impl Controller {
         &mut self,
         namespace: &Arc<str>,
         granted: &Granted,
+        observed: Option<&Observed>,
         issued_after: Option<Timestamp>,
         now: Now,
     ) -> CollectedTokens {
@@ -158,14 +188,20 @@ impl Controller {
         let held_until = renewed_at.and_then(|at| at.checked_add(RENEW_INTERVAL).ok());
         let renewal = issued_after.map(|issued_after| RenewalRequest { issued_after, held_until });
         let earliest = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
-        for assignment in &granted.assignments {
-            let CachedToken { token, state, renews } =
-                self.tokens.lookup(&assignment.request, renewal, namespace, now);
+        // Another client can write the record of a Secret.
+        let applied = observed.filter(|observed| observed.intact).and_then(|o| o.applied.as_deref());
+        let expiry = |assignment: &Assignment| applied?.entry(&assignment.target)?.expires_at;
+        let wants = granted.assignments.iter();
+        let wants = wants.map(|a| Want { request: &a.request, expires_at: expiry(a), renewal });
+        let wants: Vec<_> = wants.collect();
+        let found = self.tokens.lookup(namespace, &wants, now);
+        for (assignment, CachedToken { token, state, renews }) in granted.assignments.iter().zip(found) {
             if renews && let Some(history) = self.index.history(namespace) {
                 history.renewed_at = Some(now.wall);
             }
+            let is_held = matches!(state, KeyState::Held { .. }) && token.is_some();
+            collected.fresh.push(state == KeyState::Fresh || is_held);
             collected.tokens.push(token);
-            collected.fresh.push(matches!(state, KeyState::Fresh | KeyState::Held { .. }));
             match state {
                 KeyState::Fresh => {}
                 KeyState::Held { until } => collected.retry_at = earliest(collected.retry_at, until),
@@ -187,8 +223,8 @@ impl Controller {
         collected
     }
 
-    pub(super) fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion) {
-        self.start_action(namespace, Action::Delete(deletion.clone()), Request::Delete(deletion));
+    pub(super) fn delete(&mut self, namespace: &Arc<str>, deletion: Deletion, now: Now) {
+        self.go_on(namespace, Action::Delete(deletion.clone()), Request::Delete(deletion), now);
     }
 
     /// Reads a Secret after a refusal.
@@ -198,26 +234,35 @@ impl Controller {
         secret: &Arc<str>,
         operation: Operation,
         error: RequestError,
+        now: Now,
     ) {
         let known = self.index.secret_version(namespace, secret).unwrap_or(0);
         let refused = RefusedRequest { secret: secret.clone(), operation, error, known };
-        self.start_action(namespace, Action::ReadSecret(refused), Request::ReadSecret(secret.clone()));
+        self.go_on(namespace, Action::ReadSecret(refused), Request::ReadSecret(secret.clone()), now);
     }
 
-    pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange) {
+    pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange, now: Now) {
         let accounts = self.index.get(namespace).map_or(&[][..], |state| &state.service_accounts);
         let known = accounts.iter().find(|(name, _)| *name == change.service_account);
         let version = known.map_or(0, |(_, refs)| refs.resource_version);
         let action = Action::SetPullSecret(change.clone(), version);
-        self.start_action(namespace, action, Request::SetPullSecret(change));
+        self.go_on(namespace, action, Request::SetPullSecret(change), now);
     }
 
-    fn start_action(&mut self, namespace: &Arc<str>, action: Action, request: Request) {
+    /// Starts an action that follows another one in the namespace.
+    fn go_on(&mut self, namespace: &Arc<str>, action: Action, request: Request, now: Now) {
+        let slot = if self.slow.contains(namespace) { Slot::Slow } else { Slot::Ordinary };
+        self.start(namespace, action, request, slot, now);
+    }
+
+    fn start(&mut self, namespace: &Arc<str>, action: Action, request: Request, slot: Slot, now: Now) {
         let id = ActionId(self.next_id);
         self.next_id += 1;
         self.queue.mark_running(namespace);
+        self.slots.begin(slot, now.mono);
         self.index.await_reply(namespace);
-        self.actions.insert(id, (namespace.clone(), action));
+        let running = RunningAction { namespace: namespace.clone(), action, slot, began: now.mono };
+        self.actions.insert(id, running);
         self.effects.push(Effect::Act { id, namespace: namespace.clone(), request });
     }
 }

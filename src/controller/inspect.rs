@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::Controller;
 use super::index::Index;
 use crate::core::Now;
+use crate::core::grants::TokenKey;
+use crate::core::secret::Token;
 
 /// The sizes of everything that the controller remembers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,11 @@ impl Controller {
             conditions: self.conditions.len(),
             queued: self.queue.len(),
         }
+    }
+
+    /// The token of a key. The cache drops the keys that no namespace names any more.
+    pub fn token(&self, key: &TokenKey) -> Option<&Token> {
+        self.tokens.token(key)
     }
 
     /// Counts namespaces, and detects a change of the wall clock, only this often: a month takes fewer ticks.

@@ -10,6 +10,7 @@
 //! | `reconcile` | plans the next step of a namespace and queues it ([`queue`]) |
 //! | `dispatch` | starts queued steps, with tokens from the cache ([`tokens`]) |
 //! | `removals` | limits the removals that follow from the configuration |
+//! | `slots` | limits the actions that run at once |
 //! | `outcome` | records the outcome of an action or a call, and reconciles again |
 //! | `report` | composes the messages for logs, Events and the summary ([`tell`]) |
 //!
@@ -26,13 +27,14 @@ mod queue;
 mod reconcile;
 mod removals;
 mod report;
+mod slots;
 pub mod tell;
 pub mod tokens;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,12 +42,13 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use self::change::{Change, WatchTarget};
-use self::dispatch::Action;
+use self::dispatch::RunningAction;
 use self::error::RequestError;
 use self::index::Index;
 use self::queue::Queue;
 use self::removals::Removals;
 use self::report::Conditions;
+use self::slots::Slots;
 use self::tell::Tell;
 use self::tokens::{FetchResult, TokenCache};
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
@@ -80,6 +83,18 @@ pub enum Input {
     Tick,
     /// The controller must not start anything new.
     Stop,
+}
+
+impl Outcome {
+    /// Why the request failed.
+    fn error(&self) -> Option<&RequestError> {
+        match self {
+            Self::Written(result) => result.as_ref().err(),
+            Self::SecretRead(result) | Self::Deleted(result) => result.as_ref().err(),
+            Self::NamespaceRead(result) => result.as_ref().err(),
+            Self::PullSecretSet(result) => result.as_ref().err(),
+        }
+    }
 }
 
 /// How an action ended.
@@ -146,7 +161,10 @@ pub struct Controller {
     tokens: TokenCache,
     conditions: Conditions,
     granted: index::Interner<Granted>,
-    actions: BTreeMap<ActionId, (Arc<str>, Action)>,
+    actions: BTreeMap<ActionId, RunningAction>,
+    slots: Slots,
+    /// The namespaces whose last request was not answered.
+    slow: BTreeSet<Arc<str>>,
     next_id: u64,
     leadership: Leadership,
     /// Whether this process was the leader at the last input.
@@ -164,7 +182,7 @@ impl Controller {
     /// Returns a controller that is not the leader. `index` is empty.
     pub fn new(settings: Arc<Settings>, policy: RunPolicy, index: Index) -> Self {
         Self {
-            tokens: TokenCache::new(settings.refresh, settings.jitter),
+            tokens: TokenCache::new(settings.refresh, settings.jitter, settings.endpoints()),
             queue: Queue::new(settings.refresh.writes_per_second),
             removals: Removals::new(policy.confirm_removals.clone()),
             settings,
@@ -173,6 +191,8 @@ impl Controller {
             conditions: Conditions::default(),
             granted: index::Interner::default(),
             actions: BTreeMap::new(),
+            slots: Slots::new(),
+            slow: BTreeSet::new(),
             next_id: 0,
             leadership: Leadership::NotLeader,
             is_leader: false,
@@ -226,9 +246,9 @@ impl Controller {
 
     /// How long until a namespace is due, or until the rate limit allows a step or a call.
     fn time_to_work(&self, now: Now) -> Option<Duration> {
-        let paced = self.may_dispatch().then(|| self.queue.time_to_next_renewal(now));
         let calls = self.tokens.time_to_next_call(now).filter(|_| !self.is_stopping);
-        [self.queue.time_to_next_wake(now), paced.flatten(), calls].into_iter().flatten().min()
+        let due = [self.queue.time_to_next_wake(now), self.time_to_dispatch(now), calls];
+        due.into_iter().flatten().min()
     }
 
     /// Whether a single pass is complete.
@@ -251,6 +271,7 @@ impl Controller {
         let changed = self.index.apply(change);
         for namespace in changed.iter().filter(|namespace| self.index.get(namespace).is_none()) {
             self.conditions.forget(namespace);
+            self.slow.remove(namespace);
         }
         if was_synced {
             for namespace in changed {
@@ -276,6 +297,7 @@ impl Controller {
             self.reconcile_all(now);
         } else {
             self.queue.clear();
+            self.tokens.stop_waiting();
         }
     }
 

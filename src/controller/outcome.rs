@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::dispatch::{Action, RefusedRequest, RunningWrite};
+use super::dispatch::{Action, RefusedRequest, RunningAction, RunningWrite};
 use super::error::RequestError;
 use super::index::{NamespaceState, Reply};
 use super::tell::{NamespaceCounts, Operation, Tell, TokenFetch};
@@ -17,14 +17,23 @@ use crate::core::plan::{
     Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan,
 };
 use crate::core::planted::{Bug, planted};
-use crate::core::request::OptIn;
 
+/// A request that fails after this time was not answered; before that, the API server refused it.
+const UNANSWERED: Duration = Duration::from_secs(5);
 /// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);
 
 impl Controller {
     pub(super) fn action_done(&mut self, id: ActionId, outcome: Outcome, duration: Duration, now: Now) {
-        let Some((namespace, action)) = self.actions.remove(&id) else { return };
+        let Some(RunningAction { namespace, action, slot, began }) = self.actions.remove(&id) else { return };
+        let is_unavailable = matches!(outcome.error(), Some(RequestError::Unavailable(_)));
+        let is_unanswered = is_unavailable && now.mono >= began + UNANSWERED;
+        self.slots.end(began, slot, is_unavailable && !is_unanswered, now.mono);
+        if is_unanswered {
+            self.slow.insert(namespace.clone());
+        } else {
+            self.slow.remove(&namespace);
+        }
         self.queue.mark_done(&namespace);
         self.record_outcome(&namespace, action, outcome, duration, now);
         if !self.queue.is_running(&namespace) {
@@ -91,7 +100,7 @@ impl Controller {
         self.report_write(namespace, write, observed);
         if reply == Reply::Uncertain && self.may_act() {
             let error = RequestError::Conflict("a list did not report it".to_owned());
-            return self.read_secret(namespace, &write.secret, Operation::Update, error);
+            return self.read_secret(namespace, &write.secret, Operation::Update, error, now);
         }
         self.reconcile(namespace, now);
     }
@@ -111,7 +120,7 @@ impl Controller {
         };
         let version = read.as_ref().map_or(0, |read| read.resource_version);
         if self.index.is_rewound(namespace) && self.may_act() {
-            return self.read_secret(namespace, secret, *operation, error.clone());
+            return self.read_secret(namespace, secret, *operation, error.clone(), now);
         }
         self.index.set_read_secret(namespace, secret, read, *known);
         let history = self.index.history(namespace);
@@ -144,20 +153,20 @@ impl Controller {
         });
         match (planned, removal) {
             (_, Step::Delete(deletion)) if planted(Bug::TrustStaleNamespace) => {
-                self.delete(namespace, deletion);
+                self.delete(namespace, deletion, now);
             }
             (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
-                self.delete(namespace, again);
+                self.delete(namespace, again, now);
             }
             (Ok(Some(Step::Replace(again))), Step::Replace(before))
                 if again.deletion.uid == before.deletion.uid =>
             {
-                self.delete(namespace, again.deletion);
+                self.delete(namespace, again.deletion, now);
             }
             (Ok(Some(Step::SetPullSecret(again))), Step::SetPullSecret(change))
                 if again.service_account == change.service_account && again.secret.is_none() =>
             {
-                self.set_pull_secret(namespace, again);
+                self.set_pull_secret(namespace, again, now);
             }
             (Err(error), Step::Delete(deletion)) => {
                 self.record_deletion(namespace, &deletion, Err(error), duration, now);
@@ -192,7 +201,7 @@ impl Controller {
         }
         if self.index.is_rewound(namespace) && self.may_act() {
             let error = RequestError::Conflict("the API server has older data than before".to_owned());
-            return self.read_secret(namespace, &deletion.name, Operation::Delete, error);
+            return self.read_secret(namespace, &deletion.name, Operation::Delete, error, now);
         }
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion(&deletion.name, now);
@@ -271,7 +280,7 @@ impl Controller {
             return self.queue.schedule(namespace, Some(retry_at), now);
         }
         if matches!(error, RequestError::Conflict(_) | RequestError::NotOwned(_)) && self.may_act() {
-            return self.read_secret(namespace, secret, operation, error.clone());
+            return self.read_secret(namespace, secret, operation, error.clone(), now);
         }
         self.delay_retry(namespace, secret, operation, error, now);
     }
@@ -304,6 +313,7 @@ impl Controller {
         if !self.index.is_synced() {
             return;
         }
+        self.tokens.sweep(now);
         let mut counts = NamespaceCounts { held: self.removals.counts(), ..NamespaceCounts::default() };
         self.index.states().for_each(|state| count(state, now, &mut counts));
         let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();
@@ -314,7 +324,7 @@ impl Controller {
 fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
     let expiry = state.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min();
     counts.earliest_expiry = [counts.earliest_expiry, expiry].into_iter().flatten().min();
-    if state.namespace.as_ref().is_none_or(|record| record.parsed.opt_in == OptIn::Out) {
+    if !state.is_opted_in() {
         return;
     }
     match expiry {

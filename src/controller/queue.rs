@@ -1,7 +1,7 @@
 //! The work queue: planned steps by priority, delays, and at most one action at a time per namespace. A delay is measured by
 //! the monotonic clock; when the wall clock is set, [`Queue::wake_all`] ends every delay, so that each is planned again.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use crate::core::Now;
 use crate::core::plan::Step;
 
-/// The priority of a step, most urgent first.
+/// The lanes of the queue, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// A Secret has expired.
-    Expired,
+    /// A Secret has expired, or will soon.
+    Urgent,
     /// A namespace has no Secret, or requests another one.
     New,
     /// A Secret or a service account was edited.
@@ -23,17 +23,19 @@ pub enum Priority {
     Delete,
     /// Renewals are rate limited.
     Renewal,
+    /// The last request in the namespace was not answered, whatever the step is.
+    Slow,
 }
 
-const PRIORITIES: [Priority; 5] =
-    [Priority::Expired, Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal];
+const PRIORITIES: [Priority; 6] =
+    [Priority::Urgent, Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal, Priority::Slow];
 
 impl Priority {
     /// The priority of a step; `None` if there is nothing to do.
     pub fn of(step: &Step, now: Now) -> Option<Self> {
         match step {
             Step::Idle(_) => None,
-            Step::Write(plan) if plan.is_expired(now) => Some(Self::Expired),
+            Step::Write(plan) if plan.is_urgent(now) => Some(Self::Urgent),
             Step::Write(plan) if plan.reason.is_repair() => Some(Self::Repair),
             Step::Write(plan) if plan.reason.is_paced() => Some(Self::Renewal),
             Step::Write(_) => Some(Self::New),
@@ -43,22 +45,27 @@ impl Priority {
     }
 }
 
+/// Renewals are in the order in which their Secrets expire, other steps in that of their arrival.
+type Order = (Timestamp, u64);
+
+/// A step in a lane.
+struct Planned {
+    lane: Priority,
+    order: Order,
+    step: Step,
+}
+
 #[derive(Default)]
 struct Item {
-    planned: Option<(Priority, Step)>,
+    planned: Option<Planned>,
     wake: Option<Duration>,
     running: bool,
 }
 
-impl Item {
-    fn priority(&self) -> Option<Priority> {
-        self.planned.as_ref().map(|(priority, _)| *priority)
-    }
-}
-
 pub struct Queue {
     items: HashMap<Arc<str>, Item>,
-    lanes: [VecDeque<Arc<str>>; PRIORITIES.len()],
+    lanes: [BTreeSet<(Order, Arc<str>)>; PRIORITIES.len()],
+    arrivals: u64,
     delayed: BTreeSet<(Duration, Arc<str>)>,
     renewal_interval: Duration,
     next_renewal: Duration,
@@ -70,6 +77,7 @@ impl Queue {
         Self {
             items: HashMap::new(),
             lanes: Default::default(),
+            arrivals: 0,
             delayed: BTreeSet::new(),
             renewal_interval: Duration::from_secs(1) / renewals_per_second.max(1),
             next_renewal: Duration::ZERO,
@@ -77,16 +85,28 @@ impl Queue {
     }
 
     /// Queues a step. It replaces the planned step of the namespace and its delay.
-    pub fn push(&mut self, namespace: &Arc<str>, priority: Priority, step: Step) {
+    pub fn push(&mut self, namespace: &Arc<str>, lane: Priority, step: Step) {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
-        match item.priority() {
-            // The namespace keeps its position in the queue.
-            Some(before) if before <= priority => item.planned = Some((before, step)),
-            _ => {
-                item.planned = Some((priority, step));
-                self.lanes[priority as usize].push_back(namespace.clone());
-            }
+        // The namespace keeps its position in the queue, unless the new step is more urgent.
+        if let Some(planned) = item.planned.as_mut().filter(|planned| planned.lane <= lane) {
+            planned.step = step;
+            return;
+        }
+        let expires_at = match lane {
+            Priority::Urgent | Priority::Renewal => expiry(&step),
+            _ => Timestamp::MIN,
+        };
+        self.arrivals += 1;
+        let order = (expires_at, self.arrivals);
+        let before = item.planned.replace(Planned { lane, order, step });
+        self.remove_from_lane(namespace, before.as_ref());
+        self.lanes[lane as usize].insert((order, namespace.clone()));
+    }
+
+    fn remove_from_lane(&mut self, namespace: &Arc<str>, planned: Option<&Planned>) {
+        if let Some(Planned { lane, order, .. }) = planned {
+            self.lanes[*lane as usize].remove(&(*order, namespace.clone()));
         }
     }
 
@@ -95,8 +115,9 @@ impl Queue {
         self.unschedule(namespace);
         let wake = wake.map(|wake| now.mono + Duration::try_from(now.until(wake)).unwrap_or_default());
         let item = self.items.entry(namespace.clone()).or_default();
-        item.planned = None;
+        let before = item.planned.take();
         item.wake = wake;
+        self.remove_from_lane(namespace, before.as_ref());
         if let Some(wake) = wake {
             self.delayed.insert((wake, namespace.clone()));
         }
@@ -108,23 +129,23 @@ impl Queue {
         self.items.get(namespace).is_some_and(|item| item.running)
     }
 
-    /// The most urgent step that may start now.
-    pub fn pop(&mut self, now: Now) -> Option<(Arc<str>, Step)> {
-        for priority in PRIORITIES {
-            if priority == Priority::Renewal && now.mono < self.next_renewal {
-                return None;
-            }
-            while let Some(namespace) = self.lanes[priority as usize].pop_front() {
-                // A namespace that moved to another lane is returned from there.
-                let item = self.items.get_mut(&namespace).filter(|item| item.priority() == Some(priority));
-                let Some((_, step)) = item.and_then(|item| item.planned.take()) else { continue };
-                if priority == Priority::Renewal {
-                    self.next_renewal = self.next_renewal.max(now.mono) + self.renewal_interval;
-                }
-                return Some((namespace, step));
-            }
+    /// The most urgent step that may start now, in a lane that has room.
+    pub fn pop(
+        &mut self,
+        has_room: impl Fn(Priority) -> bool,
+        now: Now,
+    ) -> Option<(Arc<str>, Priority, Step)> {
+        let is_open = |lane: &Priority| {
+            let is_paced = *lane == Priority::Renewal && now.mono < self.next_renewal;
+            !is_paced && !self.lanes[*lane as usize].is_empty() && has_room(*lane)
+        };
+        let lane = PRIORITIES.into_iter().find(is_open)?;
+        let (_, namespace) = self.lanes[lane as usize].pop_first()?;
+        let planned = self.items.get_mut(&namespace)?.planned.take()?;
+        if lane == Priority::Renewal {
+            self.next_renewal = self.next_renewal.max(now.mono) + self.renewal_interval;
         }
-        None
+        Some((namespace, lane, planned.step))
     }
 
     pub fn mark_running(&mut self, namespace: &Arc<str>) {
@@ -173,7 +194,7 @@ impl Queue {
 
     /// Drops all planned steps and delays; running actions are still tracked.
     pub fn clear(&mut self) {
-        self.lanes.iter_mut().for_each(VecDeque::clear);
+        self.lanes.iter_mut().for_each(BTreeSet::clear);
         self.delayed.clear();
         self.items.retain(|_, item| item.running);
         for item in self.items.values_mut() {
@@ -188,7 +209,7 @@ impl Queue {
 
     /// Whether a step is queued.
     pub fn has_steps(&self) -> bool {
-        self.items.values().any(|item| item.planned.is_some())
+        self.lanes.iter().any(|lane| !lane.is_empty())
     }
 
     fn unschedule(&mut self, namespace: &Arc<str>) {
@@ -205,6 +226,12 @@ impl Queue {
     }
 }
 
+/// When the Secret of a step expires.
+fn expiry(step: &Step) -> Timestamp {
+    let observed = if let Step::Write(plan) = step { plan.observed.as_ref() } else { None };
+    observed.and_then(|observed| observed.times).map_or(Timestamp::MIN, |times| times.expires_at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +242,7 @@ mod tests {
     }
 
     fn pop(queue: &mut Queue, now: Now) -> Option<Arc<str>> {
-        queue.pop(now).map(|(namespace, _)| namespace)
+        queue.pop(|_| true, now).map(|(namespace, ..)| namespace)
     }
 
     #[test]
@@ -273,8 +300,8 @@ mod tests {
         let a: Arc<str> = "a".into();
         queue.push(&a, Priority::New, Step::Idle(None));
         queue.push(&a, Priority::Delete, Step::Idle(Some(wall(1))));
-        assert_eq!(queue.pop(at(0)), Some((a, Step::Idle(Some(wall(1))))));
-        assert!(queue.pop(at(0)).is_none() && !queue.has_steps());
+        assert_eq!(queue.pop(|_| true, at(0)), Some((a, Priority::New, Step::Idle(Some(wall(1))))));
+        assert!(queue.pop(|_| true, at(0)).is_none() && !queue.has_steps());
     }
 
     #[test]
@@ -291,6 +318,17 @@ mod tests {
         assert!(queue.is_running(&c));
         queue.mark_done(&c);
         assert!(queue.items.is_empty());
+    }
+
+    #[test]
+    fn a_lane_without_room_does_not_delay_the_next_one() {
+        let mut queue = Queue::new(10);
+        let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
+        push(&mut queue, &a, Priority::New);
+        push(&mut queue, &b, Priority::Repair);
+        let found = queue.pop(|lane| lane != Priority::New, at(0));
+        assert_eq!(found.map(|(namespace, lane, _)| (namespace, lane)), Some((b, Priority::Repair)));
+        assert_eq!(pop(&mut queue, at(0)), Some(a));
     }
 
     #[test]

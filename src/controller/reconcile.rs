@@ -18,6 +18,7 @@ impl Controller {
         }
         let all: Vec<_> = self.index.names().cloned().collect();
         self.tell(Tell::PassStarted { namespaces: all.len() });
+        self.tokens.release_others(|namespace| self.index.get(namespace).is_some());
         self.hold_removals(&all, now);
         for namespace in all {
             self.reconcile(&namespace, now);
@@ -60,8 +61,9 @@ impl Controller {
         if !self.is_leader || self.queue.is_running(namespace) {
             return;
         }
-        let Some(Plan { mut step, mut problems, revocations }) = self.plan(namespace, now) else {
+        let Some(Plan { mut step, mut problems, revocations, granted }) = self.plan(namespace, now) else {
             self.removals.set(namespace, vec![]);
+            self.tokens.release(namespace);
             return self.queue.schedule(namespace, None, now);
         };
         let was_held = self.removals.is_held(namespace);
@@ -74,6 +76,10 @@ impl Controller {
             && let Some(plan) = self.plan(namespace, now)
         {
             (step, problems) = (plan.step, plan.problems);
+        }
+        match &granted {
+            Some(granted) => self.tokens.retain(namespace, granted),
+            None => self.tokens.release(namespace),
         }
         if let Some(state) = self.index.get_mut(namespace) {
             state.blocked = !problems.is_empty() && state.managed().next().is_none();
@@ -106,9 +112,9 @@ impl Controller {
             (Some(priority), Step::Write(mut plan)) => {
                 // Equal grants are stored once, however many writes are queued.
                 plan.granted = self.granted.intern(plan.granted);
-                self.queue.push(namespace, priority, Step::Write(plan));
+                self.queue.push(namespace, self.lane(namespace, priority), Step::Write(plan));
             }
-            (Some(priority), step) => self.queue.push(namespace, priority, step),
+            (Some(priority), step) => self.queue.push(namespace, self.lane(namespace, priority), step),
             (None, Step::Idle(wake)) => {
                 if self.index.get(namespace).is_some_and(|state| state.managed().any(|o| o.intact)) {
                     self.tell(Tell::InSync { namespace: namespace.clone() });
@@ -117,6 +123,11 @@ impl Controller {
             }
             (None, _) => {}
         }
+    }
+
+    /// The lane for a step: a namespace whose requests are not answered must not take the slots of others.
+    fn lane(&self, namespace: &str, priority: Priority) -> Priority {
+        if self.slow.contains(namespace) { Priority::Slow } else { priority }
     }
 
     /// Reconciles a namespace again at `wake`, unless this is a single pass.

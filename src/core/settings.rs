@@ -1,8 +1,10 @@
 //! The configuration, in the form that decisions use.
 
 use super::Jitter;
-use super::aws::{Region, Registry};
-use super::grants::{Grants, NamespaceSelector};
+use std::collections::BTreeSet;
+
+use super::aws::{Endpoint, Region, Registry};
+use super::grants::{Grants, NamespaceSelector, RegistryPattern};
 use super::leader_election::ElectionTiming;
 use super::request::applied::RecordLengths;
 use super::request::{OwnedNames, RequestRules};
@@ -41,6 +43,16 @@ impl Settings {
             election,
             jitter,
         }
+    }
+
+    /// The endpoints that the configuration names: of the controller's region, of the default registries, and of identities
+    /// with fixed regions.
+    pub fn endpoints(&self) -> BTreeSet<Endpoint> {
+        let own = self.region.iter().cloned().map(Endpoint::Private);
+        let defaults = self.default_registries.iter().map(Registry::endpoint);
+        let identities = self.grants.identities.iter().flat_map(|identity| &identity.registries);
+        let fixed = identities.filter_map(RegistryPattern::region).map(Endpoint::Private);
+        own.chain(defaults).chain(fixed).chain([Endpoint::Public]).collect()
     }
 
     /// The part that determines the meaning of a request.

@@ -51,6 +51,8 @@ guards! {
     namespaces_that_are_being_deleted_hold_nothing_back_b11: plain(), state::terminating_namespaces;
     #[ignore = "the model guards it too: make chaos"]
     no_secret_is_created_with_an_expired_token_b15: plain(), aws::away_for_longer_than_a_life;
+    #[ignore = "the model guards it too: make chaos"]
+    made_up_regions_delay_no_other_after_a_restart_r3: plain(), aws::made_up_regions;
     #[ignore = "with leader election the model guards it too: make chaos"]
     without_an_election_a_restored_etcd_is_noticed_b7: plain(), state::restored_storage;
     sixteen_writes_a_second_are_enough_for_60_namespaces: plain(), slow::serial_writes;

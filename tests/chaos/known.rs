@@ -1,14 +1,12 @@
 //! The table of known defects. Each row is a scenario and the oracle that reports the defect.
 //!
-//! The rows that the model or the edges of `tests/sim` show too are part of `make chaos` only.
-//!
 //! A test for each row asserts that the oracle still reports it. Who repairs a defect removes its row, and adds its
 //! scenario to [`crate::guards`].
 
 use testing::control_plane::Builder;
 
 use crate::oracles::Oracle;
-use crate::scenarios::{aws, neighbours, pods};
+use crate::scenarios::{neighbours, pods};
 use crate::world::{World, plain, violations};
 
 /// A row of the table.
@@ -47,8 +45,6 @@ macro_rules! known_defects {
 }
 
 known_defects! {
-    #[ignore = "the model shows it too: make chaos"]
-    r3_made_up_regions: "R3", "64 made-up regions lock out the others after a restart", Expired, aws::made_up_regions;
     r11_ipv6: "R11/B4", "the chart listens on IPv4 only", Probe, neighbours::ipv6_only;
     r12_idle_connections: "R12", "64 idle connections block the probes", Probe, neighbours::idle_connections;
     b10_one_apply: "B10", "a pod of the same apply has no reference", Pod, pods::one_apply;

@@ -11,9 +11,9 @@
 //! | `edges` | the real watches, writes and election on the store, with faults of single requests |
 
 mod choices;
+mod configurations;
 mod conformance;
 mod edges;
-mod known;
 mod oracles;
 mod planted;
 mod profile;

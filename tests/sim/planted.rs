@@ -5,7 +5,7 @@ use ecr_pull_secrets::simulation::core::planted::{Bug, plant};
 
 use strum::VariantArray as _;
 
-use crate::known::with_own_keys;
+use crate::configurations::with_own_keys;
 use crate::oracles::Oracle;
 use crate::profile::{Fate, Profile, What};
 use crate::small;

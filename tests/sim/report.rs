@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::known::{self, KNOWN};
 use crate::planted::{self, PLANTED};
 use crate::runs::Figures;
 
@@ -31,13 +30,6 @@ pub fn runs_table(rows: &[String]) -> String {
 #[test]
 #[ignore = "writes docs/reliability.md: make reliability"]
 fn write_the_tables() {
-    let mut table = String::from("| id | defect | oracle | schedules until found |\n|---|---|---|---|\n");
-    for row in KNOWN {
-        let found =
-            known::find(row).map_or_else(|| "not found".to_owned(), |schedules| schedules.to_string());
-        let _ = writeln!(table, "| {} | {} | `{:?}` | {found} |", row.id, row.title, row.oracle);
-    }
-    put("known", &table);
     let mut table = String::from("| oracle | planted bug | schedules until found |\n|---|---|---|\n");
     for row in PLANTED {
         let _ = writeln!(table, "| `{:?}` | `{:?}` | {} |", row.oracle, row.bug, planted::find(row));

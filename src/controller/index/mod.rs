@@ -17,7 +17,7 @@ use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
 use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs, RetryState};
 use crate::core::planted::{Bug, planted};
-use crate::core::request::{AppliedState, ParsedAnnotations};
+use crate::core::request::{AppliedState, OptIn, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
 
 /// Everything that is known about one namespace.
@@ -39,6 +39,11 @@ impl NamespaceState {
     /// The Secrets that this instance manages.
     pub fn managed(&self) -> impl Iterator<Item = &Observed> {
         self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
+    }
+
+    /// Whether its annotations or the configuration request a Secret.
+    pub fn is_opted_in(&self) -> bool {
+        self.namespace.as_ref().is_some_and(|record| record.parsed.opt_in != OptIn::Out)
     }
 
     fn is_empty(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What the watches reported while an action runs. The reply of the action may be older.
+//! The watch events while an action runs. The reply of the action may be older.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,13 +1,12 @@
 //! The contract of the token cache.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::controller::tokens::{CachedToken, FetchOutcome, KeyState, TokenCache};
+use crate::controller::tokens::{CachedToken, FetchOutcome, KeyState, TokenCache, Want};
 use crate::core::Now;
 use crate::core::grants::{Restriction, TokenKey, TokenRequest};
 use crate::core::secret::{FetchedToken, RefreshPolicy, TokenError, TokenErrorKind};
@@ -34,7 +33,7 @@ struct Harness {
 impl Harness {
     fn new() -> Self {
         let wall = Timestamp::new(1_700_000_000, 300_000_000).expect("a time");
-        let cache = TokenCache::new(settings().refresh, JITTER);
+        let cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
         Self { cache, calls: 0, now: Now { wall, mono: Duration::from_secs(5) } }
     }
 
@@ -44,7 +43,13 @@ impl Harness {
     }
 
     fn lookup(&mut self) -> CachedToken {
-        self.cache.lookup(&requests(&[HOST])[0], None, &"team-a".into(), self.now)
+        self.lookup_for("team-a", &requests(&[HOST])).remove(0)
+    }
+
+    fn lookup_for(&mut self, namespace: &str, requests: &[TokenRequest]) -> Vec<CachedToken> {
+        let want = |request| Want { request, expires_at: None, renewal: None };
+        let wants: Vec<_> = requests.iter().map(want).collect();
+        self.cache.lookup(&namespace.into(), &wants, self.now)
     }
 
     /// Ends the next call with `reply`.
@@ -81,6 +86,11 @@ fn respond(reply: Reply, now: Timestamp) -> Result<FetchedToken, TokenError> {
     })
 }
 
+/// A reply of AWS with a token that lives for this many seconds.
+pub fn respond_with_life(life: i64, now: Timestamp) -> Result<FetchedToken, TokenError> {
+    respond(Reply::Lives(life), now)
+}
+
 fn requests(hosts: &[&str]) -> Vec<TokenRequest> {
     let request = crate::core::request::Request {
         registries: hosts.iter().map(|host| crate::core::testing::target(host)).collect(),
@@ -103,9 +113,8 @@ fn kind(found: &CachedToken) -> Option<TokenErrorKind> {
 #[test]
 fn many_waiters_share_one_call_and_all_are_returned() {
     let mut harness = Harness::new();
-    let request = &requests(&[HOST])[0];
     for n in 0..100 {
-        let found = harness.cache.lookup(request, None, &format!("ns-{n}").into(), harness.now);
+        let found = harness.lookup_for(&format!("ns-{n}"), &requests(&[HOST])).remove(0);
         assert!(matches!(found.state, KeyState::Pending { since } if since == harness.now.wall));
     }
     let outcome = harness.finish(Reply::Lives(12 * HOUR));
@@ -201,9 +210,7 @@ fn public_and_private_tokens_of_one_region_never_mix_and_dual_stack_hosts_share_
     assert!(key(0) != key(1) && key(0) != key(2) && key(1) != key(2));
     assert_eq!(key(0), key(3));
     let mut harness = Harness::new();
-    for request in &requests {
-        harness.cache.lookup(request, None, &"team-a".into(), harness.now);
-    }
+    harness.lookup_for("team-a", &requests);
     for _ in 0..3 {
         harness.pass(SignedDuration::from_millis(1));
         harness.finish(Reply::Lives(HOUR));
@@ -226,14 +233,17 @@ fn a_clock_that_differs_is_reported_and_does_not_shorten_a_token() {
 #[test]
 fn calls_for_a_hundred_keys_start_at_the_configured_rate_and_at_most_sixteen_run_at_once() {
     let mut harness = Harness::new();
-    harness.cache = TokenCache::new(RefreshPolicy { tokens_per_second: 10, ..settings().refresh }, JITTER);
+    harness.cache = TokenCache::new(
+        RefreshPolicy { tokens_per_second: 10, ..settings().refresh },
+        JITTER,
+        settings().endpoints(),
+    );
     let first = requests(&[HOST]).remove(0);
     for n in 0..100 {
         let pattern = format!("team-{n}/*").parse().expect("a pattern");
         let key = TokenKey { restriction: Restriction::Pull([pattern].into()), ..first.key.clone() };
         let request = TokenRequest { key, ..first.clone() };
-        let waiter: Arc<str> = format!("team-{n}").into();
-        harness.cache.lookup(&request, None, &waiter, harness.now);
+        harness.lookup_for(&format!("team-{n}"), &[request]);
     }
     let start = harness.now.mono;
     let mut running = vec![];

@@ -42,6 +42,9 @@ pub use self::service_accounts::PullSecretRefs;
 const TOO_LONG: &str = "with the static registries of the controller's configuration, all values together are too long, so \
                         the static registries are left out: shorten the lists";
 
+/// A Secret that expires within this time is urgent.
+const URGENT: SignedDuration = SignedDuration::from_mins(30);
+
 /// How far ahead a requested renewal may be: clocks differ.
 const MAX_RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
@@ -59,10 +62,14 @@ pub struct WritePlan {
 }
 
 impl WritePlan {
-    /// Whether the current Secret has expired.
-    pub fn is_expired(&self, now: Now) -> bool {
+    /// Whether the current Secret has expired, or will within half an hour and in the last quarter of its lifetime.
+    pub fn is_urgent(&self, now: Now) -> bool {
         let times = self.observed.as_ref().and_then(|observed| observed.times);
-        times.is_some_and(|times| times.expires_at <= now.wall)
+        times.is_some_and(|times| {
+            // A renewal is due near half of the lifetime.
+            let last_quarter = times.expires_at.duration_since(times.refresh_after) / 2;
+            now.until(times.expires_at) <= last_quarter.clamp(SignedDuration::ZERO, URGENT)
+        })
     }
 }
 
@@ -141,15 +148,18 @@ impl Step {
 pub struct Plan {
     pub step: Step,
     pub problems: Vec<Problem>,
+    /// The part of the present request that is granted, or of the applied one if that is in force.
+    pub granted: Option<Arc<Granted>>,
     /// The Secrets that this step or a later one removes because of the configuration.
     pub revocations: Vec<Revocation>,
 }
 
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
-    let mut planner = Planner { facts, settings, now, problems: vec![], revocations: vec![] };
+    let mut planner = Planner { facts, settings, now, problems: vec![], granted: None, revocations: vec![] };
     let step = planner.next_step();
-    Plan { step, problems: planner.problems, revocations: planner.revocations }
+    let Planner { problems, granted, revocations, .. } = planner;
+    Plan { step, problems, granted, revocations }
 }
 
 /// The arguments of one decision, and the problems found so far.
@@ -158,6 +168,7 @@ struct Planner<'a> {
     settings: &'a Settings,
     now: Now,
     problems: Vec<Problem>,
+    granted: Option<Arc<Granted>>,
     revocations: Vec<Revocation>,
 }
 
@@ -226,7 +237,8 @@ impl Planner<'_> {
     /// Keeps the requested Secret valid, then updates service accounts, then deletes Secrets under other names.
     fn reconcile_secret(&mut self, granted: Granted) -> Step {
         let Self { facts, now, .. } = *self;
-        let request = granted.request.clone();
+        let (request, granted) = (granted.request.clone(), Arc::new(granted));
+        self.granted = Some(granted.clone());
         self.revoke_retired(&request.secret_name);
         if let Some(conflict) = self.name_conflict(&request.secret_name) {
             self.problems.push(conflict);
@@ -252,7 +264,6 @@ impl Planner<'_> {
             return renewal;
         }
         let observed = observed.cloned();
-        let granted = Arc::new(granted);
         let write = self.write(WritePlan { reason, granted, static_entries, observed, issued_after });
         if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
     }
@@ -372,7 +383,7 @@ impl Planner<'_> {
 
     /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID, and until
     /// better tokens are at hand.
-    fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed, granted: Granted) -> Step {
+    fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed, granted: Arc<Granted>) -> Step {
         let message = format!(
             "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
              its token expires"
@@ -390,8 +401,7 @@ impl Planner<'_> {
         let wake = last_quarter.filter(|at| *at > self.now.wall);
         match self.delete(name, observed, DeleteReason::Immutable).at(wake) {
             Step::Delete(deletion) => {
-                let replacement =
-                    Replacement { deletion, observed: observed.clone(), granted: Arc::new(granted) };
+                let replacement = Replacement { deletion, observed: observed.clone(), granted };
                 Step::Replace(Box::new(replacement))
             }
             step => step,

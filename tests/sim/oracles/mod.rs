@@ -32,7 +32,8 @@ pub enum Oracle {
     Deadline,
     /// What is due is asked for within 60 s of monotonic time.
     Progress,
-    /// At most one token is fetched for each key and half-life, and one in five minutes for requested renewals.
+    /// While a namespace names a key, at most one token is fetched for it in each half-life, and one in five minutes for
+    /// requested renewals.
     TokenBudget,
     /// No Secret holds a token of a wider scope than granted.
     Scope,
@@ -83,6 +84,8 @@ pub struct Oracles {
     checks: BTreeMap<Name, Duration>,
     /// The name of the Secret that each namespace wanted when a controller last read it.
     read: BTreeMap<Name, Option<Name>>,
+    /// How many new token keys each namespace may have named.
+    named: BTreeMap<Name, u32>,
     /// The times that annotations named.
     requested: Vec<Duration>,
     /// When each process, by number and epoch, last asked early for a token of a key, because a namespace requested a renewal.
@@ -124,6 +127,11 @@ impl World {
     pub fn edited(&mut self, key: &Key) {
         self.oracles.edited.insert(key.clone(), self.time);
         self.oracles.unrepaired.insert(key.clone());
+    }
+
+    /// A namespace named new token keys.
+    pub fn named_new_keys(&mut self, namespace: &Name, count: u32) {
+        *self.oracles.named.entry(namespace.clone()).or_default() += count;
     }
 
     /// A namespace asked for a renewal.

@@ -9,6 +9,8 @@ use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDra
 use ecr_pull_secrets::simulation::core::request::Target;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
+use jiff::Timestamp;
+
 use super::Oracle;
 use crate::store::secret::{ALL, SecretObject};
 use crate::store::{Name, secret_key};
@@ -55,13 +57,13 @@ impl World {
     /// A controller asks AWS.
     pub fn token_asked(&mut self, process: usize, key: &TokenKey) {
         let now = self.time;
-        // The token in use is the one that expires last: AWS may issue one that expires sooner.
-        let received = self.received(process).iter().map(|number| &self.aws.tokens[*number as usize]);
-        let Some(info) = received.filter(|info| info.key == *key).max_by_key(|info| info.expires) else {
-            return;
-        };
-        let half = (info.expires.saturating_sub(info.issued)) / 2;
-        let (issued, age) = (info.issued, now.saturating_sub(info.issued));
+        // A key that no namespace named was dropped with its token.
+        let Some((_, controller)) = self.alive(process) else { return };
+        let Some(token) = controller.token(key) else { return };
+        let since_start =
+            |time: Timestamp| Duration::try_from(time.duration_since(origin())).unwrap_or_default();
+        let (issued, expires) = (since_start(token.issued_at()), since_start(token.expires_at()));
+        let (half, age) = (expires.saturating_sub(issued) / 2, now.saturating_sub(issued));
         let is_early = age + Duration::from_secs(1) < half && !self.oracles.clocks_moved;
         if is_early && !self.may_renew(process, key, issued) {
             let text = format!("a second token for {} after {} s", key.endpoint, age.as_secs());

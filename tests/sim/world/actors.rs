@@ -142,6 +142,7 @@ impl World {
     }
 
     fn invent_regions(&mut self, namespace: &Name, second: u32) {
+        self.named_new_keys(namespace, 8);
         let base = second % 32 * 8;
         let region = |n: u32| format!("123456789012.dkr.ecr.zz-invented-{n}.amazonaws.com");
         let hosts: Vec<_> = (base..base + 8).map(region).collect();

@@ -341,11 +341,6 @@ impl World {
         Some((process.name.clone(), &process.controller))
     }
 
-    /// The tokens that a process received, by number.
-    pub fn received(&self, process: usize) -> &[u32] {
-        &self.processes[process].received
-    }
-
     /// How often a process was started before.
     pub fn epoch(&self, process: usize) -> u32 {
         self.processes[process].epoch

@@ -40,8 +40,6 @@ pub struct Process {
     pub suspended: Duration,
     wake_at: Duration,
     elect_at: Duration,
-    /// The tokens that this process received, by number.
-    pub received: Vec<u32>,
 }
 
 impl Process {
@@ -105,7 +103,6 @@ impl World {
             suspended: Duration::ZERO,
             wake_at: self.time,
             elect_at: self.time,
-            received: vec![],
         };
         if index < self.processes.len() {
             self.processes[index] = process;

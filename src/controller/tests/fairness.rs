@@ -1,0 +1,207 @@
+//! No namespace takes the tokens, the calls or the writes of another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::controller::tests::tokens::respond_with_life;
+use crate::controller::tokens::{CachedToken, KeyState, TokenCache, Want};
+use crate::core::Now;
+use crate::core::grants::{Restriction, TokenRequest};
+use crate::core::secret::{TokenError, TokenErrorKind};
+use crate::core::testing::{HOUR, JITTER, at, request, settings, target};
+
+/// A cache and the calls to AWS, each with the time at which it ends.
+struct Aws {
+    cache: TokenCache,
+    now: Now,
+    running: Vec<(TokenRequest, Duration)>,
+    calls: usize,
+    most_running: usize,
+}
+
+/// How long a call to a region takes.
+fn duration(request: &TokenRequest) -> Duration {
+    let region = request.key.endpoint.to_string();
+    if region.starts_with("zz-") || region == "eu-west-9" {
+        Duration::from_secs(15)
+    } else {
+        Duration::from_millis(200)
+    }
+}
+
+impl Aws {
+    fn new() -> Self {
+        let cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
+        Self { cache, now: at(0), running: vec![], calls: 0, most_running: 0 }
+    }
+
+    /// The tokens of a namespace that has a Secret if `applied` is set.
+    fn lookup(&mut self, namespace: &str, requests: &[TokenRequest], applied: bool) -> Vec<CachedToken> {
+        let expires_at = applied.then(|| self.now.after(SignedDuration::from_hours(6)));
+        let want = |request| Want { request, expires_at, renewal: None };
+        let wants: Vec<_> = requests.iter().map(want).collect();
+        self.cache.lookup(&Arc::from(namespace), &wants, self.now)
+    }
+
+    /// Lets time pass, in which calls start and end.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.mono + time;
+        while self.now.mono < end {
+            while let Some(request) = self.cache.start_call(self.now) {
+                let until = self.now.mono + duration(&request);
+                self.running.push((request, until));
+                self.calls += 1;
+            }
+            self.most_running = self.most_running.max(self.running.len());
+            let step = Duration::from_millis(10);
+            self.now = Now { mono: self.now.mono + step, wall: self.now.after(step) };
+            let now = self.now.mono;
+            let (ended, running) = self.running.drain(..).partition(|(_, until)| *until <= now);
+            self.running = running;
+            let ended: Vec<(TokenRequest, Duration)> = ended;
+            for (request, _) in ended {
+                let result = if duration(&request) > Duration::from_secs(1) {
+                    Err(TokenError::new(TokenErrorKind::Timeout, "no reply"))
+                } else {
+                    respond_with_life(12 * HOUR, self.now.wall)
+                };
+                self.cache.finish_call(&request.key, result, self.now);
+            }
+        }
+    }
+
+    /// How long a namespace waits for its token.
+    fn wait(&mut self, namespace: &str, request: &TokenRequest, applied: bool) -> Duration {
+        let start = self.now.mono;
+        while self.lookup(namespace, std::slice::from_ref(request), applied)[0].state != KeyState::Fresh {
+            self.pass(Duration::from_millis(100));
+            assert!(self.now.mono < start + Duration::from_mins(10), "{namespace} waits");
+        }
+        self.now.mono.saturating_sub(start)
+    }
+}
+
+fn in_region(region: &str) -> TokenRequest {
+    let host = format!("123456789012.dkr.ecr.{region}.amazonaws.com");
+    let request = crate::core::request::Request { registries: vec![target(&host)], ..request(&[]) };
+    let (granted, _) = settings().grants.assign("team-a", &request).expect("granted");
+    granted.assignments[0].request.clone()
+}
+
+/// The token of a region, narrowed to one repository.
+fn narrowed(region: &str, repository: &str) -> TokenRequest {
+    let mut request = in_region(region);
+    request.key.restriction = Restriction::Pull([repository.parse().expect("a pattern")].into());
+    request
+}
+
+fn invented(from: usize) -> Vec<TokenRequest> {
+    (from..from + 8).map(|n| in_region(&format!("zz-made-{}", n % 90 + 1))).collect()
+}
+
+#[test]
+fn invented_regions_of_many_namespaces_do_not_delay_a_region_that_was_applied_before_h1() {
+    let mut aws = Aws::new();
+    for n in 0..100 {
+        aws.lookup(&format!("evil-{n}"), &invented(n * 8), false);
+    }
+    aws.pass(Duration::from_secs(20));
+    let waited = aws.wait("shop", &in_region("ap-south-1"), true);
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    let waited = aws.wait("other", &in_region("eu-central-1"), false);
+    assert!(waited < Duration::from_secs(2), "{waited:?} for the controller's region");
+    let waited = aws.wait("late", &narrowed("ap-south-1", "late/app"), false);
+    assert!(waited < Duration::from_secs(2), "{waited:?} for a new key of a region that works");
+}
+
+#[test]
+fn a_namespace_that_names_thirty_keys_a_second_delays_no_other_and_gets_its_share_h2() {
+    let mut aws = Aws::new();
+    let mut longest = Duration::ZERO;
+    for turn in 0..1_800 {
+        let pattern = format!("evil/{turn}");
+        aws.lookup("evil", &[narrowed("eu-central-1", &pattern)], false);
+        aws.pass(Duration::from_millis(33));
+        if turn % 100 == 50 {
+            let name = format!("team-{turn}");
+            longest = longest.max(aws.wait(&name, &narrowed("eu-central-1", &name), false));
+        }
+    }
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    assert!(aws.calls < 18 + 70, "{} calls", aws.calls);
+    aws.pass(Duration::from_mins(1));
+    let last = narrowed("eu-central-1", "evil/last");
+    let waited = aws.wait("evil", &last, false);
+    assert!(waited <= Duration::from_secs(16), "{waited:?} after a quiet minute");
+}
+
+#[test]
+fn three_hundred_keys_of_a_region_that_hangs_do_not_delay_a_healthy_one() {
+    let mut aws = Aws::new();
+    aws.wait("first", &in_region("eu-west-1"), true);
+    for n in 0..300 {
+        aws.lookup(&format!("team-{n}"), &[narrowed("eu-west-9", &format!("team-{n}/a"))], true);
+    }
+    for n in 0..20 {
+        aws.pass(Duration::from_secs(1));
+        let waited = aws.wait(&format!("new-{n}"), &narrowed("eu-west-1", &format!("new-{n}/a")), false);
+        assert!(waited <= Duration::from_secs(2), "{waited:?}");
+    }
+    assert!(aws.most_running <= 40, "{} calls at once", aws.most_running);
+}
+
+#[test]
+fn a_call_that_no_namespace_wants_any_more_is_not_made_and_its_key_is_dropped() {
+    let mut aws = Aws::new();
+    aws.lookup("team-a", &[in_region("eu-west-1"), in_region("eu-west-2")], false);
+    aws.lookup("team-a", &[in_region("eu-west-2")], false);
+    aws.pass(Duration::from_secs(1));
+    assert_eq!(aws.calls, 1);
+    aws.lookup("team-b", &[in_region("eu-west-2")], false);
+    aws.cache.release("team-a");
+    assert_eq!(aws.lookup("team-b", &[in_region("eu-west-2")], false)[0].state, KeyState::Fresh);
+    aws.cache.release("team-b");
+    assert!(matches!(
+        aws.lookup("team-c", &[in_region("eu-west-2")], false)[0].state,
+        KeyState::Pending { .. }
+    ));
+}
+
+#[test]
+fn a_corrected_annotation_gets_its_key_at_once_and_one_that_keeps_changing_after_a_quiet_moment() {
+    let mut aws = Aws::new();
+    assert!(aws.wait("team-a", &narrowed("eu-central-1", "team-a/one"), false) < Duration::from_secs(1));
+    aws.pass(Duration::from_secs(6));
+    assert!(aws.wait("team-a", &narrowed("eu-central-1", "team-a/two"), true) < Duration::from_secs(1));
+    let three = narrowed("eu-central-1", "team-a/three");
+    let waited = aws.wait("team-a", &three, true);
+    assert!(waited >= Duration::from_secs(4) && waited <= Duration::from_secs(7), "{waited:?}");
+}
+
+#[test]
+fn what_expires_first_is_fetched_first_and_before_new_keys_and_renewals() {
+    let mut aws = Aws::new();
+    aws.wait("first", &in_region("eu-central-1"), false);
+    let lookup = |aws: &mut Aws, name: &str, left: Option<i64>| {
+        let request = narrowed("eu-central-1", &format!("{name}/a"));
+        let expires_at = left.map(|left| aws.now.after(SignedDuration::from_secs(left)));
+        let want = Want { request: &request, expires_at, renewal: None };
+        aws.cache.lookup(&Arc::from(name), &[want], aws.now);
+    };
+    for (name, left) in
+        [("renewal", Some(20_000)), ("new", None), ("soon", Some(600)), ("expired", Some(-60))]
+    {
+        lookup(&mut aws, name, left);
+    }
+    let mut order = vec![];
+    for _ in 0..4 {
+        aws.now.mono += Duration::from_secs(1);
+        let request = aws.cache.start_call(aws.now).expect("a call");
+        order.push(format!("{:?}", request.key.restriction));
+    }
+    for (found, name) in order.iter().zip(["expired", "soon", "new", "renewal"]) {
+        assert!(found.contains(name), "{order:?}");
+    }
+}

@@ -1,0 +1,384 @@
+//! The calls to AWS that wait: in which order they start, and how many run at once.
+//!
+//! A call belongs to a [`Group`], the calls that fail together: one endpoint with the credentials of one identity. Groups that
+//! hang must not delay others, and namespace owners can invent regions, so a group that never gave a token in this process
+//! shares a few permits with others of its kind. Regions of the configuration have permits of their own from the start, and
+//! regions of Secrets that were applied before have others than invented ones.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::KeyId;
+use crate::core::Now;
+use crate::core::aws::Endpoint;
+use crate::core::grants::{IdentityName, TokenKey};
+use crate::core::secret::TokenErrorKind;
+
+/// The maximum number of concurrent calls.
+pub const MAX_CALLS: usize = 40;
+/// Of one group that works.
+const MAX_OF_GROUP: usize = 16;
+/// Of one group that fails, or that gave no token yet.
+const MAX_OF_FAILING: usize = 2;
+/// Of all groups together that gave no token yet: those with applied Secrets, and the others.
+const MAX_OF_POOL: usize = 8;
+/// How many namespaces one search for a call looks at.
+const MAX_SEARCH: usize = 64;
+/// A Secret that expires within this time is urgent.
+const URGENT: SignedDuration = SignedDuration::from_mins(30);
+
+/// The calls that fail together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group(Endpoint, IdentityName);
+
+impl Group {
+    pub fn of(key: &TokenKey) -> Self {
+        Self(key.endpoint.clone(), key.identity.clone())
+    }
+}
+
+/// How urgent a call is, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// A Secret has expired or will soon.
+    Expiring(Timestamp),
+    /// A namespace has no Secret.
+    New,
+    /// A Secret is renewed, which expires then.
+    Renewal(Timestamp),
+}
+
+impl Urgency {
+    /// The urgency for a Secret that expires at this time; `None` if there is none.
+    pub fn of(expires_at: Option<Timestamp>, now: Now) -> Self {
+        match expires_at {
+            None => Self::New,
+            Some(at) if now.until(at) <= URGENT => Self::Expiring(at),
+            Some(at) => Self::Renewal(at),
+        }
+    }
+}
+
+/// The state of a group.
+#[derive(Default)]
+struct GroupState {
+    running: usize,
+    /// Whether it gave a token in this process, or is a part of the configuration.
+    is_known: bool,
+    /// Whether its Secrets were applied before.
+    is_applied: bool,
+    is_failing: bool,
+    ordered: BTreeSet<(Urgency, KeyId)>,
+    new: FairQueue,
+}
+
+impl GroupState {
+    fn has_permit(&self) -> bool {
+        self.running < if self.is_failing || !self.is_known { MAX_OF_FAILING } else { MAX_OF_GROUP }
+    }
+
+    /// The urgency of its most urgent call.
+    fn first(&self) -> Option<Urgency> {
+        let ordered = self.ordered.first().map(|(urgency, _)| *urgency);
+        ordered.into_iter().chain((!self.new.is_empty()).then_some(Urgency::New)).min()
+    }
+
+    fn push(&mut self, id: KeyId, urgency: Urgency, namespace: &Arc<str>) {
+        match urgency {
+            Urgency::New => self.new.push(namespace, id),
+            ordered => _ = self.ordered.insert((ordered, id)),
+        }
+    }
+
+    fn pop(&mut self) -> Option<KeyId> {
+        if self.first()? == Urgency::New { self.new.pop(|_| true) } else { Some(self.ordered.pop_first()?.1) }
+    }
+}
+
+/// The groups without a known one share permits, in turn by namespace.
+#[derive(Default)]
+struct Pool {
+    queue: FairQueue,
+    /// Whether the last search found no call that may start. The end of a call or a new one ends that.
+    is_blocked: bool,
+}
+
+/// The calls that wait or run.
+#[derive(Default)]
+pub struct Calls {
+    groups: BTreeMap<Group, GroupState>,
+    /// The group of each key in a pool.
+    pooled: HashMap<KeyId, Group>,
+    applied: Pool,
+    unknown: Pool,
+    configured: BTreeSet<Endpoint>,
+    running: usize,
+    interval: Duration,
+    next_call: Duration,
+}
+
+impl Calls {
+    /// At most this many calls start in a second. Calls to the `configured` endpoints do not wait for others.
+    pub fn new(per_second: u32, configured: BTreeSet<Endpoint>) -> Self {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        Self { configured, interval, ..Self::default() }
+    }
+
+    /// Whether a call waits or runs.
+    pub fn is_busy(&self) -> bool {
+        self.running > 0
+            || !self.pooled.is_empty()
+            || self.groups.values().any(|group| group.first().is_some())
+    }
+
+    /// Queues a call for a namespace. `is_applied` is set if the namespace had a token of this endpoint before.
+    pub fn push(
+        &mut self,
+        id: KeyId,
+        key: &TokenKey,
+        urgency: Urgency,
+        namespace: &Arc<str>,
+        is_applied: bool,
+    ) {
+        let group = Group::of(key);
+        let is_configured = self.configured.contains(&key.endpoint);
+        let state = self.groups.entry(group.clone()).or_default();
+        state.is_known |= is_configured;
+        state.is_applied |= is_applied;
+        if state.is_known {
+            return state.push(id, urgency, namespace);
+        }
+        let pool = if state.is_applied { &mut self.applied } else { &mut self.unknown };
+        pool.queue.push(namespace, id);
+        pool.is_blocked = false;
+        self.pooled.insert(id, group);
+    }
+
+    /// A queued call has become more urgent.
+    pub fn raise(
+        &mut self,
+        id: KeyId,
+        key: &TokenKey,
+        (before, urgency): (Urgency, Urgency),
+        namespace: &Arc<str>,
+    ) {
+        let Some(state) = self.groups.get_mut(&Group::of(key)).filter(|state| state.is_known) else { return };
+        if state.new.remove(id) || state.ordered.remove(&(before, id)) {
+            state.push(id, urgency, namespace);
+        }
+    }
+
+    /// Drops a queued call.
+    pub fn remove(&mut self, id: KeyId, key: &TokenKey, urgency: Urgency) {
+        let group = Group::of(key);
+        if self.pooled.remove(&id).is_some() {
+            self.applied.queue.remove(id);
+            self.unknown.queue.remove(id);
+        } else if let Some(state) = self.groups.get_mut(&group) {
+            state.ordered.remove(&(urgency, id));
+            state.new.remove(id);
+        }
+        self.forget_idle(&group);
+    }
+
+    /// The next call to start, if one may start now.
+    pub fn start(&mut self, now: Now) -> Option<KeyId> {
+        if self.running >= MAX_CALLS || self.next_call > now.mono {
+            return None;
+        }
+        let id = self.next()?;
+        self.running += 1;
+        self.next_call = self.next_call.max(now.mono) + self.interval;
+        Some(id)
+    }
+
+    fn next(&mut self) -> Option<KeyId> {
+        let open = |(group, state): (&Group, &GroupState)| {
+            Some((state.first().filter(|_| state.has_permit())?, state.running, group.clone()))
+        };
+        // Of equally urgent groups, the one with fewer calls comes first.
+        let rank = |(urgency, running, group): &(Urgency, usize, Group)| {
+            let class = match urgency {
+                Urgency::Expiring(_) => 0,
+                Urgency::New => 1,
+                Urgency::Renewal(_) => 2,
+            };
+            (class, *running, *urgency, group.clone())
+        };
+        let best = self.groups.iter().filter_map(open).min_by_key(rank);
+        let is_expiring = matches!(best, Some((Urgency::Expiring(_), ..)));
+        if let Some((.., group)) = best.as_ref().filter(|_| is_expiring) {
+            return self.pop(&group.clone());
+        }
+        if self.has_permit(true) {
+            let pooled = Self::search(&mut self.applied, &mut self.groups, &mut self.pooled);
+            if pooled.is_some() {
+                return pooled;
+            }
+        }
+        if let Some((.., group)) = best.as_ref().filter(|(urgency, ..)| *urgency == Urgency::New) {
+            return self.pop(&group.clone());
+        }
+        if self.has_permit(false) {
+            let pooled = Self::search(&mut self.unknown, &mut self.groups, &mut self.pooled);
+            if pooled.is_some() {
+                return pooled;
+            }
+        }
+        self.pop(&best?.2)
+    }
+
+    /// Whether the groups that gave no token yet have a permit: those with applied Secrets, or the others.
+    fn has_permit(&self, applied: bool) -> bool {
+        let pooled = self.groups.values().filter(|state| !state.is_known && state.is_applied == applied);
+        pooled.map(|state| state.running).sum::<usize>() < MAX_OF_POOL
+    }
+
+    fn pop(&mut self, group: &Group) -> Option<KeyId> {
+        let state = self.groups.get_mut(group)?;
+        let id = state.pop()?;
+        state.running += 1;
+        Some(id)
+    }
+
+    /// The next call of a pool whose group has a permit.
+    fn search(
+        pool: &mut Pool,
+        groups: &mut BTreeMap<Group, GroupState>,
+        pooled: &mut HashMap<KeyId, Group>,
+    ) -> Option<KeyId> {
+        if pool.is_blocked {
+            return None;
+        }
+        let may_start = |id: KeyId| {
+            let group = pooled.get(&id).and_then(|group| groups.get(group));
+            group.is_some_and(GroupState::has_permit)
+        };
+        let found = pool.queue.pop(may_start);
+        pool.is_blocked = found.is_none();
+        let id = found?;
+        let group = pooled.remove(&id)?;
+        groups.entry(group).or_default().running += 1;
+        Some(id)
+    }
+
+    /// A call of this key ended.
+    pub fn finish(&mut self, key: &TokenKey, result: Result<(), TokenErrorKind>) {
+        let group = Group::of(key);
+        self.running = self.running.saturating_sub(1);
+        let state = self.groups.entry(group.clone()).or_default();
+        state.running = state.running.saturating_sub(1);
+        (self.applied.is_blocked, self.unknown.is_blocked) = (false, false);
+        match result {
+            Ok(()) => {
+                state.is_failing = false;
+                if !state.is_known {
+                    state.is_known = true;
+                    self.promote(&group);
+                }
+            }
+            Err(
+                TokenErrorKind::Timeout
+                | TokenErrorKind::Unreachable
+                | TokenErrorKind::ServerError
+                | TokenErrorKind::Throttled,
+            ) => state.is_failing = true,
+            Err(_) => {}
+        }
+        self.forget_idle(&group);
+    }
+
+    /// A group gave its first token: its queued calls no longer wait for others.
+    fn promote(&mut self, group: &Group) {
+        let ids: Vec<_> = self.pooled.iter().filter(|(_, of)| *of == group).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.pooled.remove(&id);
+            let namespace = self.applied.queue.take(id).or_else(|| self.unknown.queue.take(id));
+            if let (Some(namespace), Some(state)) = (namespace, self.groups.get_mut(group)) {
+                state.new.push(&namespace, id);
+            }
+        }
+    }
+
+    /// Forgets a group without calls that never gave a token.
+    fn forget_idle(&mut self, group: &Group) {
+        let is_idle = |state: &GroupState| !state.is_known && state.running == 0;
+        if self.groups.get(group).is_some_and(is_idle) && !self.pooled.values().any(|of| of == group) {
+            self.groups.remove(group);
+        }
+    }
+
+    /// How long until the next queued call may start; `None` if none may before another one ends.
+    pub fn time_to_next(&self, now: Now) -> Option<Duration> {
+        let is_open =
+            |pool: &Pool, applied| !pool.queue.is_empty() && !pool.is_blocked && self.has_permit(applied);
+        let is_ready = |state: &GroupState| state.has_permit() && state.first().is_some();
+        let is_pooled = || is_open(&self.applied, true) || is_open(&self.unknown, false);
+        let may_start = is_pooled() || self.groups.values().any(is_ready);
+        (may_start && self.running < MAX_CALLS).then(|| self.next_call.saturating_sub(now.mono))
+    }
+}
+
+/// Calls in turn by namespace.
+#[derive(Default)]
+struct FairQueue {
+    /// The namespaces with calls; the first one is next.
+    turns: VecDeque<Arc<str>>,
+    lanes: HashMap<Arc<str>, VecDeque<KeyId>>,
+    owners: HashMap<KeyId, Arc<str>>,
+}
+
+impl FairQueue {
+    fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    fn push(&mut self, namespace: &Arc<str>, id: KeyId) {
+        if self.owners.insert(id, namespace.clone()).is_none() {
+            let lane = self.lanes.entry(namespace.clone()).or_default();
+            if lane.is_empty() {
+                self.turns.push_back(namespace.clone());
+            }
+            lane.push_back(id);
+        }
+    }
+
+    /// The next call that may start, in the lanes of at most [`MAX_SEARCH`] namespaces.
+    fn pop(&mut self, may_start: impl Fn(KeyId) -> bool) -> Option<KeyId> {
+        for _ in 0..self.turns.len().min(MAX_SEARCH) {
+            let namespace = self.turns.pop_front()?;
+            let lane = self.lanes.get_mut(&namespace)?;
+            let found = lane.iter().position(|id| may_start(*id)).and_then(|index| lane.remove(index));
+            if lane.is_empty() {
+                self.lanes.remove(&namespace);
+            } else {
+                self.turns.push_back(namespace);
+            }
+            if let Some(id) = found {
+                self.owners.remove(&id);
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Removes a call, and returns its namespace.
+    fn take(&mut self, id: KeyId) -> Option<Arc<str>> {
+        let namespace = self.owners.remove(&id)?;
+        if let Some(lane) = self.lanes.get_mut(&namespace) {
+            lane.retain(|queued| *queued != id);
+            if lane.is_empty() {
+                self.lanes.remove(&namespace);
+                self.turns.retain(|turn| *turn != namespace);
+            }
+        }
+        Some(namespace)
+    }
+
+    fn remove(&mut self, id: KeyId) -> bool {
+        self.take(id).is_some()
+    }
+}

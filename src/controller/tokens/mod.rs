@@ -1,0 +1,327 @@
+//! The shared token cache: one call at a time for each key, and one token for all namespaces with that key. Nothing
+//! blocks on AWS: a namespace that needs a pending token is reconciled when the call ends.
+//!
+//! Each namespace has a share ([`share`]) of keys and new keys, and [`calls`] decides in which order calls start, so that no
+//! namespace and no region delays another one. A key exists as long as the request of a namespace names it.
+
+mod calls;
+mod entry;
+mod share;
+
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use self::calls::{Calls, Urgency};
+use self::entry::CacheEntry;
+use self::share::Share;
+use crate::core::aws::Endpoint;
+use crate::core::grants::{Granted, TokenKey, TokenRequest};
+use crate::core::planted::{Bug, planted};
+use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, skew};
+use crate::core::{Jitter, Now};
+
+/// The maximum number of keys.
+const MAX_KEYS: usize = 16_384;
+/// The minimum time between two successful calls for one key, however short the lifetime of its tokens is.
+const MIN_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// A key is fetched for requested renewals at most once in this time, and so is what one namespace requests.
+pub const RENEW_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
+/// How long a write waits for a slow endpoint before it proceeds without its token.
+pub const MAX_WAIT: SignedDuration = SignedDuration::from_secs(2);
+
+/// The reply of AWS to a request for a token.
+pub type FetchResult = Result<FetchedToken, TokenError>;
+
+/// The state of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// The token needs no renewal yet.
+    Fresh,
+    /// The last call failed. The token, if there is one, is old or expired.
+    Failing { error: TokenError, retry_at: Timestamp },
+    /// A call is queued or running.
+    Pending { since: Timestamp },
+    /// No call may be made until then: the token is older than an annotation requests, but needs no renewal yet, or the
+    /// namespace has used its share of new keys.
+    Held { until: Timestamp },
+}
+
+/// A renewal that an annotation requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RenewalRequest {
+    /// The time before which the token may not have been issued.
+    pub issued_after: Timestamp,
+    /// Until when no call may be made for the namespace.
+    pub held_until: Option<Timestamp>,
+}
+
+/// A token that the Secret of a namespace needs.
+#[derive(Clone, Copy)]
+pub struct Want<'a> {
+    pub request: &'a TokenRequest,
+    /// When its entry in the Secret expires; `None` if it has none.
+    pub expires_at: Option<Timestamp>,
+    /// The renewal that the namespace requests.
+    pub renewal: Option<RenewalRequest>,
+}
+
+/// Identifies a key as long as it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(u64);
+
+/// The best token of a key, and the state of the key.
+#[derive(Clone, Debug)]
+pub struct CachedToken {
+    pub token: Option<Arc<Token>>,
+    pub state: KeyState,
+    /// Whether this lookup queued a call because a renewal was requested.
+    pub renews: bool,
+}
+
+/// The outcome of a call.
+pub struct FetchOutcome {
+    /// The token in use, or why there is no new one.
+    pub result: Result<Arc<Token>, TokenError>,
+    /// The difference between the clocks, if AWS would reject signatures because of it.
+    pub skew: Option<Duration>,
+    /// The namespaces that wait for the token.
+    pub waiters: BTreeSet<Arc<str>>,
+}
+
+/// The tokens of all keys.
+pub struct TokenCache {
+    policy: RefreshPolicy,
+    jitter: Jitter,
+    ids: HashMap<TokenKey, KeyId>,
+    entries: HashMap<KeyId, CacheEntry>,
+    shares: HashMap<Arc<str>, Share>,
+    calls: Calls,
+    next_id: u64,
+}
+
+impl TokenCache {
+    /// Returns an empty cache. Calls to the `configured` endpoints have permits of their own from the start.
+    pub fn new(policy: RefreshPolicy, jitter: Jitter, configured: BTreeSet<Endpoint>) -> Self {
+        Self {
+            policy,
+            jitter,
+            ids: HashMap::new(),
+            entries: HashMap::new(),
+            shares: HashMap::new(),
+            calls: Calls::new(policy.tokens_per_second, configured),
+            next_id: 0,
+        }
+    }
+
+    /// Returns the tokens that the Secret of a namespace needs, and queues the calls that are due or requested. The namespace
+    /// is returned when a pending call ends. Keys that it named before, and does not name any more, are dropped.
+    pub fn lookup(&mut self, namespace: &Arc<str>, wants: &[Want<'_>], now: Now) -> Vec<CachedToken> {
+        let held_until = self.set_keys(namespace, wants, now);
+        wants.iter().map(|want| self.lookup_one(namespace, want, held_until, now)).collect()
+    }
+
+    fn lookup_one(
+        &mut self,
+        namespace: &Arc<str>,
+        want: &Want<'_>,
+        held_until: Option<Timestamp>,
+        now: Now,
+    ) -> CachedToken {
+        let shared = planted(Bug::ShareTokens)
+            .then(|| self.ids.keys().find(|key| key.endpoint == want.request.key.endpoint));
+        let id = self.ids.get(shared.flatten().unwrap_or(&want.request.key)).copied();
+        let Some((id, entry)) = id.and_then(|id| Some((id, self.entries.get_mut(&id)?))) else {
+            let until = held_until.unwrap_or(now.wall);
+            return CachedToken { token: None, state: KeyState::Held { until }, renews: false };
+        };
+        entry.used_at = now.mono;
+        let mut state = entry.state(self.policy, now);
+        let is_renewed = |renewal: &RenewalRequest| entry.is_older(renewal.issued_after);
+        let renewal = want.renewal.filter(|_| state == KeyState::Fresh).filter(is_renewed);
+        if let Some(renewal) = renewal {
+            state = entry.renewal_state(renewal, now);
+        }
+        let renews = renewal.is_some() && entry.renewed_at == Some(now.wall);
+        let token = entry.token.clone();
+        if let KeyState::Pending { .. } = state {
+            entry.waiters.insert(namespace.clone());
+            let urgency = Urgency::of(want.expires_at, now);
+            if entry.pending_since.is_none() {
+                entry.pending_since = Some(now.wall);
+                entry.queued = Some(urgency);
+                self.calls.push(id, &want.request.key, urgency, namespace, want.expires_at.is_some());
+            } else if let Some(before) = entry.queued.filter(|before| urgency < *before) {
+                entry.queued = Some(urgency);
+                self.calls.raise(id, &want.request.key, (before, urgency), namespace);
+            }
+        }
+        CachedToken { token, state, renews }
+    }
+
+    /// A namespace needs no token any more.
+    pub fn release(&mut self, namespace: &str) {
+        let keys = self.shares.get_mut(namespace).map(|share| mem::take(&mut share.keys));
+        for id in keys.into_iter().flatten() {
+            self.drop_use(id);
+        }
+    }
+
+    /// Drops the keys that the request of a namespace does not name any more.
+    pub fn retain(&mut self, namespace: &str, granted: &Granted) {
+        let Some(share) = self.shares.get_mut(namespace) else { return };
+        let is_named = |id: &KeyId| {
+            let key = self.entries.get(id).map(|entry| &entry.request.key);
+            granted.assignments.iter().any(|assignment| Some(&assignment.request.key) == key)
+        };
+        let (named, dropped) = mem::take(&mut share.keys).into_iter().partition::<Vec<_>, _>(is_named);
+        share.keys = named;
+        for id in dropped {
+            self.drop_use(id);
+        }
+    }
+
+    /// Drops the calls that wait: another process is the leader now.
+    pub fn stop_waiting(&mut self) {
+        for (id, entry) in &mut self.entries {
+            if let Some(urgency) = entry.queued.take() {
+                entry.pending_since = None;
+                self.calls.remove(*id, &entry.request.key, urgency);
+            }
+        }
+    }
+
+    /// Drops the keys of namespaces that do not exist any more.
+    pub fn release_others(&mut self, exists: impl Fn(&str) -> bool) {
+        let gone: Vec<_> = self.shares.keys().filter(|namespace| !exists(namespace)).cloned().collect();
+        for namespace in gone {
+            self.release(&namespace);
+        }
+    }
+
+    /// Forgets the shares that do not matter any more. Call this now and then.
+    pub fn sweep(&mut self, now: Now) {
+        self.shares.retain(|_, share| !share.is_over(now.mono));
+    }
+
+    /// Sets the keys that the request of a namespace names. Returns until when it waits for new ones.
+    fn set_keys(&mut self, namespace: &Arc<str>, wants: &[Want<'_>], now: Now) -> Option<Timestamp> {
+        let wanted: BTreeSet<_> = wants.iter().map(|want| &want.request.key).collect();
+        let new: Vec<_> = wanted.iter().copied().filter(|key| !self.ids.contains_key(*key)).collect();
+        let share = self.shares.entry(namespace.clone()).or_default();
+        let wait = if new.is_empty() { None } else { share.wait(&new, now.mono) };
+        if wait.is_none() && !new.is_empty() {
+            share.spend(&new, now.mono);
+            for want in wants.iter().filter(|want| new.contains(&&want.request.key)) {
+                self.create(want.request, namespace);
+            }
+        }
+        let keys: BTreeSet<_> = wanted.iter().filter_map(|key| self.ids.get(*key)).copied().collect();
+        let share = self.shares.entry(namespace.clone()).or_default();
+        let before = mem::replace(&mut share.keys, keys.iter().copied().collect());
+        for id in keys.iter().filter(|id| !before.contains(id)) {
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.users += 1;
+            }
+        }
+        for id in before.into_iter().filter(|id| !keys.contains(id)) {
+            self.drop_use(id);
+        }
+        wait.map(|until| now.after(until.saturating_sub(now.mono)))
+    }
+
+    fn create(&mut self, request: &TokenRequest, namespace: &Arc<str>) {
+        if self.ids.contains_key(&request.key) {
+            return;
+        }
+        if self.entries.len() >= MAX_KEYS {
+            self.evict(namespace);
+        }
+        let id = KeyId(self.next_id);
+        self.next_id += 1;
+        self.ids.insert(request.key.clone(), id);
+        self.entries.insert(id, CacheEntry::new(request.clone()));
+    }
+
+    /// Drops the least recently used key of the namespace that has most.
+    fn evict(&mut self, namespace: &Arc<str>) {
+        let most =
+            self.shares.iter().max_by_key(|(name, share)| (share.keys.len(), *name == namespace, *name));
+        let Some((largest, share)) = most else { return };
+        let used_at = |id: &KeyId| self.entries.get(id).map(|entry| entry.used_at);
+        let own = share.keys.iter().filter(|id| self.entries.get(id).is_some_and(|entry| entry.users == 1));
+        let Some(id) = own.min_by_key(|id| (used_at(id), **id)).copied() else { return };
+        let largest = largest.clone();
+        if let Some(share) = self.shares.get_mut(&largest) {
+            share.keys.retain(|key| *key != id);
+        }
+        self.drop_use(id);
+    }
+
+    /// One namespace less needs a key. Without one, the key is dropped, after its call if one is running.
+    fn drop_use(&mut self, id: KeyId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.users = entry.users.saturating_sub(1);
+        if entry.users > 0 || entry.called_at.is_some() {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&id) else { return };
+        self.ids.remove(&entry.request.key);
+        if let Some(urgency) = entry.queued {
+            self.calls.remove(id, &entry.request.key, urgency);
+        }
+    }
+
+    /// The next call to start, if one may start now.
+    pub fn start_call(&mut self, now: Now) -> Option<TokenRequest> {
+        let id = self.calls.start(now)?;
+        let entry = self.entries.get_mut(&id)?;
+        entry.called_at = Some(now.wall);
+        entry.queued = None;
+        Some(entry.request.clone())
+    }
+
+    /// How long until the next queued call may start; `None` if none may before another one ends.
+    pub fn time_to_next_call(&self, now: Now) -> Option<Duration> {
+        self.calls.time_to_next(now)
+    }
+
+    /// Records the result of a call.
+    pub fn finish_call(&mut self, key: &TokenKey, result: FetchResult, now: Now) -> FetchOutcome {
+        self.calls.finish(key, result.as_ref().map(drop).map_err(|error| error.kind));
+        let skew = result.as_ref().ok().and_then(|reply| skew(reply.server_time?, now.wall));
+        let id = self.ids.get(key).copied();
+        let Some(entry) = id.and_then(|id| self.entries.get_mut(&id)) else {
+            let error = TokenError::new(TokenErrorKind::Other, "no namespace needs the token any more");
+            return FetchOutcome { result: Err(error), skew, waiters: BTreeSet::new() };
+        };
+        entry.pending_since = None;
+        let waiters = mem::take(&mut entry.waiters);
+        let result = result.and_then(|reply| entry.accept(reply, now));
+        entry.called_at = None;
+        entry.record(result.as_ref().err(), self.jitter, now);
+        if let Some(id) = id.filter(|_| entry.users == 0) {
+            entry.users = 1;
+            self.drop_use(id);
+        }
+        FetchOutcome { result, skew, waiters }
+    }
+
+    #[cfg(feature = "simulation")]
+    pub fn token(&self, key: &TokenKey) -> Option<&Token> {
+        self.entries.get(self.ids.get(key)?)?.token.as_deref()
+    }
+
+    #[cfg(feature = "simulation")]
+    pub fn key_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether a call is queued or running.
+    pub fn is_busy(&self) -> bool {
+        self.calls.is_busy()
+    }
+}
