@@ -47,26 +47,28 @@ webhooks:
 }
 
 async fn creation_by_a_leader(world: &mut World<'_>) {
-    world.observe_missing(14);
+    world.observe_missing(60);
     world.spawn("first", &["--leader-election"]);
     world.cluster.wait_until_leader("first").await;
     world.cluster.opt_in("team-a").await;
-    world.watch_for(18).await;
+    world.cluster.wait_for_secret("team-a").await;
+    world.watch_for(2).await;
 }
 
 /// Each reply about the Lease takes 1.2 seconds.
 pub async fn lease(world: &mut World<'_>) {
-    world.observe_missing(10);
+    world.observe_missing(60);
     let slow = Action::DelayReply(Duration::from_millis(1200));
     world.proxy.add(Rule::new(slow).path("/leases/"));
     world.spawn("first", &["--leader-election"]);
     world.cluster.opt_in("team-a").await;
-    world.watch_for(18).await;
+    world.cluster.wait_for_secret("team-a").await;
+    world.watch_for(2).await;
 }
 
 /// A server that carries out 16 writes a second, one after another, and 60 namespaces that opt in at once.
 pub async fn serial_writes(world: &mut World<'_>) {
-    world.observe_missing(20);
+    world.observe_missing(60);
     world.spawn("first", &["--leader-election"]);
     world.cluster.wait_until_leader("first").await;
     world.proxy.add(Rule::new(Action::PerSecond(16)).method("PATCH"));
