@@ -84,10 +84,7 @@ impl Controller {
         if let Some(state) = self.index.get_mut(namespace) {
             state.blocked = !problems.is_empty() && state.managed().next().is_none();
         }
-        for problem in problems {
-            let subject = problem.message.clone();
-            self.tell_notice(namespace, problem.reason, &subject, problem.message);
-        }
+        self.report_problems(namespace, problems);
         self.file(namespace, step, now);
     }
 

@@ -12,8 +12,12 @@ use super::error::RequestError;
 use super::tell::{EventRecord, Operation, Tell};
 use crate::core::grants::{Assignment, TokenKey};
 use crate::core::plan::{Deletion, Observed, Step, WriteReason};
+use crate::core::request::Problem;
 use crate::core::secret::TokenError;
 use crate::core::{EventReason, whole_seconds};
+
+/// The maximum number of conditions of one namespace that are logged before it recovers.
+const MAX_CONDITIONS: usize = 64;
 
 /// Above this number of namespaces with conditions, the log may repeat a condition.
 const MAX_NAMESPACES: usize = 16_384;
@@ -28,14 +32,15 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Whether a condition is new. It is remembered until the namespace recovers.
-    fn is_first(&mut self, namespace: &Arc<str>, reason: EventReason, subject: &str) -> bool {
+    /// Whether a condition is new and to be logged. It is remembered until the namespace recovers.
+    fn is_first(&mut self, namespace: &Arc<str>, reason: EventReason, condition: &str) -> bool {
         if self.logged.len() >= MAX_NAMESPACES {
             self.logged.clear();
         }
         let mut hasher = DefaultHasher::new();
-        (reason, subject).hash(&mut hasher);
-        self.logged.entry(namespace.clone()).or_default().insert(hasher.finish())
+        (reason, condition).hash(&mut hasher);
+        let logged = self.logged.entry(namespace.clone()).or_default();
+        logged.len() < MAX_CONDITIONS && logged.insert(hasher.finish())
     }
 
     #[cfg(feature = "simulation")]
@@ -182,6 +187,18 @@ impl Controller {
         self.tell(Tell::Overtaken { namespace: namespace.clone(), object, message });
     }
 
+    /// Reports the problems that a plan found. Several problems of one reason and subject are as many Events.
+    pub(super) fn report_problems(&mut self, namespace: &Arc<str>, problems: Vec<Problem>) {
+        let mut counts: BTreeMap<(&'static str, String), usize> = BTreeMap::new();
+        for Problem { reason, subject, message } in problems {
+            let count = counts.entry((reason.into_str(), subject.clone())).or_default();
+            *count += 1;
+            let subject = if *count == 1 { subject } else { format!("{subject} {count}") };
+            let condition = message.clone();
+            self.tell_condition(namespace, reason, subject, &condition, message);
+        }
+    }
+
     pub(super) fn tell_notice(
         &mut self,
         namespace: &Arc<str>,
@@ -189,10 +206,22 @@ impl Controller {
         subject: &str,
         message: String,
     ) {
-        let first = !reason.is_warning() || self.conditions.is_first(namespace, reason, subject);
+        self.tell_condition(namespace, reason, subject.to_owned(), subject, message);
+    }
+
+    /// Tells a condition or a change. `condition` identifies the condition in the log, and `subject` its Event.
+    fn tell_condition(
+        &mut self,
+        namespace: &Arc<str>,
+        reason: EventReason,
+        subject: String,
+        condition: &str,
+        message: String,
+    ) {
+        let first = !reason.is_warning() || self.conditions.is_first(namespace, reason, condition);
         let record = self.index.get(namespace).and_then(|state| state.namespace.as_ref());
         let uid = record.map(|record| record.uid.clone()).unwrap_or_default();
-        let (namespace, subject) = (namespace.clone(), subject.to_owned());
+        let namespace = namespace.clone();
         self.tell(Tell::Notice { event: EventRecord { namespace, uid, reason, message, subject }, first });
     }
 }

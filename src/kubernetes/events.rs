@@ -2,8 +2,9 @@
 //! condition that lasts is one Event with a count, even across restarts of the controller, and is updated at growing
 //! intervals.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +21,9 @@ use super::errors::message;
 use crate::controller::tell::EventRecord;
 use crate::core::{MANAGER, whole_seconds};
 
+/// The maximum number of Events that wait, in all and of one namespace.
 const MAX_QUEUED: usize = 1024;
+const MAX_QUEUED_OF_NAMESPACE: usize = 8;
 const MAX_SERIES: usize = 8192;
 const MAX_PER_SECOND: u64 = 25;
 const MIN_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
@@ -29,25 +32,79 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// In characters.
 const MAX_MESSAGE_LEN: usize = 1000;
 
-/// Queues Events without waiting. When the queue is half full, it drops Normal Events; when it is full, it drops all.
+/// Queues Events without waiting, and drops those above the limits: when the queue is half full, Normal ones.
 #[derive(Clone)]
-pub struct Recorder(mpsc::Sender<EventRecord>);
+pub struct Recorder {
+    queue: Arc<Mutex<Queue>>,
+    /// Wakes the writer, which ends when all of these are dropped.
+    wake: mpsc::Sender<()>,
+}
 
 impl Recorder {
     /// Returns a recorder, and the task that writes the Events, which ends when every recorder is dropped and the queue
     /// is empty.
     pub fn start(client: Client, instance: &str) -> (Self, JoinHandle<()>) {
-        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
+        let (wake, woken) = mpsc::channel(1);
+        let queue = Arc::new(Mutex::new(Queue::default()));
         let writer = Writer { client, instance: instance.to_owned(), series: HashMap::new() };
-        (Self(sender), tokio::spawn(writer.run(receiver)))
+        let task = tokio::spawn(writer.run(queue.clone(), woken));
+        (Self { queue, wake }, task)
     }
 
     pub fn record(&self, record: EventRecord) {
-        let accepted = record.reason.is_warning() || self.0.capacity() > MAX_QUEUED / 2;
-        if accepted && self.0.try_send(record).is_err() {
-            debug!("dropped an Event: the queue is full");
+        if !lock(&self.queue).push(record) {
+            debug!("dropped an Event: too many wait");
         }
+        // A wake-up that is already on its way is enough.
+        let _ = self.wake.try_send(());
     }
+}
+
+/// The Events that wait, in turn by namespace, so that none waits for those of a noisy one.
+#[derive(Default)]
+struct Queue {
+    turns: VecDeque<Arc<str>>,
+    lanes: HashMap<Arc<str>, VecDeque<EventRecord>>,
+    len: usize,
+}
+
+impl Queue {
+    fn push(&mut self, record: EventRecord) -> bool {
+        let limit = if record.reason.is_warning() { MAX_QUEUED } else { MAX_QUEUED / 2 };
+        let lane = self.lanes.entry(record.namespace.clone()).or_default();
+        let is_same =
+            |queued: &&mut EventRecord| (queued.reason, &queued.subject) == (record.reason, &record.subject);
+        if let Some(queued) = lane.iter_mut().find(is_same) {
+            *queued = record;
+            return true;
+        }
+        if self.len >= limit || lane.len() >= MAX_QUEUED_OF_NAMESPACE {
+            return false;
+        }
+        if lane.is_empty() {
+            self.turns.push_back(record.namespace.clone());
+        }
+        lane.push_back(record);
+        self.len += 1;
+        true
+    }
+
+    fn pop(&mut self) -> Option<EventRecord> {
+        let namespace = self.turns.pop_front()?;
+        let lane = self.lanes.get_mut(&namespace)?;
+        let record = lane.pop_front();
+        if lane.is_empty() {
+            self.lanes.remove(&namespace);
+        } else {
+            self.turns.push_back(namespace);
+        }
+        self.len -= 1;
+        record
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The Event of a condition that lasts.
@@ -66,32 +123,42 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut records: mpsc::Receiver<EventRecord>) {
+    async fn run(mut self, queue: Arc<Mutex<Queue>>, mut woken: mpsc::Receiver<()>) {
         let mut pace = tokio::time::interval(Duration::from_millis(1000 / MAX_PER_SECOND));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while let Some(record) = records.recv().await {
-            let name = self.name(&record);
-            if !self.is_due(&name) {
-                continue;
+        loop {
+            let is_open = woken.recv().await.is_some();
+            loop {
+                let Some(record) = lock(&queue).pop() else { break };
+                let name = self.name(&record);
+                if self.is_due(&name) {
+                    pace.tick().await;
+                    self.write_or_warn(name, &record).await;
+                }
             }
-            pace.tick().await;
-            let before = self.series.remove(&name);
-            let count = before.as_ref().and_then(|series| series.count);
-            let written = match tokio::time::timeout(CALL_TIMEOUT, self.write(&name, &record, count)).await {
-                Ok(Ok(count)) => Ok(count),
-                Ok(Err(error)) => Err(message(&error)),
-                Err(_) => Err("the API server did not respond in time".to_owned()),
-            };
-            let is_repeated = written.as_ref().is_ok_and(|count| *count > 1) || written.is_err();
-            let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
-            let interval = before.filter(|_| is_repeated).map_or(MIN_REPEAT_INTERVAL, longer);
-            let next_write = Instant::now() + interval;
-            let series = Series { count: written.as_ref().ok().copied().or(count), next_write, interval };
-            self.series.insert(name, series);
-            if let Err(reason) = written {
-                let (namespace, event) = (&*record.namespace, record.reason.into_str());
-                warn!(namespace, event, reason, "cannot write an Event");
+            if !is_open {
+                return;
             }
+        }
+    }
+
+    async fn write_or_warn(&mut self, name: String, record: &EventRecord) {
+        let before = self.series.remove(&name);
+        let count = before.as_ref().and_then(|series| series.count);
+        let written = match tokio::time::timeout(CALL_TIMEOUT, self.write(&name, record, count)).await {
+            Ok(Ok(count)) => Ok(count),
+            Ok(Err(error)) => Err(message(&error)),
+            Err(_) => Err("the API server did not respond in time".to_owned()),
+        };
+        let is_repeated = written.as_ref().is_ok_and(|count| *count > 1) || written.is_err();
+        let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
+        let interval = before.filter(|_| is_repeated).map_or(MIN_REPEAT_INTERVAL, longer);
+        let next_write = Instant::now() + interval;
+        let series = Series { count: written.as_ref().ok().copied().or(count), next_write, interval };
+        self.series.insert(name, series);
+        if let Err(reason) = written {
+            let (namespace, event) = (&*record.namespace, record.reason.into_str());
+            warn!(namespace, event, reason, "cannot write an Event");
         }
     }
 
@@ -173,4 +240,51 @@ async fn update(api: &Api<Event>, name: &str, count: Option<i32>, record: &Event
 
 fn shortened(message: &str) -> String {
     message.chars().take(MAX_MESSAGE_LEN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::EventReason;
+
+    fn record(namespace: &str, reason: EventReason, subject: &str) -> EventRecord {
+        let (namespace, subject) = (namespace.into(), subject.to_owned());
+        EventRecord { namespace, uid: "u".into(), reason, message: "changed".to_owned(), subject }
+    }
+
+    #[test]
+    fn a_noisy_namespace_neither_delays_nor_displaces_the_events_of_another_one() {
+        let mut queue = Queue::default();
+        for n in 0..2_000 {
+            queue.push(record("noisy", EventReason::InvalidAnnotation, &format!("key-{n}")));
+        }
+        assert_eq!(queue.len, MAX_QUEUED_OF_NAMESPACE);
+        assert!(queue.push(record("quiet", EventReason::InvalidAnnotation, "registries")));
+        let order: Vec<_> =
+            std::iter::from_fn(|| queue.pop()).take(2).map(|record| record.namespace).collect();
+        assert_eq!(order, ["noisy".into(), Arc::from("quiet")]);
+    }
+
+    #[test]
+    fn a_condition_that_waits_is_replaced_by_its_newer_message() {
+        let mut queue = Queue::default();
+        queue.push(record("a", EventReason::InvalidAnnotation, "role"));
+        let newer = EventRecord {
+            message: "newer".to_owned(),
+            ..record("a", EventReason::InvalidAnnotation, "role")
+        };
+        assert!(queue.push(newer) && queue.len == 1);
+        assert_eq!(queue.pop().map(|record| record.message).as_deref(), Some("newer"));
+        assert!(queue.pop().is_none() && queue.lanes.is_empty());
+    }
+
+    #[test]
+    fn normal_events_leave_room_for_warnings() {
+        let mut queue = Queue::default();
+        for n in 0..MAX_QUEUED {
+            queue.push(record(&format!("team-{n}"), EventReason::SecretCreated, "ecr-pull"));
+        }
+        assert_eq!(queue.len, MAX_QUEUED / 2);
+        assert!(queue.push(record("late", EventReason::TokenFailed, "eu-west-1")));
+    }
 }

@@ -27,8 +27,10 @@ use crate::core::secret::{DockerConfig, StaticSource};
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY};
 
-/// The number of objects in one page of a list. A page is the largest response in memory.
-const PAGE_SIZE: u32 = 100;
+/// The number of objects in one page of a list. A page is the largest response in memory, and the metadata of an object can
+/// have more than a megabyte. Service accounts are listed as whole objects.
+const PAGE_SIZE: u32 = 25;
+const SERVICE_ACCOUNT_PAGE_SIZE: u32 = 10;
 
 /// The maximum number of changes that wait for the controller. The watches pause while the queue is full.
 const CHANGE_CAPACITY: usize = 256;
@@ -163,7 +165,11 @@ impl Watch {
         let mut failures = 0;
         loop {
             let config = config.clone();
-            let config = if self.streaming { config.streaming_lists() } else { config.page_size(PAGE_SIZE) };
+            let page_size = match self.target {
+                WatchTarget::ServiceAccounts => SERVICE_ACCOUNT_PAGE_SIZE,
+                _ => PAGE_SIZE,
+            };
+            let config = if self.streaming { config.streaming_lists() } else { config.page_size(page_size) };
             let mut events = watcher(api.clone(), config).boxed();
             let resync = RESYNC_PERIOD.mul_f64(1.0 - 0.25 * self.jitter.fraction(&self.target));
             let resync = sleep(resync);

@@ -6,11 +6,12 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::controller::tests::tokens::respond_with_life;
+use crate::controller::tests::world::World;
 use crate::controller::tokens::{CachedToken, KeyState, TokenCache, Want};
 use crate::core::Now;
 use crate::core::grants::{Restriction, TokenRequest};
 use crate::core::secret::{TokenError, TokenErrorKind};
-use crate::core::testing::{HOUR, JITTER, at, request, settings, target};
+use crate::core::testing::{HOST, HOUR, JITTER, at, request, settings, target};
 
 /// A cache and the calls to AWS, each with the time at which it ends.
 struct Aws {
@@ -204,4 +205,22 @@ fn what_expires_first_is_fetched_first_and_before_new_keys_and_renewals() {
     for (found, name) in order.iter().zip(["expired", "soon", "new", "renewal"]) {
         assert!(found.contains(name), "{order:?}");
     }
+}
+
+#[test]
+fn a_request_that_changes_ten_times_a_second_causes_few_writes_and_the_last_one_is_applied() {
+    let mut world = World::new();
+    world.start("one");
+    let wants = |turn: usize| {
+        let accounts = vec![format!("account-{turn}")];
+        crate::core::request::Request { service_accounts: accounts, ..request(&[HOST]) }
+    };
+    for turn in 0..600 {
+        world.annotate("team-a", wants(turn));
+        world.run(SignedDuration::from_millis(100), Duration::from_millis(50), |_| {});
+    }
+    assert!(world.writes.len() <= 1 + 10 + 7, "{} writes in a minute", world.writes.len());
+    world.run(SignedDuration::from_secs(15), Duration::from_secs(1), |_| {});
+    let applied = world.secret("team-a", "ecr-pull").and_then(|secret| secret.applied.clone());
+    assert_eq!(applied.map(|applied| applied.request.clone()), Some(wants(599)));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,10 @@ use super::reasons::WriteReason;
 use super::retry::RetryState;
 use crate::core::planted::{Bug, planted};
 use crate::core::{Jitter, Now};
+
+/// How many changes of a request are applied at once, and after that, one in which time.
+const CHANGE_BURST: u32 = 10;
+const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The writes, failures and repairs of this process in a namespace. Empty after a start, and after another process was
 /// the leader.
@@ -25,6 +30,8 @@ pub struct History {
     pub due: Option<Timestamp>,
     /// When a token was last fetched because the namespace requested a renewal.
     pub renewed_at: Option<Timestamp>,
+    /// When it has been long enough since the last changes of the request, by the monotonic clock.
+    pub changes_until: Duration,
     /// Failures and repairs of the Secret.
     pub retry: RetryState,
     /// Our deletions in this namespace.
@@ -45,6 +52,9 @@ impl History {
         now: Now,
     ) {
         let recreated = reason == WriteReason::Missing && self.due.is_some();
+        if reason == WriteReason::RequestChanged {
+            self.changes_until = self.changes_until.max(now.mono) + CHANGE_INTERVAL;
+        }
         // The reason may follow from the write itself.
         self.repeated = self.fingerprint == Some(fingerprint);
         if recreated || self.repeated || reason.is_repair() {
@@ -76,6 +86,12 @@ impl History {
         self.written = None;
         self.fingerprint = None;
         self.repeated = false;
+    }
+
+    /// Until when a changed request is not applied, because it changed too often.
+    pub fn change_after(&self, now: Now) -> Option<Timestamp> {
+        let left = self.changes_until.saturating_sub(CHANGE_INTERVAL * CHANGE_BURST).saturating_sub(now.mono);
+        (!left.is_zero()).then(|| now.after(left))
     }
 
     /// Until when a repair is delayed, so that two writers do not loop. A renewal that has become due since the last

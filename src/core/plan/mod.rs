@@ -274,7 +274,13 @@ impl Planner<'_> {
         let repairs = plan.reason.is_repair() || plan.reason == WriteReason::Missing || history.repeated;
         let repair_after =
             history.repair_after(namespace, self.settings.jitter, self.now).filter(|_| repairs);
-        Step::Write(Box::new(plan)).at(repair_after.or_else(|| history.retry.retry_after(self.now)))
+        // A change never delays a renewal.
+        let is_due =
+            plan.observed.as_ref().is_none_or(|o| o.times.is_none_or(|times| times.is_due(self.now)));
+        let is_change = plan.reason == WriteReason::RequestChanged && !is_due;
+        let change_after = history.change_after(self.now).filter(|_| is_change);
+        let retry_after = || history.retry.retry_after(self.now);
+        Step::Write(Box::new(plan)).at(repair_after.or(change_after).or_else(retry_after))
     }
 
     /// The time before which no token may have been issued, and when that time comes, if it has not.
@@ -356,7 +362,7 @@ impl Planner<'_> {
             "secret {name:?} {owner} and is not changed: delete it, or choose another name with \
              ecr-pull-secrets.dev/secret-name"
         );
-        Some(Problem { reason: EventReason::SecretNotOwned, message })
+        Some(Problem { reason: EventReason::SecretNotOwned, subject: name.to_owned(), message })
     }
 
     /// Changes the first service account that does not refer to the wanted Secret and whose backoff has ended.
@@ -388,7 +394,11 @@ impl Planner<'_> {
             "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
              its token expires"
         );
-        self.problems.push(Problem { reason: EventReason::SecretImmutable, message });
+        self.problems.push(Problem {
+            reason: EventReason::SecretImmutable,
+            subject: name.to_string(),
+            message,
+        });
         if observed.is_deleting {
             self.report_blocked(name);
             return Step::Idle(None);

@@ -115,7 +115,11 @@ impl Planner<'_> {
             "secret {name:?} is being deleted, but a finalizer holds it, so pods can still use it: let the client that added \
              the finalizer remove it"
         );
-        self.problems.push(Problem { reason: EventReason::DeletionBlocked, message });
+        self.problems.push(Problem {
+            reason: EventReason::DeletionBlocked,
+            subject: name.to_owned(),
+            message,
+        });
     }
 
     /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
@@ -144,7 +148,7 @@ impl Planner<'_> {
              without renewing it until an administrator corrects the configuration or confirms the removal, which the \
              controller's log describes"
         );
-        self.problems.push(Problem { reason: EventReason::RemovalHeld, message });
+        self.problems.push(Problem { reason: EventReason::RemovalHeld, subject: name.to_owned(), message });
     }
 
     fn revoke_static_entries(&self, name: &str, observed: &Observed) -> Step {

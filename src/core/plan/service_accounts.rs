@@ -1,5 +1,6 @@
 //! Service accounts: which of their `imagePullSecrets` this instance added, and may remove.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -68,9 +69,10 @@ pub fn edit(
     Some(Edit { references: all, attached: (!kept.is_empty()).then(|| kept.join(",")) })
 }
 
-/// The allowed names that the annotation records for this instance.
+/// The allowed names that the annotation records for this instance, each once, however often it is recorded.
 pub fn attached_names(attached: Option<&str>, names: &OwnedNames) -> Vec<Arc<str>> {
-    items(attached).filter_map(|record| added_name(record, names)).collect()
+    let recorded: BTreeSet<_> = items(attached).filter_map(|record| added_name(record, names)).collect();
+    recorded.into_iter().collect()
 }
 
 fn items(attached: Option<&str>) -> impl Iterator<Item = &str> {
@@ -123,6 +125,12 @@ mod tests {
             edited(&["ecr-pull", "other"], "two/ecr-pull,test/other", None),
             Some((names(&["ecr-pull"]), both))
         );
+    }
+
+    #[test]
+    fn a_record_that_is_repeated_is_kept_once() {
+        let forged = "test/ecr-pull,".repeat(10_000);
+        assert_eq!(attached_names(Some(&forged), &settings().names), [Arc::from("ecr-pull")]);
     }
 
     #[test]
