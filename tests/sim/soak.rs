@@ -36,8 +36,23 @@ pub fn run(seed: u64) -> World {
 /// What happened before the violation of a run, as far as it concerns one namespace or all.
 fn story(seed: u64) -> String {
     let world = World::new(month(), Choices::unrecorded(seed)).told().run();
-    let lines = world.story.unwrap_or_default();
+    let text = world.oracles.violation.map(|violation| violation.text).unwrap_or_default();
+    let namespace = text.split(['/', ' ', ':']).next().unwrap_or_default();
+    let concerns = |line: &&String| {
+        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let is_of_all = !["team-", "gets the reply", "RequestFinished"].iter().any(|text| line.contains(text));
+        words.any(|word| word == namespace) || is_of_all
+    };
+    let story = world.story.unwrap_or_default();
+    let lines: Vec<_> = story.iter().filter(concerns).map(String::as_str).collect();
     lines[lines.len().saturating_sub(200)..].join("\n")
+}
+
+#[test]
+#[ignore = "for exploration: SEED=1"]
+fn one() {
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    println!("{:?}\n{}", run(seed).oracles.violation, story(seed));
 }
 
 #[test]

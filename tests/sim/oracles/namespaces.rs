@@ -169,7 +169,9 @@ impl World {
             let oracle = if self.is_asked(namespace) { Oracle::NoneExpired } else { Oracle::Progress };
             return self.report(oracle, format!("{namespace}/{name} is missing"));
         };
-        if !secret.is_pull_secret() || secret.ours.is_none() {
+        // An immutable Secret that a finalizer holds can neither be renewed nor replaced.
+        let is_stuck = secret.immutable && secret.finalizer;
+        if !secret.is_pull_secret() || secret.ours.is_none() || is_stuck {
             return;
         }
         let mut soonest = Duration::MAX;
