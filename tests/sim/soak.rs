@@ -40,7 +40,8 @@ fn story(seed: u64) -> String {
     let namespace = text.split(['/', ' ', ':']).next().unwrap_or_default();
     let concerns = |line: &&String| {
         let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-        let is_of_all = !["team-", "gets the reply", "RequestFinished"].iter().any(|text| line.contains(text));
+        let is_of_all =
+            !["team-", "gets the reply", "RequestFinished"].iter().any(|text| line.contains(text));
         words.any(|word| word == namespace) || is_of_all
     };
     let story = world.story.unwrap_or_default();
