@@ -229,7 +229,7 @@ fn a_request_that_changes_ten_times_a_second_causes_few_writes_and_the_last_one_
     assert_eq!(applied.map(|applied| applied.request.clone()), Some(wants(599)));
 }
 
-/// What the owner of a namespace does, and the pause after it.
+/// A change that the owner of a namespace makes.
 #[derive(Clone, Debug)]
 enum Move {
     /// Requests these regions; those from 100 on do not exist.
