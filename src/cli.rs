@@ -142,8 +142,9 @@ pub struct LeaseArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ControllerArgs {
-    /// Address and port of the HTTP server for /livez, /readyz and /metrics.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080", env = "ECR_PULL_SECRETS_LISTEN")]
+    /// Address and port of the HTTP server for /livez, /readyz and /metrics. The default includes every address of IPv4 and
+    /// of IPv6, or of IPv4 only on a host without IPv6.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:8080", env = "ECR_PULL_SECRETS_LISTEN")]
     pub listen: SocketAddr,
     /// Write only while this process holds the Lease, so that several replicas can run. The Lease is in the
     /// controller's namespace and is named after the instance. Default: true in a pod, else false.

@@ -12,16 +12,17 @@ use crate::core::Jitter;
 use crate::core::plan::Backoff;
 use crate::ecr::aws::region;
 use crate::kubernetes::leader_election::WritePermit;
-use crate::telemetry::http::{self, Health};
+use crate::telemetry::http::{Health, pages};
+use crate::telemetry::listener;
 use crate::telemetry::metrics::Metrics;
 
 pub(super) async fn run(args: ControllerArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let (metrics, health) = (Metrics::default(), Health::default());
-    let listener = http::bind(args.listen).await?;
+    let listener = listener::bind(args.listen)?;
     let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
     info!(address, "serving /livez, /readyz and /metrics");
-    let mut server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone()));
+    let mut server = tokio::spawn(listener::serve(listener, pages(health.clone(), metrics.clone())));
     tokio::select! {
         result = control(&args, metrics, health, stop) => result,
         ended = &mut server => Err(task_ended("the HTTP server", &ended)),

@@ -18,7 +18,7 @@ use crate::cli::{Cli, Command};
 use crate::config::ConfigError;
 use crate::ecr::aws::InvalidRegion;
 use crate::kubernetes::client::ConnectError;
-use crate::telemetry::http::BindError;
+use crate::telemetry::listener::BindError;
 use crate::telemetry::logs::{self, LogError};
 
 /// Why a command failed. Only the exit code depends on the type.

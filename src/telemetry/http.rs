@@ -1,34 +1,16 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 
 /// The controller is stuck if its loop has not run for this long.
 const LIVENESS_TIMEOUT: Duration = Duration::from_secs(90);
-const MAX_CONNECTIONS: usize = 64;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_HEADER_LEN: usize = 16 * 1024;
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}; choose a free address with --listen")]
-pub struct BindError {
-    address: SocketAddr,
-    error: std::io::Error,
-}
 
 /// The state that the probes report.
 #[derive(Clone, Default)]
@@ -94,34 +76,12 @@ impl Health {
     }
 }
 
-/// Binds the address of `--listen`.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| BindError { address, error })
-}
-
-/// Serves until the task is dropped.
-pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics) -> Infallible {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let permit = permits.clone().acquire_owned().await;
-        let Ok((stream, _)) = listener.accept().await else {
-            // Most likely, the process has run out of file descriptors.
-            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-            continue;
-        };
-        let (health, metrics) = (health.clone(), metrics.clone());
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = respond(&request, &health, &metrics);
-                async { Ok::<_, Infallible>(response) }
-            });
-            let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_LEN);
-            // Clients may disconnect at any time.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            drop(permit);
-        });
-    }
+/// The pages of the server.
+pub fn pages(
+    health: Health,
+    metrics: Metrics,
+) -> impl Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + 'static {
+    move |request| respond(request, &health, &metrics)
 }
 
 fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {

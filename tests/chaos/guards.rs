@@ -2,7 +2,7 @@
 
 use testing::control_plane::Builder;
 
-use crate::scenarios::{aws, neighbours, replies, silence, slow, state};
+use crate::scenarios::{aws, listener, neighbours, replies, silence, slow, state};
 use crate::world::{World, plain, violations};
 
 fn reports_nothing(control_plane: Builder, scenario: impl AsyncFnOnce(&mut World<'_>)) {
@@ -61,4 +61,6 @@ guards! {
     a_lost_reply_is_not_a_foreign_change_r15: plain(), replies::lost_reply;
     a_rotated_credentials_file_is_read_again_b5: plain(), aws::rotated_file;
     a_leader_that_is_cut_off_is_replaced: plain(), neighbours::partition;
+    pods_with_ipv6_only_are_probed_r11: plain(), listener::ipv6_only;
+    clients_that_occupy_the_port_delay_no_probe_r12: plain(), listener::occupied;
 }

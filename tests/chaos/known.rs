@@ -45,8 +45,6 @@ macro_rules! known_defects {
 }
 
 known_defects! {
-    r11_ipv6: "R11/B4", "the chart listens on IPv4 only", Probe, neighbours::ipv6_only;
-    r12_idle_connections: "R12", "64 idle connections block the probes", Probe, neighbours::idle_connections;
     b10_one_apply: "B10", "a pod of the same apply has no reference", Pod, pods::one_apply;
     b14_network_policy: "B14", "the network policy closes port 80", Egress, neighbours::network_policy;
 }

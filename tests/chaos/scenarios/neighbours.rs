@@ -9,14 +9,11 @@ use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::Value;
 use testing::fault_proxy::{Action, Rule};
 use testing::tenants::{INSTANCE, NAME};
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::serve;
+use super::{CHART, serve};
 use crate::oracles::{Limits, Oracle};
 use crate::world::World;
-
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
 
 /// A deployment tool prunes every object with the label of its application, as Argo CD does by default up to 2.14. The
 /// application has the name of the Helm release, which is the instance.
@@ -91,32 +88,6 @@ pub async fn deleter(world: &mut World<'_>) {
     }
     deletes.await.expect("each Secret was deleted");
     world.watch_for(10).await;
-}
-
-/// The pods of the chart have one address, of IPv6.
-pub async fn ipv6_only(world: &mut World<'_>) {
-    world.observe_missing(45);
-    let rendered = testing::helm::run(&["template", INSTANCE, CHART]).await.expect("the chart is rendered");
-    let argument = rendered.lines().find_map(|line| line.trim().strip_prefix("- --listen="));
-    let (address, _) = argument.and_then(|it| it.rsplit_once(':')).expect("an address to listen on");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port = free.expect("a free port").port();
-    world.spawn("first", &[&format!("--listen={address}:{port}")]);
-    world.also_probe("first", &format!("[::1]:{port}"));
-    world.watch_for(8).await;
-}
-
-/// A client in the cluster opens 70 connections to the controller's port and sends nothing.
-pub async fn idle_connections(world: &mut World<'_>) {
-    world.observe_missing(45);
-    world.start("first", &[]).await;
-    let address = world.address("first");
-    let mut open = vec![];
-    for _ in 0..70 {
-        open.push(TcpStream::connect(&address).await.expect("the kernel accepts"));
-    }
-    world.watch_for(10).await;
-    drop(open);
 }
 
 /// The network policy of the chart, and the addresses from which pods get credentials.
