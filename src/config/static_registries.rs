@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::{ConfigError, check, is_object_name, parse_each};
-use crate::core::aws::Registry;
+use super::validate::{ConfigError, check, invalid, is_object_name, parse_each};
+use crate::core::aws::may_match_ecr;
 use crate::core::quote;
 use crate::core::request::OwnedNames;
 use crate::core::secret::StaticGrant;
@@ -63,12 +63,12 @@ fn grant(config: &StaticRegistryConfig, names: &OwnedNames, path: &str) -> Resul
 }
 
 fn check_host(host: &str, field: &str) -> Result<(), ConfigError> {
-    let is_key = !host.is_empty() && host.len() <= MAX_HOST_LEN && host.bytes().all(|b| b.is_ascii_graphic());
-    check(field, is_key, || {
-        format!("{}: expected a key of auths in the Secret, such as docker.io", quote(host))
-    })?;
-    let bare = host.strip_prefix("https://").unwrap_or(host).trim_end_matches('/');
-    check(field, bare.parse::<Registry>().is_err(), || {
-        format!("{} is an Amazon ECR registry: remove it, the controller fetches its tokens", quote(host))
+    let is_text = host.len() <= MAX_HOST_LEN && host.bytes().all(|b| b.is_ascii_graphic());
+    let matches_ecr = Some(host).filter(|_| is_text).and_then(|host| may_match_ecr(host));
+    let problem = || format!("{}: expected a key of auths in the Secret, such as docker.io", quote(host));
+    let matches_ecr = matches_ecr.ok_or_else(|| invalid(field, problem()))?;
+    check(field, !matches_ecr, || {
+        let remedy = "remove it, the controller fetches the tokens of these registries";
+        format!("{} matches registries of Amazon ECR: {remedy}", quote(host))
     })
 }

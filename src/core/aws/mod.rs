@@ -1,9 +1,11 @@
 //! The names that AWS uses: registry hosts, regions, accounts, roles.
 
+mod docker_key;
 mod region;
 mod registry;
 mod role_arn;
 
+pub use self::docker_key::may_match_ecr;
 pub use self::region::{AccountId, NameError, Partition, Region};
 pub use self::registry::{Endpoint, Registry};
 pub use self::role_arn::RoleArn;

@@ -14,7 +14,7 @@ use crate::core::quote;
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 pub const PUBLIC_REGION: &str = "us-east-1";
 
-const PUBLIC_HOSTS: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+pub(super) const PUBLIC_HOSTS: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 /// The text after the account ID in a host.
 const DOTTED: &str = "dkr.ecr";
 /// The text after the account ID in a dual-stack host.
@@ -22,7 +22,7 @@ const DASHED: &str = "dkr-ecr";
 
 /// DNS suffixes of private registries, with the partitions whose regions they serve. A bare account ID gets the first
 /// suffix of its partition. A suffix comes before any suffix that it ends with.
-const SUFFIXES: [(&str, &[Partition]); 9] = [
+pub(super) const SUFFIXES: [(&str, &[Partition]); 9] = [
     ("amazonaws.com.cn", &[Partition::AwsCn]),
     ("amazonaws.com", &[Partition::Aws, Partition::AwsUsGov]),
     ("amazonaws.eu", &[Partition::AwsEusc]),
