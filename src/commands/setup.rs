@@ -161,6 +161,12 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
         region = settings.region.as_ref().map_or("unknown: set AWS_REGION", |region| region.as_str()),
         "starting"
     );
+    if settings.grants.default_identity.is_some() {
+        warn!(
+            "every namespace that opts in can get tokens with the controller's whole scope, because the default identity is \
+             \"controller\": to isolate namespaces, add identities with roles, and set defaults.identity to \"none\""
+        );
+    }
     let version = || watches::streams_lists(&client);
     let streaming =
         watches::retry_until_ok("the API server does not respond", settings.jitter, version).await;

@@ -16,7 +16,6 @@ use crate::core::quote;
 
 /// Means "no identity" in `defaults.identity`.
 const RESERVED: &str = "none";
-const DEFAULT_SESSION_NAME: &str = "ecr-pull-secrets";
 
 /// The limits of STS (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>).
 const EXTERNAL_ID_LEN: RangeInclusive<usize> = 2..=1224;
@@ -47,7 +46,8 @@ pub struct IdentityConfig {
     /// External ID that the role's trust policy requires: 2 to 1224 characters. Not valid with `source: webIdentity`.
     /// Default: none.
     pub external_id: Option<String>,
-    /// Name of the role's sessions in `CloudTrail`: 2 to 64 characters. Default: `ecr-pull-secrets`.
+    /// Name of the role's sessions in `CloudTrail`: 2 to 64 characters. Default: `ecr-pull-secrets`, followed by `.` and the
+    /// namespace if no other namespace can have the token.
     pub session_name: Option<String>,
     /// Session tags: at most 50, with keys of 1 to 128 and values of at most 256 characters. They require
     /// `sts:TagSession` and reduce the space for the session policy. Not valid with `source: webIdentity`. Default:
@@ -59,8 +59,8 @@ pub struct IdentityConfig {
     /// registry, or `public.ecr.aws`. At least one.
     pub registries: Vec<String>,
     /// The repositories that the identity's tokens can pull from: names, or prefixes that end in `*`. `{namespace}`
-    /// expands to the name of the namespace, and must be followed by `/` or the end. Default: all repositories of the
-    /// registries.
+    /// expands to the name of the namespace, and must be followed by `/` or the end. `*` means all repositories of the
+    /// registries. Required for a role with private registries.
     pub repositories: Vec<String>,
     /// Whether the identity's tokens may also fill pull-through caches (`ecr:BatchImportUpstreamImage` and
     /// `ecr:CreateRepository`). Default: false.
@@ -165,7 +165,7 @@ impl Builder<'_> {
             arn: parse(self.field("roleArn"), arn)?,
             source: self.source()?,
             external_id,
-            session_name: session_name.unwrap_or_else(|| DEFAULT_SESSION_NAME.to_owned()),
+            session_name,
             tags: self.tags()?,
             max_token_age: self.max_token_age()?,
         }))

@@ -85,16 +85,16 @@ pub struct Defaults {
     /// the registry in the controller's region. At most 64. Default: empty, which refers to the registry of the
     /// identity's own account in the controller's region.
     pub registries: Vec<String>,
-    /// The identity for registries that no other granted identity serves. Default: `controller`.
-    pub identity: DefaultIdentity,
+    /// The identity for registries that no other granted identity serves. Required if an identity has a role. Default:
+    /// `controller`.
+    pub identity: Option<DefaultIdentity>,
 }
 
 /// The default identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum DefaultIdentity {
     /// The controller's own identity. Every namespace that opts in can then get tokens with its whole scope.
-    #[default]
     Controller,
     /// No default identity. A namespace only gets tokens of the identities that are granted to it.
     None,
@@ -180,10 +180,7 @@ impl Config {
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {
                 identities: identities::build(&self.identities, web_identity_token_file)?,
-                default_identity: match self.defaults.identity {
-                    DefaultIdentity::Controller => Some(Identity::controller()),
-                    DefaultIdentity::None => None,
-                },
+                default_identity: self.default_identity()?,
                 default_region: region.clone(),
             },
             static_grants: static_registries::build(&self.static_registries, &names)?,
@@ -215,6 +212,21 @@ impl Config {
             retired_names: self.retired_secret_names.iter().map(|name| name.as_str().into()).collect(),
             service_accounts: self.service_accounts.enabled,
         })
+    }
+
+    /// A token of the controller opens what the roles keep apart, so with roles this choice must be written.
+    fn default_identity(&self) -> Result<Option<Identity>, ConfigError> {
+        let has_roles = self.identities.iter().any(|identity| identity.role_arn.is_some());
+        match self.defaults.identity {
+            None if has_roles => {
+                let problem = "missing, and identities have roles: set \"none\", so that a namespace only gets tokens of \
+                               the identities that are granted to it, or \"controller\", so that every namespace that \
+                               opts in can get tokens with the controller's whole scope";
+                Err(invalid("defaults.identity", problem))
+            }
+            None | Some(DefaultIdentity::Controller) => Ok(Some(Identity::controller())),
+            Some(DefaultIdentity::None) => Ok(None),
+        }
     }
 
     fn default_registries(&self, region: Option<&Region>) -> Result<Vec<Registry>, ConfigError> {

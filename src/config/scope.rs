@@ -6,7 +6,7 @@ use super::IdentityConfig;
 use super::validate::{ConfigError, check, invalid};
 use crate::core::aws::{Endpoint, Partition};
 use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
-use crate::core::grants::{Identity, Pattern, RegistryPattern, Restriction, Role, Template, TokenKey};
+use crate::core::grants::{Identity, Pattern, RegistryPattern, Role, Template};
 use crate::core::quote;
 
 /// The maximum length of a namespace name.
@@ -20,7 +20,13 @@ pub(super) fn check_scope(
     config: &IdentityConfig,
     path: &str,
 ) -> Result<(), ConfigError> {
-    let patterns = longest_patterns(identity, config, path)?;
+    let is_private = identity.registries.iter().any(|registry| *registry != RegistryPattern::Public);
+    check(
+        format!("{path}.repositories"),
+        !is_private || !identity.repositories.is_empty(),
+        || "missing: list the repositories that the identity can pull from, or [\"*\"] for all of its registries",
+    )?;
+    let patterns: Vec<_> = longest_patterns(identity, config, path)?.into_iter().collect();
     for (index, registry) in identity.registries.iter().enumerate() {
         let is_in_partition = is_in_partition(registry, role.arn.partition());
         check(format!("{path}.registries[{index}]"), is_in_partition, || {
@@ -31,10 +37,7 @@ pub(super) fn check_scope(
             )
         })?;
         let Some(region) = registry.longest_region() else { continue };
-        let restriction = Restriction::Pull(patterns.iter().cloned().collect());
-        let endpoint = Endpoint::Private(region);
-        let key = TokenKey { identity: identity.name.clone(), endpoint, restriction };
-        let len = session_policy(identity, &key).map_or(0, |policy| policy.len());
+        let len = session_policy(identity, role, &Endpoint::Private(region), &patterns).len();
         check(format!("{path}.repositories"), len <= MAX_POLICY_LEN, || {
             format!(
                 "the session policy for these registries and repositories has up to {len} of at most {MAX_POLICY_LEN} \
@@ -51,9 +54,6 @@ fn longest_patterns(
     config: &IdentityConfig,
     path: &str,
 ) -> Result<BTreeSet<Pattern>, ConfigError> {
-    if identity.repositories.is_empty() {
-        return Ok(BTreeSet::from([Pattern::any()]));
-    }
     let namespace = "n".repeat(MAX_NAMESPACE_LEN);
     let expand = |(index, template): (usize, &Template)| {
         template.expand(&namespace).map_err(|_| {

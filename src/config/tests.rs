@@ -10,6 +10,7 @@ use crate::core::request::Target;
 use crate::core::testing::{JITTER, request_for};
 
 const HOME: &str = "eu-central-1";
+const CLOSED: &str = "defaults: {identity: none}\n";
 const TWO: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
 
 fn settings(config: &Config, region: Option<&str>) -> Result<Settings, ConfigError> {
@@ -78,6 +79,7 @@ fn one(change: &str) -> String {
         ("roleArn", "roleArn: arn:aws:iam::222222222222:role/a".to_owned()),
         ("namespaces", "namespaces: [dev]".to_owned()),
         ("registries", "registries: [222222222222/*]".to_owned()),
+        ("repositories", "repositories: [a/*]".to_owned()),
     ]);
     for part in change.split("; ").filter(|part| !part.is_empty()) {
         let (field, value) = part.split_once(':').expect("a field");
@@ -87,7 +89,7 @@ fn one(change: &str) -> String {
             fields.insert(field, part.to_owned())
         };
     }
-    format!("identities: [{{{}}}]", fields.into_values().collect::<Vec<_>>().join(", "))
+    format!("{CLOSED}identities: [{{{}}}]", fields.into_values().collect::<Vec<_>>().join(", "))
 }
 
 fn rejection(yaml: &str) -> Option<String> {
@@ -117,7 +119,8 @@ fn a_valid_configuration_is_accepted() {
         "source: webIdentity; webIdentityTokenFile: /token",
         "maxTokenAge: 12h; externalId: x-1; sessionName: me; pullThroughCache: true",
         "repositories: ['*', '{namespace}', '{namespace}/*', 'a/{namespace}/b*']",
-        "name: controller; roleArn: -",
+        "name: controller; roleArn: -; repositories: -",
+        "registries: [public.ecr.aws]; repositories: -",
         "roleArn: arn:aws-cn:iam::222222222222:role/p/a; registries: [222222222222/cn-north-1, '*']",
         "registries: [222222222222/eu-*, public.ecr.aws]; namespaces: []",
     ] {
@@ -143,13 +146,25 @@ fn each_bad_value_of_an_identity_is_named_with_its_field() {
             "name: controller; roleArn: -; repositories: ['a/*']",
             "identities[0].repositories: identity \"controller\"",
         ),
-        ("name: controller; roleArn: -; pullThroughCache: true", "identities[0].pullThroughCache: identity"),
-        ("name: controller; roleArn: -; source: webIdentity", "identities[0].source: identity"),
         (
-            "name: controller; roleArn: -; webIdentityTokenFile: /x",
+            "name: controller; roleArn: -; repositories: -; pullThroughCache: true",
+            "identities[0].pullThroughCache: identity",
+        ),
+        (
+            "name: controller; roleArn: -; repositories: -; source: webIdentity",
+            "identities[0].source: identity",
+        ),
+        (
+            "name: controller; roleArn: -; repositories: -; webIdentityTokenFile: /x",
             "identities[0].webIdentityTokenFile: identity",
         ),
-        ("name: controller; roleArn: -; maxTokenAge: 1h", "identities[0].maxTokenAge: identity"),
+        (
+            "name: controller; roleArn: -; repositories: -; maxTokenAge: 1h",
+            "identities[0].maxTokenAge: identity",
+        ),
+        ("repositories: -", "identities[0].repositories: missing: list the repositories"),
+        ("repositories: []", "identities[0].repositories: missing: list the repositories"),
+        ("registries: [public.ecr.aws, '*']; repositories: -", "identities[0].repositories: missing"),
         ("name: A", r#"identities[0].name: "A""#),
         ("name: ''", r#"identities[0].name: """#),
         ("name: 'a,b'", r#"identities[0].name: "a,b""#),
@@ -219,10 +234,11 @@ fn a_web_identity_requires_a_token_file_of_the_configuration_or_the_environment(
 
 #[test]
 fn each_bad_value_beside_the_identities_is_named_with_its_field() {
-    let twice = |first: &str, second: &str| format!("identities: [{{{first}}}, {{{second}}}]");
-    let a = "name: a, roleArn: 'arn:aws:iam::222222222222:role/a', registries: ['*']";
+    let twice = |first: &str, second: &str| format!("{CLOSED}identities: [{{{first}}}, {{{second}}}]");
+    let a = "name: a, roleArn: 'arn:aws:iam::222222222222:role/a', registries: ['*'], repositories: ['*']";
     let same_arn = "name: b, roleArn: 'arn:aws:iam::222222222222:role/a', registries: [public.ecr.aws]";
-    let same_name = "name: a, roleArn: 'arn:aws:iam::222222222222:role/b', registries: ['*']";
+    let same_name =
+        "name: a, roleArn: 'arn:aws:iam::222222222222:role/b', registries: ['*'], repositories: ['*']";
     let own = "name: controller, registries: ['*']";
     let endpoint = |url: &str| format!("endpoints: [{{service: ecr, url: '{url}'}}]");
     let rows = [
@@ -289,7 +305,7 @@ fn a_grant_for_a_prefix_of_regions_that_exceeds_a_session_policy_is_rejected_at_
     }
     let accounts: Vec<_> =
         (10..50).map(|n| format!("2222222222{n}/{}", if n % 2 == 0 { "*" } else { "eu-*" })).collect();
-    let yaml = one(&format!("registries: [{}]", accounts.join(", ")));
+    let yaml = one(&format!("registries: [{}]; repositories: ['*']", accounts.join(", ")));
     expect_rejections(&[(
         yaml,
         "identities[0].repositories: the session policy for these registries and repositories",
@@ -311,6 +327,26 @@ fn a_repository_that_is_too_long_for_a_long_namespace_is_rejected_at_the_start()
             .is_ok_and(|(granted, _)| granted.assignments[0].request.key.identity.as_str() == "a");
         assert!(served, "accepted at the start, and rejected for a namespace: {answer:?}");
     }
+}
+
+#[test]
+fn with_roles_the_default_identity_must_be_written() {
+    let open = one("").replace(CLOSED, "");
+    let missing = "defaults.identity: missing, and identities have roles: set \"none\"";
+    expect_rejections(&[
+        (open.clone(), missing),
+        (format!("defaults: {{registries: [public.ecr.aws]}}\n{open}"), missing),
+    ]);
+    let default = |yaml: &str| {
+        let config = Config::parse(yaml).expect("YAML");
+        let settings = settings(&config, Some(HOME)).expect("a configuration");
+        settings.grants.default_identity.is_some()
+    };
+    assert!(default(&format!("defaults: {{identity: controller}}\n{open}")));
+    assert!(!default(&one("")));
+    // Without roles, nothing is kept apart.
+    assert!(default(""));
+    assert!(default("identities: [{name: controller, namespaces: [a], registries: ['*']}]"));
 }
 
 #[test]

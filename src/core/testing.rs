@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
 use super::aws::Region;
-use super::grants::{Assignment, Grants, Identity, NamespaceSelector};
+use super::grants::{Assignment, CredentialSource, Grants, Identity, NamespaceSelector, Role};
 use super::leader_election::ElectionTiming;
 use super::plan::{Observed, Owner, SecretDraft};
 use super::request::applied::{AppliedEntry, RecordedState};
@@ -60,6 +60,18 @@ pub fn settings() -> Settings {
             retry_period: Duration::from_secs(1),
         },
         jitter: JITTER,
+    }
+}
+
+/// A role without any option.
+pub fn role() -> Role {
+    Role {
+        arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
+        source: CredentialSource::Controller,
+        external_id: None,
+        session_name: None,
+        tags: BTreeMap::new(),
+        max_token_age: None,
     }
 }
 

@@ -49,8 +49,8 @@ async fn write(
         _ => DockerConfig::default(),
     };
     let Some(manifest) = draft.into_manifest(&cluster.settings.names.instance, current, base) else {
-        let message = "the secret would have no entry, because the token names no default registry (proxyEndpoint): list the \
-                       registries in ecr-pull-secrets.dev/registries";
+        let message = "the secret would have no entry, because the token names no default registry (proxyEndpoint), or one that \
+                       the identity does not serve: list the registries in ecr-pull-secrets.dev/registries";
         return Err(RequestError::Rejected(message.to_owned()));
     };
     cluster.apply(namespace, &name, &manifest, base.is_some()).await

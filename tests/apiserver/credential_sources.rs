@@ -29,6 +29,7 @@ identities:
     roleArn: {ROLE}
     namespaces: ['*']
     registries: ['*']
+    repositories: ['*']
 {more}"
     )
 }
@@ -189,13 +190,14 @@ fn missing_credentials_are_reported_as_such() {
 const MOTO_CONFIG: &str = "
 defaults: {identity: none}
 identities:
-  - {name: hop, roleArn: 'arn:aws:iam::222222222222:role/a', namespaces: ['*'], registries: ['222222222222/*']}
+  - {name: hop, roleArn: 'arn:aws:iam::222222222222:role/a', namespaces: ['*'], registries: ['222222222222/*'], repositories: ['*']}
   - name: web
     roleArn: arn:aws:iam::333333333333:role/b
     source: webIdentity
     webIdentityTokenFile: FILE
     namespaces: ['*']
-    registries: ['333333333333/*']";
+    registries: ['333333333333/*']
+    repositories: ['*']";
 
 #[test]
 fn moto_accepts_both_ways_to_a_role() {

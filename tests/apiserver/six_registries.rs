@@ -13,11 +13,13 @@ use crate::harness::cluster_test;
 
 const ROLE: &str = "arn:aws:iam::222222222222:role/ecr-pull";
 const CONFIG: &str = "\
+defaults: {identity: controller}
 identities:
   - name: team
     roleArn: arn:aws:iam::222222222222:role/ecr-pull
     namespaces: ['team-*']
-    registries: ['222222222222/*']";
+    registries: ['222222222222/*']
+    repositories: ['*']";
 
 /// Host, region, and whether the role serves it.
 const HOSTS: [(&str, &str, bool); 6] = [

@@ -25,7 +25,7 @@ pub fn with_own_keys() -> Settings {
         arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
         source: CredentialSource::Controller,
         external_id: None,
-        session_name: "ecr-pull-secrets".to_owned(),
+        session_name: None,
         tags: BTreeMap::new(),
         max_token_age: None,
     };

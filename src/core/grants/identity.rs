@@ -43,8 +43,8 @@ pub struct Role {
     pub source: CredentialSource,
     /// The external ID that its trust policy requires.
     pub external_id: Option<String>,
-    /// The name of its sessions in `CloudTrail`.
-    pub session_name: String,
+    /// The configured name of its sessions in `CloudTrail`.
+    pub session_name: Option<String>,
     /// Session tags. They need `sts:TagSession`, and share the packed size with the policy.
     pub tags: BTreeMap<String, String>,
     /// The maximum time that its tokens are used, if shorter than their lifetime.
@@ -57,6 +57,8 @@ pub struct Session {
     pub role: Arc<Role>,
     /// The session policy, as JSON.
     pub policy: String,
+    /// Its name in `CloudTrail`.
+    pub name: String,
 }
 
 /// An identity: its credentials, the namespaces that may use them, and their scope.
@@ -69,7 +71,7 @@ pub struct Identity {
     pub namespaces: Vec<Pattern>,
     /// The registries that it serves.
     pub registries: Vec<RegistryPattern>,
-    /// The repositories that its tokens can pull from; if empty, every repository of its registries.
+    /// The repositories of its private registries that its tokens can pull from.
     pub repositories: Vec<Template>,
     /// Whether its tokens may fill pull-through caches.
     pub pull_through_cache: bool,
@@ -114,32 +116,60 @@ impl Identity {
         })
     }
 
-    /// The repository patterns that it grants to a namespace. An identity without patterns does not restrict
-    /// repositories.
+    /// The repository patterns that it grants to a namespace.
     pub fn repository_patterns(&self, namespace: &str) -> impl Iterator<Item = Pattern> {
         self.repositories.iter().filter_map(|template| template.expand(namespace).ok())
     }
 
     /// Whether it grants a pattern of repositories to a namespace.
     pub fn grants(&self, namespace: &str, wanted: &Pattern) -> bool {
-        self.repositories.is_empty() || self.repository_patterns(namespace).any(|own| own.contains(wanted))
+        self.repository_patterns(namespace).any(|own| own.contains(wanted))
     }
 
-    /// The restriction of its tokens for a namespace; `None` if it cannot be restricted to any of the `wanted` patterns.
-    pub fn restrict(&self, namespace: &str, endpoint: &Endpoint, wanted: &[Pattern]) -> Option<Restriction> {
-        if self.role.is_none() {
-            return wanted.is_empty().then_some(Restriction::Unrestricted);
-        }
-        // Public images need no restriction.
-        let open = wanted.is_empty() && self.repositories.is_empty();
-        let patterns: BTreeSet<Pattern> = if *endpoint == Endpoint::Public || open {
+    /// How its tokens for a namespace are requested; `None` if they cannot be restricted to any of the `wanted` patterns.
+    pub fn access(&self, namespace: &str, endpoint: &Endpoint, wanted: &[Pattern]) -> Option<Access> {
+        let Some(role) = &self.role else { return wanted.is_empty().then_some(Access::Own) };
+        let mut patterns: BTreeSet<Pattern> = if *endpoint == Endpoint::Public {
+            // Public images need no restriction.
             BTreeSet::from([Pattern::any()])
         } else if wanted.is_empty() {
             self.repository_patterns(namespace).collect()
         } else {
             wanted.iter().filter(|pattern| self.grants(namespace, pattern)).cloned().collect()
         };
-        (!patterns.is_empty()).then(|| Restriction::Pull(patterns.into_iter().collect()))
+        if patterns.contains(&Pattern::any()) {
+            patterns = BTreeSet::from([Pattern::any()]);
+        }
+        (!patterns.is_empty()).then(|| Access::Role(role.clone(), patterns.into_iter().collect()))
+    }
+
+    /// Whether no other namespace can have a token with these patterns.
+    pub fn is_exclusive(&self, namespace: &str, patterns: &[Pattern]) -> bool {
+        let named = |pattern: &Pattern| *pattern.to_string() == *namespace;
+        let for_others = |pattern: &Pattern| {
+            let mut templates = self.repositories.iter();
+            templates.any(|template| template.owners(pattern).any(|owner| owner != Some(namespace)))
+        };
+        self.namespaces.iter().all(named) || patterns.iter().any(|pattern| !for_others(pattern))
+    }
+}
+
+/// How tokens are requested. The whole scope of a role cannot be expressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// With the controller's own credentials and their whole scope.
+    Own,
+    /// In sessions of a role that can only pull, from repositories of these patterns: sorted, without duplicates, at least
+    /// one.
+    Role(Arc<Role>, Arc<[Pattern]>),
+}
+
+impl Access {
+    pub fn restriction(&self) -> Restriction {
+        match self {
+            Self::Own => Restriction::Unrestricted,
+            Self::Role(_, patterns) => Restriction::Pull(patterns.clone()),
+        }
     }
 }
 
@@ -176,4 +206,16 @@ pub struct Assignment {
     pub target: Target,
     pub request: TokenRequest,
     pub scope: ScopeFingerprint,
+    /// The registries that [`Target::Default`] may turn out to be, if only a token names that registry.
+    pub served: Arc<[RegistryPattern]>,
+}
+
+impl Assignment {
+    /// Whether the entry may have this host.
+    pub fn may_be(&self, host: &Registry) -> bool {
+        match &self.target {
+            Target::Host(registry) => registry == host,
+            Target::Default => self.served.iter().any(|pattern| pattern.matches(host)),
+        }
+    }
 }

@@ -4,10 +4,12 @@
 mod identity;
 mod namespace_selector;
 mod pattern;
+mod session_name;
 pub mod session_policy;
 
 use std::sync::Arc;
 
+use self::session_name::session_name;
 use self::session_policy::{MAX_POLICY_LEN, scope, session_policy};
 use super::aws::{Endpoint, Region, Registry};
 use super::quote;
@@ -15,8 +17,10 @@ use super::request::annotations::{REGISTRIES, REPOSITORIES, ROLE};
 use super::request::problem::Problem;
 use super::request::{Request, Target};
 
+#[cfg(any(test, feature = "simulation"))]
+pub use self::identity::Restriction;
 pub use self::identity::{
-    Assignment, CONTROLLER, CredentialSource, Identity, IdentityName, Restriction, Role, Session, TokenKey,
+    Access, Assignment, CONTROLLER, CredentialSource, Identity, IdentityName, Role, Session, TokenKey,
     TokenRequest,
 };
 pub use self::namespace_selector::NamespaceSelector;
@@ -147,8 +151,8 @@ fn choose(
                 identity.name.as_str()
             );
             problem = Problem::ungranted(REGISTRIES, &message);
-        } else if let Some(restriction) = identity.restrict(namespace, &endpoint, wanted) {
-            return assignment(identity, target, endpoint, restriction);
+        } else if let Some(access) = identity.access(namespace, &endpoint, wanted) {
+            return assignment(identity, namespace, target, endpoint, &access);
         } else {
             problem = not_restrictable(identity, target);
         }
@@ -158,24 +162,34 @@ fn choose(
 
 fn assignment(
     identity: &Identity,
+    namespace: &str,
     target: &Target,
     endpoint: Endpoint,
-    restriction: Restriction,
+    access: &Access,
 ) -> Result<Assignment, Problem> {
-    let key = TokenKey { identity: identity.name.clone(), endpoint, restriction };
-    let policy = session_policy(identity, &key);
-    let length = policy.as_ref().map_or(0, String::len);
-    if length > MAX_POLICY_LEN {
-        let message = format!(
-            "the session policy for {target} has {length} of at most {MAX_POLICY_LEN} characters: list fewer or shorter \
-             patterns"
-        );
-        return Err(Problem::invalid(REPOSITORIES, &message));
-    }
-    let scope = scope(identity, policy.as_deref());
-    let session = identity.role.clone().zip(policy).map(|(role, policy)| Arc::new(Session { role, policy }));
+    let session = match access {
+        Access::Own => None,
+        Access::Role(role, patterns) => {
+            let policy = session_policy(identity, role, &endpoint, patterns);
+            let length = policy.len();
+            if length > MAX_POLICY_LEN {
+                let message = format!(
+                    "the session policy for {target} has {length} of at most {MAX_POLICY_LEN} characters: list fewer or \
+                     shorter patterns"
+                );
+                return Err(Problem::invalid(REPOSITORIES, &message));
+            }
+            let is_exclusive = endpoint != Endpoint::Public && identity.is_exclusive(namespace, patterns);
+            let name = session_name(role, is_exclusive.then_some(namespace));
+            Some(Arc::new(Session { role: role.clone(), policy, name }))
+        }
+    };
+    let scope = scope(identity, session.as_ref().map(|session| &*session.policy));
+    let key = TokenKey { identity: identity.name.clone(), endpoint, restriction: access.restriction() };
     let dual_stack = matches!(target, Target::Host(registry) if registry.is_dual_stack());
-    Ok(Assignment { target: target.clone(), request: TokenRequest { key, dual_stack, session }, scope })
+    let request = TokenRequest { key, dual_stack, session };
+    let served = if *target == Target::Default { identity.registries.as_slice().into() } else { [].into() };
+    Ok(Assignment { target: target.clone(), request, scope, served })
 }
 
 /// The problem of a registry whose identity cannot be restricted to a pattern of the annotation.

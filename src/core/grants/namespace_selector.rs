@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 // Types and their matching rules only, no client.
-use kube::core::{Selector, SelectorExt as _};
+use kube::core::{Expression, Selector, SelectorExt as _};
 
 use super::pattern::Pattern;
 
@@ -22,6 +22,21 @@ pub struct NamespaceSelector {
 }
 
 impl NamespaceSelector {
+    /// Whether the selector depends on this label.
+    pub fn uses_label(&self, label: &str) -> bool {
+        use Expression::{DoesNotExist, Equal, Exists, In, NotEqual, NotIn};
+        let label_of = |requirement| {
+            let (In(key, _)
+            | NotIn(key, _)
+            | Equal(key, _)
+            | NotEqual(key, _)
+            | Exists(key)
+            | DoesNotExist(key)) = requirement;
+            key
+        };
+        self.selector.clone().into_iter().map(label_of).any(|key| key == label)
+    }
+
     /// Whether a namespace without the annotation `registries` gets the default registries.
     pub fn includes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
         let matches = |pattern: &Pattern| pattern.matches(namespace);
@@ -37,8 +52,6 @@ impl NamespaceSelector {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Expression;
-
     use super::*;
 
     fn patterns(texts: &[&str]) -> Vec<Pattern> {
@@ -52,6 +65,19 @@ mod tests {
         let labels =
             if namespace.contains("labelled") { vec![("pull".to_owned(), "yes".to_owned())] } else { vec![] };
         namespace_selector.includes(namespace, &labels.into_iter().collect())
+    }
+
+    #[test]
+    fn the_labels_of_the_selector_are_known() {
+        let requirements = [
+            Expression::In("in".into(), ["a".to_owned()].into()),
+            Expression::NotEqual("not-equal".into(), "a".into()),
+            Expression::DoesNotExist("absent".into()),
+        ];
+        let selector =
+            NamespaceSelector { selector: Selector::from_iter(requirements), ..Default::default() };
+        assert!(["in", "not-equal", "absent"].iter().all(|label| selector.uses_label(label)));
+        assert!(!selector.uses_label("a") && !NamespaceSelector::default().uses_label("in"));
     }
 
     #[test]

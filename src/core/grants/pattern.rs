@@ -89,6 +89,22 @@ impl Template {
     }
 }
 
+impl Template {
+    /// The namespaces for which it includes everything that `pattern` matches: `None` if that is every namespace.
+    pub fn owners<'a>(&'a self, pattern: &'a Pattern) -> impl Iterator<Item = Option<&'a str>> {
+        let (prefix, has_namespace) =
+            self.0.split_once(NAMESPACE).map_or((&*self.0, false), |(prefix, _)| (prefix, true));
+        let named = pattern.literal.strip_prefix(prefix).filter(|_| has_namespace);
+        let owner = named.and_then(|rest| rest.split('/').next());
+        let candidate = if has_namespace { owner.map(Some) } else { Some(None) };
+        let includes = |owner: &Option<&str>| {
+            let own = self.expand(owner.unwrap_or_default());
+            own.is_ok_and(|own| own.contains(pattern))
+        };
+        candidate.into_iter().filter(includes)
+    }
+}
+
 impl FromStr for Template {
     type Err = PatternError;
 
@@ -106,7 +122,7 @@ impl FromStr for Template {
 
 /// The registries that an identity serves: `ACCOUNT/REGION`, `ACCOUNT/*`, `ACCOUNT/eu-*`, `*` for every private one,
 /// or `public.ecr.aws`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RegistryPattern {
     /// Every private registry.
     AllPrivate,

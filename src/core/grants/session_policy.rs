@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::identity::{Identity, Restriction, TokenKey};
+use super::identity::{Identity, Role};
 use super::pattern::Pattern;
 use crate::core::aws::{Endpoint, Region};
 use crate::core::request::ScopeFingerprint;
@@ -30,15 +30,18 @@ const PULL_THROUGH: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepo
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 const PUBLIC: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
 
-/// Returns the session policy with which `identity` requests the token of `key`, or `None` if it requests the token
-/// without a session, with its whole scope.
+/// Returns the session policy with which `identity`, which has this role, requests a token for repositories of these
+/// patterns.
 ///
 /// The policy names the one region of the endpoint, because a token is useless in another, and every account that the
 /// identity serves there.
-pub fn session_policy(identity: &Identity, key: &TokenKey) -> Option<String> {
-    let role = identity.role.as_ref()?;
-    let Restriction::Pull(repositories) = &key.restriction else { return None };
-    let statements = match &key.endpoint {
+pub fn session_policy(
+    identity: &Identity,
+    role: &Role,
+    endpoint: &Endpoint,
+    repositories: &[Pattern],
+) -> String {
+    let statements = match endpoint {
         Endpoint::Public => vec![allow(&json!(PUBLIC), &json!("*"))],
         Endpoint::Private(region) | Endpoint::Fips(region) => {
             let partition = role.arn.partition().name();
@@ -53,7 +56,7 @@ pub fn session_policy(identity: &Identity, key: &TokenKey) -> Option<String> {
             ]
         }
     };
-    Some(json!({ "Version": "2012-10-17", "Statement": statements }).to_string())
+    json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
 }
 
 fn allow(actions: &Value, resources: &Value) -> Value {

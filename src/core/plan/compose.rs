@@ -126,7 +126,7 @@ fn choose<'a>(
     token: Option<&'a Token>,
     now: Now,
 ) -> Choice<'a> {
-    let Assignment { target, request, scope } = assignment;
+    let Assignment { target, request, scope, .. } = assignment;
     let host = host(assignment, token);
     let existing = existing_entry(plan.observed.as_ref(), assignment, host.as_ref(), now);
     let is_requested = |entry: &AppliedEntry, token: &Token| {
@@ -148,8 +148,8 @@ fn choose<'a>(
     Choice { target, entry: new.or(existing), token }
 }
 
-/// The host of an entry. [`Target::Default`] is the registry of the role's account; the account of the controller's own
-/// credentials is only known from a token.
+/// The host of an entry, if it is granted. [`Target::Default`] is the registry of the role's account; the account of the
+/// controller's own credentials is only known from a token.
 fn host(assignment: &Assignment, token: Option<&Token>) -> Option<Registry> {
     let Assignment { target, request, .. } = assignment;
     match (target, &request.session, &request.key.endpoint) {
@@ -157,7 +157,7 @@ fn host(assignment: &Assignment, token: Option<&Token>) -> Option<Registry> {
         (Target::Default, Some(session), Endpoint::Private(region)) => {
             Some(Registry::of_account(session.role.arn.account(), region.clone()))
         }
-        (Target::Default, ..) => token.and_then(default_host),
+        (Target::Default, ..) => token.and_then(default_host).filter(|host| assignment.may_be(host)),
     }
 }
 
@@ -174,7 +174,7 @@ fn existing_entry(
     // The request may have named the same host in another way.
     let found = match host {
         Some(host) => applied.entry_of(host),
-        None => applied.entry(&assignment.target),
+        None => applied.entry(&assignment.target).filter(|entry| assignment.may_be(&entry.host)),
     };
     let mut entry = found.filter(|entry| entry.scope == assignment.scope)?.clone();
     let is_known = |at: &Timestamp| observed.times.is_some() && is_plausible(*at, now);

@@ -17,14 +17,17 @@ identities:
   roleArn: arn:aws:iam::222222222222:role/ecr-pull
   namespaces: [team-a]
   registries: ["222222222222/*"]
+  repositories: ["*"]
 - name: three
   roleArn: arn:aws:iam::333333333333:role/ecr-pull
   namespaces: ["team-*"]
   registries: ["333333333333/eu-*"]
+  repositories: ["*"]
 - name: china
   roleArn: arn:aws-cn:iam::444444444444:role/ecr-pull
   namespaces: [other, team-a]
   registries: ["*"]
+  repositories: ["*"]
 - name: public
   roleArn: arn:aws:iam::555555555555:role/ecr-pull
   namespaces: [team-a]
@@ -33,10 +36,12 @@ identities:
   roleArn: arn:aws:iam::666666666666:role/ecr-pull
   namespaces: ["team-b-*", "team-", team-a-]
   registries: ["*", public.ecr.aws]
+  repositories: ["*"]
 - name: gov
   roleArn: arn:aws-us-gov:iam::777777777777:role/ecr-pull
   namespaces: ["team-a*"]
   registries: [777777777777/us-gov-west-1]
+  repositories: ["*"]
 "#;
 
 fn settings(default_identity: &str) -> Settings {

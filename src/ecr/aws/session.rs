@@ -38,7 +38,7 @@ impl Apis {
                 let call = client
                     .assume_role()
                     .role_arn(role.arn.as_str())
-                    .role_session_name(&role.session_name)
+                    .role_session_name(&session.name)
                     .duration_seconds(SESSION_SECONDS)
                     .set_external_id(role.external_id.clone())
                     .set_tags(tags(role)?)
@@ -50,7 +50,7 @@ impl Apis {
                 let call = client
                     .assume_role_with_web_identity()
                     .role_arn(role.arn.as_str())
-                    .role_session_name(&role.session_name)
+                    .role_session_name(&session.name)
                     .web_identity_token(token.trim())
                     .duration_seconds(SESSION_SECONDS)
                     .policy(&session.policy);

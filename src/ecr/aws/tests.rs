@@ -35,11 +35,11 @@ fn session() -> Arc<Session> {
         arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
         source: CredentialSource::Controller,
         external_id: None,
-        session_name: "test".to_owned(),
+        session_name: None,
         tags: BTreeMap::new(),
         max_token_age: None,
     };
-    Arc::new(Session { role: Arc::new(role), policy: "{}".to_owned() })
+    Arc::new(Session { role: Arc::new(role), policy: "{}".to_owned(), name: "test".to_owned() })
 }
 
 /// Runs a job of [`helper`] with these variables, and returns what it printed.

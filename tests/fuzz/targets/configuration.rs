@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use ecr_pull_secrets::config::{Config, ConfigError};
+use ecr_pull_secrets::simulation::core::grants::Restriction;
 use ecr_pull_secrets::simulation::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
 use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing::{JITTER, request};
@@ -55,7 +56,16 @@ fn check_settings(settings: &Settings) {
         let key = &assignment.request.key;
         let known = settings.grants.identities.iter().chain(&settings.grants.default_identity);
         let identity = { known }.find(|identity| identity.name == key.identity).expect("a known identity");
-        let policy = session_policy(identity, key);
-        assert!(policy.is_none_or(|policy| policy.len() <= MAX_POLICY_LEN));
+        match (&identity.role, &key.restriction) {
+            (Some(role), Restriction::Pull(patterns)) => {
+                let policy = session_policy(identity, role, &key.endpoint, patterns);
+                assert!(policy.len() <= MAX_POLICY_LEN);
+                let session = assignment.request.session.as_ref().expect("a session");
+                assert_eq!(session.policy, policy);
+                assert!((2..=64).contains(&session.name.len()), "{}", session.name);
+            }
+            (None, Restriction::Unrestricted) => assert_eq!(assignment.request.session, None),
+            other => panic!("{other:?}"),
+        }
     }
 }

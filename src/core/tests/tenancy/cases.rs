@@ -10,7 +10,7 @@ pub(super) fn role(name: &str, registries: &[&str]) -> Spec {
         arn: Some(format!("arn:aws:iam::222222222222:role/{name}")),
         namespaces: strings(&["*"]),
         registries: strings(registries),
-        repositories: vec![],
+        repositories: strings(&["*"]),
         pull_through_cache: false,
     }
 }
@@ -106,7 +106,7 @@ fn narrowing_a_grant_changes_the_secret_and_its_wider_token_is_not_kept() {
         let narrow = Spec { repositories: strings(repositories), ..role("two", &["222222222222/*"]) };
         Model { specs: vec![narrow, role("three", &["333333333333/*"])], default: false }
     };
-    let granted = assigned(&model(&[]), "dev", &request(&[TWO, THREE]));
+    let granted = assigned(&model(&["*"]), "dev", &request(&[TWO, THREE]));
     let settings = model(&["{namespace}/*"]).settings();
     for parsed in [parsed(request(&[TWO, THREE])), invalid()] {
         let Step::Write(write) = decide("dev", &parsed, &secret_of(&granted), &settings).step else {
@@ -128,5 +128,64 @@ fn a_request_that_narrows_repositories_never_falls_back_to_the_whole_scope() {
     for wider in ["*", "dev*", "dev-prod/*", "d*", "team-a/app"] {
         let wider = Request { repositories: strings(&[wider]), ..request(&[TWO]) };
         assert!(model.settings().grants.assign("dev", &wider).is_err(), "{wider:?}");
+    }
+}
+
+#[test]
+fn the_registry_that_a_token_of_the_controller_names_must_be_granted() {
+    let own = |registries: &[&str]| {
+        let spec = Spec { registries: strings(registries), ..controller() };
+        Model { specs: vec![spec], default: false }
+    };
+    let default = request_for(vec![Target::Default]);
+    let hosts = |registries: &[&str]| {
+        let settings = own(registries).settings();
+        let granted =
+            settings.grants.assign("dev", &default).expect("some registry of the region is granted").0;
+        let plan = WritePlan {
+            reason: WriteReason::Missing,
+            granted: granted.into(),
+            static_entries: Default::default(),
+            observed: None,
+            issued_after: None,
+        };
+        let tokens = [Some(token(at(0), 12 * HOUR))];
+        let draft = compose(&plan, &tokens, &facts("dev", &History::default()), &settings, at(0));
+        draft.map_or(vec![], |draft| set_targets(&draft))
+    };
+    assert_eq!(hosts(&["*"]), [target(HOST)]);
+    assert_eq!(hosts(&["123456789012/eu-central-1"]), [target(HOST)]);
+    assert_eq!(hosts(&["222222222222/*", "123456789012/us-*"]), []);
+}
+
+#[test]
+fn the_session_of_a_namespaces_own_token_has_its_name_and_a_shared_one_has_not() {
+    let name = |repositories: &[&str], namespaces: &[&str], namespace: &str, wanted: &[&str]| {
+        let spec = Spec {
+            repositories: strings(repositories),
+            namespaces: strings(namespaces),
+            ..role("team", &["*", "public.ecr.aws"])
+        };
+        let model = Model { specs: vec![spec], default: false };
+        let request = Request { repositories: strings(wanted), ..request(&[TWO]) };
+        let granted = assigned(&model, namespace, &request);
+        granted.assignments[0].request.session.as_ref().expect("a session").name.clone()
+    };
+    const SHARED: &str = "ecr-pull-secrets";
+    for (repositories, namespaces, wanted, expected) in [
+        (&["{namespace}/*"][..], &["*"][..], &[][..], "ecr-pull-secrets.dev"),
+        (&["x/{namespace}", "base/*"], &["*"], &[], "ecr-pull-secrets.dev"),
+        (&["{namespace}/*", "base/*"], &["*"], &["dev/app"], "ecr-pull-secrets.dev"),
+        // Another namespace can ask for the same.
+        (&["{namespace}/*", "base/*"], &["*"], &["base/*"], SHARED),
+        (&["{namespace}/*", "*"], &["*"], &[], SHARED),
+        (&["base/*"], &["d*"], &[], SHARED),
+        (&["{namespace}/*", "dev/{namespace}/*"], &["*"], &["dev/app/*"], SHARED),
+        // No other namespace may use the identity.
+        (&["base/*"], &["dev"], &[], "ecr-pull-secrets.dev"),
+        (&["base/*"], &["dev", "dev-2"], &[], SHARED),
+    ] {
+        let found = name(repositories, namespaces, "dev", wanted);
+        assert_eq!(found, expected, "{repositories:?} {namespaces:?} {wanted:?}");
     }
 }

@@ -154,7 +154,7 @@ pub(super) fn decide(
 }
 
 /// The facts about a namespace without annotations and objects.
-fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
+pub(super) fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
     static NO_SOURCES: StaticSources = StaticSources::new();
     Facts {
         terminating: false,

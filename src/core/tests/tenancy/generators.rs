@@ -15,7 +15,7 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
         select(&ROLES[..]),
         some_of(&NAMESPACE_PATTERNS, 0..=3),
         some_of(&REGISTRY_PATTERNS, 1..=4),
-        some_of(&TEMPLATES, 0..=3),
+        prop_oneof![3 => some_of(&TEMPLATES, 1..=3), 1 => Just(strings(&["*"])), 1 => Just(vec![])],
         any::<bool>(),
     )
         .prop_map(|(role, namespaces, registries, repositories, pull_through_cache)| Spec {

@@ -107,6 +107,10 @@ impl World {
                 let tokens = tokens(stage, &write.granted.assignments, now);
                 let facts = self.facts(namespace, parsed, stage);
                 let Some(draft) = compose(write, &tokens, &facts, settings, now) else { return false };
+                if draft.entries.is_empty() {
+                    // The registry that the token names is not granted, and the runtime writes no Secret without entries.
+                    return false;
+                }
                 let annotations = draft.applied.to_annotations(&settings.names.instance, draft.times);
                 let read = RecordedState::from_annotations(&annotations);
                 let (_, applied) = read.applied.expect("what is written can be read");

@@ -31,7 +31,8 @@ use crate::core::request::{Problem, Request, Target};
 use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
 use crate::core::testing::{
-    HOUR, JITTER, applied_entry, at, kept_targets, observed_with, parsed, request, wall,
+    HOST, HOUR, JITTER, applied_entry, at, kept_targets, observed_with, parsed, request, request_for,
+    set_targets, target, token, wall,
 };
 
 /// The region of the controller.

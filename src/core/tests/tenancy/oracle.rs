@@ -134,8 +134,7 @@ impl Spec {
     /// The repository patterns that it grants to a namespace.
     pub(super) fn repository_patterns(&self, namespace: &str) -> Vec<String> {
         let all = self.repositories.iter().map(|template| template.replace("{namespace}", namespace));
-        let all: Vec<_> = all.filter(|pattern| pattern.len() <= 256).collect();
-        if self.repositories.is_empty() { strings(&["*"]) } else { all }
+        all.filter(|pattern| pattern.len() <= 256).collect()
     }
 
     /// The patterns of its token; `None` for the whole scope.
@@ -150,11 +149,10 @@ impl Spec {
             return Some(BTreeSet::from(["*".to_owned()]));
         }
         let bounds = self.repository_patterns(namespace);
-        if narrowed.is_empty() {
-            return Some(bounds.into_iter().collect());
-        }
         let within = |pattern: &&String| bounds.iter().any(|bound| includes(bound, pattern));
-        Some(narrowed.iter().filter(within).cloned().collect())
+        let narrower: BTreeSet<String> = narrowed.iter().filter(within).cloned().collect();
+        let patterns = if narrowed.is_empty() { bounds.into_iter().collect() } else { narrower };
+        Some(if patterns.contains("*") { BTreeSet::from(["*".to_owned()]) } else { patterns })
     }
 
     pub(super) fn fits(&self, namespace: &str, target: &str, narrowed: &[String]) -> bool {
@@ -169,7 +167,7 @@ impl Spec {
 
 impl Model {
     pub(super) fn config(&self) -> Config {
-        let identity = |spec: &Spec| IdentityConfig {
+        let of = |spec: &Spec| IdentityConfig {
             name: spec.name.clone(),
             role_arn: spec.arn.clone(),
             namespaces: spec.namespaces.clone(),
@@ -179,9 +177,9 @@ impl Model {
             ..IdentityConfig::default()
         };
         let mut config = Config::default();
-        config.defaults.identity =
-            if self.default { DefaultIdentity::Controller } else { DefaultIdentity::None };
-        config.identities = self.specs.iter().map(identity).collect();
+        let identity = if self.default { DefaultIdentity::Controller } else { DefaultIdentity::None };
+        config.defaults.identity = Some(identity);
+        config.identities = self.specs.iter().map(of).collect();
         config
     }
 
@@ -241,7 +239,13 @@ pub(super) fn identity<'a>(settings: &'a Settings, name: &str) -> &'a Identity {
 pub(super) fn policy_of(settings: &Settings, assignment: &Assignment) -> Option<String> {
     let key = &assignment.request.key;
     let identity = identity(settings, key.identity.as_str());
-    let policy = session_policy(identity, key);
+    let policy = match (&identity.role, &key.restriction) {
+        (Some(role), Restriction::Pull(patterns)) => {
+            Some(session_policy(identity, role, &key.endpoint, patterns))
+        }
+        (None, Restriction::Unrestricted) => None,
+        other => panic!("{other:?}"),
+    };
     let session = assignment.request.session.as_ref();
     assert_eq!(session.map(|session| &session.policy), policy.as_ref(), "{assignment:?}");
     assert_eq!(session.map(|session| &session.role), identity.role.as_ref(), "{assignment:?}");

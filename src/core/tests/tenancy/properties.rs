@@ -80,6 +80,29 @@ proptest! {
     }
 
     #[test]
+    fn namespaces_that_share_a_token_request_it_alike(
+        model in any_model(), values in any_values(), namespace in any_namespace(), other in any_namespace(),
+    ) {
+        let settings = model.settings();
+        let parsed = parse(&values, &settings);
+        let assigned = |namespace| {
+            let granted = requested(&parsed).and_then(|request| settings.grants.assign(namespace, request).ok());
+            granted.map(|(granted, _)| granted.assignments).unwrap_or_default()
+        };
+        let theirs = assigned(other);
+        for own in assigned(namespace) {
+            let session = own.request.session.as_ref();
+            for their in theirs.iter().filter(|their| their.request.key == own.request.key) {
+                prop_assert_eq!(session, their.request.session.as_ref());
+                if namespace != other {
+                    let names = session.map(|session| session.name.contains('.'));
+                    prop_assert!(names != Some(true), "{:?} names one of two namespaces", session);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_withdrawn_grant_is_removed(
         model in any_model(), namespace in any_namespace(), values in any_values(),
         withdrawal in any_withdrawal(), valid in any::<bool>(),
