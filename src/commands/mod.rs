@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 
 use crate::cli::{Cli, Command};
 use crate::config::ConfigError;
-use crate::ecr::aws::InvalidRegion;
+use crate::ecr::aws::EnvironmentError;
 use crate::kubernetes::client::ConnectError;
 use crate::telemetry::listener::BindError;
 use crate::telemetry::logs::{self, LogError};
@@ -36,7 +36,8 @@ pub fn main() -> ExitCode {
 
 /// 2 for invalid flags or configuration, 1 for any other failure.
 fn exit_code(error: &(dyn Error + Send + Sync + 'static)) -> u8 {
-    let is_configuration = error.is::<LogError>() || error.is::<ConfigError>() || error.is::<InvalidRegion>();
+    let is_configuration =
+        error.is::<LogError>() || error.is::<ConfigError>() || error.is::<EnvironmentError>();
     if is_configuration || error.is::<BindError>() || error.is::<ConnectError>() { 2 } else { 1 }
 }
 

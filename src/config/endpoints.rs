@@ -1,14 +1,12 @@
 //! `endpoints`: VPC endpoints, and test servers.
 
-use std::net::IpAddr;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::validate::{ConfigError, check, parse};
 use crate::core::aws::Region;
 use crate::core::quote;
-use crate::ecr::aws::{Endpoints, Service};
+use crate::ecr::aws::{Endpoints, SAFE_URL, Service, is_safe_url};
 
 /// A custom endpoint of an AWS API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,7 +17,7 @@ pub struct EndpointConfig {
     /// The region that the endpoint serves, such as `eu-central-1`. Default: every region that is not named by another
     /// endpoint of the service.
     pub region: Option<String>,
-    /// URL of the endpoint: `https://`, or `http://` for a loopback address.
+    /// URL of the endpoint: `https://`, or `http://` for a loopback or link-local address.
     pub url: String,
 }
 
@@ -30,25 +28,10 @@ pub(super) fn build(configs: &[EndpointConfig]) -> Result<Endpoints, ConfigError
         if let Some(region) = region {
             parse::<Region>(format!("{path}.region"), region)?;
         }
-        check(format!("{path}.url"), is_safe_url(url), || {
-            let expected =
-                "expected https://HOST, or http:// with a loopback address, without user name and query";
-            format!("{}: {expected}", quote(url))
-        })?;
+        check(format!("{path}.url"), is_safe_url(url), || format!("{}: {SAFE_URL}", quote(url)))?;
         let previous = endpoints.insert((*service, region.clone()), url.clone());
         let problem = "duplicate endpoint: list one endpoint for each service and region";
         check(format!("{path}.region"), previous.is_none(), || problem)?;
     }
     Ok(endpoints)
-}
-
-/// Tokens and credentials are sent to this URL, so plain HTTP is only allowed to a loopback address.
-fn is_safe_url(text: &str) -> bool {
-    let Ok(url) = text.parse::<http::Uri>() else { return false };
-    let (Some(host), Some(authority)) = (url.host(), url.authority()) else { return false };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    let is_encrypted = url.scheme_str() == Some("https");
-    let is_safe = is_encrypted || (is_loopback && url.scheme_str() == Some("http"));
-    is_safe && !authority.as_str().contains('@') && url.query().is_none()
 }

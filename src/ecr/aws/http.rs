@@ -7,19 +7,60 @@ use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpCli
 use aws_sdk_ecr::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
+use super::endpoints::{SAFE_URL, is_local};
+use crate::core::quote;
+
 /// The SDK's HTTPS client on ring; unlike the SDK's default client, it honors `HTTPS_PROXY` and `NO_PROXY`.
+///
+/// Services of the node that provide credentials are never requested through a proxy: it would get the token of the pod, and
+/// could return other credentials.
 pub(super) fn client() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
+    let (direct, proxied) = (with_proxy(ProxyConfig::disabled()), with_proxy(ProxyConfig::from_env()));
+    http_client_fn(move |settings, components| {
+        let [direct, proxied] = [&direct, &proxied].map(|client| client.http_connector(settings, components));
+        SharedHttpConnector::new(Route { direct, proxied })
+    })
+}
+
+fn with_proxy(proxy: ProxyConfig) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder()
-            .proxy_config(ProxyConfig::from_env())
+            .proxy_config(proxy.clone())
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector.build()
     })
+}
+
+/// Chooses the connection of each request by its host.
+#[derive(Debug)]
+struct Route {
+    direct: SharedHttpConnector,
+    proxied: SharedHttpConnector,
+}
+
+impl HttpConnector for Route {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let url = request.uri().parse::<http::Uri>().unwrap_or_default();
+        if url.host().is_some_and(is_local) {
+            self.direct.call(request)
+        } else if url.scheme_str() == Some("https") {
+            self.proxied.call(request)
+        } else {
+            let host = url.host().unwrap_or_default();
+            let message = format!("{} would be requested without encryption: {SAFE_URL}", quote(host));
+            HttpConnectorFuture::ready(Err(ConnectorError::user(message.into())))
+        }
+    }
 }
 
 /// The `Date` of the reply: AWS's clock.

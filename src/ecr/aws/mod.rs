@@ -37,7 +37,7 @@ use crate::core::aws::{Endpoint, NameError, Region};
 use crate::core::grants::{CredentialSource, TokenRequest};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
-pub use self::endpoints::{Endpoints, Service};
+pub use self::endpoints::{Endpoints, SAFE_URL, Service, is_safe_url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -47,17 +47,22 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The limit for a whole request. The SDK's operation timeout does not include every way to load credentials.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The region that the environment, a profile or the instance metadata names is not valid.
+/// A setting of the environment or of the AWS profile is not valid.
 #[derive(Debug, thiserror::Error)]
-#[error("AWS_REGION, or the region of the profile or the instance metadata: {0}")]
-pub struct InvalidRegion(NameError);
+pub enum EnvironmentError {
+    #[error("AWS_REGION, or the region of the profile or the instance metadata: {0}")]
+    Region(NameError),
+    /// Tokens or credentials would be sent without encryption.
+    #[error("{name}: {url}: {SAFE_URL}")]
+    Endpoint { name: String, url: String },
+}
 
 /// The region as the SDK's default chain finds it, without white space around it; `None` if there is none.
-pub async fn region() -> Result<Option<Region>, InvalidRegion> {
+pub async fn region() -> Result<Option<Region>, EnvironmentError> {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http::client());
     let config = config.no_credentials().load().await;
     let text = config.region().map(|region| region.as_ref().trim()).filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(InvalidRegion)).transpose()
+    text.map(|text| text.parse().map_err(EnvironmentError::Region)).transpose()
 }
 
 /// The SDK's configuration for this region, with a new chain of credential providers. Loads no credentials.
@@ -96,10 +101,13 @@ struct Apis {
 
 impl AwsEcr {
     /// Loads the region and the credential providers with the SDK's default chains. Requests no token.
-    pub async fn load(endpoints: Endpoints) -> Result<Self, InvalidRegion> {
+    pub async fn load(endpoints: Endpoints) -> Result<Self, EnvironmentError> {
+        endpoints::check_environment()?;
         let region = region().await?;
         let files = ProfileFiles::read().await;
-        let config = RwLock::new(load(region.as_ref()).await);
+        let config = load(region.as_ref()).await;
+        endpoints::check_profile(&config)?;
+        let config = RwLock::new(config);
         let apis = Arc::new(Apis { config, region, endpoints, refused: Notify::new() });
         let mut task = JoinSet::new();
         task.spawn(reload::keep_current(apis.clone(), files));

@@ -97,6 +97,35 @@ async fn sessions_of_roles_do_not_push_the_controllers_credentials_out_of_the_ca
     }
 }
 
+/// A proxy would get the token of the pod, and could return other credentials.
+#[tokio::test]
+async fn services_of_the_node_are_never_requested_through_a_proxy() {
+    let aws = Stub::start().await;
+    let source = ContainerEndpoint::start(&aws, LONG).await;
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    proxy.set_nonblocking(true).expect("a socket");
+    let mut env = source.env();
+    env.retain(|(name, _)| name.to_lowercase() != "no_proxy");
+    let url = format!("http://{}", proxy.local_addr().expect("an address"));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        env.push((name.to_owned(), url.clone()));
+    }
+    let said = run("token", &env, &aws).await;
+    assert!(said.contains("a token"), "{said}");
+    assert!(proxy.accept().is_err(), "the proxy was asked");
+}
+
+/// As when a profile names the endpoint of one service, which is only known when it is called.
+#[tokio::test]
+async fn no_request_leaves_the_node_unencrypted() {
+    let aws = Stub::start().await;
+    let mut env = without_keys(&aws);
+    env.push(("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), "http://metadata.example".to_owned()));
+    env.retain(|(name, _)| name != "AWS_EC2_METADATA_DISABLED");
+    let said = run("token", &env, &aws).await;
+    assert_no_credentials(&said, "Ec2InstanceMetadata", "mount a profile");
+}
+
 /// The variables of a stub without its key pair.
 fn without_keys(aws: &Stub) -> Vec<(String, String)> {
     let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];

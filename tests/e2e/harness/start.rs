@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Stub};
 use testing::control_plane::ControlPlane;
-use testing::isolation::ADDRESS;
+use testing::isolation::{ADDRESS, LINK_LOCAL};
 use testing::node::{Node, SANDBOX};
 use testing::registry::Registry;
 use testing::tenants::Tenants;
@@ -36,7 +36,7 @@ impl E2e {
         for host in HOSTS {
             node.push(SANDBOX, &format!("{host}/{APP}"), NOBODYS);
         }
-        let aws = Arc::new(Stub::listen((ADDRESS, 0).into()));
+        let aws = Arc::new(Stub::listen((LINK_LOCAL, 0).into()));
         aws.set(Behaviour::living(LIFETIME));
         let registry = Arc::new(registry);
         let follow = tokio::spawn(follow(Arc::clone(&aws), Arc::clone(&registry)));

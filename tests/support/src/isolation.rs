@@ -29,6 +29,8 @@ const TRACES: [&str; 6] = [
 
 /// The node's address, on a link whose other end nobody uses: a kubelet and the pods want one that is not loopback.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// Where pods reach the stub of AWS: only there the controller sends requests without encryption.
+pub const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 99, 1);
 
 /// Joins the control group of that name, new in each hierarchy, and becomes the program.
 const JOIN: &str = r#"
@@ -55,6 +57,7 @@ ip link add eth0 type veth peer name eth1
 ip address add "$1/24" dev eth0
 ip link set eth0 up
 ip link set eth1 up
+ip address add "$3/32" dev lo
 ip route add default via 10.99.0.254
 cp /proc/mounts "$TMPDIR/mounts"
 while read -r _ root kind options _; do
@@ -82,7 +85,7 @@ for host in $HOSTS; do echo "127.0.0.1 $host" >> "$TMPDIR/hosts"; done
 mount --bind "$TMPDIR/hosts" /etc/hosts
 echo "nameserver 127.0.0.1" > "$TMPDIR/resolv.conf"
 mount --bind "$TMPDIR/resolv.conf" /etc/resolv.conf
-shift 2
+shift 3
 exec "$@"
 "#;
 
@@ -110,6 +113,7 @@ pub fn isolated(test: &str, hosts: &[&str], body: impl FnOnce()) {
         .args(["-c", JOIN, "sh", &cgroup.0])
         .args(["unshare", "--cgroup", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["--propagation", "private", "sh", "-c", ENTER, "sh", &ADDRESS.to_string(), Node::NAME])
+        .arg(LINK_LOCAL.to_string())
         .arg(std::env::current_exe().expect("a test knows its executable"))
         .args(["--exact", test, "--nocapture"])
         .envs(std::env::vars_os())
