@@ -28,6 +28,7 @@ mod now;
 mod object_version;
 pub mod plan;
 pub mod planted;
+mod redaction;
 pub mod request;
 pub mod secret;
 pub mod settings;
@@ -42,6 +43,7 @@ pub use self::event_reason::EventReason;
 pub use self::jitter::Jitter;
 pub use self::now::Now;
 pub use self::object_version::ObjectVersion;
+pub use self::redaction::without_principals;
 pub use self::text::{one_line, quote, whole_seconds};
 
 /// Prefix of every annotation that the controller reads or writes.

@@ -2,14 +2,20 @@
 
 use jiff::Timestamp;
 
+use super::redaction::redact;
+
 /// The maximum length of untrusted text in a message, in characters.
 const MAX_LINE_LEN: usize = 400;
+/// How much of a text is searched for secrets, in characters. It is more than is shown, because the end of a secret may
+/// be what tells it from a word.
+const MAX_REDACTED_LEN: usize = 8 * MAX_LINE_LEN;
 /// The maximum length of a quoted value in a message, in characters.
 const MAX_QUOTE_LEN: usize = 80;
 
-/// `text` on one line of at most 400 characters, without control characters.
+/// `text` on one line of at most 400 characters, without control characters, and without what looks like a secret.
 pub fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_LINE_LEN).collect()
+    let head = text.char_indices().nth(MAX_REDACTED_LEN).map_or(text, |(end, _)| &text[..end]);
+    redact(head).chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_LINE_LEN).collect()
 }
 
 /// The time without its fraction of a second, as annotations and messages show it.

@@ -100,6 +100,13 @@ impl Connection {
             tracing::debug!(host = url.host(), "ignoring the proxy from the environment for Kubernetes");
             config.proxy_url = None;
         }
+        if config.accept_invalid_certs {
+            tracing::warn!(
+                host = config.cluster_url.host(),
+                "the kubeconfig switches off the verification of the API server's certificate (insecure-skip-tls-verify), \
+                 so an attacker on the network can read and change every secret: set certificate-authority instead"
+            );
+        }
         if let Some(namespace) = &self.namespace {
             config.default_namespace.clone_from(namespace);
         }

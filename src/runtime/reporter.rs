@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use crate::controller::tell::{EventRecord, HeldRemovals, Tell, TokenFetch};
 use crate::core::plan::{PullSecretChange, RemovalCause};
 use crate::core::secret::TokenErrorKind;
-use crate::core::{EventReason, quote, whole_seconds};
+use crate::core::{EventReason, quote, whole_seconds, without_principals};
 use crate::kubernetes::events::Recorder;
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
@@ -122,8 +122,9 @@ impl Reporter {
         }
     }
 
-    fn notice(&mut self, event: EventRecord, first: bool) {
+    fn notice(&mut self, mut event: EventRecord, first: bool) {
         let EventRecord { namespace, reason, message, subject, .. } = &event;
+        let reason = *reason;
         let name = reason.into_str();
         if reason.is_warning() && self.collects {
             let all = self.summary.failures.entry(namespace.to_string()).or_default();
@@ -138,6 +139,10 @@ impl Reporter {
             _ if reason.is_warning() && first => warn!(%namespace, reason = name, "{message}"),
             _ if reason.is_warning() => debug!(%namespace, reason = name, "{message}"),
             _ => {}
+        }
+        if matches!(reason, EventReason::TokenFailed | EventReason::WriteFailed) {
+            // The texts of AWS name the controller's principal, and every user of the namespace can read its Events.
+            event.message = without_principals(&event.message);
         }
         self.recorder.record(event);
     }

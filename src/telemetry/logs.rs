@@ -21,8 +21,10 @@ pub enum LogFormat {
 }
 
 /// The maximum level of a target. The user's filter cannot raise it.
-const MAX_LEVELS: [(&str, LevelFilter); 5] = [
+const MAX_LEVELS: [(&str, LevelFilter); 6] = [
     ("kube_client::client", LevelFilter::ERROR),
+    // Its warnings say that certificates are not verified or not current.
+    ("kube_client::client::tls", LevelFilter::WARN),
     ("aws", LevelFilter::INFO),
     ("hyper", LevelFilter::INFO),
     ("rustls", LevelFilter::INFO),
@@ -70,6 +72,8 @@ mod tests {
     fn no_filter_enables_logs_that_contain_responses() {
         let limits = level_limits();
         assert!(!limits.would_enable("kube_client::client", &Level::WARN));
+        assert!(limits.would_enable("kube_client::client::tls::rustls_tls", &Level::WARN));
+        assert!(!limits.would_enable("kube_client::client::tls::rustls_tls", &Level::INFO));
         for target in [
             "aws_smithy_runtime::client::orchestrator",
             "aws_sdk_ecr::client",

@@ -193,3 +193,22 @@ fn another_current_context_or_api_server_is_not_followed() {
         assert!(cluster.log().contains("names another API server"));
     });
 }
+
+#[test]
+fn a_kubeconfig_that_switches_off_the_verification_of_certificates_is_warned_about() {
+    cluster_test(async |cluster| {
+        let text = std::fs::read_to_string(&cluster.kubeconfig).expect("a kubeconfig");
+        let mut kubeconfig: Value = serde_saphyr::from_str(&text).expect("YAML");
+        let server = kubeconfig["clusters"][0]["cluster"].as_object_mut().expect("a cluster");
+        server.retain(|field, _| !field.starts_with("certificate-authority"));
+        server.insert("insecure-skip-tls-verify".to_owned(), json!(true));
+        let folder = TempDir::new().expect("a temporary folder");
+        cluster.kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(&cluster.kubeconfig, kubeconfig.to_string()).expect("a file");
+        cluster.run_controller().await;
+        for warning in ["(insecure-skip-tls-verify)", "Server cert bypassed"] {
+            let is_warned = |line: &str| line.contains("WARN") && line.contains(warning);
+            assert!(cluster.log().lines().any(is_warned), "{warning}");
+        }
+    });
+}

@@ -32,7 +32,8 @@ identities:
   - name: b
     roleArn: {ROLE_B}
     namespaces: ['dev']
-    registries: ['333333333333/eu-*']"
+    registries: ['333333333333/eu-*']
+    repositories: ['*']"
     )
 }
 
@@ -89,6 +90,9 @@ fn each_tenant_gets_a_token_for_its_own_repositories_and_an_annotation_only_narr
         wait_for_event(cluster, "dev", NOT_GRANTED, A).await;
         let other = cluster.wait_for("the other one in dev", async || token(cluster, "dev", B).await).await;
         assert_eq!(other.role.as_deref(), Some(ROLE_B));
+        let calls = cluster.aws.calls();
+        let assumed = calls.iter().find(|call| call.role.as_deref() == Some(ROLE_B)).expect("a call");
+        assert_eq!(assumed.session_name.as_deref(), Some("ecr-pull-secrets.dev"), "no other has this token");
         assert_eq!(auths(&cluster.wait_for_secret("dev").await).len(), 1);
 
         // Choosing and narrowing.
@@ -156,17 +160,20 @@ fn each_denial_by_aws_is_reported_with_its_cause_and_the_others_are_served() {
         // A role for each denial, so that none waits for the backoff of another.
         let identities = denials.map(|(name, ..)| {
             let role = role(name);
-            format!("\n  - {{name: {name}, roleArn: {role}, namespaces: [{name}], registries: ['222222222222/*']}}")
+            format!("\n  - {{name: {name}, roleArn: {role}, namespaces: [{name}], registries: ['222222222222/*'], \
+                 repositories: ['*']}}")
         });
         for (name, fault, _) in denials {
             cluster.aws.set_for_role(&role(name), Behaviour::failing(fault));
             cluster.request(name, &format!("{A} {B}")).await;
         }
-        let yaml = config("[]", "[]").replace("'dev'", "'*'") + &identities.concat();
+        let yaml = config("['*']", "[]").replace("'dev'", "'*'") + &identities.concat();
         cluster.run_controller_configured(&yaml).await;
         for (namespace, _, said) in denials {
             let message = wait_for_event(cluster, namespace, "TokenFailed", said).await;
-            assert!(message.contains(&role(namespace)), "{message}");
+            let is_ours = |line: &&str| line.contains("WARN") && line.contains(&role(namespace));
+            assert!(cluster.log().lines().any(|line| is_ours(&line)), "the log names the role");
+            assert!(message.contains("role <ARN>") && !message.contains("arn:"), "{message}");
             let found = async || token(cluster, namespace, B).await;
             cluster.wait_for(&format!("the other registry in {namespace}"), found).await;
         }
@@ -181,15 +188,15 @@ fn each_denial_by_aws_is_reported_with_its_cause_and_the_others_are_served() {
 #[test]
 fn two_roles_that_fail_in_one_region_are_two_events_and_two_lines_of_the_log() {
     cluster_test(async |cluster| {
-        let file = cluster.config(&config("[]", "['team-a']").replace("'dev'", "'team-a'"));
+        let file = cluster.config(&config("['*']", "['team-a']").replace("'dev'", "'team-a'"));
         let roles = [(ROLE_A, Fault::AccessDenied), (ROLE_B, Fault::RegionDisabled)];
         for (role, fault) in roles {
             cluster.aws.set_for_role(role, Behaviour::failing(fault));
         }
         cluster.run_controller_with(&["--config", &file]).await;
         cluster.request("team-a", &format!("{A} {B}")).await;
-        for (role, _) in roles {
-            wait_for_event(cluster, "team-a", "TokenFailed", role).await;
+        for identity in ["identity \"a\"", "identity \"b\""] {
+            wait_for_event(cluster, "team-a", "TokenFailed", identity).await;
         }
         let events = cluster.events_of("team-a", "TokenFailed").await;
         assert_eq!(events.len(), 2, "one for each, side by side: {events:?}");
