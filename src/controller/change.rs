@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
+use crate::core::request::Problem;
 use crate::core::secret::StaticSource;
 
 /// The objects of one watch.
@@ -43,6 +44,14 @@ impl<T> Seen<T> {
     }
 }
 
+/// A Namespace that did not opt in, although its author meant to. Nothing is kept of it.
+#[derive(Debug)]
+pub struct MissedOptIn {
+    /// The UID of the Namespace.
+    pub uid: Box<str>,
+    pub problem: Problem,
+}
+
 /// A change that a watch reports.
 #[derive(Debug)]
 pub enum Change {
@@ -54,6 +63,8 @@ pub enum Change {
     ListUnavailable(WatchTarget),
     /// `record` is `None` if the Namespace did not opt in, is being deleted or does not exist.
     Namespace { namespace: Arc<str>, record: Option<NamespaceRecord>, terminating: bool },
+    /// As [`Change::Namespace`] without a record.
+    MissedOptIn { namespace: Arc<str>, missed: Box<MissedOptIn> },
     /// A Secret was created, changed or deleted.
     Secret { namespace: Arc<str>, name: Arc<str>, seen: Seen<Observed> },
     /// A service account was created, changed or deleted.

@@ -268,6 +268,9 @@ impl Controller {
 
     fn changed(&mut self, change: Change, now: Now) {
         let was_synced = self.index.is_synced();
+        if let Change::MissedOptIn { namespace, missed } = &change {
+            self.report_missed_opt_in(namespace, missed);
+        }
         let changed = self.index.apply(change);
         for namespace in changed.iter().filter(|namespace| self.index.get(namespace).is_none()) {
             self.conditions.forget(namespace);

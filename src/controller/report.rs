@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Controller;
+use super::change::MissedOptIn;
 use super::dispatch::RunningWrite;
 use super::error::RequestError;
 use super::tell::{EventRecord, Operation, Tell};
@@ -197,6 +198,26 @@ impl Controller {
             let condition = message.clone();
             self.tell_condition(namespace, reason, subject, &condition, message);
         }
+    }
+
+    /// The namespace is not in the index, so this is the only time that it is reported.
+    pub(super) fn report_missed_opt_in(&mut self, namespace: &Arc<str>, missed: &MissedOptIn) {
+        // However often the keys change, it is one condition.
+        const SUBJECT: &str = "keys";
+        if !self.is_leader {
+            return;
+        }
+        let MissedOptIn { uid, problem } = missed;
+        let first = self.conditions.is_first(namespace, problem.reason, SUBJECT);
+        let message = format!("{}; this namespace did not opt in", problem.message);
+        let event = EventRecord {
+            namespace: namespace.clone(),
+            uid: uid.clone(),
+            reason: problem.reason,
+            message,
+            subject: SUBJECT.to_owned(),
+        };
+        self.tell(Tell::Notice { event, first });
     }
 
     pub(super) fn tell_notice(

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
+use crate::controller::change::MissedOptIn;
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
 use crate::core::plan::{NamespaceRecord, Observed, Owner};
-use crate::core::request::OwnedNames;
-use crate::core::request::annotations;
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
+use crate::core::request::{OwnedNames, Problem, annotations, unknown_keys};
 use crate::core::settings::Settings;
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, PREFIX, SECRET_KEY};
 
@@ -23,9 +23,29 @@ pub fn namespace(meta: &ObjectMeta, settings: &Settings) -> Option<NamespaceReco
     let labels = meta.labels.as_ref().unwrap_or(&none);
     let included = settings.namespace_selector.includes(meta.name.as_deref().unwrap_or_default(), labels);
     let annotations = meta.annotations.as_ref().unwrap_or(&none);
-    let parsed = annotations::parse(annotations, included, settings.request_rules())?;
-    let uid = meta.uid.as_deref().unwrap_or_default().into();
-    Some(NamespaceRecord { uid, parsed: Arc::new(parsed) })
+    let mut parsed = annotations::parse(annotations, included, settings.request_rules())?;
+    parsed.problems.extend(unknown_keys(meta, settings));
+    Some(NamespaceRecord { uid: uid(meta), parsed: Arc::new(parsed) })
+}
+
+/// The problem of a Namespace that did not opt in, although it has keys with our prefix.
+pub fn missed_opt_in(meta: &ObjectMeta, settings: &Settings) -> Option<MissedOptIn> {
+    if meta.deletion_timestamp.is_some() {
+        return None;
+    }
+    Some(MissedOptIn { uid: uid(meta), problem: unknown_keys(meta, settings)? })
+}
+
+fn unknown_keys(meta: &ObjectMeta, settings: &Settings) -> Option<Problem> {
+    let none = BTreeMap::new();
+    let (annotations, labels) =
+        (meta.annotations.as_ref().unwrap_or(&none), meta.labels.as_ref().unwrap_or(&none));
+    let is_selected = |name: &str| settings.namespace_selector.uses_label(&format!("{PREFIX}{name}"));
+    unknown_keys::report(annotations, labels, is_selected)
+}
+
+fn uid(meta: &ObjectMeta) -> Box<str> {
+    meta.uid.as_deref().unwrap_or_default().into()
 }
 
 /// The record of a Secret of an allowed name.

@@ -97,6 +97,12 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
             let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {
                 let namespace = object.metadata.name.as_deref()?.into();
                 let record = if deleted { None } else { observe::namespace(&object.metadata, &settings) };
+                if !deleted
+                    && record.is_none()
+                    && let Some(missed) = observe::missed_opt_in(&object.metadata, &settings)
+                {
+                    return Some(Change::MissedOptIn { namespace, missed: Box::new(missed) });
+                }
                 let terminating = !deleted && object.metadata.deletion_timestamp.is_some();
                 Some(Change::Namespace { namespace, record, terminating })
             };

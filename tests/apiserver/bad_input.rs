@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
 use testing::process::Process;
 use testing::tenants::{HOST, REGISTRIES, auths, hosts};
 
@@ -61,6 +62,37 @@ fn whatever_an_annotation_contains_the_others_are_served() {
 }
 
 #[test]
+fn misspelled_keys_are_reported_and_change_nothing_else() {
+    cluster_test(async |cluster| {
+        cluster.annotate("earlier", &[("ecr-pull-secrets.dev/registry", Some(HOST))]).await;
+        cluster.run_controller().await;
+        let typo = ("ecr-pull-secrets.dev/secretName", Some("x"));
+        cluster.annotate("opted-in", &[(REGISTRIES, Some(HOST)), typo]).await;
+        cluster.annotate("typo", &[("ecr-pull-secrets.dev/regsitries", Some(HOST))]).await;
+        cluster.annotate("label", &[]).await;
+        cluster.label("label", json!({ (REGISTRIES): "default" })).await;
+        for (namespace, said) in [
+            ("earlier", "\"ecr-pull-secrets.dev/registry\": did you mean the annotation \"registries\"?"),
+            ("opted-in", "\"ecr-pull-secrets.dev/secretName\": did you mean the annotation \"secret-name\"?"),
+            ("typo", "\"ecr-pull-secrets.dev/regsitries\": did you mean the annotation \"registries\"?"),
+            ("label", "the label \"ecr-pull-secrets.dev/registries\" has no effect"),
+        ] {
+            let event = cluster.wait_for_event(namespace, "InvalidAnnotation").await;
+            let message = event.message.expect("a message");
+            assert!(message.contains(said), "{namespace}: {message}");
+            assert_eq!(message.contains("did not opt in"), namespace != "opted-in", "{message}");
+            assert!(event.involved_object.uid.is_some_and(|uid| !uid.is_empty()), "{namespace}");
+        }
+        assert_eq!(hosts(&cluster.wait_for_secret("opted-in").await), [HOST]);
+        for namespace in ["earlier", "typo", "label"] {
+            assert!(cluster.secret(namespace).await.is_none(), "{namespace} got a token");
+        }
+        cluster.opt_in("typo").await;
+        cluster.wait_for_secret("typo").await;
+    });
+}
+
+#[test]
 fn a_namespace_whose_annotation_is_fixed_is_served_at_once() {
     cluster_test(async |cluster| {
         cluster.run_controller().await;
@@ -91,12 +123,29 @@ async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
     let unknown = file("unknown", "secretName: ecr-pull\n");
     let range = file("range", "refresh: {at: 1.5}\n");
     let region = file("region", "defaults: {registries: ['123456789012']}\n");
+    let role = "name: a, roleArn: 'arn:aws:iam::222222222222:role/a', registries: ['*']";
+    let open = file("open", &format!("identities: [{{{role}, repositories: ['*']}}]\n"));
+    let unbound = file("unbound", &format!("defaults: {{identity: none}}\nidentities: [{{{role}}}]\n"));
+    let caught =
+        file("caught", "staticRegistries: [{secret: hub, registries: ['*.dkr.ecr.*.amazonaws.com']}]\n");
     let listen = ["--listen", "127.0.0.1:0"];
     for (args, said) in [
         (vec!["controller", "--config", "/does/not/exist"], "No such file"),
         (vec!["controller", "--config", &unknown], "secretName"),
         (vec!["controller", "--config", &range], "refresh.at: 1.5: expected 0.1 to 0.8"),
         (vec!["controller", "--config", &region], "set AWS_REGION"),
+        (
+            vec!["controller", "--config", &open],
+            "defaults.identity: missing, and identities have roles: set \"none\"",
+        ),
+        (
+            vec!["controller", "--config", &unbound],
+            "identities[0].repositories: missing: list the repositories",
+        ),
+        (
+            vec!["controller", "--config", &caught],
+            "staticRegistries[0].registries[0]: \"*.dkr.ecr.*.amazonaws.com\" matches",
+        ),
         (vec!["controller", "--kubeconfig", "/does/not/exist"], "--kubeconfig"),
         (vec!["controller", "--log-level", "loud=very"], "--log-level"),
         (vec!["sync", "--no-such-flag"], "--no-such-flag"),
@@ -109,9 +158,17 @@ async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
         assert_eq!(code, Some(2), "{args:?}: {said_all}");
         assert!(said_all.contains(said), "{args:?}: {said_all}");
     }
-    let (code, said) =
-        run(&["controller", "--listen", "127.0.0.1:0"], &[("ECR_PULL_SECRETS_CONFIG", "/nowhere")]).await;
+    let run_with = async |env: (&str, &str)| run(&["controller", "--listen", "127.0.0.1:0"], &[env]).await;
+    let (code, said) = run_with(("ECR_PULL_SECRETS_CONFIG", "/nowhere")).await;
     assert_eq!((code, said.contains("/nowhere")), (Some(2), true), "{said}");
+    // Tokens and credentials are not sent in the open, whichever setting names the endpoint.
+    for variable in
+        ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SSO"]
+    {
+        let (code, said) = run_with((variable, "http://aws.example:80")).await;
+        let expected = format!("{variable}: \"http://aws.example:80\": expected https://");
+        assert_eq!((code, said.contains(&expected)), (Some(2), true), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -139,6 +139,9 @@ impl Index {
                 return vec![];
             }
             Change::StaticSource { name, source } => return self.set_static_source(name, source),
+            Change::MissedOptIn { namespace, .. } => {
+                return self.apply(Change::Namespace { namespace, record: None, terminating: false });
+            }
             Change::Namespace { namespace, record, terminating } => {
                 let was = self.terminating.contains(&namespace);
                 self.lists.mark_seen(&WatchTarget::Namespaces, &namespace, &namespace, u64::MAX);

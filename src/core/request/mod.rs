@@ -4,6 +4,7 @@ pub mod annotations;
 pub mod applied;
 mod names;
 pub mod problem;
+pub mod unknown_keys;
 
 use serde::{Deserialize, Serialize};
 

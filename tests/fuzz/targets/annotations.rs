@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use ecr_pull_secrets::simulation::core::PREFIX;
-use ecr_pull_secrets::simulation::core::request::Request;
 use ecr_pull_secrets::simulation::core::request::annotations::{
     OptIn, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME, SERVICE_ACCOUNTS, parse,
 };
 use ecr_pull_secrets::simulation::core::request::applied::{AppliedState, MAX_APPLIED_LEN, Times};
+use ecr_pull_secrets::simulation::core::request::{Problem, Request, unknown_keys};
 use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing::{HOST, longest_entry, settings};
 use jiff::Timestamp;
@@ -29,23 +29,27 @@ pub fn check(data: &[u8]) {
         Some((key, value.to_owned()))
     };
     let annotations: BTreeMap<_, _> = lines.split('\n').filter_map(prefixed).collect();
+    let unknown = unknown_keys::report(&annotations, &annotations, |name| name.len() % 2 == 0);
+    unknown.iter().for_each(check_problem);
     let included = options.contains('i');
     let Some(parsed) = parse(&annotations, included, settings.request_rules()) else {
         assert!(!included && !annotations.contains_key(&format!("{PREFIX}{REGISTRIES}")));
         return;
     };
     assert!(parsed.problems.len() <= 7, "{} problems", parsed.problems.len());
-    for problem in &parsed.problems {
-        // Four quoted items of 80 characters, each at most ten bytes when it is escaped.
-        assert!(problem.message.len() < 4_000, "{} bytes", problem.message.len());
-        assert!(!problem.message.contains(char::is_control), "{:?}", problem.message);
-    }
+    parsed.problems.iter().for_each(check_problem);
     assert!(parsed.renew.is_none_or(|time| time.subsec_nanosecond() == 0), "{:?}", parsed.renew);
     match parsed.opt_in {
         OptIn::Out => assert_eq!(parsed.problems, []),
         OptIn::Invalid => assert_ne!(parsed.problems, [], "an invalid request is explained"),
         OptIn::In(request) => check_request(&request, &settings),
     }
+}
+
+fn check_problem(problem: &Problem) {
+    // Four quoted items of 80 characters, each at most ten bytes when it is escaped.
+    assert!(problem.message.len() < 4_000, "{} bytes", problem.message.len());
+    assert!(!problem.message.contains(char::is_control), "{:?}", problem.message);
 }
 
 /// The configurations that give the same annotations another meaning.

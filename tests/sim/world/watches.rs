@@ -179,6 +179,9 @@ impl World {
                 let opted = if record.is_some() { "opted in" } else { "not opted in" };
                 format!("namespace {namespace} {opted}")
             }
+            Change::MissedOptIn { namespace, .. } => {
+                format!("namespace {namespace} not opted in, with our keys")
+            }
             Change::ListStarted(target) => format!("a list of {target:?} begins"),
             Change::ListDone(target) => format!("the list of {target:?} ends"),
             Change::ServiceAccount { namespace, name, .. } => format!("service account {namespace}/{name}"),
