@@ -64,7 +64,7 @@ fn grant(config: &StaticRegistryConfig, names: &OwnedNames, path: &str) -> Resul
 
 fn check_host(host: &str, field: &str) -> Result<(), ConfigError> {
     let is_text = host.len() <= MAX_HOST_LEN && host.bytes().all(|b| b.is_ascii_graphic());
-    let matches_ecr = Some(host).filter(|_| is_text).and_then(|host| may_match_ecr(host));
+    let matches_ecr = Some(host).filter(|_| is_text).and_then(may_match_ecr);
     let problem = || format!("{}: expected a key of auths in the Secret, such as docker.io", quote(host));
     let matches_ecr = matches_ecr.ok_or_else(|| invalid(field, problem()))?;
     check(field, !matches_ecr, || {

@@ -97,11 +97,11 @@ impl Template {
         let named = pattern.literal.strip_prefix(prefix).filter(|_| has_namespace);
         let owner = named.and_then(|rest| rest.split('/').next());
         let candidate = if has_namespace { owner.map(Some) } else { Some(None) };
-        let includes = |owner: &Option<&str>| {
+        let includes = |owner: Option<&str>| {
             let own = self.expand(owner.unwrap_or_default());
             own.is_ok_and(|own| own.contains(pattern))
         };
-        candidate.into_iter().filter(includes)
+        candidate.into_iter().filter(move |owner| includes(*owner))
     }
 }
 

@@ -13,7 +13,7 @@ const PROBES: usize = 20;
 const LARGE: usize = 8 * 1024 * 1024;
 
 /// A server, with a page that no socket buffer holds.
-async fn start() -> (SocketAddr, JoinSet<()>) {
+fn start() -> (SocketAddr, JoinSet<()>) {
     let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
     let address = listener.local_addr().expect("an address");
     let mut tasks = JoinSet::new();
@@ -54,7 +54,7 @@ async fn assert_probes_succeed(address: SocketAddr, pause: Duration) {
 
 #[tokio::test]
 async fn idle_clients_delay_no_probe() {
-    let (address, _server) = start().await;
+    let (address, _server) = start();
     let mut idle = vec![];
     for _ in 0..=MAX_CONNECTIONS {
         idle.push(send(address, "").await.expect("a connection"));
@@ -64,7 +64,7 @@ async fn idle_clients_delay_no_probe() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_reconnect_delay_no_probe() {
-    let (address, _server) = start().await;
+    let (address, _server) = start();
     let mut clients = JoinSet::new();
     for _ in 0..200 {
         clients.spawn(async move {
@@ -83,7 +83,7 @@ async fn clients_that_reconnect_delay_no_probe() {
 
 #[tokio::test]
 async fn clients_that_never_read_delay_no_probe() {
-    let (address, _server) = start().await;
+    let (address, _server) = start();
     let mut silent = vec![];
     for _ in 0..=MAX_CONNECTIONS {
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -107,7 +107,7 @@ async fn assert_closed_within(stream: &mut TcpStream, limit: Duration) {
 
 #[tokio::test]
 async fn a_connection_without_a_request_and_one_whose_response_nobody_reads_end() {
-    let (address, _server) = start().await;
+    let (address, _server) = start();
     let mut idle = send(address, "GET /livez").await.expect("a connection");
     let silent = send(address, "GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("a connection");
     assert_closed_within(&mut idle, HEADER_TIMEOUT + Duration::from_millis(400)).await;
@@ -120,7 +120,7 @@ async fn a_connection_without_a_request_and_one_whose_response_nobody_reads_end(
 
 #[tokio::test]
 async fn a_connection_serves_one_request_with_headers_of_bounded_length() {
-    let (address, _server) = start().await;
+    let (address, _server) = start();
     let request = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
     let mut stream = send(address, &request.repeat(3)).await.expect("a connection");
     let mut reply = vec![];

@@ -145,7 +145,7 @@ fn the_registry_that_a_token_of_the_controller_names_must_be_granted() {
         let plan = WritePlan {
             reason: WriteReason::Missing,
             granted: granted.into(),
-            static_entries: Default::default(),
+            static_entries: BTreeMap::new(),
             observed: None,
             issued_after: None,
         };
@@ -160,6 +160,7 @@ fn the_registry_that_a_token_of_the_controller_names_must_be_granted() {
 
 #[test]
 fn the_session_of_a_namespaces_own_token_has_its_name_and_a_shared_one_has_not() {
+    const SHARED: &str = "ecr-pull-secrets";
     let name = |repositories: &[&str], namespaces: &[&str], namespace: &str, wanted: &[&str]| {
         let spec = Spec {
             repositories: strings(repositories),
@@ -171,7 +172,6 @@ fn the_session_of_a_namespaces_own_token_has_its_name_and_a_shared_one_has_not()
         let granted = assigned(&model, namespace, &request);
         granted.assignments[0].request.session.as_ref().expect("a session").name.clone()
     };
-    const SHARED: &str = "ecr-pull-secrets";
     for (repositories, namespaces, wanted, expected) in [
         (&["{namespace}/*"][..], &["*"][..], &[][..], "ecr-pull-secrets.dev"),
         (&["x/{namespace}", "base/*"], &["*"], &[], "ecr-pull-secrets.dev"),

@@ -150,8 +150,8 @@ impl Spec {
         }
         let bounds = self.repository_patterns(namespace);
         let within = |pattern: &&String| bounds.iter().any(|bound| includes(bound, pattern));
-        let narrower: BTreeSet<String> = narrowed.iter().filter(within).cloned().collect();
-        let patterns = if narrowed.is_empty() { bounds.into_iter().collect() } else { narrower };
+        let wanted: BTreeSet<String> = narrowed.iter().filter(within).cloned().collect();
+        let patterns = if narrowed.is_empty() { bounds.into_iter().collect() } else { wanted };
         Some(if patterns.contains("*") { BTreeSet::from(["*".to_owned()]) } else { patterns })
     }
 
