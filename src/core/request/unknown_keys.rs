@@ -30,7 +30,8 @@ pub fn report(
         named.push(format!("and {more} more"));
     }
     let message = named.join("; ");
-    (!named.is_empty()).then_some(Problem { reason: EventReason::InvalidAnnotation, message })
+    let subject = "keys".to_owned();
+    (!named.is_empty()).then_some(Problem { reason: EventReason::InvalidAnnotation, subject, message })
 }
 
 /// The names of the keys with our prefix.
