@@ -13,12 +13,12 @@ SECONDS ?= 600
 SIMULATION := $(CARGO) --config tests/sim/fast.toml test --locked --features simulation
 
 CHART := charts/ecr-pull-secrets
-POLICY := admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy
 # What `make prose` checks: documents, and in Rust files both comments and messages.
 PROSE := '*.md' '*.gotmpl'
 RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
-GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml
+GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
+	deploy/admission-policy.yaml
 
 .PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz demo lint prose fmt generate drift generated tools
 
@@ -69,6 +69,7 @@ conformance: ## Whether the simulated API server does what the oldest and the ne
 	tests/tools/build kubernetes-newest >/dev/null
 	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
 	$(SIMULATION) --test sim -- --ignored --nocapture --test-threads=1 api_server_does
+	$(CARGO) test --locked --test apiserver -- --ignored --nocapture policies_hold
 
 fuzz: ## Looks for inputs that break a parser; SECONDS=600 for each target, TARGET=NAME for one
 	tests/tools/fuzz run $(or $(SECONDS),600) $(TARGET)
@@ -95,7 +96,7 @@ endif
 fmt: ## Format
 	$(CARGO) fmt --all
 
-generate: ## Generated files: schemas, the chart's README, deploy/install.yaml
+generate: ## Generated files: schemas, the chart's README, deploy/install.yaml, deploy/admission-policy.yaml
 	@$(MAKE) --no-print-directory generated OUT=.
 
 drift: ## Whether generated files are up to date
@@ -114,8 +115,11 @@ generated:
 	"$$(tests/tools/build helm-docs)/helm-docs" --log-level warning --chart-search-root $(CHART) --dry-run > $(OUT)/.readme
 	mv $(OUT)/.readme $(OUT)/$(CHART)/README.md
 	{ cat deploy/install.header.yaml && "$$(tests/tools/build helm)/helm" template ecr-pull-secrets $(CHART) \
-		--namespace ecr-pull-secrets --skip-tests --api-versions $(POLICY); } > $(OUT)/.install
+		--namespace ecr-pull-secrets --skip-tests; } > $(OUT)/.install
 	mv $(OUT)/.install $(OUT)/deploy/install.yaml
+	{ cat deploy/admission-policy.header.yaml && "$$(tests/tools/build helm)/helm" template ecr-pull-secrets $(CHART) \
+		--namespace ecr-pull-secrets --show-only templates/admission-policy.yaml; } > $(OUT)/.policy
+	mv $(OUT)/.policy $(OUT)/deploy/admission-policy.yaml
 
 $(DENY):
 	$(CARGO) install --locked --quiet --root $(TOOLS)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)

@@ -101,9 +101,15 @@ impl Controller {
                 EventReason::SecretNotOwned,
                 "; delete it, or choose another name with ecr-pull-secrets.dev/secret-name",
             ),
-            RequestError::Forbidden(_) | RequestError::AdmissionDenied(_) => (
+            RequestError::Forbidden(_) => (
                 EventReason::WriteFailed,
                 "; the controller's ClusterRole must name the secret, and admission must allow the request",
+            ),
+            // The chart's policy denies what mutating admission adds to the request, and names the key in its message.
+            RequestError::AdmissionDenied(_) => (
+                EventReason::WriteFailed,
+                "; the policy must allow the request: if a mutating webhook or policy of the cluster sets the field, set \
+                 admissionPolicy.allowedMetadata or admissionPolicy.allowImmutable of the chart, or exclude the secret",
             ),
             RequestError::Immutable(_) | RequestError::Rejected(_) | RequestError::Unavailable(_) => {
                 (EventReason::WriteFailed, "")

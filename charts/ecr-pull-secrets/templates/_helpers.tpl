@@ -68,10 +68,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if (default (dict) .Values.config.serviceAccounts).enabled }}true{{ end }}
 {{- end }}
 
+{{- /* Only `false` disables it. `helm template` does not know the API server, and every version that `kubeVersion` allows
+serves the policy. */}}
 {{- define "ecr-pull-secrets.hasAdmissionPolicy" -}}
-{{- if kindIs "bool" .Values.admissionPolicy.enabled }}
-{{- if .Values.admissionPolicy.enabled }}true{{ end }}
-{{- else if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy" }}true{{ end }}
+{{- if ne (toString .Values.admissionPolicy.enabled) "false" }}true{{ end }}
 {{- end }}
 
 {{- /* Pod fields of the controller, of the cleanup job and of the test. */}}
@@ -105,4 +105,11 @@ tolerations:
 {{- define "ecr-pull-secrets.hook" -}}
 helm.sh/hook: post-delete
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
+{{- /* Of those that give the cleanup its permissions, which must not outlive a cleanup that fails. The job remains, because
+its log shows the reason. */}}
+{{- define "ecr-pull-secrets.hookPermissions" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}

@@ -11,6 +11,15 @@
 {{- join " || " $all }}
 {{- end }}
 
+{{- /* A CEL expression that matches `key` with patterns: a key, or a prefix that ends in `*`. */}}
+{{- define "ecr-pull-secrets.celKeyPatterns" -}}
+{{- $all := list "false" }}
+{{- range . }}
+{{- $all = append $all (hasSuffix "*" . | ternary (printf "key.startsWith(%s)" (trimSuffix "*" . | quote)) (printf "key == %s" (quote .))) }}
+{{- end }}
+{{- join " || " $all }}
+{{- end }}
+
 {{- define "ecr-pull-secrets.celStrings" -}}
 [{{- range $place, $text := . }}{{ if $place }}, {{ end }}{{ quote $text }}{{ end }}]
 {{- end }}

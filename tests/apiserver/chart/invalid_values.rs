@@ -14,6 +14,8 @@ async fn unknown_and_wrong_values_are_rejected_with_their_names() {
         ("config.secretName=x", "'secretName' not allowed"),
         ("config.refresh.att=0.5", "'att' not allowed"),
         ("image.digest=x", "/image/digest"),
+        ("admissionPolicy.allowedMetadata={*}", "/admissionPolicy/allowedMetadata/0"),
+        ("admissionPolicy.allowedMetadata={a*b}", "/admissionPolicy/allowedMetadata/0"),
         ("metrics.service.port=0", "/metrics/service/port"),
         ("serviceAccount.create=false", "serviceAccount.name: name an existing service account"),
         ("serviceMonitor.enabled=true,metrics.service.enabled=false", "set metrics.service.enabled=true"),

@@ -1,5 +1,6 @@
 //! The chart: what it renders, and that Kubernetes takes it.
 
+mod cleanup_hook;
 mod conformity;
 mod invalid_values;
 mod notes;
@@ -14,12 +15,10 @@ pub use testing::tenants::INSTANCE as RELEASE;
 use crate::harness::TestCluster;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
-const POLICY: &str = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy";
 
-/// All objects of the release `ecr-pull-secrets` in the namespace of that name, as an API server with the policy gets
-/// them. `values` are flags of Helm.
+/// All objects of the release `ecr-pull-secrets` in the namespace of that name. `values` are flags of Helm.
 pub async fn render(values: &[&str]) -> Result<Vec<Value>, String> {
-    let mut args = vec!["template", RELEASE, CHART, "--namespace", RELEASE, "--api-versions", POLICY];
+    let mut args = vec!["template", RELEASE, CHART, "--namespace", RELEASE];
     args.extend(values);
     let text = helm::run(&args).await?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())?;

@@ -22,8 +22,8 @@ async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
         ("ClusterRoleBinding", [0, 1, 2]),
         ("Role", [0, 1, 2]),
         ("RoleBinding", [0, 1, 2]),
-        ("ValidatingAdmissionPolicy", [0, 1, 2]),
-        ("ValidatingAdmissionPolicyBinding", [0, 1, 2]),
+        ("ValidatingAdmissionPolicy", [0, 3, 3]),
+        ("ValidatingAdmissionPolicyBinding", [0, 3, 3]),
         ("PodDisruptionBudget", [0, 1, 1]),
         ("NetworkPolicy", [0, 0, 1]),
         ("Service", [0, 1, 1]),
@@ -41,7 +41,7 @@ async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
         (r#"serviceMonitor={"enabled":true}"#, "ServiceMonitor", 1),
         (r"replicaCount=1", "PodDisruptionBudget", 0),
         (r"admissionPolicy.enabled=false", "ValidatingAdmissionPolicy", 0),
-        (r#"config={"serviceAccounts":{"enabled":true}}"#, "ValidatingAdmissionPolicy", 2),
+        (r#"admissionPolicy={"enabled":null}"#, "ValidatingAdmissionPolicy", 3),
         (r"metrics.service.enabled=false", "Pod", 0),
         (r"metrics.service.enabled=false,hostNetwork=true", "Pod", 1),
     ] {
@@ -80,19 +80,29 @@ fn variables(pod: &Value) -> Vec<String> {
     all.iter().map(|variable| variable["name"].as_str().expect("a name").to_owned()).collect()
 }
 
+/// `helm template` knows no API server.
 #[tokio::test]
-async fn the_policy_is_rendered_if_the_api_server_serves_it_or_a_value_enables_it() {
+async fn the_policies_are_rendered_unless_a_value_disables_them() {
     let policies = async |args: &[&str]| {
         let text = helm::run(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
         text.matches("kind: ValidatingAdmissionPolicy\n").count()
     };
-    assert_eq!(policies(&[]).await, 0);
-    assert_eq!(policies(&["--api-versions", super::POLICY]).await, 1);
-    assert_eq!(policies(&["--set", "admissionPolicy.enabled=true"]).await, 1);
-    assert_eq!(
-        policies(&["--set", "admissionPolicy.enabled=false", "--api-versions", super::POLICY]).await,
-        0
-    );
+    assert_eq!(policies(&[]).await, 3);
+    assert_eq!(policies(&["--set", "admissionPolicy.enabled=false"]).await, 0);
+}
+
+#[tokio::test]
+async fn each_denial_is_forbidden_and_audited() {
+    let objects = with(r#"admissionPolicy={"allowedMetadata":["a.example/*"]}"#).await;
+    for policy in all(&objects, "ValidatingAdmissionPolicy") {
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+        for validation in policy["spec"]["validations"].as_array().expect("validations") {
+            assert_eq!(validation["reason"], "Forbidden", "{validation}");
+        }
+    }
+    for binding in all(&objects, "ValidatingAdmissionPolicyBinding") {
+        assert_eq!(binding["spec"]["validationActions"], json!(["Deny", "Audit"]));
+    }
 }
 
 /// `fields.yaml` has what each value sets, and the field's value without it.

@@ -26,6 +26,8 @@ pub struct AuditEntry {
     pub uri: String,
     /// The HTTP status of the answer.
     pub code: u16,
+    /// Which `ValidatingAdmissionPolicy` failed and how, if its binding has the action `Audit`.
+    pub validation_failure: Option<String>,
     /// When the answer was complete.
     pub stage_timestamp: Timestamp,
 }
@@ -82,6 +84,8 @@ fn entry(line: &str) -> Option<AuditEntry> {
         name: optional("/objectRef/name"),
         uri: text("/requestURI"),
         code: u16::try_from(code).expect("an HTTP status"),
+        // The slash is part of the key.
+        validation_failure: optional("/annotations/validation.policy.admission.k8s.io~1validation_failure"),
         stage_timestamp: text("/stageTimestamp").parse().expect("audit events have a time"),
     })
 }

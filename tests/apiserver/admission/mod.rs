@@ -1,15 +1,19 @@
 //! What a compromised credential of the controller can do, and which layer refuses the rest: RBAC or the admission
 //! policy, both as the chart renders them.
 
+mod additions;
+mod mutations;
+
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 use testing::compromised_credential::{CompromisedCredential, TYPE, secret};
+use testing::control_plane::{AuditEntry, ControlPlane, Version};
 use testing::tenants::{HOST, NAME, REGISTRIES, Tenants};
 
 use crate::chart::{RELEASE, configuration, install};
-use crate::harness::{TestCluster, cluster_test};
+use crate::harness::{TestCluster, cluster_test, cluster_test_on};
 
 const VALUES: [&str; 2] = [
     "--set-json",
@@ -22,6 +26,11 @@ const VALUES: [&str; 2] = [
 /// Installs the chart's rights and policies, and waits until the policies are in force.
 async fn install_chart(cluster: &TestCluster) -> CompromisedCredential {
     install(cluster, &VALUES).await;
+    stolen_under_policies(cluster).await
+}
+
+/// The stolen credential, once the policies are in force.
+async fn stolen_under_policies(cluster: &TestCluster) -> CompromisedCredential {
     let client = cluster.own_client().await;
     let stolen = CompromisedCredential { client, tenants: Tenants::clone(cluster) };
     cluster.annotate("probe", &[]).await;
@@ -39,6 +48,7 @@ fn a_stolen_credential_reaches_no_other_secret_and_no_other_namespace() {
         cluster.opt_in("opted-in").await;
         for namespace in ["tenant", "opted-in"] {
             stolen.reaches_no_other_name(namespace).await;
+            stolen.gains_no_rights(namespace).await;
         }
         stolen.creates_nothing_else("opted-in", "tenant").await;
         stolen.leaves_a_foreign_secret_alone("opted-in").await;
@@ -88,6 +98,68 @@ fn of_service_accounts_only_the_reference_to_its_own_secret_can_be_changed() {
         cluster.opt_in("team-a").await;
         stolen.changes_only_references("team-a").await;
     });
+}
+
+#[test]
+fn only_its_own_events_can_be_written() {
+    cluster_test(async |cluster| {
+        let stolen = install_chart(cluster).await;
+        cluster.annotate("tenant", &[]).await;
+        for namespace in ["tenant", "kube-system"] {
+            stolen.writes_only_its_own_events(namespace).await;
+        }
+    });
+}
+
+#[test]
+fn a_denial_is_in_the_audit_log() {
+    cluster_test(async |cluster| {
+        let stolen = install_chart(cluster).await;
+        cluster.annotate("tenant", &[]).await;
+        let said = stolen.apply("tenant", NAME, secret(NAME, TYPE, RELEASE)).await;
+        assert!(said.starts_with("policy: "), "{said}");
+        let audited = async || {
+            let denied =
+                |entry: &AuditEntry| entry.namespace.as_deref() == Some("tenant") && entry.code == 403;
+            cluster.requests("patch").into_iter().find(denied).and_then(|entry| entry.validation_failure)
+        };
+        let failure = cluster.wait_for("the annotation", audited).await;
+        assert!(failure.contains("ecr-pull-secrets-secrets") && failure.contains("opted in"), "{failure}");
+    });
+}
+
+#[test]
+fn the_manifests_of_deploy_have_the_policies_too() {
+    cluster_test(async |cluster| {
+        // The harness applied deploy/rbac.yaml.
+        cluster.control_plane.apply(include_str!("../../../deploy/rbac-service-accounts.yaml")).await;
+        cluster.control_plane.apply(include_str!("../../../deploy/admission-policy.yaml")).await;
+        let stolen = stolen_under_policies(cluster).await;
+        cluster.opt_in("team-a").await;
+        stolen.changes_only_references("team-a").await;
+        stolen.writes_only_its_own_events("team-a").await;
+        stolen.creates_nothing_with_an_addition("team-a").await;
+    });
+}
+
+/// [`Version::Usual`] is in the tests above. These two take minutes to build.
+#[test]
+#[ignore = "make conformance"]
+fn the_policies_hold_on_the_oldest_and_the_newest_api_server() {
+    for version in [Version::Oldest, Version::Newest] {
+        cluster_test_on(ControlPlane::builder().version(version), async |cluster| {
+            let stolen = install_chart(cluster).await;
+            cluster.annotate("tenant", &[]).await;
+            cluster.opt_in("team-a").await;
+            stolen.reaches_no_other_name("tenant").await;
+            stolen.creates_nothing_else("team-a", "tenant").await;
+            stolen.creates_nothing_with_an_addition("team-a").await;
+            stolen.leaves_additions_of_the_tenant_alone("team-a").await;
+            stolen.changes_only_references("team-a").await;
+            stolen.writes_only_its_own_events("team-a").await;
+            additions::removes_what_its_own_apply_set(cluster, &stolen).await;
+        });
+    }
 }
 
 #[test]

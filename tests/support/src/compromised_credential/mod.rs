@@ -1,11 +1,15 @@
 //! The controller's credential in the wrong hands: what it is refused, and by which layer.
 
+mod additions;
+mod events;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::tenants::{INSTANCE, NAME, Tenants, assert_untouched};
+pub use additions::{Addition, additions};
 
 /// The type that the controller writes.
 pub const TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -34,7 +38,7 @@ pub fn secret(name: &str, kind: &str, instance: &str) -> Value {
         "apiVersion": "v1", "kind": "Secret", "type": kind,
         "metadata": {"name": name, "labels": {
             "app.kubernetes.io/managed-by": "ecr-pull-secrets", "ecr-pull-secrets.dev/instance": instance}},
-        "data": {".dockerconfigjson": "e30=", "key": "dmFsdWU="},
+        "data": {".dockerconfigjson": "e30="},
     })
 }
 
@@ -88,6 +92,54 @@ impl CompromisedCredential {
         }
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), INSTANCE);
         assert_eq!(outcome(maps.list(&all).await), "RBAC");
+    }
+
+    /// It gets no other credential and no more rights: RBAC refuses tokens, impersonation, pods, and changes to what
+    /// restricts it.
+    pub async fn gains_no_rights(&self, namespace: &str) {
+        let core = format!("/api/v1/namespaces/{namespace}");
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        let admission = "/apis/admissionregistration.k8s.io/v1";
+        let token = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "x-"}, "spec": {"containers": [{"name": "x", "image": "x"}]}});
+        let mut generated = secret(NAME, TYPE, INSTANCE);
+        generated["metadata"] = json!({"generateName": NAME});
+        let admin = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "x"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        });
+        let nothing = json!({});
+        for (method, path, body) in [
+            ("POST", format!("{core}/serviceaccounts/default/token"), &token),
+            ("POST", format!("/api/v1/namespaces/{INSTANCE}/serviceaccounts/{INSTANCE}/token"), &token),
+            ("POST", format!("{core}/pods"), &pod),
+            ("POST", format!("{core}/secrets"), &generated),
+            ("PUT", format!("{core}/secrets/{NAME}"), &secret(NAME, TYPE, INSTANCE)),
+            ("PATCH", format!("/api/v1/namespaces/{namespace}"), &nothing),
+            ("POST", format!("{rbac}/clusterrolebindings"), &admin),
+            ("PATCH", format!("{rbac}/clusterroles/{INSTANCE}"), &nothing),
+            ("PATCH", format!("{admission}/validatingadmissionpolicies/{INSTANCE}-secrets"), &nothing),
+            ("DELETE", format!("{admission}/validatingadmissionpolicies/{INSTANCE}-secrets"), &nothing),
+            ("DELETE", format!("{admission}/validatingadmissionpolicybindings/{INSTANCE}-secrets"), &nothing),
+        ] {
+            let said = self.send(method, &path, body, None).await;
+            assert_eq!(said, "RBAC", "{method} {path}");
+        }
+        let path = format!("{core}/secrets");
+        for user in ["system:admin", "system:serviceaccount:kube-system:namespace-controller"] {
+            assert_eq!(self.send("GET", &path, &nothing, Some(user)).await, "RBAC", "as {user}");
+        }
+    }
+
+    /// Sends a request, optionally as another user.
+    async fn send(&self, method: &str, path: &str, body: &Value, user: Option<&str>) -> String {
+        let content = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let mut request = hyper::Request::builder().method(method).uri(path).header("content-type", content);
+        if let Some(user) = user {
+            request = request.header("impersonate-user", user);
+        }
+        let body = if method == "GET" { vec![] } else { body.to_string().into_bytes() };
+        outcome(self.client.request_text(request.body(body).expect("a request")).await)
     }
 
     /// Under the allowed name it creates nothing of another type or without its labels, and nothing where nobody
@@ -162,6 +214,7 @@ impl CompromisedCredential {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let change = Patch::Merge(json!({"automountServiceAccountToken": true}));
         let accounts = outcome(accounts.patch(account, &dry, &change).await);
-        secrets.starts_with("policy") && accounts.starts_with("policy")
+        let events = self.forge_event_dry(namespace).await;
+        [secrets, accounts, events].iter().all(|said| said.starts_with("policy"))
     }
 }
