@@ -72,6 +72,24 @@ fn a_bad_field_is_named_with_its_value() {
     }
 }
 
+/// Another reader of the file, such as a policy engine, may understand it differently.
+#[test]
+fn ambiguous_yaml_is_rejected() {
+    for yaml in [
+        "instance: a\ninstance: b",
+        "secretNames: [a]\nsecretNames: [b]",
+        "refresh: {at: 0.5, at: 0.6}",
+        "instance: null",
+        "secretNames: ~",
+        "instance: a\n---\ninstance: b",
+        "refresh: &r {at: 0.5}\ndefaults: {<<: *r}",
+        "[instance, a]",
+        "instance",
+    ] {
+        assert!(Config::parse(yaml).is_err(), "{yaml:?} was accepted: {:?}", Config::parse(yaml));
+    }
+}
+
 /// A valid configuration with one identity, except for `change`.
 fn one(change: &str) -> String {
     let mut fields = BTreeMap::from([

@@ -30,3 +30,27 @@ pub fn quote(value: &str) -> String {
         None => format!("{value:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With a line break or an escape sequence, an annotation could forge a line of the log or recolor it, and with a
+    /// bidirectional control show another value.
+    const FORGED: &str = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[31m\u{202e}gro.live\u{200b}\u{0}";
+
+    #[test]
+    fn a_quoted_value_has_no_line_break_escape_sequence_or_invisible_character() {
+        let text = quote(FORGED);
+        assert!(text.is_ascii() && !text.contains(char::is_control), "{text}");
+        assert!(text.contains("x\\n2026") && text.contains("\\u{202e}"), "{text}");
+        assert!(quote(&"\u{1b}".repeat(1_000)).ends_with("… (1000 bytes)"));
+    }
+
+    #[test]
+    fn a_message_of_a_server_is_one_short_line() {
+        let text = one_line(&FORGED.repeat(100));
+        assert!(!text.contains(char::is_control), "{text}");
+        assert_eq!(text.chars().count(), MAX_LINE_LEN);
+    }
+}

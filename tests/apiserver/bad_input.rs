@@ -103,6 +103,26 @@ fn a_namespace_whose_annotation_is_fixed_is_served_at_once() {
     });
 }
 
+#[test]
+fn an_annotation_forges_no_line_of_the_log() {
+    cluster_test(async |cluster| {
+        let forged = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}[31m\u{202e}gro.live";
+        cluster.request("team-a", forged).await;
+        cluster
+            .annotate("team-b", &[(REGISTRIES, Some(HOST)), ("ecr-pull-secrets.dev/role", Some(forged))])
+            .await;
+        for format in ["text", "json"] {
+            let (code, said) = cluster.run("sync", &["--force", "--log-format", format]).await;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(
+                said.contains("gro.live") && !said.contains('\u{202e}') && !said.contains('\u{1b}'),
+                "{said}"
+            );
+            assert!(!said.lines().any(|line| line.starts_with("2026-01-01")), "{said}");
+        }
+    });
+}
+
 /// Runs the program to its end, without a cluster.
 async fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String) {
     let folder = tempfile::TempDir::new().expect("a temporary folder");

@@ -29,7 +29,9 @@ impl E2e {
         self.opt_in("tenant").await;
         self.wait_for_secret("tenant").await;
         stolen.adds_nothing("tenant").await;
-        self.log("to its secret no finalizer, owner, immutable, data key, label or annotation: admission policy");
+        self.log(
+            "to its secret no finalizer, owner, immutable, data key, label or annotation: admission policy",
+        );
         self.opt_out("tenant").await;
         self.wait_for_no_secret("tenant").await;
         self.log("its own cleanup after an opt-out is allowed");

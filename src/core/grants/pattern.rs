@@ -210,6 +210,10 @@ mod tests {
             ("*", "anything/*", true),
             ("team-a/*", "team-a", false),
             ("team-a/*", "team-*", false),
+            ("team-a/*", "team-a*", false),
+            ("team-a/*", "./team-a/*", false),
+            ("team-a/*", "/team-a/*", false),
+            ("team-a/*", "x/team-a/*", false),
             ("team-a/*", "*", false),
             ("team-a/app", "team-a/app", true),
             ("team-a/app", "team-a/app*", false),
@@ -234,8 +238,27 @@ mod tests {
             "a\u{e9}",
             "\"",
             "a:b",
+            "a/*/b",
+            "*a",
+            "team-a/*,team-b/*",
+            "Team-a/*",
+            "team-a\u{ff0f}*",
+            "team\u{200b}-a/*",
+            "{NAMESPACE}/*",
+            "$namespace/*",
         ] {
             assert!(text.parse::<Pattern>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    /// IAM compares text, and a repository has no such name.
+    #[test]
+    fn a_path_within_a_grant_that_points_out_of_it_is_a_literal() {
+        for text in ["team-a/../team-b/*", "team-a//*", "team-a/./x"] {
+            let narrower = pattern(text);
+            assert_eq!(narrower.to_string(), text);
+            assert!(pattern("team-a/*").contains(&narrower), "{text}");
+            assert!(!narrower.contains(&pattern("team-b/app")), "{text}");
         }
     }
 
