@@ -2,6 +2,8 @@
 //!
 //! What AWS makes of them is not tested here: no AWS was there.
 
+mod verify;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
