@@ -20,7 +20,7 @@ FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
 	deploy/admission-policy.yaml
 
-.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz demo lint prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz demo lint advisories prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -85,6 +85,10 @@ lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 	$(CARGO) clippy --all-targets --features simulation --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
 	$(DENY) --locked --workspace check bans licenses sources
+	tests/tools/advisories $(DENY)
+
+advisories: $(DENY) ## Known vulnerabilities of dependencies; fails without a database. For a scheduled job
+	tests/tools/advisories $(DENY) required
 
 prose: ## Vale, with the rules in .vale, and the links between documents
 	@vale=$$(tests/tools/build vale)/vale && $(FILES) $(PROSE) $(RUST_PROSE) | xargs -0 $$vale --no-global --output=line
