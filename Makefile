@@ -90,12 +90,13 @@ lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
 advisories: $(DENY) ## Known vulnerabilities of dependencies; fails without a database. For a scheduled job
 	tests/tools/advisories $(DENY) required
 
-prose: ## Vale, with the rules in .vale, and the links between documents
+prose: ## Vale, with the rules in .vale, the links between documents, and the tests that the threat model names
 	@vale=$$(tests/tools/build vale)/vale && $(FILES) $(PROSE) $(RUST_PROSE) | xargs -0 $$vale --no-global --output=line
 ifdef RUST_PROSE
 	@$(FILES) $(RUST_PROSE) | xargs -0 tests/tools/strings $$(tests/tools/build vale)/vale
 endif
 	@tests/tools/links
+	@tests/tools/threat-model
 
 fmt: ## Format
 	$(CARGO) fmt --all

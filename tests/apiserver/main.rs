@@ -12,6 +12,7 @@ mod creation;
 mod credential_sources;
 mod failover;
 mod harness;
+mod incidents;
 mod kubeconfigs;
 mod opt_in;
 mod outage;

@@ -24,7 +24,7 @@ const VALUES: [&str; 2] = [
 ];
 
 /// Installs the chart's rights and policies, and waits until the policies are in force.
-async fn install_chart(cluster: &TestCluster) -> CompromisedCredential {
+pub async fn install_chart(cluster: &TestCluster) -> CompromisedCredential {
     install(cluster, &VALUES).await;
     stolen_under_policies(cluster).await
 }
