@@ -1,10 +1,12 @@
 //! The hook that cleans up after an uninstall, when it fails.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
+use testing::compromised_credential::{TYPE, secret};
 use testing::helm;
 
 use super::{CHART, all, render};
@@ -52,6 +54,55 @@ fn its_rights_do_not_outlive_a_hook_that_fails() {
         assert!(rights(cluster).await.is_empty(), "{:?}", rights(cluster).await);
         let jobs: Api<Job> = cluster.api(NAMESPACE);
         jobs.get(NAME).await.expect("its log shows why");
+    });
+}
+
+const NO_JOBS: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-jobs}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [batch], apiVersions: [v1], resources: [jobs], operations: [CREATE]}]}
+  validations: [{expression: "false", message: no jobs here}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-jobs}
+spec: {policyName: no-jobs, validationActions: [Deny]}
+"#;
+
+/// Helm deletes nothing if it cannot create the job, for example because of a quota.
+#[test]
+fn rights_that_a_refused_job_leaves_behind_are_restricted_to_secrets_of_the_instance() {
+    cluster_test(async |cluster| {
+        cluster.control_plane.apply(NO_JOBS).await;
+        let jobs: Api<Job> = cluster.api("default");
+        let container = json!({"name": "x", "image": "x"});
+        let spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}});
+        let job = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec})).expect("a Job");
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let refused = async || jobs.create(&dry, &job).await.is_err();
+        cluster.wait_until("jobs are refused", refused).await;
+        let said = install_and_uninstall(cluster).await;
+        assert!(said.contains("no jobs here"), "{said}");
+        assert_eq!(rights(cluster).await.len(), 5, "docs/operations.md says so");
+
+        let kubeconfig = cluster.control_plane.kubeconfig_for(NAMESPACE, NAME).await;
+        let client = cluster.control_plane.client_for(&kubeconfig).await;
+        let secrets: Api<Secret> = Api::namespaced(client, "default");
+        for (instance, allowed) in [("another", false), ("other", true)] {
+            cluster.create::<Secret>("default", secret("ecr-pull", TYPE, instance)).await;
+            let deleted = secrets.delete("ecr-pull", &DeleteParams::default()).await;
+            let said = deleted.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(said.contains("only delete secrets of its own instance"), !allowed, "{said}");
+            if !allowed {
+                cluster
+                    .api::<Secret>("default")
+                    .delete("ecr-pull", &DeleteParams::default())
+                    .await
+                    .expect("gone");
+            }
+        }
     });
 }
 

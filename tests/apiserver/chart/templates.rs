@@ -22,8 +22,8 @@ async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
         ("ClusterRoleBinding", [0, 1, 2]),
         ("Role", [0, 1, 2]),
         ("RoleBinding", [0, 1, 2]),
-        ("ValidatingAdmissionPolicy", [0, 3, 3]),
-        ("ValidatingAdmissionPolicyBinding", [0, 3, 3]),
+        ("ValidatingAdmissionPolicy", [0, 3, 5]),
+        ("ValidatingAdmissionPolicyBinding", [0, 3, 5]),
         ("PodDisruptionBudget", [0, 1, 1]),
         ("NetworkPolicy", [0, 0, 1]),
         ("Service", [0, 1, 1]),
@@ -42,6 +42,8 @@ async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
         (r"replicaCount=1", "PodDisruptionBudget", 0),
         (r"admissionPolicy.enabled=false", "ValidatingAdmissionPolicy", 0),
         (r#"admissionPolicy={"enabled":null}"#, "ValidatingAdmissionPolicy", 3),
+        (r"admissionPolicy.enabled=false,cleanupOnUninstall=true", "ValidatingAdmissionPolicy", 0),
+        (r"cleanupOnUninstall=true", "ValidatingAdmissionPolicy", 4),
         (r"metrics.service.enabled=false", "Pod", 0),
         (r"metrics.service.enabled=false,hostNetwork=true", "Pod", 1),
     ] {
@@ -93,7 +95,8 @@ async fn the_policies_are_rendered_unless_a_value_disables_them() {
 
 #[tokio::test]
 async fn each_denial_is_forbidden_and_audited() {
-    let objects = with(r#"admissionPolicy={"allowedMetadata":["a.example/*"]}"#).await;
+    let values = r#"admissionPolicy={"allowedMetadata":["a.example/*"]},cleanupOnUninstall=true"#;
+    let objects = with(values).await;
     for policy in all(&objects, "ValidatingAdmissionPolicy") {
         assert_eq!(policy["spec"]["failurePolicy"], "Fail");
         for validation in policy["spec"]["validations"].as_array().expect("validations") {

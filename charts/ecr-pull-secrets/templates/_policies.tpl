@@ -1,0 +1,71 @@
+{{- /* The CEL variables `ownEntries` and `owned`: whether the secret belongs to the instance. They require `creates`. */}}
+{{- define "ecr-pull-secrets.celOwned" -}}
+- name: ownEntries
+  expression: >-
+    variables.creates ? [] : oldObject.metadata.?managedFields.orValue([])
+    .filter(entry, entry.?manager.orValue('') == 'ecr-pull-secrets' && entry.?operation.orValue('') == 'Apply')
+# Without the labels, the Apply entry identifies the secret, so that the controller can restore the labels.
+- name: owned
+  expression: >-
+    (has(oldObject.metadata.labels)
+    && oldObject.metadata.labels[?'app.kubernetes.io/managed-by'].orValue('') == 'ecr-pull-secrets'
+    && oldObject.metadata.labels[?'ecr-pull-secrets.dev/instance'].orValue('') == {{ include "ecr-pull-secrets.instance" . | squote }})
+    || (has(oldObject.metadata.annotations)
+    && oldObject.metadata.annotations[?'ecr-pull-secrets.dev/applied'].orValue('').contains({{ printf "\"instance\":%q" (include "ecr-pull-secrets.instance" .) | squote }})
+    && variables.ownEntries.size() > 0)
+{{- end }}
+
+{{- /* The spec of the policy for service accounts; the arguments are the context and a list of users. */}}
+{{- define "ecr-pull-secrets.serviceAccountsPolicy" -}}
+{{- $own := include "ecr-pull-secrets.celStrings" (concat (include "ecr-pull-secrets.secretNames" (index . 0) | fromJsonArray) (include "ecr-pull-secrets.retiredSecretNames" (index . 0) | fromJsonArray))  -}}
+failurePolicy: Fail
+matchConstraints:
+  resourceRules:
+    - apiGroups: [""]
+      apiVersions: [v1]
+      resources: [serviceaccounts]
+      operations: [CREATE, UPDATE, DELETE]
+matchConditions:
+  - name: own-service-account
+    expression: request.userInfo.username in {{ include "ecr-pull-secrets.celStrings" (index . 1) }}
+variables:
+  - name: key
+    expression: "'ecr-pull-secrets.dev/attached'"
+  - name: before
+    expression: "has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {}"
+  - name: after
+    expression: "has(object.metadata.annotations) ? object.metadata.annotations : {}"
+  - name: changed
+    expression: >-
+      variables.after.filter(key, key != variables.key && variables.before[?key].orValue(null) != variables.after[key])
+      + variables.before.filter(key, key != variables.key && !(key in variables.after))
+  - name: referencesBefore
+    expression: "has(oldObject.imagePullSecrets) ? oldObject.imagePullSecrets : []"
+  - name: referencesAfter
+    expression: "has(object.imagePullSecrets) ? object.imagePullSecrets : []"
+validations:
+  - expression: request.operation == 'UPDATE'
+    message: the controller may neither create nor delete service accounts
+    reason: Forbidden
+  - expression: >-
+      request.operation != 'UPDATE' || variables.changed.size() == 0
+    messageExpression: >-
+      'of the annotations, the controller may only change ecr-pull-secrets.dev/attached: not ' + variables.changed[0]
+    message: of the annotations, the controller may only change ecr-pull-secrets.dev/attached
+    reason: Forbidden
+  - expression: >-
+      request.operation != 'UPDATE' || (
+      object.metadata.?labels == oldObject.metadata.?labels
+      && object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences
+      && object.metadata.?finalizers == oldObject.metadata.?finalizers
+      && object.?secrets == oldObject.?secrets
+      && object.?automountServiceAccountToken == oldObject.?automountServiceAccountToken)
+    message: of a service account, the controller may only change imagePullSecrets
+    reason: Forbidden
+  - expression: >-
+      request.operation != 'UPDATE'
+      || variables.referencesBefore.filter(r, !(r.?name.orValue('') in {{ $own }}))
+      == variables.referencesAfter.filter(r, !(r.?name.orValue('') in {{ $own }}))
+    message: in imagePullSecrets, the controller may only add and remove secrets of its own instance
+    reason: Forbidden
+{{- end }}
