@@ -68,6 +68,16 @@ mod tests {
         serde_json::from_value(status).expect("a status")
     }
 
+    /// The text of the parser's error quotes the response, which may contain a token.
+    #[test]
+    fn a_response_that_cannot_be_parsed_is_not_shown() {
+        let error = serde_json::from_str::<u64>("\"hunter2\"").expect_err("it is a string");
+        assert!(error.to_string().contains("hunter2"), "{error}");
+        let error = kube::Error::SerdeError(error);
+        assert!(!message(&error).contains("hunter2"));
+        assert!(!classify(&error).to_string().contains("hunter2"));
+    }
+
     #[test]
     fn responses_are_classified() {
         let uid = json!([{"field": "metadata.uid", "reason": "FieldValueInvalid"}]);

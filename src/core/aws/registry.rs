@@ -204,6 +204,15 @@ mod tests {
             "123456789012.dkr.ecr.eu-central-1.amazonaws.com.cn",
             "123456789012.dkr.ecr.EU-central-1.amazonaws.com",
             "123456789012.dkr.ecr..amazonaws.com",
+            // Names that AWS gives to its customers.
+            "123456789012.dkr.ecr.s3-eu-west-1.amazonaws.com",
+            "123456789012.dkr.ecr.compute-1.amazonaws.com",
+            "123456789012.dkr.ecr.elb.amazonaws.com",
+            "123456789012.eu-central-1.on.aws",
+            "x123456789012.dkr-ecr.eu-central-1.on.aws",
+            // A kubelet takes these for patterns.
+            "*.dkr.ecr.eu-central-1.amazonaws.com",
+            "123456789012.dkr.ecr.*.amazonaws.com",
             "123456789012.dkr.ecrx.eu-central-1.amazonaws.com",
             "123456789012.dkr.ecr-fips-fips.eu-central-1.amazonaws.com",
             "public.ecr.aws.evil.example",

@@ -9,7 +9,7 @@ use serde_json::json;
 use testing::compromised_credential::{TYPE, secret};
 use testing::helm;
 
-use super::{CHART, all, render};
+use super::{CHART, RELEASE, all, configuration, install, render};
 use crate::harness::{TestCluster, cluster_test};
 
 const NAMESPACE: &str = "other";
@@ -102,6 +102,38 @@ fn rights_that_a_refused_job_leaves_behind_are_restricted_to_secrets_of_the_inst
                     .await
                     .expect("gone");
             }
+        }
+    });
+}
+
+#[test]
+fn under_its_rights_and_policies_the_cleanup_does_its_whole_job() {
+    cluster_test(async |cluster| {
+        let values = ["--set-json", r#"cleanupOnUninstall=true,config={"serviceAccounts":{"enabled":true}}"#];
+        install(cluster, &values).await;
+        let config = cluster.config(&configuration(&values).await);
+        cluster.run_controller_with(&["--config", &config, "--leader-election"]).await;
+        for namespace in ["team-a", "team-b"] {
+            cluster.annotate(namespace, &[("ecr-pull-secrets.dev/service-accounts", Some("builder"))]).await;
+            cluster.create::<ServiceAccount>(namespace, json!({"metadata": {"name": "builder"}})).await;
+            cluster.opt_in(namespace).await;
+        }
+        let attached = async |namespace: &str| {
+            let account = cluster.api::<ServiceAccount>(namespace).get("builder").await.expect("it is there");
+            account.image_pull_secrets.unwrap_or_default().len()
+        };
+        for namespace in ["team-a", "team-b"] {
+            cluster.wait_until("the reference", async || attached(namespace).await == 1).await;
+        }
+        cluster.stop_controller().await;
+        cluster.kubeconfig =
+            cluster.control_plane.kubeconfig_for(RELEASE, &format!("{RELEASE}-cleanup")).await;
+        let (code, said) = cluster.run("cleanup", &["--config", &config, "--yes"]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(cluster.all_secrets().await.is_empty(), "{said}");
+        for namespace in ["team-a", "team-b"] {
+            let account = cluster.api::<ServiceAccount>(namespace).get("builder").await.expect("it is there");
+            assert_eq!(account.image_pull_secrets, None, "{said}");
         }
     });
 }
