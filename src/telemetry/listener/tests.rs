@@ -73,7 +73,7 @@ async fn clients_that_reconnect_delay_no_probe() {
                     let _ = stream.read_to_end(&mut vec![]).await;
                 }
                 // The clients share the processor with the server.
-                sleep(Duration::from_millis(10)).await;
+                sleep(Duration::from_millis(50)).await;
             }
         });
     }
