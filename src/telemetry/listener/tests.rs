@@ -10,6 +10,8 @@ use tokio::time::timeout;
 use super::*;
 
 const PROBES: usize = 20;
+/// The defects delayed a probe by 30 s or more. A busy machine may delay one by more than a second.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const LARGE: usize = 8 * 1024 * 1024;
 
 /// A server, with a page that no socket buffer holds.
@@ -45,7 +47,7 @@ async fn get(address: SocketAddr, path: &str) -> io::Result<String> {
 /// Probes as a kubelet does, each on a new connection.
 async fn assert_probes_succeed(address: SocketAddr, pause: Duration) {
     for attempt in 0..PROBES {
-        let reply = timeout(Duration::from_secs(1), get(address, "/livez")).await;
+        let reply = timeout(PROBE_LIMIT, get(address, "/livez")).await;
         let is_ok = matches!(&reply, Ok(Ok(text)) if text.starts_with("HTTP/1.1 200 OK"));
         assert!(is_ok, "probe {attempt}: {reply:?}");
         sleep(pause).await;

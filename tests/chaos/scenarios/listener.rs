@@ -77,7 +77,9 @@ async fn reconnect(address: String) {
 
 /// Twenty probes in a row, as a kubelet sends them.
 async fn probe(world: &World<'_>, address: &str, beside: &str) {
-    const LIMIT: Duration = Duration::from_secs(1);
+    // The defects delayed a probe by 30 s or more. A busy machine may delay one by more than a second.
+    const LIMIT: Duration = Duration::from_secs(5);
+    let mut slowest = Duration::ZERO;
     for attempt in 0..20 {
         let start = Instant::now();
         let reply = timeout(LIMIT, world.cluster.candidate("first").probe("/livez")).await;
@@ -85,6 +87,8 @@ async fn probe(world: &World<'_>, address: &str, beside: &str) {
             let text = || format!("probe {attempt} beside {beside} failed after {:?}", start.elapsed());
             world.report(Oracle::Probe, address, text);
         }
+        slowest = slowest.max(start.elapsed());
         sleep(Duration::from_millis(50)).await;
     }
+    println!("the slowest of 20 probes beside {beside} took {slowest:?}");
 }
