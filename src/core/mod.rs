@@ -33,6 +33,7 @@ pub mod request;
 pub mod secret;
 pub mod settings;
 mod text;
+pub mod turns;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod testing;

@@ -2,7 +2,7 @@
 //! condition that lasts is one Event with a count, even across restarts of the controller, and is updated at growing
 //! intervals.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::errors::message;
 use crate::controller::tell::EventRecord;
+use crate::core::turns::Turns;
 use crate::core::{MANAGER, whole_seconds};
 
 /// The maximum number of Events that wait, in all and of one namespace.
@@ -60,46 +61,26 @@ impl Recorder {
     }
 }
 
-/// The Events that wait, in turn by namespace, so that none waits for those of a noisy one.
+/// The Events that wait, in turn by namespace.
 #[derive(Default)]
-struct Queue {
-    turns: VecDeque<Arc<str>>,
-    lanes: HashMap<Arc<str>, VecDeque<EventRecord>>,
-    len: usize,
-}
+struct Queue(Turns<EventRecord>);
 
 impl Queue {
+    /// Returns whether there is room for the Event. It replaces one of the same reason and subject.
     fn push(&mut self, record: EventRecord) -> bool {
         let limit = if record.reason.is_warning() { MAX_QUEUED } else { MAX_QUEUED / 2 };
-        let lane = self.lanes.entry(record.namespace.clone()).or_default();
         let is_same =
-            |queued: &&mut EventRecord| (queued.reason, &queued.subject) == (record.reason, &record.subject);
-        if let Some(queued) = lane.iter_mut().find(is_same) {
+            |queued: &EventRecord| (queued.reason, &queued.subject) == (record.reason, &record.subject);
+        if let Some(queued) = self.0.find(&record.namespace, is_same) {
             *queued = record;
             return true;
         }
-        if self.len >= limit || lane.len() >= MAX_QUEUED_OF_NAMESPACE {
-            return false;
+        let is_noisy = self.0.len_of(&record.namespace) >= MAX_QUEUED_OF_NAMESPACE;
+        let has_room = self.0.len() < limit && !is_noisy;
+        if has_room {
+            self.0.push(&record.namespace.clone(), record);
         }
-        if lane.is_empty() {
-            self.turns.push_back(record.namespace.clone());
-        }
-        lane.push_back(record);
-        self.len += 1;
-        true
-    }
-
-    fn pop(&mut self) -> Option<EventRecord> {
-        let namespace = self.turns.pop_front()?;
-        let lane = self.lanes.get_mut(&namespace)?;
-        let record = lane.pop_front();
-        if lane.is_empty() {
-            self.lanes.remove(&namespace);
-        } else {
-            self.turns.push_back(namespace);
-        }
-        self.len -= 1;
-        record
+        has_room
     }
 }
 
@@ -129,7 +110,7 @@ impl Writer {
         loop {
             let is_open = woken.recv().await.is_some();
             loop {
-                let Some(record) = lock(&queue).pop() else { break };
+                let Some(record) = lock(&queue).0.pop() else { break };
                 let name = self.name(&record);
                 if self.is_due(&name) {
                     pace.tick().await;
@@ -258,10 +239,10 @@ mod tests {
         for n in 0..2_000 {
             queue.push(record("noisy", EventReason::InvalidAnnotation, &format!("key-{n}")));
         }
-        assert_eq!(queue.len, MAX_QUEUED_OF_NAMESPACE);
+        assert_eq!(queue.0.len(), MAX_QUEUED_OF_NAMESPACE);
         assert!(queue.push(record("quiet", EventReason::InvalidAnnotation, "registries")));
         let order: Vec<_> =
-            std::iter::from_fn(|| queue.pop()).take(2).map(|record| record.namespace).collect();
+            std::iter::from_fn(|| queue.0.pop()).take(2).map(|record| record.namespace).collect();
         assert_eq!(order, ["noisy".into(), Arc::from("quiet")]);
     }
 
@@ -273,9 +254,9 @@ mod tests {
             message: "newer".to_owned(),
             ..record("a", EventReason::InvalidAnnotation, "role")
         };
-        assert!(queue.push(newer) && queue.len == 1);
-        assert_eq!(queue.pop().map(|record| record.message).as_deref(), Some("newer"));
-        assert!(queue.pop().is_none() && queue.lanes.is_empty());
+        assert!(queue.push(newer) && queue.0.len() == 1);
+        assert_eq!(queue.0.pop().map(|record| record.message).as_deref(), Some("newer"));
+        assert!(queue.0.is_empty());
     }
 
     #[test]
@@ -284,7 +265,7 @@ mod tests {
         for n in 0..MAX_QUEUED {
             queue.push(record(&format!("team-{n}"), EventReason::SecretCreated, "ecr-pull"));
         }
-        assert_eq!(queue.len, MAX_QUEUED / 2);
+        assert_eq!(queue.0.len(), MAX_QUEUED / 2);
         assert!(queue.push(record("late", EventReason::TokenFailed, "eu-west-1")));
     }
 }

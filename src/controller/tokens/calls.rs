@@ -5,7 +5,7 @@
 //! shares a few permits with others of its kind. Regions of the configuration have permits of their own from the start, and
 //! regions of Secrets that were applied before have others than invented ones.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::core::Now;
 use crate::core::aws::Endpoint;
 use crate::core::grants::{IdentityName, TokenKey};
 use crate::core::secret::TokenErrorKind;
+use crate::core::turns::Turns;
 
 /// The maximum number of concurrent calls.
 pub const MAX_CALLS: usize = 40;
@@ -322,59 +323,35 @@ impl Calls {
     }
 }
 
-/// Calls in turn by namespace.
+/// Calls in turn by namespace, each of which can be removed.
 #[derive(Default)]
 struct FairQueue {
-    /// The namespaces with calls; the first one is next.
-    turns: VecDeque<Arc<str>>,
-    lanes: HashMap<Arc<str>, VecDeque<KeyId>>,
+    turns: Turns<KeyId>,
     owners: HashMap<KeyId, Arc<str>>,
 }
 
 impl FairQueue {
     fn is_empty(&self) -> bool {
-        self.owners.is_empty()
+        self.turns.is_empty()
     }
 
     fn push(&mut self, namespace: &Arc<str>, id: KeyId) {
         if self.owners.insert(id, namespace.clone()).is_none() {
-            let lane = self.lanes.entry(namespace.clone()).or_default();
-            if lane.is_empty() {
-                self.turns.push_back(namespace.clone());
-            }
-            lane.push_back(id);
+            self.turns.push(namespace, id);
         }
     }
 
-    /// The next call that may start, in the lanes of at most [`MAX_SEARCH`] namespaces.
+    /// The next call that may start.
     fn pop(&mut self, may_start: impl Fn(KeyId) -> bool) -> Option<KeyId> {
-        for _ in 0..self.turns.len().min(MAX_SEARCH) {
-            let namespace = self.turns.pop_front()?;
-            let lane = self.lanes.get_mut(&namespace)?;
-            let found = lane.iter().position(|id| may_start(*id)).and_then(|index| lane.remove(index));
-            if lane.is_empty() {
-                self.lanes.remove(&namespace);
-            } else {
-                self.turns.push_back(namespace);
-            }
-            if let Some(id) = found {
-                self.owners.remove(&id);
-                return Some(id);
-            }
-        }
-        None
+        let id = self.turns.pop_where(MAX_SEARCH, |id| may_start(*id))?;
+        self.owners.remove(&id);
+        Some(id)
     }
 
     /// Removes a call, and returns its namespace.
     fn take(&mut self, id: KeyId) -> Option<Arc<str>> {
         let namespace = self.owners.remove(&id)?;
-        if let Some(lane) = self.lanes.get_mut(&namespace) {
-            lane.retain(|queued| *queued != id);
-            if lane.is_empty() {
-                self.lanes.remove(&namespace);
-                self.turns.retain(|turn| *turn != namespace);
-            }
-        }
+        self.turns.remove(&namespace, |queued| *queued == id);
         Some(namespace)
     }
 
