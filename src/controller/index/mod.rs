@@ -20,6 +20,9 @@ use crate::core::planted::{Bug, planted};
 use crate::core::request::{AppliedState, OptIn, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
 
+/// The maximum number of service accounts of one namespace. Further ones are not changed.
+const MAX_SERVICE_ACCOUNTS: usize = 500;
+
 /// Everything that is known about one namespace.
 #[derive(Debug, Default)]
 pub struct NamespaceState {
@@ -373,6 +376,10 @@ impl Index {
         refs: PullSecretRefs,
     ) -> bool {
         let all = &mut self.state_of(namespace).service_accounts;
+        // Whoever can create service accounts must not use up the memory of the controller.
+        if all.len() >= MAX_SERVICE_ACCOUNTS && !all.iter().any(|(known, _)| known == name) {
+            return false;
+        }
         let same = all.iter().any(|(known, old)| {
             known == name && (&old.references, &old.attached) == (&refs.references, &refs.attached)
         });

@@ -108,3 +108,16 @@ fn equal_annotations_are_one_value_in_memory() {
     };
     assert!(Arc::ptr_eq(&parsed("a"), &parsed("b")));
 }
+
+#[test]
+fn the_service_accounts_of_one_namespace_are_bounded_and_known_ones_still_change() {
+    let mut index = Index::new([WatchTarget::ServiceAccounts]);
+    let refs = |version| PullSecretRefs { resource_version: version, references: vec![], attached: vec![] };
+    let namespace: Arc<str> = "a".into();
+    for n in 0..MAX_SERVICE_ACCOUNTS + 100 {
+        index.set_service_account(&namespace, &format!("account-{n}").into(), refs(1));
+    }
+    let changed = PullSecretRefs { attached: vec!["ecr-pull".into()], ..refs(2) };
+    assert!(index.set_service_account(&namespace, &"account-7".into(), changed));
+    assert_eq!(index.get("a").map(|state| state.service_accounts.len()), Some(MAX_SERVICE_ACCOUNTS));
+}
