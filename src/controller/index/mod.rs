@@ -376,7 +376,7 @@ impl Index {
         refs: PullSecretRefs,
     ) -> bool {
         let all = &mut self.state_of(namespace).service_accounts;
-        // Whoever can create service accounts must not use up the memory of the controller.
+        // Users who can create service accounts must not use up the memory of the controller.
         if all.len() >= MAX_SERVICE_ACCOUNTS && !all.iter().any(|(known, _)| known == name) {
             return false;
         }
