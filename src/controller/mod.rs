@@ -286,6 +286,14 @@ impl Controller {
         }
     }
 
+    /// Forgets a namespace of which nothing is left, after the last action in it.
+    fn forget(&mut self, namespace: &Arc<str>) {
+        self.conditions.forget(namespace);
+        self.slow.remove(namespace);
+        self.removals.set(namespace, vec![]);
+        self.tokens.release(namespace);
+    }
+
     /// Detects whether the leadership was gained or lost, or has expired.
     fn follow_leadership(&mut self, now: Now) {
         let leader = self.leadership.left(now).is_some();
@@ -300,6 +308,7 @@ impl Controller {
             self.reconcile_all(now);
         } else {
             self.queue.clear();
+            self.removals.clear();
             self.tokens.stop_waiting();
         }
     }

@@ -38,6 +38,9 @@ impl Controller {
         self.record_outcome(&namespace, action, outcome, duration, now);
         if !self.queue.is_running(&namespace) {
             self.index.reply_arrived(&namespace);
+            if self.index.get(&namespace).is_none() {
+                self.forget(&namespace);
+            }
         }
     }
 

@@ -62,8 +62,7 @@ impl Controller {
             return;
         }
         let Some(Plan { mut step, mut problems, revocations, granted }) = self.plan(namespace, now) else {
-            self.removals.set(namespace, vec![]);
-            self.tokens.release(namespace);
+            self.forget(namespace);
             return self.queue.schedule(namespace, None, now);
         };
         let was_held = self.removals.is_held(namespace);

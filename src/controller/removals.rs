@@ -62,7 +62,8 @@ impl Removals {
     /// Forgets what is wanted and held: another process was the leader.
     pub fn clear(&mut self) {
         let (confirmed, approved) = (self.confirmed.take(), mem::take(&mut self.approved));
-        *self = Self { confirmed, approved, ..Self::default() };
+        let done = mem::take(&mut self.done);
+        *self = Self { confirmed, approved, done, ..Self::default() };
     }
 
     pub fn is_held(&self, namespace: &str) -> bool {

@@ -38,10 +38,8 @@ impl Conditions {
         if self.logged.len() >= MAX_NAMESPACES {
             self.logged.clear();
         }
-        let mut hasher = DefaultHasher::new();
-        (reason, condition).hash(&mut hasher);
         let logged = self.logged.entry(namespace.clone()).or_default();
-        logged.len() < MAX_CONDITIONS && logged.insert(hasher.finish())
+        logged.len() < MAX_CONDITIONS && logged.insert(fingerprint(reason, condition))
     }
 
     #[cfg(feature = "simulation")]
@@ -220,6 +218,7 @@ impl Controller {
             namespace: namespace.clone(),
             uid: uid.clone(),
             reason: problem.reason,
+            condition: fingerprint(problem.reason, &message),
             message,
             subject: SUBJECT.to_owned(),
         };
@@ -248,9 +247,16 @@ impl Controller {
         let first = !reason.is_warning() || self.conditions.is_first(namespace, reason, condition);
         let record = self.index.get(namespace).and_then(|state| state.namespace.as_ref());
         let uid = record.map(|record| record.uid.clone()).unwrap_or_default();
-        let namespace = namespace.clone();
-        self.tell(Tell::Notice { event: EventRecord { namespace, uid, reason, message, subject }, first });
+        let (namespace, condition) = (namespace.clone(), fingerprint(reason, condition));
+        let event = EventRecord { namespace, uid, reason, message, condition, subject };
+        self.tell(Tell::Notice { event, first });
     }
+}
+
+fn fingerprint(reason: EventReason, condition: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (reason, condition).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn retrying(at: Option<Timestamp>) -> String {

@@ -20,6 +20,8 @@ pub struct EventRecord {
     pub uid: Box<str>,
     pub reason: EventReason,
     pub message: String,
+    /// Identifies the condition: another one is written soon, and the same one with another message at growing intervals.
+    pub condition: u64,
     /// Records of one namespace, reason and subject are one Event.
     pub subject: String,
 }

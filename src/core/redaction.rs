@@ -8,7 +8,8 @@ const MIN_RUN: usize = 40;
 /// The length of an access key ID.
 const KEY_ID_LEN: usize = 20;
 /// Keys whose values are secrets, however short.
-const SECRET_KEYS: [&str; 5] = ["authorization", "password", "x-amz-security-token", "signature", "auth"];
+const SECRET_KEYS: [&str; 6] =
+    ["authorization", "password", "x-amz-security-token", "signature", "auth", "token"];
 /// The length of an AWS account ID.
 const ACCOUNT_LEN: usize = 12;
 

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tracing::{debug, warn};
 
 use super::errors::message;
@@ -28,6 +28,8 @@ const MAX_QUEUED_OF_NAMESPACE: usize = 8;
 const MAX_SERIES: usize = 8192;
 const MAX_PER_SECOND: u64 = 25;
 const MIN_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// The pause before an Event shows another condition.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_REPEAT_INTERVAL: Duration = Duration::from_mins(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// In characters.
@@ -47,7 +49,8 @@ impl Recorder {
     pub fn start(client: Client, instance: &str) -> (Self, JoinHandle<()>) {
         let (wake, woken) = mpsc::channel(1);
         let queue = Arc::new(Mutex::new(Queue::default()));
-        let writer = Writer { client, instance: instance.to_owned(), series: HashMap::new() };
+        let writer =
+            Writer { client, instance: instance.to_owned(), series: HashMap::new(), later: HashMap::new() };
         let task = tokio::spawn(writer.run(queue.clone(), woken));
         (Self { queue, wake }, task)
     }
@@ -94,6 +97,8 @@ struct Series {
     count: Option<i32>,
     next_write: Instant,
     interval: Duration,
+    written_at: Instant,
+    condition: u64,
 }
 
 struct Writer {
@@ -101,6 +106,8 @@ struct Writer {
     instance: String,
     /// By the name of the Event.
     series: HashMap<String, Series>,
+    /// The Events whose condition changed shortly after they were written, by name, and when they are written again.
+    later: HashMap<String, (Instant, EventRecord)>,
 }
 
 impl Writer {
@@ -108,14 +115,28 @@ impl Writer {
         let mut pace = tokio::time::interval(Duration::from_millis(1000 / MAX_PER_SECOND));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_open = woken.recv().await.is_some();
+            let next = self.later.values().map(|(at, _)| *at).min();
+            let is_open = tokio::select! {
+                wake = woken.recv() => wake.is_some(),
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => true,
+            };
             loop {
                 let Some(record) = lock(&queue).0.pop() else { break };
                 let name = self.name(&record);
-                if self.is_due(&name) {
-                    pace.tick().await;
-                    self.write_or_warn(name, &record).await;
+                match self.due_at(&name, record.condition) {
+                    Some(at) if at <= Instant::now() => {
+                        pace.tick().await;
+                        self.write_or_warn(name, &record).await;
+                    }
+                    Some(at) => _ = self.later.insert(name, (at, record)),
+                    None => {}
                 }
+            }
+            let now = Instant::now();
+            let due: Vec<_> = self.later.extract_if(|_, (at, _)| *at <= now || !is_open).collect();
+            for (name, (_, record)) in due {
+                pace.tick().await;
+                self.write_or_warn(name, &record).await;
             }
             if !is_open {
                 return;
@@ -134,21 +155,24 @@ impl Writer {
         let is_repeated = written.as_ref().is_ok_and(|count| *count > 1) || written.is_err();
         let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
         let interval = before.filter(|_| is_repeated).map_or(MIN_REPEAT_INTERVAL, longer);
-        let next_write = Instant::now() + interval;
-        let series = Series { count: written.as_ref().ok().copied().or(count), next_write, interval };
-        self.series.insert(name, series);
+        let (count, condition) = (written.as_ref().ok().copied().or(count), record.condition);
+        let written_at = Instant::now();
+        let next_write = written_at + interval;
+        self.series.insert(name, Series { count, next_write, interval, written_at, condition });
         if let Err(reason) = written {
             let (namespace, event) = (&*record.namespace, record.reason.into_str());
             warn!(namespace, event, reason, "cannot write an Event");
         }
     }
 
-    /// Counts the record, and returns whether to write it now.
-    fn is_due(&mut self, name: &str) -> bool {
+    /// Counts a record, and returns when to write it; `None` if the Event shows it already.
+    fn due_at(&mut self, name: &str, condition: u64) -> Option<Instant> {
         let now = Instant::now();
         if let Some(series) = self.series.get_mut(name) {
             series.count = series.count.map(|count| count.saturating_add(1));
-            return series.next_write <= now;
+            let changed = (series.condition != condition).then(|| series.written_at + CHANGE_INTERVAL);
+            return Some(changed.map_or(series.next_write, |at| at.min(series.next_write)))
+                .filter(|at| changed.is_some() || *at <= now);
         }
         if self.series.len() >= MAX_SERIES {
             self.series.retain(|_, series| series.next_write > now);
@@ -156,7 +180,7 @@ impl Writer {
         if self.series.len() >= MAX_SERIES {
             self.series.clear();
         }
-        true
+        Some(now)
     }
 
     /// Updates the Event to `count`, or creates it, or continues the one from before a restart. Returns its count.
@@ -230,7 +254,14 @@ mod tests {
 
     fn record(namespace: &str, reason: EventReason, subject: &str) -> EventRecord {
         let (namespace, subject) = (namespace.into(), subject.to_owned());
-        EventRecord { namespace, uid: "u".into(), reason, message: "changed".to_owned(), subject }
+        EventRecord {
+            namespace,
+            uid: "u".into(),
+            reason,
+            message: "changed".to_owned(),
+            condition: 0,
+            subject,
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use kube::config::KubeconfigError;
 use kube::{Client, Config};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::Service;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
@@ -22,6 +22,8 @@ use super::errors::message;
 use crate::core::one_line;
 use crate::telemetry::metrics::Metrics;
 
+/// How long a credential plugin may take.
+const BUILD_TIMEOUT: Duration = Duration::from_mins(1);
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// How long before its expiry a certificate of a credential plugin is replaced.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(60);
@@ -125,7 +127,9 @@ async fn next_client(
     }
     let (connection, metrics) = (connection.clone(), metrics.clone());
     // A credential plugin is a process that this waits for.
-    let built = tokio::task::spawn_blocking(move || connection.build(config, &metrics)).await;
+    let plugin = tokio::task::spawn_blocking(move || connection.build(config, &metrics));
+    let built =
+        timeout(BUILD_TIMEOUT, plugin).await.map_err(|_| "the credential plugin does not end".to_owned())?;
     let client = built.map_err(|error| error.to_string())?.map_err(|error| describe(&error))?;
     // The file may have a new CA before the API server has its new certificate, or a certificate that it does not accept.
     client.apiserver_version().await.map_err(|error| message(&error))?;

@@ -25,7 +25,7 @@ use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::core::plan::Backoff;
 use crate::core::secret::{DockerConfig, StaticSource};
 use crate::core::settings::Settings;
-use crate::core::{Jitter, SECRET_KEY};
+use crate::core::{Jitter, SECRET_KEY, one_line};
 
 /// The number of objects in one page of a list. A page is the largest response in memory, and the metadata of an object can
 /// have more than a megabyte. Service accounts are listed as whole objects.
@@ -248,7 +248,7 @@ fn describe(error: &watcher::Error) -> (u16, String) {
             let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
             (code, message(error))
         }
-        watcher::Error::WatchError(status) => (status.code, status.message.clone()),
+        watcher::Error::WatchError(status) => (status.code, one_line(&status.message)),
         watcher::Error::NoResourceVersion => (0, "the response had no resourceVersion".to_owned()),
     }
 }

@@ -19,12 +19,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 128;
 /// The longest life of a connection.
 const MAX_LIFE: Duration = Duration::from_secs(10);
 /// A connection is not closed in favor of a newer one before this age. It is enough to serve a probe, and bounds the
 /// rate at which clients that reconnect are accepted.
-const MIN_LIFE: Duration = Duration::from_millis(20);
+const MIN_LIFE: Duration = Duration::from_millis(100);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEADER_LEN: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;

@@ -111,8 +111,8 @@ struct Pool {
 #[derive(Default)]
 pub struct Calls {
     groups: BTreeMap<Group, GroupState>,
-    /// The group of each key in a pool.
-    pooled: HashMap<KeyId, Group>,
+    /// The group and the urgency of each key in a pool.
+    pooled: HashMap<KeyId, (Group, Urgency)>,
     applied: Pool,
     unknown: Pool,
     configured: BTreeSet<Endpoint>,
@@ -155,7 +155,7 @@ impl Calls {
         let pool = if state.is_applied { &mut self.applied } else { &mut self.unknown };
         pool.queue.push(namespace, id);
         pool.is_blocked = false;
-        self.pooled.insert(id, group);
+        self.pooled.insert(id, (group, urgency));
     }
 
     /// A queued call has become more urgent.
@@ -166,7 +166,11 @@ impl Calls {
         (before, urgency): (Urgency, Urgency),
         namespace: &Arc<str>,
     ) {
-        let Some(state) = self.groups.get_mut(&Group::of(key)).filter(|state| state.is_known) else { return };
+        if let Some((_, pooled)) = self.pooled.get_mut(&id) {
+            *pooled = urgency;
+            return;
+        }
+        let Some(state) = self.groups.get_mut(&Group::of(key)) else { return };
         if state.new.remove(id) || state.ordered.remove(&(before, id)) {
             state.push(id, urgency, namespace);
         }
@@ -249,19 +253,19 @@ impl Calls {
     fn search(
         pool: &mut Pool,
         groups: &mut BTreeMap<Group, GroupState>,
-        pooled: &mut HashMap<KeyId, Group>,
+        pooled: &mut HashMap<KeyId, (Group, Urgency)>,
     ) -> Option<KeyId> {
         if pool.is_blocked {
             return None;
         }
         let may_start = |id: KeyId| {
-            let group = pooled.get(&id).and_then(|group| groups.get(group));
+            let group = pooled.get(&id).and_then(|(group, _)| groups.get(group));
             group.is_some_and(GroupState::has_permit)
         };
         let found = pool.queue.pop(may_start);
         pool.is_blocked = found.is_none();
         let id = found?;
-        let group = pooled.remove(&id)?;
+        let (group, _) = pooled.remove(&id)?;
         groups.entry(group).or_default().running += 1;
         Some(id)
     }
@@ -294,12 +298,11 @@ impl Calls {
 
     /// A group gave its first token: its queued calls no longer wait for others.
     fn promote(&mut self, group: &Group) {
-        let ids: Vec<_> = self.pooled.iter().filter(|(_, of)| *of == group).map(|(id, _)| *id).collect();
-        for id in ids {
-            self.pooled.remove(&id);
+        let Some(state) = self.groups.get_mut(group) else { return };
+        for (id, (_, urgency)) in self.pooled.extract_if(|_, (of, _)| of == group) {
             let namespace = self.applied.queue.take(id).or_else(|| self.unknown.queue.take(id));
-            if let (Some(namespace), Some(state)) = (namespace, self.groups.get_mut(group)) {
-                state.new.push(&namespace, id);
+            if let Some(namespace) = namespace {
+                state.push(id, urgency, &namespace);
             }
         }
     }
@@ -307,7 +310,7 @@ impl Calls {
     /// Forgets a group without calls that never gave a token.
     fn forget_idle(&mut self, group: &Group) {
         let is_idle = |state: &GroupState| !state.is_known && state.running == 0;
-        if self.groups.get(group).is_some_and(is_idle) && !self.pooled.values().any(|of| of == group) {
+        if self.groups.get(group).is_some_and(is_idle) && !self.pooled.values().any(|(of, _)| of == group) {
             self.groups.remove(group);
         }
     }

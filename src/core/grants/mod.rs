@@ -92,6 +92,14 @@ impl Grants {
         Ok((Granted { request, assignments }, problems))
     }
 
+    /// Whether a namespace may use the identity of this name.
+    pub fn is_granted(&self, namespace: &str, name: &str) -> bool {
+        let mut granted = self.identities.iter().filter(|identity| identity.is_granted_to(namespace));
+        let is_default =
+            self.default_identity.as_ref().is_some_and(|identity| identity.name.as_str() == name);
+        is_default || granted.any(|identity| identity.name.as_str() == name)
+    }
+
     /// The length of the longest name of an identity.
     pub fn longest_name(&self) -> usize {
         let all = self.identities.iter().chain(&self.default_identity);

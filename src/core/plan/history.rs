@@ -53,7 +53,9 @@ impl History {
     ) {
         let recreated = reason == WriteReason::Missing && self.due.is_some();
         if reason == WriteReason::RequestChanged {
-            self.changes_until = self.changes_until.max(now.mono) + CHANGE_INTERVAL;
+            // Changes that a due renewal allowed early must not delay later ones for long.
+            let most = now.mono + CHANGE_INTERVAL * (CHANGE_BURST + 1);
+            self.changes_until = (self.changes_until.max(now.mono) + CHANGE_INTERVAL).min(most);
         }
         // The reason may follow from the write itself.
         self.repeated = self.fingerprint == Some(fingerprint);

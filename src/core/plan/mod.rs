@@ -344,6 +344,7 @@ impl Planner<'_> {
         let (granted, _) = self.assign(&request).ok()?;
         let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
+        self.granted = Some(granted.clone());
         let observed = Some(observed.clone());
         Some(self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None }))
     }

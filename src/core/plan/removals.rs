@@ -51,16 +51,18 @@ impl Planner<'_> {
 
     /// Removes everything, because the configuration no longer grants or includes the applied request.
     pub(super) fn remove_all(&mut self, reason: DeleteReason) -> Step {
-        for (_, observed) in self.facts.managed().filter(|(_, observed)| observed.is_applied) {
-            let identity =
-                observed.applied.iter().flat_map(|applied| applied.entries.iter().flatten()).next();
+        let Self { facts, settings, .. } = *self;
+        let is_granted = |name: &str| settings.grants.is_granted(facts.namespace, name);
+        for (_, observed) in facts.managed().filter(|(_, observed)| is_removable(observed)) {
+            let entries = || observed.applied.iter().flat_map(|applied| applied.entries.iter().flatten());
+            let lost = entries().find(|entry| !is_granted(&entry.identity)).or_else(|| entries().next());
             let cause = match reason {
                 DeleteReason::NotIncluded => RemovalCause::Namespaces,
-                _ => RemovalCause::Identity(identity.map(|entry| entry.identity.clone()).unwrap_or_default()),
+                _ => RemovalCause::Identity(lost.map(|entry| entry.identity.clone()).unwrap_or_default()),
             };
             self.revocations.push(Revocation { cause, uid: observed.uid.clone() });
         }
-        if self.facts.held { self.hold() } else { self.remove_secrets(reason) }
+        if self.facts.held { self.hold(reason) } else { self.remove_secrets(reason) }
     }
 
     /// Removes the references of service accounts, then the Secrets. In a namespace that did not opt in, other tools may
@@ -75,7 +77,8 @@ impl Planner<'_> {
         let Self { facts, settings, .. } = *self;
         let retired = &settings.names.retired_names;
         let is_obsolete = |name: &Arc<str>| retired.contains(name) && **name != *requested;
-        for (_, observed) in facts.managed().filter(|(name, _)| is_obsolete(name)) {
+        let is_revoked = |name: &Arc<str>, observed: &Observed| is_obsolete(name) && !observed.is_deleting;
+        for (_, observed) in facts.managed().filter(|(name, observed)| is_revoked(name, observed)) {
             self.revocations.push(Revocation { cause: RemovalCause::SecretNames, uid: observed.uid.clone() });
         }
     }
@@ -132,12 +135,15 @@ impl Planner<'_> {
     }
 
     /// Keeps the Secrets until an administrator confirms that they are removed. Their tokens end by themselves, but static
-    /// entries do not, so those that are no longer granted are removed now.
-    fn hold(&mut self) -> Step {
+    /// entries do not, so those that are no longer granted are removed now. The admission policy denies every write in a
+    /// namespace that the configuration does not include.
+    fn hold(&mut self, reason: DeleteReason) -> Step {
         let mut step = Step::Idle(None);
-        for (name, observed) in self.facts.managed().filter(|(_, observed)| observed.is_applied) {
+        for (name, observed) in self.facts.managed().filter(|(_, observed)| is_removable(observed)) {
             self.report_held(name);
-            step = step.or_else(|| self.revoke_static_entries(name, observed));
+            if reason == DeleteReason::NotGranted {
+                step = step.or_else(|| self.revoke_static_entries(name, observed));
+            }
         }
         step
     }
@@ -167,4 +173,9 @@ impl Planner<'_> {
         let (reason, observed) = (WriteReason::StaticEntryChanged, Some(observed.clone()));
         self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None })
     }
+}
+
+/// Whether the configuration can remove it: what was deleted already is held by a finalizer only.
+fn is_removable(observed: &Observed) -> bool {
+    observed.is_applied && !observed.is_deleting
 }

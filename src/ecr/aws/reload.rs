@@ -21,6 +21,10 @@ use crate::core::secret::{TokenError, TokenErrorKind};
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after a new chain, however often AWS refuses the credentials.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
+/// The pause doubles while AWS refuses the credentials of one new chain after another, up to this many times.
+const MAX_DOUBLINGS: u32 = 7;
+/// After this time without a refusal, the next one is followed by a new chain at once.
+const CALM: Duration = Duration::from_mins(20);
 /// The age at which a chain is replaced in any case: a profile may name other files.
 const MAX_AGE: Duration = Duration::from_hours(1);
 
@@ -65,8 +69,10 @@ pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
     let mut caller = None;
     log_caller(&apis, &mut caller).await;
     let (mut loaded_at, mut access_key, mut warned) = (Instant::now(), None, None);
+    let (mut refusals, mut not_before) = (0, Instant::now());
     loop {
         let is_refused = timeout(CHECK_PERIOD, apis.refused.notified()).await.is_ok();
+        let is_refused = is_refused && Instant::now() >= not_before;
         let found = ProfileFiles::read().await;
         let cause = match (found != files, is_refused) {
             (true, _) => Cause::FilesChanged,
@@ -74,6 +80,11 @@ pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
             (false, false) if loaded_at.elapsed() >= MAX_AGE => Cause::Age,
             (false, false) => continue,
         };
+        if cause == Cause::Refused {
+            // A region that refuses the credentials although they are valid must not cause loads without end.
+            refusals = if loaded_at.elapsed() < CALM { refusals + 1 } else { 0 };
+            not_before = Instant::now() + MIN_PAUSE * 2_u32.pow(refusals.min(MAX_DOUBLINGS));
+        }
         loaded_at = Instant::now();
         match new_chain(&apis).await {
             Ok((config, new_key)) => {

@@ -103,7 +103,8 @@ async fn assert_closed_within(stream: &mut TcpStream, limit: Duration) {
     let start = Instant::now();
     let mut buffer = vec![0; 1_024];
     let closed = async { while matches!(stream.read(&mut buffer).await, Ok(1..)) {} };
-    timeout(limit, closed).await.expect("the connection ends");
+    // A busy machine may take longer.
+    timeout(limit + PROBE_LIMIT, closed).await.expect("the connection ends");
     assert!(start.elapsed() + Duration::from_millis(500) > limit, "after {:?}", start.elapsed());
 }
 
@@ -113,7 +114,7 @@ async fn a_connection_without_a_request_and_one_whose_response_nobody_reads_end(
     let mut idle = send(address, "GET /livez").await.expect("a connection");
     let silent = send(address, "GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("a connection");
     assert_closed_within(&mut idle, HEADER_TIMEOUT + Duration::from_millis(400)).await;
-    sleep(MAX_LIFE.saturating_sub(HEADER_TIMEOUT)).await;
+    sleep(MAX_LIFE.saturating_sub(HEADER_TIMEOUT) + Duration::from_secs(1)).await;
     let mut rest = silent;
     let mut read = vec![];
     let error = rest.read_to_end(&mut read).await.expect_err("the connection is reset");

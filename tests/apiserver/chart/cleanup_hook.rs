@@ -92,6 +92,12 @@ fn rights_that_a_refused_job_leaves_behind_are_restricted_to_secrets_of_the_inst
         let secrets: Api<Secret> = Api::namespaced(client, "default");
         for (instance, allowed) in [("another", false), ("other", true)] {
             cluster.create::<Secret>("default", secret("ecr-pull", TYPE, instance)).await;
+            if !allowed {
+                // The API server applies a new policy after some time.
+                let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+                let denied = async || secrets.delete("ecr-pull", &dry).await.is_err();
+                cluster.wait_until("the policy is applied", denied).await;
+            }
             let deleted = secrets.delete("ecr-pull", &DeleteParams::default()).await;
             let said = deleted.err().map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(said.contains("only delete secrets of its own instance"), !allowed, "{said}");

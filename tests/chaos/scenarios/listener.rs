@@ -28,8 +28,8 @@ pub async fn ipv6_only(world: &mut World<'_>) {
 /// Clients in the cluster open connections to the controller's port: some send nothing, some read nothing, and some
 /// connect again whenever they are disconnected.
 pub async fn occupied(world: &mut World<'_>) {
-    const IDLE: usize = 64;
-    const SILENT: usize = 64;
+    const IDLE: usize = 130;
+    const SILENT: usize = 130;
     const RECONNECTING: usize = 200;
     world.observe_missing(45);
     world.start("first", &[]).await;

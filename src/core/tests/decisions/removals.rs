@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::EventReason;
 use crate::core::plan::{RemovalCause, Revocation};
+use crate::core::request::AppliedState;
 use crate::core::secret::{DraftEntry, StaticGrant, StaticSource};
 
 fn granting_nothing() -> Settings {
@@ -87,4 +88,49 @@ fn a_secret_that_a_finalizer_holds_is_reported_and_not_deleted_again() {
     let wanted = parsed(request(&[HOST]));
     let due = decide(Some(&wanted), &secrets, &history, at(11 * HOUR));
     assert_eq!(written(&due.step), Some((WriteReason::RenewalDue, "ecr-pull")), "pods still use it");
+}
+
+#[test]
+fn the_cause_is_the_identity_that_lost_its_grant_whatever_the_order_of_the_entries() {
+    let mut applied = applied(&request(&[HOST, "123456789012.dkr.ecr.eu-west-1.amazonaws.com"]), &[HOUR]);
+    applied.entries[1].as_mut().expect("an entry").identity = "team-a".into();
+    let applied = AppliedState { request: with_role("team-a"), ..applied };
+    let secrets = only(&Observed { applied: Some(Arc::new(applied)), ..observed(&request(&[HOST])) });
+    let history = History::default();
+    let asks = parsed(with_role("team-a"));
+    let plan = decide(Some(&asks), &secrets, &history, at(0));
+    let causes: Vec<_> = plan.revocations.iter().map(|revocation| &revocation.cause).collect();
+    assert_eq!(causes, [&RemovalCause::Identity("team-a".into())]);
+}
+
+#[test]
+fn what_a_finalizer_holds_does_not_count_as_a_removal() {
+    let secrets = only(&Observed { is_deleting: true, ..observed(&request(&[HOST])) });
+    let (history, asks) = (History::default(), parsed(request(&[HOST])));
+    let facts = Facts { parsed: Some(&asks), secrets: &secrets, ..facts(&history) };
+    assert_eq!(plan(&facts, &granting_nothing(), at(0)).revocations, []);
+}
+
+#[test]
+fn in_a_namespace_that_is_not_included_nothing_is_written_while_its_removal_is_held() {
+    let mut applied = (**with_static(&["docker.io"]).applied.as_ref().expect("applied")).clone();
+    applied.request.by_default = true;
+    let secrets = only(&Observed { applied: Some(Arc::new(applied)), ..observed(&request(&[HOST])) });
+    let history = History::default();
+    let facts = Facts { secrets: &secrets, held: true, ..facts(&history) };
+    assert_eq!(plan(&facts, &settings(), at(0)).step, Step::Idle(None), "the admission policy denies it");
+}
+
+#[test]
+fn the_renewal_under_a_former_name_names_its_own_tokens() {
+    let old = observed(&request(&[HOST]));
+    let secrets = only(&old);
+    let history =
+        History { retry: RetryState { failures: 3, ..RetryState::default() }, ..History::default() };
+    let wanted =
+        Request { secret_name: "other".into(), ..request(&["123456789012.dkr.ecr.eu-west-1.amazonaws.com"]) };
+    let plan = decide(Some(&parsed(wanted)), &secrets, &history, at(11 * HOUR));
+    let Step::Write(write) = &plan.step else { panic!("a write: {:?}", plan.step) };
+    assert_eq!(&*write.granted.request.secret_name, "ecr-pull");
+    assert_eq!(plan.granted.as_ref(), Some(&write.granted), "these keys are kept");
 }
