@@ -32,7 +32,11 @@ pub fn all(name: &str, seeds: std::ops::Range<u64>, run: impl Fn(u64) -> World +
             figures.runs += 1;
             figures.events += world.happened();
             figures.writes += world.oracles.writes;
-            figures.violations.extend(world.oracles.violation.map(|violation| (seed, violation)));
+            if let Some(violation) = world.oracles.violation {
+                // A run of hours may be interrupted.
+                eprintln!("{name}, seed {seed}: {violation}");
+                figures.violations.push((seed, violation));
+            }
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             if done.is_multiple_of((total / 20).max(1)) {
                 eprintln!("{name}: {done} of {total} in {} s", begin.elapsed().as_secs());
