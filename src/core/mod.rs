@@ -19,6 +19,7 @@
 //! A module imports only from modules above it in this table. Nothing here imports tokio, a Kubernetes client or the AWS
 //! SDK (except `kube::core`, which has types only), or reads a clock; the tests in `tests/layers` fail if it does.
 
+pub mod allowance;
 pub mod aws;
 mod event_reason;
 pub mod grants;

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::KeyId;
 use crate::core::Now;
 use crate::core::aws::Endpoint;
 use crate::core::grants::{IdentityName, TokenKey};
+use crate::core::plan::URGENT;
 use crate::core::secret::TokenErrorKind;
 use crate::core::turns::Turns;
 
@@ -28,8 +29,6 @@ const MAX_OF_FAILING: usize = 2;
 const MAX_OF_POOL: usize = 8;
 /// How many namespaces one search for a call looks at.
 const MAX_SEARCH: usize = 64;
-/// A Secret that expires within this time is urgent.
-const URGENT: SignedDuration = SignedDuration::from_mins(30);
 
 /// The calls that fail together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,12 +4,11 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use super::KeyId;
+use crate::core::allowance::Allowance;
 use crate::core::grants::TokenKey;
 
-/// How many new keys a namespace may name at once: as many as a Secret has registries.
-const BURST: u32 = 64;
-/// After that, one in this time.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// The new keys that a namespace may name: at once, as many as a Secret has registries.
+const NEW_KEYS: Allowance = Allowance::new(64, Duration::from_secs(10));
 /// A namespace that changes its request again within this time waits for as long before it gets new keys.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -40,23 +39,18 @@ impl Share {
                 self.named.insert((fingerprint, if is_restless { now + QUIET } else { now })).1
             }
         };
-        let affordable_at = (self.spent_until.max(now) + cost(new)).saturating_sub(INTERVAL * BURST);
-        let until = quiet_at.max(affordable_at);
+        let until = quiet_at.max(NEW_KEYS.allowed_at(self.spent_until, new.len(), now));
         (until > now).then_some(until)
     }
 
     /// The namespace got its new keys.
     pub fn spend(&mut self, new: &[&TokenKey], now: Duration) {
         self.named = None;
-        self.spent_until = self.spent_until.max(now) + cost(new);
+        self.spent_until = NEW_KEYS.spend(self.spent_until, new.len(), now);
     }
 
     /// Whether nothing of it matters any more.
     pub fn is_over(&self, now: Duration) -> bool {
         self.keys.is_empty() && self.spent_until <= now && self.changed_at.is_none_or(|at| at + QUIET <= now)
     }
-}
-
-fn cost(new: &[&TokenKey]) -> Duration {
-    INTERVAL * u32::try_from(new.len()).unwrap_or(BURST).min(BURST)
 }

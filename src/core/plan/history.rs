@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use super::observed::Observed;
 use super::reasons::WriteReason;
 use super::retry::RetryState;
+use crate::core::allowance::Allowance;
 use crate::core::planted::{Bug, planted};
 use crate::core::{Jitter, Now};
 
-/// How many changes of a request are applied at once, and after that, one in which time.
-const CHANGE_BURST: u32 = 10;
-const CHANGE_INTERVAL: Duration = Duration::from_secs(10);
+/// The changes of a request that are applied.
+const CHANGES: Allowance = Allowance::new(11, Duration::from_secs(10));
 
 /// The writes, failures and repairs of this process in a namespace. Empty after a start, and after another process was
 /// the leader.
@@ -53,9 +53,7 @@ impl History {
     ) {
         let recreated = reason == WriteReason::Missing && self.due.is_some();
         if reason == WriteReason::RequestChanged {
-            // Changes that a due renewal allowed early must not delay later ones for long.
-            let most = now.mono + CHANGE_INTERVAL * (CHANGE_BURST + 1);
-            self.changes_until = (self.changes_until.max(now.mono) + CHANGE_INTERVAL).min(most);
+            self.changes_until = CHANGES.spend(self.changes_until, 1, now.mono);
         }
         // The reason may follow from the write itself.
         self.repeated = self.fingerprint == Some(fingerprint);
@@ -92,7 +90,7 @@ impl History {
 
     /// Until when a changed request is not applied, because it changed too often.
     pub fn change_after(&self, now: Now) -> Option<Timestamp> {
-        let left = self.changes_until.saturating_sub(CHANGE_INTERVAL * CHANGE_BURST).saturating_sub(now.mono);
+        let left = CHANGES.allowed_at(self.changes_until, 1, now.mono).saturating_sub(now.mono);
         (!left.is_zero()).then(|| now.after(left))
     }
 

@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::checks::Situation;
 use super::grants::{Assignment, Granted};
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES, RENEW};
-use super::request::{Problem, Request, Target, Times};
+use super::request::{Problem, Request, Target};
 use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
@@ -43,7 +43,7 @@ const TOO_LONG: &str = "with the static registries of the controller's configura
                         the static registries are left out: shorten the lists";
 
 /// A Secret that expires within this time is urgent.
-const URGENT: SignedDuration = SignedDuration::from_mins(30);
+pub const URGENT: SignedDuration = SignedDuration::from_mins(30);
 
 /// How far ahead a requested renewal may be: clocks differ.
 const MAX_RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
@@ -66,9 +66,7 @@ impl WritePlan {
     pub fn is_urgent(&self, now: Now) -> bool {
         let times = self.observed.as_ref().and_then(|observed| observed.times);
         times.is_some_and(|times| {
-            // A renewal is due near half of the lifetime.
-            let last_quarter = times.expires_at.duration_since(times.refresh_after) / 2;
-            now.until(times.expires_at) <= last_quarter.clamp(SignedDuration::ZERO, URGENT)
+            now.until(times.expires_at) <= times.last_quarter().clamp(SignedDuration::ZERO, URGENT)
         })
     }
 }
@@ -203,9 +201,10 @@ impl Planner<'_> {
     /// The step towards the applied request, as far as it is still granted.
     fn keep_applied(&mut self) -> Step {
         let names = &self.settings.names;
-        let applied = self.facts.managed().filter_map(|(name, observed)| {
-            Some((names.retired_names.contains(name), name, observed.applied.as_ref()?))
-        });
+        let applied = self
+            .facts
+            .managed()
+            .filter_map(|(name, observed)| Some((names.is_retired(name), name, observed.applied.as_ref()?)));
         // A Secret under an allowed name comes before one under a retired name.
         let Some((retired, name, applied)) = applied.min_by_key(|(retired, ..)| *retired) else {
             return Step::Idle(None);
@@ -405,10 +404,7 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let times = observed.times.filter(|times| times.is_plausible(self.now));
-        // Renewal is due near half of the lifetime, so half of the rest is the last quarter.
-        let last_quarter = times.and_then(|Times { expires_at, refresh_after }| {
-            expires_at.checked_sub(expires_at.duration_since(refresh_after) / 2).ok()
-        });
+        let last_quarter = times.and_then(|times| times.expires_at.checked_sub(times.last_quarter()).ok());
         let wake = last_quarter.filter(|at| *at > self.now.wall);
         match self.delete(name, observed, DeleteReason::Immutable).at(wake) {
             Step::Delete(deletion) => {

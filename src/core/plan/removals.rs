@@ -12,7 +12,7 @@ use crate::core::secret::static_registries;
 /// The part of the configuration that a removal follows from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalCause {
-    /// This identity is no longer granted. The name is as a Secret records it.
+    /// This identity is no longer granted. The name comes from the record of a Secret.
     Identity(Box<str>),
     /// `namespaces`.
     Namespaces,
@@ -75,10 +75,8 @@ impl Planner<'_> {
     /// Notes the Secrets whose names the configuration no longer allows.
     pub(super) fn revoke_retired(&mut self, requested: &str) {
         let Self { facts, settings, .. } = *self;
-        let retired = &settings.names.retired_names;
-        let is_obsolete = |name: &Arc<str>| retired.contains(name) && **name != *requested;
-        let is_revoked = |name: &Arc<str>, observed: &Observed| is_obsolete(name) && !observed.is_deleting;
-        for (_, observed) in facts.managed().filter(|(name, observed)| is_revoked(name, observed)) {
+        let is_obsolete = |name: &Arc<str>| settings.names.is_retired(name) && **name != *requested;
+        for (_, observed) in facts.managed().filter(|(name, o)| is_obsolete(name) && !o.is_deleting) {
             self.revocations.push(Revocation { cause: RemovalCause::SecretNames, uid: observed.uid.clone() });
         }
     }
@@ -86,7 +84,7 @@ impl Planner<'_> {
     /// Deletes the first Secret that is obsolete because of its name.
     pub(super) fn delete_obsolete(&mut self, obsolete: impl Fn(&Arc<str>, &Observed) -> bool) -> Step {
         let Self { facts, settings, .. } = *self;
-        let is_retired = |name: &Arc<str>| settings.names.retired_names.contains(name);
+        let is_retired = |name: &Arc<str>| settings.names.is_retired(name);
         let is_held = |name: &Arc<str>| facts.held && is_retired(name);
         for (name, _) in facts.managed().filter(|(name, observed)| is_held(name) && obsolete(name, observed))
         {
@@ -175,7 +173,7 @@ impl Planner<'_> {
     }
 }
 
-/// Whether the configuration can remove it: what was deleted already is held by a finalizer only.
+/// Whether the configuration can remove it: only a finalizer holds a Secret that was deleted already.
 fn is_removable(observed: &Observed) -> bool {
     observed.is_applied && !observed.is_deleting
 }

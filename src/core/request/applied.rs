@@ -43,6 +43,11 @@ impl Times {
         self.refresh_after <= now.wall || self.refresh_after > self.expires_at
     }
 
+    /// How long the last quarter of its lifetime is: a renewal is due near half of it.
+    pub fn last_quarter(self) -> SignedDuration {
+        self.expires_at.duration_since(self.refresh_after) / 2
+    }
+
     /// Whether a token can have these times: a token of ECR lives for at most 12 hours.
     pub fn is_plausible(&self, now: Now) -> bool {
         [self.expires_at, self.refresh_after].into_iter().all(|time| is_plausible(time, now))

@@ -16,6 +16,10 @@ pub struct OwnedNames {
 }
 
 impl OwnedNames {
+    pub fn is_retired(&self, name: &Arc<str>) -> bool {
+        self.retired_names.contains(name)
+    }
+
     /// Allowed and retired names.
     pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
         self.secret_names.iter().chain(&self.retired_names)
