@@ -124,8 +124,9 @@ impl Removals {
 
     /// Approves the held removals if an administrator confirmed exactly these. Returns their namespaces.
     pub fn approve(&mut self) -> BTreeSet<Arc<str>> {
-        let is_confirmed = |held: &HeldRemovals| self.confirmed.as_deref() == Some(&*held.id);
-        if !self.held().is_some_and(|held| is_confirmed(&held)) {
+        // Most runs confirm nothing, and the ID takes a hash of every UID.
+        let Some(confirmed) = &self.confirmed else { return BTreeSet::new() };
+        if self.held().is_none_or(|held| held.id != **confirmed) {
             return BTreeSet::new();
         }
         let held = mem::take(&mut self.held);
@@ -148,11 +149,9 @@ impl Removals {
 
     /// The removals that wait, if there are any.
     pub fn held(&self) -> Option<HeldRemovals> {
-        let held: Vec<_> =
-            self.open().filter(|(namespace, _)| self.held.contains(*namespace)).map(|(_, r)| r).collect();
-        let uids: BTreeSet<_> = held.iter().map(|revocation| &*revocation.uid).collect();
+        let uids: BTreeSet<_> = self.waiting().map(|revocation| &*revocation.uid).collect();
         let mut by_cause = BTreeMap::new();
-        for revocation in &held {
+        for revocation in self.waiting() {
             *by_cause.entry(revocation.cause.clone()).or_default() += 1;
         }
         let mut digest = Sha256::new();
@@ -167,8 +166,7 @@ impl Removals {
 
     pub fn counts(&self) -> HeldCounts {
         let mut counts = HeldCounts::default();
-        let held = self.open().filter(|(namespace, _)| self.held.contains(*namespace));
-        for (_, revocation) in held {
+        for revocation in self.waiting() {
             *match revocation.cause {
                 RemovalCause::Identity(_) => &mut counts.identities,
                 RemovalCause::Namespaces => &mut counts.namespaces,
@@ -187,6 +185,12 @@ impl Removals {
         }
         self.reported = id;
         held
+    }
+
+    /// The removals that are held.
+    fn waiting(&self) -> impl Iterator<Item = &Revocation> {
+        let held = self.open().filter(|(namespace, _)| self.held.contains(*namespace));
+        held.map(|(_, revocation)| revocation)
     }
 
     /// The removals without a confirmation.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// So many at once, and after that one in each interval. What was spent is one time, up to which the intervals reach.
+/// So many at once, and after that one in each interval. `spent_until` is the time at which the whole burst is allowed again.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
     burst: u32,
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_allowed_delays_no_longer_than_the_burst() {
+    fn an_early_use_delays_no_longer_than_the_burst() {
         let now = SECOND * 100;
         let spent = (0..50).fold(Duration::ZERO, |spent, _| ALLOWANCE.spend(spent, 9, now));
         assert_eq!(ALLOWANCE.allowed_at(spent, 1, now), now + SECOND);

@@ -108,7 +108,8 @@ fn expires_soon(client: &Client) -> bool {
     client.valid_until().is_some_and(|until| until.duration_since(Timestamp::now()) < EXPIRY_MARGIN)
 }
 
-/// A client that reached the API server with the credentials that the kubeconfig has now; `None` if they are those in use and `is_expiring` is false.
+/// A client that reached the API server with the credentials that the kubeconfig has now; `None` if they are those in use
+/// and `is_expiring` is false.
 async fn next_client(
     connection: &Connection,
     metrics: &Metrics,

@@ -98,7 +98,7 @@ impl GroupState {
     }
 }
 
-/// The groups without a known one share permits, in turn by namespace.
+/// Groups that are not known share permits, in turn by namespace.
 #[derive(Default)]
 struct Pool {
     queue: FairQueue,

@@ -261,11 +261,18 @@ impl TokenCache {
         self.drop_use(id);
     }
 
-    /// One namespace less needs a key. Without one, the key is dropped, after its call if one is running.
+    /// One namespace less needs a key.
     fn drop_use(&mut self, id: KeyId) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.users = entry.users.saturating_sub(1);
-        if entry.users > 0 || entry.called_at.is_some() {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.users = entry.users.saturating_sub(1);
+        }
+        self.drop_unused(id);
+    }
+
+    /// Drops a key that no namespace needs, unless its call is running.
+    fn drop_unused(&mut self, id: KeyId) {
+        let is_used = |entry: &CacheEntry| entry.users > 0 || entry.called_at.is_some();
+        if self.entries.get(&id).is_none_or(is_used) {
             return;
         }
         let Some(entry) = self.entries.remove(&id) else { return };
@@ -294,7 +301,7 @@ impl TokenCache {
         self.calls.finish(key, result.as_ref().map(drop).map_err(|error| error.kind));
         let skew = result.as_ref().ok().and_then(|reply| skew(reply.server_time?, now.wall));
         let id = self.ids.get(key).copied();
-        let Some(entry) = id.and_then(|id| self.entries.get_mut(&id)) else {
+        let Some((id, entry)) = id.and_then(|id| Some((id, self.entries.get_mut(&id)?))) else {
             let error = TokenError::new(TokenErrorKind::Other, "no namespace needs the token any more");
             return FetchOutcome { result: Err(error), skew, waiters: BTreeSet::new() };
         };
@@ -303,10 +310,7 @@ impl TokenCache {
         let result = result.and_then(|reply| entry.accept(reply, now));
         entry.called_at = None;
         entry.record(result.as_ref().err(), self.jitter, now);
-        if let Some(id) = id.filter(|_| entry.users == 0) {
-            entry.users = 1;
-            self.drop_use(id);
-        }
+        self.drop_unused(id);
         FetchOutcome { result, skew, waiters }
     }
 
