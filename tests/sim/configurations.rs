@@ -1,8 +1,6 @@
 //! The configurations of some worlds.
 
-use std::collections::BTreeMap;
-
-use ecr_pull_secrets::simulation::core::grants::{CredentialSource, Identity, IdentityName, Pattern, Role};
+use ecr_pull_secrets::simulation::core::grants::{Identity, IdentityName, Pattern};
 use ecr_pull_secrets::simulation::core::secret::StaticGrant;
 use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing;
@@ -21,17 +19,9 @@ pub fn with_static_entries() -> Settings {
 
 /// Every namespace has a token of its own.
 pub fn with_own_keys() -> Settings {
-    let role = Role {
-        arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
-        source: CredentialSource::Controller,
-        external_id: None,
-        session_name: None,
-        tags: BTreeMap::new(),
-        max_token_age: None,
-    };
     let identity = Identity {
         name: IdentityName::new("team"),
-        role: Some(role.into()),
+        role: Some(testing::role().into()),
         namespaces: vec![pattern("*")],
         registries: vec!["123456789012/*".parse().expect("a registry pattern")],
         repositories: vec!["{namespace}/*".parse().expect("a template")],

@@ -1,7 +1,6 @@
 //! The SDK as configured here against the stub of AWS. Each test starts its own process, whose environment determines the
 //! source of the credentials.
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use testing::leaks;
 use testing::process::Process;
 
 use super::*;
-use crate::core::grants::{CredentialSource, IdentityName, Restriction, Role, Session, TokenKey};
+use crate::core::grants::{IdentityName, Restriction, Session, TokenKey};
+use crate::core::testing::role;
 
 /// The variable with the job of [`helper`], which does nothing without it.
 const JOB: &str = "ECR_PULL_SECRETS_AWS_TEST_JOB";
@@ -31,15 +31,7 @@ fn request(session: Option<Arc<Session>>) -> TokenRequest {
 }
 
 fn session() -> Arc<Session> {
-    let role = Role {
-        arn: "arn:aws:iam::123456789012:role/ecr-pull".parse().expect("an ARN"),
-        source: CredentialSource::Controller,
-        external_id: None,
-        session_name: None,
-        tags: BTreeMap::new(),
-        max_token_age: None,
-    };
-    Arc::new(Session { role: Arc::new(role), policy: "{}".to_owned(), name: "test".to_owned() })
+    Arc::new(Session { role: Arc::new(role()), policy: "{}".to_owned(), name: "test".to_owned() })
 }
 
 /// Runs a job of [`helper`] with these variables, and returns what it printed.

@@ -8,7 +8,7 @@ use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
 use crate::store::{Key, Name, Object};
-use crate::world::World;
+use crate::world::{World, is_invented};
 
 /// The objects at the end: the hosts of a Secret's entries, and the references of a service account.
 pub type EndState = BTreeMap<Key, Vec<String>>;
@@ -98,7 +98,7 @@ impl World {
         let foreign = self.store.secret(namespace, name).is_some_and(|secret| secret.ours.is_none());
         let immutable = self.store.secret(namespace, name).is_some_and(|secret| secret.immutable);
         let endpoints_exist = |granted: &ecr_pull_secrets::simulation::core::grants::Granted| {
-            granted.assignments.iter().all(|a| !a.request.key.endpoint.to_string().starts_with("zz-"))
+            granted.assignments.iter().all(|a| !is_invented(&a.request.key.endpoint.to_string()))
         };
         let replaced = self.oracles.replaced.get(&crate::store::secret_key(namespace, name));
         let is_being_replaced = replaced.is_some_and(|at| *at + Duration::from_secs(10) > self.time);

@@ -11,7 +11,7 @@ use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
 use crate::store::{Key, Kind, Name, Object, Store};
-use crate::world::World;
+use crate::world::{World, is_invented};
 
 /// How long AWS and the API server must answer before a Secret must be valid (design, invariant 3).
 const SERVED: Duration = Duration::from_mins(5);
@@ -150,8 +150,7 @@ impl World {
         let Some(granted) = self.wanted(namespace) else { return };
         // A namespace that used up its share of new keys waits for the next one.
         let is_over = self.oracles.named.get(namespace).is_some_and(|count| *count > SHARE);
-        let invented =
-            |assignment: &Assignment| assignment.request.key.endpoint.to_string().starts_with("zz-");
+        let invented = |assignment: &Assignment| is_invented(&assignment.request.key.endpoint.to_string());
         if is_over || granted.assignments.iter().any(invented) {
             return;
         }

@@ -57,6 +57,11 @@ pub struct Aws {
     pub count: u64,
 }
 
+/// Whether a tenant invented the region: such regions have names of this form.
+pub fn is_invented(endpoint: &str) -> bool {
+    endpoint.starts_with("zz-")
+}
+
 impl Aws {
     pub fn new(life: i64) -> Self {
         Self {
@@ -88,8 +93,7 @@ impl Aws {
     }
 
     fn behaviour(&self, endpoint: &str, time: Duration) -> Option<Behaviour> {
-        // Regions that tenants invent have names of this form.
-        if endpoint.starts_with("zz-") {
+        if is_invented(endpoint) {
             return Some(Behaviour::Error(TokenErrorKind::Unreachable));
         }
         let fault = |name: &str| self.faults.get(name).filter(|(_, until)| *until > time);

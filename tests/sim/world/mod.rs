@@ -29,7 +29,7 @@ use crate::profile::{Profile, What};
 use crate::store::{Event, Key, Kind, Name, Object, Store};
 
 pub use self::actors::{FORGED, default_registry, variant};
-pub use self::aws::{TokenInfo, shows_a_token};
+pub use self::aws::{TokenInfo, is_invented, shows_a_token};
 
 /// More events than any run needs. A controller that never pauses exceeds it.
 const LIMIT: u64 = 40_000_000;
