@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::controller::error::RequestError;
 use crate::core::Jitter;
 use crate::core::plan::{DeleteReason, Deletion};
-use crate::core::request::OwnedNames;
 use crate::core::settings::Settings;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::inventory::{self, InventoryError, OwnReference, OwnSecret};
@@ -31,12 +30,12 @@ pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
     let candidate = Candidate::new(&args.cluster, &settings, random, Metrics::default());
     let client = candidate.connect().await?;
     if !args.yes {
-        return unless_stopped(&stop, print_plan(&client, &settings.names)).await;
+        return unless_stopped(&stop, print_plan(&client, &settings)).await;
     }
     let (election, permit) = candidate.acquire(&args.lease, &stop).await?;
     let cluster = Cluster::new(client.clone(), settings.clone(), permit.clone());
     let removed = tokio::select! {
-        removed = unless_stopped(&stop, remove_all(&client, &cluster, &settings.names)) => removed,
+        removed = unless_stopped(&stop, remove_all(&client, &cluster, &settings)) => removed,
         () = permit.lost() => Err("this process lost the Lease and stopped; run the command again".into()),
     };
     let Some(election) = election else { return removed };
@@ -49,13 +48,13 @@ pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
 
 async fn list(
     client: &Client,
-    names: &OwnedNames,
+    settings: &Settings,
 ) -> Result<(Vec<OwnReference>, Vec<OwnSecret>), InventoryError> {
-    Ok((inventory::references(client, names).await?, inventory::secrets(client, names).await?))
+    Ok((inventory::references(client, &settings.names).await?, inventory::secrets(client, settings).await?))
 }
 
-async fn print_plan(client: &Client, names: &OwnedNames) -> Result<(), CommandError> {
-    let (references, secrets) = list(client, names).await?;
+async fn print_plan(client: &Client, settings: &Settings) -> Result<(), CommandError> {
+    let (references, secrets) = list(client, settings).await?;
     for reference in &references {
         print_line(format_args!("would remove the {}", label(reference)));
     }
@@ -69,10 +68,10 @@ async fn print_plan(client: &Client, names: &OwnedNames) -> Result<(), CommandEr
     Ok(())
 }
 
-async fn remove_all(client: &Client, cluster: &Cluster, names: &OwnedNames) -> Result<(), CommandError> {
+async fn remove_all(client: &Client, cluster: &Cluster, settings: &Settings) -> Result<(), CommandError> {
     let (mut references, mut secrets, mut failures) = (0, 0, vec![]);
     for _ in 0..MAX_ROUNDS {
-        let (found_references, found_secrets) = list(client, names).await?;
+        let (found_references, found_secrets) = list(client, settings).await?;
         failures.clear();
         if found_references.is_empty() && found_secrets.is_empty() {
             break;
@@ -86,7 +85,7 @@ async fn remove_all(client: &Client, cluster: &Cluster, names: &OwnedNames) -> R
     for failure in &failures {
         print_line(format_args!("FAILED {failure}"));
     }
-    let (instance, failed) = (&names.instance, failures.len());
+    let (instance, failed) = (&settings.names.instance, failures.len());
     print_line(format_args!(
         "{references} references and {secrets} secrets of instance {instance:?} removed, {failed} failed"
     ));

@@ -5,6 +5,7 @@ mod identities;
 mod leader_election;
 mod namespaces;
 mod scope;
+mod secret_template;
 mod static_registries;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use self::endpoints::EndpointConfig;
 pub use self::identities::{IdentityConfig, SourceConfig};
 pub use self::leader_election::LeaderElectionConfig;
 pub use self::namespaces::{LabelSelector, NamespacesConfig, Operator, Requirement};
+pub use self::secret_template::SecretTemplateConfig;
 pub use self::static_registries::StaticRegistryConfig;
 pub use self::validate::ConfigError;
 
@@ -49,6 +51,8 @@ pub struct Config {
     /// Former names of secrets. The controller deletes a secret of such a name once the namespace has its secret under
     /// another name or has opted out. The controller's RBAC rules must list them too. Default: none.
     pub retired_secret_names: Vec<String>,
+    /// Labels and annotations of the secrets, in addition to those of the controller.
+    pub secret_template: SecretTemplateConfig,
     /// The namespaces that opt in without an annotation.
     pub namespaces: NamespacesConfig,
     /// Registries and identity of namespaces that do not choose.
@@ -133,6 +137,7 @@ impl Default for Config {
             instance: "ecr-pull-secrets".into(),
             secret_names: vec!["ecr-pull".into()],
             retired_secret_names: vec![],
+            secret_template: SecretTemplateConfig::default(),
             namespaces: NamespacesConfig::default(),
             defaults: Defaults::default(),
             identities: vec![],
@@ -176,6 +181,7 @@ impl Config {
         Ok(Settings {
             refresh: self.refresh.build()?,
             election: self.election()?,
+            secret_template: self.secret_template.build()?,
             namespace_selector: namespaces::build(&self.namespaces)?,
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {

@@ -1,15 +1,13 @@
 //! `namespaces`: namespaces that opt in without an annotation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 
 use kube::core::{Expression, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::{ConfigError, check, is_object_name, is_word, parse_each};
+use super::validate::{ConfigError, check, check_label_key, parse_each};
 use crate::core::grants::NamespaceSelector;
-use crate::core::quote;
 
 /// The namespaces that get the default registries without an annotation. Default: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -73,7 +71,7 @@ pub(super) fn build(config: &NamespacesConfig) -> Result<NamespaceSelector, Conf
 fn selector(config: &LabelSelector) -> Result<Selector, ConfigError> {
     let mut expressions = vec![];
     for (key, value) in &config.match_labels {
-        check_key("namespaces.selector.matchLabels", key)?;
+        check_label_key("namespaces.selector.matchLabels", key)?;
         expressions.push(Expression::Equal(key.clone(), value.clone()));
     }
     for (index, requirement) in config.match_expressions.iter().enumerate() {
@@ -85,7 +83,7 @@ fn selector(config: &LabelSelector) -> Result<Selector, ConfigError> {
 
 fn expression(requirement: Requirement, path: &str) -> Result<Expression, ConfigError> {
     let Requirement { key, operator, values } = requirement;
-    check_key(format!("{path}.key"), &key)?;
+    check_label_key(format!("{path}.key"), &key)?;
     let takes_values = matches!(operator, Operator::In | Operator::NotIn);
     let problem = if takes_values {
         "empty: In and NotIn require at least one value"
@@ -98,16 +96,5 @@ fn expression(requirement: Requirement, path: &str) -> Result<Expression, Config
         Operator::NotIn => Expression::NotIn(key, values),
         Operator::Exists => Expression::Exists(key),
         Operator::DoesNotExist => Expression::DoesNotExist(key),
-    })
-}
-
-/// Accepts valid label keys only
-/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>). Any other
-/// key would silently match no namespace, or all of them.
-fn check_key(field: impl Display, key: &str) -> Result<(), ConfigError> {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let is_name = name.len() <= 63 && is_word(name, |c| c.is_ascii_alphanumeric(), "-_.");
-    check(field, is_name && prefix.is_none_or(is_object_name), || {
-        format!("{}: expected a label key, such as team or example.com/team", quote(key))
     })
 }

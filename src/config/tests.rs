@@ -40,6 +40,19 @@ fn a_bad_field_is_named_with_its_value() {
         ("secretNames: [a, a]", "secretNames[1]: duplicate name \"a\""),
         ("secretNames: [a]\nretiredSecretNames: [b, a]", "retiredSecretNames[1]: duplicate name \"a\""),
         ("retiredSecretNames: [A]", "retiredSecretNames[0]: \"A\": expected the name"),
+        (
+            "secretTemplate: {labels: {ecr-pull-secrets.dev/x: a}}",
+            "secretTemplate.labels: \"ecr-pull-secrets.dev/x\" is reserved",
+        ),
+        (
+            "secretTemplate: {annotations: {app.kubernetes.io/name: a}}",
+            "secretTemplate.annotations: \"app.kubernetes.io/name\" is reserved",
+        ),
+        ("secretTemplate: {labels: {kubernetes.io/x: a}}", "\"kubernetes.io/x\" is reserved"),
+        ("secretTemplate: {labels: {x.k8s.io/x: a}}", "\"x.k8s.io/x\" is reserved"),
+        ("secretTemplate: {labels: {-a: b}}", "secretTemplate.labels: \"-a\": expected a label key"),
+        ("secretTemplate: {labels: {a: b c}}", "secretTemplate.labels.a: \"b c\": expected a label value"),
+        ("secretTemplate: {label: {a: b}}", "label"),
         ("namespaces: {include: ['a*b']}", "namespaces.include[0]: \"a*b\": expected"),
         ("namespaces: {exclude: ['']}", "namespaces.exclude[0]"),
         (
@@ -391,4 +404,18 @@ fn the_owned_names_do_not_depend_on_other_fields() {
     assert_eq!((&*names.instance, all, names.service_accounts), ("ecr-pull-secrets", vec!["a", "b"], true));
     let wrong: Config = serde_saphyr::from_str("secretNames: [a, a]").expect("YAML");
     assert!(wrong.owned_names().is_err());
+}
+
+#[test]
+fn a_template_has_labels_and_annotations_of_other_domains() {
+    let yaml = "secretTemplate: {labels: {team: '', example.com/x: A_b}, annotations: {notkubernetes.io/a: 'any text'}}";
+    let settings = settings(&Config::parse(yaml).expect("it parses"), None).expect("a valid configuration");
+    let template = settings.secret_template;
+    assert_eq!(template.labels().keys().collect::<Vec<_>>(), ["example.com/x", "team"]);
+    assert_eq!(template.annotations()["notkubernetes.io/a"], "any text");
+    let many: Vec<_> = (0..33).map(|n| format!("a{n}: b")).collect();
+    let message = error(&format!("secretTemplate: {{labels: {{{}}}}}", many.join(", ")));
+    assert!(message.contains("secretTemplate.labels: 33 keys: expected at most 32"), "{message}");
+    let message = error(&format!("secretTemplate: {{annotations: {{a: {}}}}}", "x".repeat(4_097)));
+    assert!(message.contains("secretTemplate.annotations.a: 4097 bytes"), "{message}");
 }

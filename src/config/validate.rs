@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::core::quote;
+
 /// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -65,4 +67,19 @@ pub(super) fn is_word(text: &str, is_alphanumeric: impl Fn(char) -> bool + Copy,
     text.starts_with(is_alphanumeric)
         && text.ends_with(is_alphanumeric)
         && text.chars().all(|c| is_alphanumeric(c) || others.contains(c))
+}
+
+/// Accepts valid keys of labels and annotations only
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+pub(super) fn check_label_key(field: impl Display, key: &str) -> Result<(), ConfigError> {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let is_name = is_label_word(name);
+    check(field, is_name && prefix.is_none_or(is_object_name), || {
+        format!("{}: expected a label key, such as team or example.com/team", quote(key))
+    })
+}
+
+/// A name without prefix in a key, or a value of a label that is not empty.
+pub(super) fn is_label_word(text: &str) -> bool {
+    text.len() <= 63 && is_word(text, |c| c.is_ascii_alphanumeric(), "-_.")
 }

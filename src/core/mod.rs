@@ -21,6 +21,7 @@
 
 pub mod allowance;
 pub mod aws;
+mod digest;
 mod event_reason;
 pub mod grants;
 mod jitter;

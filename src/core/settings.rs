@@ -8,7 +8,7 @@ use super::grants::{Grants, NamespaceSelector, RegistryPattern};
 use super::leader_election::ElectionTiming;
 use super::request::applied::RecordLengths;
 use super::request::{OwnedNames, RequestRules};
-use super::secret::{RefreshPolicy, StaticGrant, static_registries};
+use super::secret::{RefreshPolicy, SecretTemplate, StaticGrant, static_registries};
 
 /// The validated configuration.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Settings {
     /// The controller's region, for account IDs and [`Target::Default`](super::request::Target::Default).
     pub region: Option<Region>,
     pub grants: Grants,
+    /// The labels and annotations of every Secret.
+    pub secret_template: SecretTemplate,
     /// The entries of other registries.
     pub static_grants: Vec<StaticGrant>,
     pub refresh: RefreshPolicy,
@@ -38,6 +40,7 @@ impl Settings {
             default_registries: vec![],
             region: None,
             grants: Grants::default(),
+            secret_template: SecretTemplate::default(),
             static_grants: vec![],
             refresh: RefreshPolicy { at: 1.0, jitter: 0.0, writes_per_second: 1, tokens_per_second: 1 },
             election,

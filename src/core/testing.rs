@@ -16,7 +16,7 @@ use super::request::applied::{AppliedEntry, RecordedState};
 use super::request::{
     AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, ScopeFingerprint, Target, Times,
 };
-use super::secret::{DraftEntry, RefreshPolicy, Token};
+use super::secret::{DraftEntry, RefreshPolicy, SecretTemplate, Token};
 use super::settings::Settings;
 use super::{Jitter, Now};
 
@@ -52,6 +52,7 @@ pub fn settings() -> Settings {
             default_identity: Some(Identity::controller()),
             default_region: Some(region),
         },
+        secret_template: SecretTemplate::default(),
         static_grants: vec![],
         refresh: RefreshPolicy { at: 0.5, jitter: 0.1, writes_per_second: 50, tokens_per_second: 1_000 },
         election: ElectionTiming {
@@ -120,6 +121,7 @@ pub fn applied(request: &Request, expiries: &[i64]) -> AppliedState {
         request: request.clone(),
         entries: assignments.iter().enumerate().map(entry).collect(),
         static_entries: BTreeMap::new(),
+        template: None,
     }
 }
 

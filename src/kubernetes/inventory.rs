@@ -13,6 +13,7 @@ use super::errors::message;
 use super::observe;
 use crate::core::plan::Owner;
 use crate::core::request::OwnedNames;
+use crate::core::settings::Settings;
 
 const PAGE_SIZE: u32 = 500;
 
@@ -41,19 +42,19 @@ pub enum InventoryError {
 }
 
 /// Every Secret that this instance manages, under allowed and retired names.
-pub async fn secrets(client: &Client, names: &OwnedNames) -> Result<Vec<OwnSecret>, InventoryError> {
+pub async fn secrets(client: &Client, settings: &Settings) -> Result<Vec<OwnSecret>, InventoryError> {
     let mut found = vec![];
-    for name in names.all() {
+    for name in settings.names.all() {
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
         let listed = list_all::<Secret>(client, params).await;
         let listed = listed.map_err(|error| InventoryError::Secrets { name: name.clone(), error })?;
-        found.extend(listed.into_iter().filter_map(|meta| own_secret(meta, name, &names.instance)));
+        found.extend(listed.into_iter().filter_map(|meta| own_secret(meta, name, settings)));
     }
     Ok(found)
 }
 
-fn own_secret(meta: ObjectMeta, name: &Arc<str>, instance: &str) -> Option<OwnSecret> {
-    let observed = observe::secret(&meta, instance);
+fn own_secret(meta: ObjectMeta, name: &Arc<str>, settings: &Settings) -> Option<OwnSecret> {
+    let observed = observe::secret(&meta, settings);
     (observed.owner == Owner::This).then(|| OwnSecret {
         namespace: meta.namespace.unwrap_or_default(),
         name: name.clone(),

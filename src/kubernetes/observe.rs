@@ -53,7 +53,8 @@ fn uid(meta: &ObjectMeta) -> Box<str> {
 /// Our `managedFields` entry with operation Apply shows which fields have the applied values. Another client's write
 /// removes a field from it, even under our manager's name, because that write has operation Update
 /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
-pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
+pub fn secret(meta: &ObjectMeta, settings: &Settings) -> Observed {
+    let (instance, template) = (&*settings.names.instance, &settings.secret_template);
     let recorded = meta.annotations.as_ref().map(RecordedState::from_annotations).unwrap_or_default();
     let applied = recorded.applied.filter(|(applier, _)| applier == instance).map(|(_, applied)| applied);
 
@@ -61,7 +62,13 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
     let ours = managed.iter().find(|entry| is_our_apply(entry));
     let owned = |path: &[&str]| ours.is_some_and(|entry| owns(entry, path));
     let label = |key: &str| owned(&["f:metadata", "f:labels", &format!("f:{key}")]);
-    let annotation = |key: &str| owned(&["f:metadata", "f:annotations", &format!("f:{PREFIX}{key}")]);
+    let any_annotation = |key: &str| owned(&["f:metadata", "f:annotations", &format!("f:{key}")]);
+    let annotation = |key: &str| any_annotation(&format!("{PREFIX}{key}"));
+    // A Secret that was written with another template has other keys.
+    let has_template = applied.as_ref().is_some_and(|applied| applied.template == template.fingerprint());
+    let template_intact = !has_template
+        || (template.labels().keys().all(|key| label(key))
+            && template.annotations().keys().all(|key| any_annotation(key)));
     let labels_intact = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
     let data_intact = owned(&["f:data", &format!("f:{SECRET_KEY}")]) && owned(&["f:type"]);
     let times_intact = annotation(EXPIRES_AT) && annotation(REFRESH_AFTER);
@@ -72,7 +79,7 @@ pub fn secret(meta: &ObjectMeta, instance: &str) -> Observed {
         resource_version: resource_version(meta),
         owner: owner(meta.labels.as_ref(), instance, ours.is_some() && applied.is_some()),
         is_applied: ours.is_some(),
-        intact: labels_intact && data_intact && times_intact && applied_intact,
+        intact: labels_intact && data_intact && times_intact && applied_intact && template_intact,
         data_intact,
         is_deleting: meta.deletion_timestamp.is_some(),
         immutable: managed.iter().any(|entry| owns(entry, &["f:immutable"])),
@@ -147,6 +154,16 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    use crate::core::secret::SecretTemplate;
+    use crate::core::testing;
+
+    /// The settings of an instance.
+    fn of(instance: &str) -> Settings {
+        let mut settings = testing::settings();
+        settings.names.instance = instance.to_owned();
+        settings
+    }
+
     fn meta(change: impl FnOnce(&mut Value)) -> ObjectMeta {
         let applied = r#"{"entries":[null],"instance":"one","registries":["default"],"repositories":[],"role":[],"secretName":"ecr-pull","serviceAccounts":[],"version":1}"#;
         let mut meta = json!({
@@ -179,14 +196,14 @@ mod tests {
 
     #[test]
     fn a_secret_that_this_instance_applied_is_managed_and_intact() {
-        let seen = secret(&meta(|_| {}), "one");
+        let seen = secret(&meta(|_| {}), &of("one"));
         assert_eq!((seen.owner, seen.intact, seen.resource_version), (Owner::This, true, 7));
         assert!(seen.applied.is_some() && seen.times.is_some() && !seen.immutable);
     }
 
     #[test]
     fn another_instance_does_not_manage_the_same_secret() {
-        let seen = secret(&meta(|_| {}), "two");
+        let seen = secret(&meta(|_| {}), &of("two"));
         assert_eq!((seen.owner, seen.applied), (Owner::OtherInstance("one".into()), None));
     }
 
@@ -196,18 +213,18 @@ mod tests {
             m["labels"] = json!({});
             m["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({});
         };
-        let seen = secret(&meta(stripped), "one");
+        let seen = secret(&meta(stripped), &of("one"));
         assert_eq!((seen.owner, seen.intact), (Owner::This, false));
         let changed = |m: &mut Value| {
             m["labels"]["ecr-pull-secrets.dev/instance"] = json!("two");
             m["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"] = json!({});
         };
-        assert_eq!(secret(&meta(changed), "one").owner, Owner::This);
+        assert_eq!(secret(&meta(changed), &of("one")).owner, Owner::This);
         let unmanaged = |m: &mut Value| {
             m["labels"] = json!({});
             m["managedFields"] = json!([]);
         };
-        assert_eq!(secret(&meta(unmanaged), "one").owner, Owner::Unmanaged);
+        assert_eq!(secret(&meta(unmanaged), &of("one")).owner, Owner::Unmanaged);
     }
 
     #[test]
@@ -221,10 +238,41 @@ mod tests {
                 let key = key.replace("~1", "/");
                 fields.pointer_mut(parent).expect(path).as_object_mut().expect("a map").remove(&key);
             };
-            assert!(!secret(&meta(removed), "one").intact, "{path}");
+            assert!(!secret(&meta(removed), &of("one")).intact, "{path}");
         }
         let updated = |m: &mut Value| m["managedFields"][0]["operation"] = json!("Update");
-        assert!(!secret(&meta(updated), "one").intact);
+        assert!(!secret(&meta(updated), &of("one")).intact);
+    }
+
+    #[test]
+    fn each_key_of_the_template_must_be_ours_unless_the_secret_has_another_template() {
+        let map = |key: &str| BTreeMap::from([(key.to_owned(), "x".to_owned())]);
+        let settings =
+            Settings { secret_template: SecretTemplate::new(map("team"), map("example.com/a")), ..of("one") };
+        let fingerprint = settings.secret_template.fingerprint().expect("it has keys").0;
+        let seen = |recorded: u64, labels: &Value, annotations: &Value| {
+            let change = |m: &mut Value| {
+                let applied = &mut m["annotations"]["ecr-pull-secrets.dev/applied"];
+                let record = applied.as_str().expect("JSON");
+                let with =
+                    record.replace("\"version\"", &format!("\"template\":\"{recorded:016x}\",\"version\""));
+                *applied = with.into();
+                let owned = &mut m["managedFields"][0]["fieldsV1"]["f:metadata"];
+                for (kind, keys) in [("f:labels", labels), ("f:annotations", annotations)] {
+                    owned[kind]
+                        .as_object_mut()
+                        .expect("a map")
+                        .extend(keys.as_object().expect("a map").clone());
+                }
+            };
+            secret(&meta(change), &settings)
+        };
+        let (label, annotation) = (json!({"f:team": {}}), json!({"f:example.com/a": {}}));
+        assert!(seen(fingerprint, &label, &annotation).intact);
+        assert!(!seen(fingerprint, &label, &json!({})).intact, "another client removed the annotation");
+        assert!(!seen(fingerprint, &json!({}), &annotation).intact, "another client removed the label");
+        assert!(seen(fingerprint ^ 1, &json!({}), &json!({})).intact, "it has another template");
+        assert!(secret(&meta(|_| {}), &settings).intact, "it has none");
     }
 
     #[test]
@@ -233,6 +281,6 @@ mod tests {
             let entry = json!({"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:immutable": {}}});
             m["managedFields"].as_array_mut().expect("a list").push(entry);
         };
-        assert!(secret(&meta(immutable), "one").immutable);
+        assert!(secret(&meta(immutable), &of("one")).immutable);
     }
 }

@@ -26,7 +26,7 @@ impl Cluster {
         let params = PatchParams { force, ..PatchParams::apply(MANAGER) };
         let patch = Patch::Apply(manifest);
         let stored = self.call(self.secrets(namespace).patch_metadata(name, &params, &patch)).await?;
-        Ok(observe::secret(&stored.metadata, &self.settings.names.instance))
+        Ok(observe::secret(&stored.metadata, &self.settings))
     }
 
     /// Deletes the Secret at exactly the observed UID and version. Returns the Secret if a finalizer holds it. A Secret that no
@@ -45,7 +45,7 @@ impl Cluster {
             // Without a finalizer the API server returns a Status.
             Ok(reply) => {
                 let secret = reply.left().filter(|secret| secret.metadata.deletion_timestamp.is_some());
-                Ok(secret.map(|secret| observe::secret(&secret.metadata, &self.settings.names.instance)))
+                Ok(secret.map(|secret| observe::secret(&secret.metadata, &self.settings)))
             }
             Err(RequestError::NamespaceGone) => Ok(None),
             Err(error) => Err(error),
@@ -55,7 +55,7 @@ impl Cluster {
     /// The record of a Secret, as it is now; `None` if it does not exist.
     pub async fn read_secret(&self, namespace: &str, name: &str) -> Result<Option<Observed>, RequestError> {
         let current = self.call(self.secrets(namespace).get_metadata_opt(name)).await?;
-        Ok(current.map(|current| observe::secret(&current.metadata, &self.settings.names.instance)))
+        Ok(current.map(|current| observe::secret(&current.metadata, &self.settings)))
     }
 
     /// Returns the entries of this version of a Secret, to keep those that cannot be renewed. Another version may hold

@@ -112,7 +112,7 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
             let change = |object: &PartialObjectMeta<Secret>, deleted| {
                 let meta = &object.metadata;
                 let namespace = meta.namespace.as_deref()?.into();
-                let seen = seen(meta, deleted, || observe::secret(meta, &owned.instance));
+                let seen = seen(meta, deleted, || observe::secret(meta, &settings));
                 Some(Change::Secret { namespace, name: name.clone(), seen })
             };
             watch.run(Api::all(client), named(&name), change).await;

@@ -48,7 +48,7 @@ async fn write(
         Some(base) if draft.keeps_entries() => cluster.entries(namespace, &name, base).await?,
         _ => DockerConfig::default(),
     };
-    let Some(manifest) = draft.into_manifest(&cluster.settings.names.instance, current, base) else {
+    let Some(manifest) = draft.into_manifest(&cluster.settings, current, base) else {
         let message = "the secret would have no entry, because the token names no default registry (proxyEndpoint), or one that \
                        the identity does not serve: list the registries in ecr-pull-secrets.dev/registries";
         return Err(RequestError::Rejected(message.to_owned()));

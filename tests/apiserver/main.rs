@@ -23,6 +23,7 @@ mod repairs;
 mod restarts;
 mod rights;
 mod rotated_credentials;
+mod secret_template;
 mod service_accounts;
 mod six_registries;
 mod static_registries;

@@ -1,10 +1,12 @@
 //! The configurations of some worlds.
 
 use ecr_pull_secrets::simulation::core::grants::{Identity, IdentityName, Pattern};
-use ecr_pull_secrets::simulation::core::secret::StaticGrant;
+use ecr_pull_secrets::simulation::core::secret::{SecretTemplate, StaticGrant};
 use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing;
 use kube::core::Expression;
+
+use crate::store::secret::TEMPLATE_LABEL;
 
 fn pattern(text: &str) -> Pattern {
     text.parse().expect("a pattern")
@@ -37,4 +39,10 @@ pub fn with_selector() -> Settings {
     let mut settings = testing::settings();
     settings.namespace_selector.selector = Expression::Equal("pull".to_owned(), "ecr".to_owned()).into();
     settings
+}
+
+/// Every Secret has a label of the administrator.
+pub fn with_template() -> Settings {
+    let labels = [(TEMPLATE_LABEL.to_owned(), "blue".to_owned())].into();
+    Settings { secret_template: SecretTemplate::new(labels, [].into()), ..testing::settings() }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use strum::VariantArray as _;
 
 use crate::choices::{Choices, shrink};
-use crate::configurations::{with_own_keys, with_selector, with_static_entries};
+use crate::configurations::{with_own_keys, with_selector, with_static_entries, with_template};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
 use crate::store::Key;
@@ -113,6 +113,13 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
 fn guards_of_secrets() -> Vec<(&'static str, Profile)> {
     use What as W;
     vec![
+        (
+            "labels of a template that are stripped",
+            Profile {
+                settings: with_template,
+                ..Profile::small(&[W::StripLabels, W::EditSecret, W::Annotate, W::Crash])
+            },
+        ),
         (
             "long requests with static entries",
             Profile { settings: with_static_entries, ..Profile::small(&[W::LongRequest, W::Annotate]) },

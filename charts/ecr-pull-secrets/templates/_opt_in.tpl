@@ -24,6 +24,13 @@
 [{{- range $place, $text := . }}{{ if $place }}, {{ end }}{{ quote $text }}{{ end }}]
 {{- end }}
 
+{{- /* A map of strings as a CEL expression. */}}
+{{- define "ecr-pull-secrets.celMap" -}}
+{{- $all := list }}
+{{- range $key, $value := . }}{{- $all = append $all (printf "%s: %s" (quote $key) (toString $value | quote)) }}{{- end -}}
+{ {{- join ", " $all -}} }
+{{- end }}
+
 {{- /* A label selector as a CEL expression on variables.labels. An empty selector selects no namespace. */}}
 {{- define "ecr-pull-secrets.celSelector" -}}
 {{- $all := list }}

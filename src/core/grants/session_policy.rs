@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::identity::{Identity, Role};
 use super::pattern::Pattern;
 use crate::core::aws::{Endpoint, Region};
+use crate::core::digest;
 use crate::core::request::ScopeFingerprint;
 
 /// The longest session policy that STS accepts, in characters
@@ -83,7 +84,5 @@ pub fn scope(identity: &Identity, policy: Option<&str>) -> ScopeFingerprint {
     hash.update(policy.unwrap_or_default());
     let longest = identity.role.as_ref().and_then(|role| role.max_token_age);
     hash.update(longest.map_or(0, |longest| longest.as_secs()).to_be_bytes());
-    let bytes: [u8; 32] = hash.finalize().into();
-    let head = bytes.first_chunk::<8>().expect("a hash has more than 8 bytes");
-    ScopeFingerprint(u64::from_be_bytes(*head))
+    ScopeFingerprint(digest::head(hash))
 }

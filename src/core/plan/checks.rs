@@ -9,13 +9,15 @@ use super::observed::Observed;
 use super::reasons::WriteReason;
 use crate::core::Now;
 use crate::core::grants::{Assignment, Granted};
-use crate::core::request::AppliedState;
+use crate::core::request::{AppliedState, TemplateFingerprint};
 
 /// The desired content of a Secret, and the writes of this process.
 pub struct Situation<'a> {
     pub granted: &'a Granted,
     /// The static entries that it should contain, each with the version of its source.
     pub static_tags: BTreeMap<String, String>,
+    /// The template of its labels and annotations.
+    pub template: Option<TemplateFingerprint>,
     /// The time before which no token may have been issued.
     pub issued_after: Option<Timestamp>,
     pub history: &'a History,
@@ -25,7 +27,7 @@ pub struct Situation<'a> {
 type Check = fn(&Situation<'_>, &Observed) -> bool;
 
 /// Every reason to write a Secret that exists, most urgent first.
-const CHECKS: [(WriteReason, Check); 8] = [
+const CHECKS: [(WriteReason, Check); 9] = [
     (WriteReason::FieldsTakenOver, |_, observed| !observed.intact),
     (WriteReason::ForeignWrite, foreign_write),
     (WriteReason::ImplausibleTimes, |s, o| o.times.is_none_or(|times| !times.is_plausible(s.now))),
@@ -34,6 +36,7 @@ const CHECKS: [(WriteReason, Check); 8] = [
     (WriteReason::StaticEntryChanged, |s, o| {
         applied_is(o, |applied| applied.static_entries != s.static_tags)
     }),
+    (WriteReason::TemplateChanged, |s, o| applied_is(o, |applied| applied.template != s.template)),
     (WriteReason::RenewalDue, |s, o| {
         o.times.is_none_or(|times| times.is_due(s.now)) || applied_is(o, |applied| lacks_entry(s, applied))
     }),

@@ -41,12 +41,15 @@ impl SecretDraft {
     /// if the Secret would have no entry.
     pub fn into_manifest(
         self,
-        instance: &str,
+        settings: &Settings,
         current: DockerConfig,
         base: Option<&ObjectVersion>,
     ) -> Option<Manifest> {
         let config = DockerConfig::from_draft(self.entries, current);
-        (!config.is_empty()).then(|| Manifest::new(instance, &self.applied, self.times, &config, base))
+        (!config.is_empty()).then(|| {
+            let (instance, template) = (&settings.names.instance, &settings.secret_template);
+            Manifest::new(instance, template, &self.applied, self.times, &config, base)
+        })
     }
 }
 
@@ -100,6 +103,7 @@ pub fn compose(
             request: (*plan.granted.request).clone(),
             static_entries: static_registries::tags(&plan.static_entries),
             entries: choices.iter().map(|choice| choice.entry.clone()).collect(),
+            template: settings.secret_template.fingerprint(),
         },
         times: times(&choices, facts.namespace, settings, now),
         fingerprint,

@@ -251,8 +251,9 @@ impl Planner<'_> {
         let static_entries = self.static_entries(&request, observed);
         let static_tags = static_registries::tags(&static_entries);
         let (issued_after, later) = self.requested_renewal();
-        let situation =
-            Situation { granted: &granted, static_tags, issued_after, history: facts.history, now };
+        let template = self.settings.secret_template.fingerprint();
+        let history = facts.history;
+        let situation = Situation { granted: &granted, static_tags, template, issued_after, history, now };
         let Some(reason) = situation.reason_to_write(observed) else {
             let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
             return self.finish(&request).or_else(|| Step::Idle(due.into_iter().chain(later).min()));

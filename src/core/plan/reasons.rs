@@ -11,6 +11,7 @@ pub enum WriteReason {
     RequestChanged,
     ScopeChanged,
     StaticEntryChanged,
+    TemplateChanged,
     RenewalDue,
     RenewRequested,
 }
@@ -26,6 +27,7 @@ impl WriteReason {
             Self::RequestChanged => "the request changed",
             Self::ScopeChanged => "the scope of a token changed",
             Self::StaticEntryChanged => "a static entry changed",
+            Self::TemplateChanged => "the template of its labels and annotations changed",
             Self::RenewalDue => "its token is due for renewal",
             Self::RenewRequested => "a new token was requested",
         }
@@ -39,12 +41,12 @@ impl WriteReason {
     /// Whether the write can wait for a rate that protects the API server. A requested renewal is rare, and a user waits for
     /// it.
     pub fn is_paced(self) -> bool {
-        matches!(self, Self::StaticEntryChanged | Self::RenewalDue)
+        matches!(self, Self::StaticEntryChanged | Self::TemplateChanged | Self::RenewalDue)
     }
 
     /// Whether the write can wait for service accounts and for the deletion of former Secrets.
     pub fn can_wait(self) -> bool {
-        matches!(self, Self::StaticEntryChanged | Self::RenewalDue | Self::RenewRequested)
+        self.is_paced() || self == Self::RenewRequested
     }
 }
 

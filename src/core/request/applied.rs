@@ -64,6 +64,10 @@ pub fn is_plausible(time: Timestamp, now: Now) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ScopeFingerprint(pub u64);
 
+/// Fingerprint of the `secretTemplate` that a Secret has. It is stored on the Secret, so it must not change between versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TemplateFingerprint(pub u64);
+
 /// An entry of a Secret as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppliedEntry {
@@ -92,6 +96,8 @@ pub struct AppliedState {
     pub entries: Vec<Option<AppliedEntry>>,
     /// The static entries by host, each with the version of its source.
     pub static_entries: BTreeMap<String, String>,
+    /// The template of its labels and annotations; `None` if that was empty.
+    pub template: Option<TemplateFingerprint>,
 }
 
 impl AppliedState {
@@ -123,6 +129,7 @@ impl AppliedState {
             instance: instance.to_owned(),
             request: self.request.clone(),
             static_entries: self.static_entries.clone(),
+            template: self.template.map(|template| hex(template.0)),
             version: VERSION,
         };
         serde_json::to_string(&wire).expect("strings and lists of strings serialize")
@@ -146,6 +153,7 @@ impl RecordLengths {
             instance: instance.to_owned(),
             request: request.clone(),
             static_entries: BTreeMap::new(),
+            template: Some(hex(u64::MAX)),
             version: VERSION,
         };
         let fixed = serde_json::to_string(&wire).expect("strings and lists of strings serialize").len();
@@ -191,7 +199,14 @@ struct Wire<E> {
     request: Request,
     #[serde(default, rename = "static", skip_serializing_if = "BTreeMap::is_empty")]
     static_entries: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
     version: u32,
+}
+
+/// The form of a fingerprint.
+fn hex(number: u64) -> String {
+    format!("{number:016x}")
 }
 
 /// Times are in seconds since 1970; the scope is hexadecimal.
@@ -214,7 +229,7 @@ impl WireEntry {
             host: entry.host.to_string(),
             identity: entry.identity.clone(),
             issued_at: entry.issued_at.map(Timestamp::as_second),
-            scope: format!("{:016x}", entry.scope.0),
+            scope: hex(entry.scope.0),
         }
     }
 
@@ -235,7 +250,7 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
     }
     // An entry that cannot be read does not concern the others.
     let wire: Wire<Value> = serde_json::from_str(text).ok()?;
-    let Wire { entries, instance, mut request, static_entries, version } = wire;
+    let Wire { entries, instance, mut request, static_entries, template, version } = wire;
     if version != VERSION {
         return None;
     }
@@ -257,7 +272,9 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
     if !bounded || request.registries.is_empty() {
         return None;
     }
-    let state = AppliedState { request, entries, static_entries };
+    // A value that cannot be read is not the fingerprint of any template.
+    let template = template.map(|text| TemplateFingerprint(u64::from_str_radix(&text, 16).unwrap_or(0)));
+    let state = AppliedState { request, entries, static_entries, template };
     // JSON that is not in canonical form may be longer when it is written again.
     let fits = text.len() <= MAX_APPLIED_LEN / 2 || state.to_json(&instance).len() <= MAX_APPLIED_LEN;
     fits.then_some((instance, state))
@@ -291,7 +308,7 @@ mod tests {
     fn applied(request: Request) -> AppliedState {
         let mut entries = vec![None; request.registries.len()];
         entries[0] = Some(entry());
-        AppliedState { request, entries, static_entries: BTreeMap::new() }
+        AppliedState { request, entries, static_entries: BTreeMap::new(), template: None }
     }
 
     #[test]
@@ -375,6 +392,7 @@ mod tests {
             by_default in any::<bool>(),
             entries in vec(of(("[a-z]{1,9}", any::<u64>(), of(any_time()), of(any_time()))), 6),
             static_entries in btree_map("[a-z.]{1,9}", "[a-z]{1,5}@[0-9]", 0..3),
+            template in of(any::<u64>()),
         ) -> AppliedState {
             let entry = |(target, written): (&Target, Option<_>)| {
                 let (identity, scope, issued_at, expires_at): (String, _, _, _) = written?;
@@ -393,7 +411,7 @@ mod tests {
                 by_default,
                 ..request_for(registries.into_iter().collect())
             };
-            AppliedState { request, entries, static_entries }
+            AppliedState { request, entries, static_entries, template: template.map(TemplateFingerprint) }
         }
     }
 

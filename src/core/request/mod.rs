@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::aws::{Endpoint, NameError, Registry};
 
 pub use self::annotations::{OptIn, ParsedAnnotations, RequestRules};
-pub use self::applied::{AppliedState, ScopeFingerprint, Times};
+pub use self::applied::{AppliedState, ScopeFingerprint, TemplateFingerprint, Times};
 pub use self::names::OwnedNames;
 pub use self::problem::Problem;
 

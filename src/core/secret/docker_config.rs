@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::credential::RegistryCredential;
+use super::template::SecretTemplate;
 use crate::core::request::{AppliedState, Times};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, SECRET_KEY, SECRET_TYPE};
 
@@ -93,19 +94,26 @@ impl Manifest {
     /// version without a UID would create an object that was deleted. Without `base`, it only creates.
     pub fn new(
         instance: &str,
+        template: &SecretTemplate,
         applied: &AppliedState,
         times: Times,
         config: &DockerConfig,
         base: Option<&ObjectVersion>,
     ) -> Self {
+        let own = [(LABEL_MANAGED_BY, MANAGER), (LABEL_INSTANCE, instance)];
+        let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let labels: BTreeMap<_, _> = template.labels().clone().into_iter().chain(own).collect();
+        let annotations = template.annotations().clone().into_iter();
+        let annotations: BTreeMap<_, _> =
+            annotations.chain(applied.to_annotations(instance, times)).collect();
         let mut body = json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "type": SECRET_TYPE,
             "metadata": {
                 "name": applied.request.secret_name,
-                "labels": { LABEL_MANAGED_BY: MANAGER, LABEL_INSTANCE: instance },
-                "annotations": applied.to_annotations(instance, times),
+                "labels": labels,
+                "annotations": annotations,
             },
             "data": { SECRET_KEY: config.encode() },
         });
@@ -124,7 +132,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::HOST;
+    use crate::core::testing::{self, HOST};
 
     const OTHER: &str = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
 
@@ -146,6 +154,19 @@ mod tests {
         let entry = json!({"username": "AWS", "password": "hunter2", "auth": auth});
         assert_eq!(value, json!({"auths": {"public.ecr.aws": entry}}));
         assert_eq!(hosts(&DockerConfig::parse(&decoded)), ["public.ecr.aws"]);
+    }
+
+    #[test]
+    fn a_manifest_has_the_keys_of_the_template_and_of_the_controller() {
+        let map = |key: &str| BTreeMap::from([(key.to_owned(), "x".to_owned())]);
+        let template = SecretTemplate::new(map("team"), map("note"));
+        let applied = testing::applied(&testing::request(&[HOST]), &[1]);
+        let times = Times { expires_at: testing::wall(1), refresh_after: testing::wall(0) };
+        let Manifest(body) = Manifest::new("one", &template, &applied, times, &config(&[HOST]), None);
+        let labels = json!({"team": "x", LABEL_MANAGED_BY: MANAGER, LABEL_INSTANCE: "one"});
+        assert_eq!(body["metadata"]["labels"], labels);
+        let annotations = body["metadata"]["annotations"].as_object().expect("annotations");
+        assert_eq!((annotations.len(), &annotations["note"]), (4, &json!("x")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod credential;
 mod docker_config;
 mod fetch;
 pub mod static_registries;
+mod template;
 mod token;
 
 #[cfg(feature = "simulation")]
@@ -11,4 +12,5 @@ pub use self::docker_config::NO_OBJECTS_VERSION;
 pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
+pub use self::template::SecretTemplate;
 pub use self::token::{RefreshPolicy, Token, after_fraction, default_host, skew};

@@ -25,7 +25,12 @@ const VALUES: [&str; 2] = [
 
 /// Installs the chart's rights and policies, and waits until the policies are in force.
 pub async fn install_chart(cluster: &TestCluster) -> CompromisedCredential {
-    install(cluster, &VALUES).await;
+    install_with(cluster, &VALUES).await
+}
+
+/// As [`install_chart`], with these values.
+pub async fn install_with(cluster: &TestCluster, values: &[&str]) -> CompromisedCredential {
+    install(cluster, values).await;
     stolen_under_policies(cluster).await
 }
 

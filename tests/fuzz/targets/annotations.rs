@@ -86,7 +86,8 @@ fn check_request(request: &Request, settings: &Settings) {
     let instance = &settings.names.instance;
     let longest = settings.grants.longest_name();
     let entries = request.registries.iter().map(|target| Some(longest_entry(target, longest))).collect();
-    let state = AppliedState { request: request.clone(), entries, static_entries: BTreeMap::new() };
+    let state =
+        AppliedState { request: request.clone(), entries, static_entries: BTreeMap::new(), template: None };
     let times = Times { expires_at: Timestamp::MAX, refresh_after: Timestamp::MIN };
     let annotations = state.to_annotations(instance, times);
     assert!(super::ours(&annotations, "applied").len() <= MAX_APPLIED_LEN, "a valid request can be recorded");

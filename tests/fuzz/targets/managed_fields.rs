@@ -1,7 +1,9 @@
 //! The metadata of Secrets, Namespaces and service accounts, as the API server sends them.
 
 use ecr_pull_secrets::simulation::core::plan::{Observed, Owner};
-use ecr_pull_secrets::simulation::core::testing::settings;
+use ecr_pull_secrets::simulation::core::secret::SecretTemplate;
+use ecr_pull_secrets::simulation::core::settings::Settings;
+use ecr_pull_secrets::simulation::core::testing;
 use ecr_pull_secrets::simulation::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX};
 use ecr_pull_secrets::simulation::kubernetes::observe;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,15 +11,21 @@ use serde_json::Value;
 
 const INSTANCE: &str = "test";
 
+/// The settings of the instance, with a template.
+fn settings() -> Settings {
+    let labels = [("team".to_owned(), "blue".to_owned())].into();
+    Settings { secret_template: SecretTemplate::new(labels, [].into()), ..testing::settings() }
+}
+
 pub fn check(data: &[u8]) {
     let Ok(meta) = serde_json::from_slice::<ObjectMeta>(data) else { return };
-    let seen = observe::secret(&meta, INSTANCE);
+    let settings = settings();
+    let seen = observe::secret(&meta, &settings);
     let value = serde_json::to_value(&meta).expect("metadata serialize");
     check_secret(&seen, &meta, &value);
 
     let again: ObjectMeta = serde_json::from_value(value).expect("metadata that were read can be read again");
-    assert_eq!(observe::secret(&again, INSTANCE), seen);
-    let settings = settings();
+    assert_eq!(observe::secret(&again, &settings), seen);
     if let Some(record) = observe::namespace(&meta, &settings) {
         assert!(meta.deletion_timestamp.is_none());
         assert_eq!(*record.uid, *meta.uid.clone().unwrap_or_default());
@@ -34,7 +42,10 @@ fn check_secret(seen: &Observed, meta: &ObjectMeta, value: &Value) {
     let times = annotation("expires-at") && annotation("refresh-after");
     assert_eq!(seen.data_intact, data);
     let labels = label(LABEL_MANAGED_BY) && label(LABEL_INSTANCE);
-    assert_eq!(seen.intact, data && times && labels && annotation("applied"));
+    let template = SecretTemplate::fingerprint(&settings().secret_template);
+    let has_template = seen.applied.as_ref().is_some_and(|applied| applied.template == template);
+    let whole = data && times && labels && annotation("applied");
+    assert_eq!(seen.intact, whole && (!has_template || label("team")));
     assert!(seen.times.is_none() || times);
     let managers = value["managedFields"].as_array().into_iter().flatten();
     assert_eq!(seen.immutable, { managers }.any(|entry| has(&entry["fieldsV1"], &["f:immutable"])));

@@ -1,7 +1,7 @@
 //! Generated sequences of requests to one Secret.
 
 use ecr_pull_secrets::simulation::core::request::Times;
-use ecr_pull_secrets::simulation::core::secret::{DockerConfig, Manifest};
+use ecr_pull_secrets::simulation::core::secret::{DockerConfig, Manifest, SecretTemplate};
 use ecr_pull_secrets::simulation::core::testing::{self, HOST, HOUR};
 use ecr_pull_secrets::simulation::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, SECRET_KEY};
 use jiff::Timestamp;
@@ -141,7 +141,7 @@ pub fn body(content: Content, uid: Option<&str>, version: Option<&str>) -> Value
     let times = Times { expires_at: at(hours * HOUR), refresh_after: at(hours * HOUR / 2) };
     let config = DockerConfig::parse(&docker_config(content.data));
     let instance = testing::settings().names.instance;
-    let manifest = Manifest::new(&instance, &applied, times, &config, None);
+    let manifest = Manifest::new(&instance, &SecretTemplate::default(), &applied, times, &config, None);
     let mut body = serde_json::to_value(&manifest).expect("a manifest serializes");
     // Each alone is tried too.
     let metadata = body["metadata"].as_object_mut().expect("metadata");

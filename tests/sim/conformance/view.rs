@@ -81,8 +81,7 @@ impl View {
 }
 
 fn observed(meta: &ObjectMeta) -> Observed {
-    let instance = testing::settings().names.instance;
-    Observed { uid: "".into(), resource_version: 0, ..observe::secret(meta, &instance) }
+    Observed { uid: "".into(), resource_version: 0, ..observe::secret(meta, &testing::settings()) }
 }
 
 /// The fields that at least one of the entries owns.

@@ -10,6 +10,7 @@ use ecr_pull_secrets::simulation::core::secret::StaticSource;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
+use crate::store::secret::TEMPLATE_LABEL;
 use crate::store::{Key, Kind, Name, Object, Store};
 use crate::world::{World, is_invented};
 
@@ -207,6 +208,8 @@ impl World {
             let found = passwords.values().filter_map(|password| self.aws.token(password));
             found.into_iter().any(|(_, info)| info.key == assignment.request.key && info.expires > self.time)
         });
-        Store::is_ours(secret) && has_entries
+        let template = self.settings.secret_template.labels();
+        let has_template = secret.labels.get(TEMPLATE_LABEL) == template.get(TEMPLATE_LABEL);
+        Store::is_ours(secret) && has_entries && has_template
     }
 }

@@ -24,6 +24,11 @@ const WINDOW: Duration = Duration::from_mins(10);
 /// Failures and repairs together: both back off from a second, one to a minute and one to ten.
 const BUDGET: u32 = 30;
 
+/// Whether no other client changed it since our last apply.
+fn is_whole(secret: &SecretObject) -> bool {
+    secret.ours.is_some_and(|ours| ours & ALL == ALL)
+}
+
 fn recent(times: &mut VecDeque<Duration>, now: Duration) -> u32 {
     while times.front().is_some_and(|at| *at + WINDOW < now) {
         times.pop_front();
@@ -158,7 +163,7 @@ impl World {
             let issued =
                 |password: &String| self.aws.token(password).map(|(_, info)| (info.issued, info.expires));
             let (was, is) = (issued(&password), new.get(&host).and_then(issued));
-            if let (true, Some(was), Some(is)) = (before.ours == Some(ALL), was, is)
+            if let (true, Some(was), Some(is)) = (is_whole(before), was, is)
                 && is.0 + SAME_AGE < was.0
                 && is.1 + SAME_AGE < was.1
             {
@@ -171,7 +176,7 @@ impl World {
             let live = was.is_some_and(|(_, expires)| expires > self.time);
             let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
             let same = draft.applied.request.registries.iter().any(|target| target.to_string() == host);
-            if (live && requested && same && before.ours == Some(ALL)) || statics.contains(&host) {
+            if (live && requested && same && is_whole(before)) || statics.contains(&host) {
                 let text = format!("{namespace}: the entry of {host} was removed");
                 return self.report(Oracle::NoneTaken, text);
             }

@@ -316,7 +316,7 @@ impl Store {
 
     /// Whether a Secret carries our Apply entry, completely.
     pub fn is_ours(secret: &SecretObject) -> bool {
-        secret.ours == Some(ALL) && secret.kind == SECRET_TYPE
+        secret.ours.is_some_and(|ours| ours & ALL == ALL) && secret.kind == SECRET_TYPE
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use ecr_pull_secrets::simulation::core::plan::Observed;
+use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::{
     LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY, SECRET_TYPE,
 };
@@ -13,11 +14,14 @@ use serde_json::{Value, json};
 
 /// The fields that the controller applies, as a bit each.
 pub const DATA: u8 = 1;
-pub const LABELS: u8 = 4 | 8;
+pub const LABELS: u8 = 4 | 8 | TEMPLATE;
 pub const ALL: u8 = 127;
+/// The label of the template of some worlds.
+const TEMPLATE: u8 = 128;
+pub const TEMPLATE_LABEL: &str = "team";
 
 const ANNOTATIONS: [(&str, u8); 3] = [("expires-at", 16), ("refresh-after", 32), ("applied", 64)];
-const LABEL_BITS: [(&str, u8); 2] = [(LABEL_MANAGED_BY, 4), (LABEL_INSTANCE, 8)];
+const LABEL_BITS: [(&str, u8); 3] = [(LABEL_MANAGED_BY, 4), (LABEL_INSTANCE, 8), (TEMPLATE_LABEL, TEMPLATE)];
 const TYPE: u8 = 2;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,7 +81,12 @@ impl SecretObject {
     /// The Secret after an apply of `body`, without a new version.
     pub fn applied(&self, body: &Value) -> Self {
         let mut new = self.with_fields(body);
-        new.ours = Some(ALL);
+        let owned = SecretObject::default().with_fields(body).present();
+        // A field that our last apply had, this one lacks and no other manager owns is removed.
+        if self.ours.unwrap_or_default() & !owned & !(self.others | self.taken) & TEMPLATE != 0 {
+            new.labels.remove(TEMPLATE_LABEL);
+        }
+        new.ours = Some(owned);
         // Others still own what they had with the same value.
         new.others &= !self.differences(&new);
         new.taken &= !self.differences(&new);
@@ -169,8 +178,8 @@ impl SecretObject {
     }
 
     /// The record that the production code makes of the metadata.
-    pub fn observed(&self, instance: &str) -> Observed {
-        self.record.0.get_or_init(|| observe::secret(&self.meta("", ""), instance)).clone()
+    pub fn observed(&self, settings: &Settings) -> Observed {
+        self.record.0.get_or_init(|| observe::secret(&self.meta("", ""), settings)).clone()
     }
 
     /// The password of each entry, by host.

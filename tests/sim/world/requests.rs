@@ -149,8 +149,8 @@ impl World {
                 Outcome::Written(self.write(namespace, base.as_ref(), draft, current))
             }
             Request::ReadSecret(name) => {
-                let instance = &self.settings.names.instance;
-                let found = self.store.secret(namespace, name).map(|secret| secret.observed(instance));
+                let found = self.store.secret(namespace, name);
+                let found = found.map(|secret| secret.observed(&self.settings));
                 Outcome::SecretRead(Ok(found))
             }
             Request::ReadNamespace => {
@@ -168,9 +168,7 @@ impl World {
                     self.publish(&event);
                     self.secret_deleted(namespace, deletion, before.as_ref());
                     let left = self.store.secret(namespace, &name);
-                    left.map(|secret| {
-                        observe::secret(&secret.meta(namespace, &name), &self.settings.names.instance)
-                    })
+                    left.map(|secret| observe::secret(&secret.meta(namespace, &name), &self.settings))
                 });
                 Outcome::Deleted(match result.map_err(classify) {
                     Err(RequestError::NamespaceGone) => Ok(None),
@@ -194,8 +192,8 @@ impl World {
         current: Option<&[u8]>,
     ) -> Result<Observed, RequestError> {
         let current = current.map(DockerConfig::parse).unwrap_or_default();
-        let instance = self.settings.names.instance.clone();
-        let Some(manifest) = draft.clone().into_manifest(&instance, current, base) else {
+        let settings = self.settings.clone();
+        let Some(manifest) = draft.clone().into_manifest(&settings, current, base) else {
             return Err(RequestError::Rejected("the secret would have no entry".to_owned()));
         };
         let body = serde_json::to_value(&manifest).expect("a manifest serializes");
@@ -209,7 +207,7 @@ impl World {
         let before = before.as_deref().and_then(Object::as_secret);
         let after = after.as_secret().expect("a secret");
         self.secret_written(namespace, draft, before, after);
-        Ok(after.observed(&instance))
+        Ok(after.observed(&settings))
     }
 
     fn set_pull_secret(

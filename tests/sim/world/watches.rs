@@ -137,7 +137,6 @@ impl World {
             Item::Object { key, version, object } => (key, version, object),
         };
         let Key { namespace, name, .. } = key;
-        let instance = &process.settings.names.instance;
         match (target, object.as_deref()) {
             (WatchTarget::Namespaces, Some(Object::Namespace(object))) => {
                 let record = observe::namespace(&object.meta(&name), &process.settings);
@@ -147,7 +146,7 @@ impl World {
                 Change::Namespace { namespace: name, record: None, terminating: false }
             }
             (WatchTarget::Secrets(_), Some(Object::Secret(object))) => {
-                Change::Secret { namespace, name, seen: Seen::Present(object.observed(instance)) }
+                Change::Secret { namespace, name, seen: Seen::Present(object.observed(&process.settings)) }
             }
             (WatchTarget::Secrets(_), _) => Change::Secret { namespace, name, seen: Seen::Deleted(version) },
             (WatchTarget::ServiceAccounts, Some(Object::ServiceAccount(refs))) => {

@@ -7,8 +7,8 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 use crate::core::plan::{PullSecretChange, PullSecretRefs};
-use crate::core::request::AppliedState;
-use crate::core::secret::{StaticGrant, StaticSource};
+use crate::core::request::{AppliedState, TemplateFingerprint};
+use crate::core::secret::{SecretTemplate, StaticGrant, StaticSource};
 
 const NAMES: [&str; 3] = ["ecr-pull", "other", "old"];
 const STATIC_HOST: &str = "docker.io";
@@ -29,7 +29,11 @@ fn static_settings() -> Settings {
         hosts: vec![STATIC_HOST.into()],
         namespaces: vec!["team-*".parse().expect("a pattern")],
     };
-    Settings { static_grants: vec![hub], ..settings() }
+    Settings { static_grants: vec![hub], secret_template: template(), ..settings() }
+}
+
+fn template() -> SecretTemplate {
+    SecretTemplate::new(BTreeMap::from([("team".to_owned(), "blue".to_owned())]), BTreeMap::new())
 }
 
 impl Namespace {
@@ -148,6 +152,7 @@ prop_compose! {
         wider in any::<bool>(),
         tag in select(vec![None, Some("hub@3"), Some("hub@7")]),
         missing in any::<bool>(),
+        template in select(vec![None, Some(TemplateFingerprint(7)), template().fingerprint()]),
     ) -> AppliedState {
         let mut state = applied(&request, &expiries);
         if let Some(Some(entry)) = state.entries.first_mut() {
@@ -156,6 +161,7 @@ prop_compose! {
         if missing && let Some(entry) = state.entries.last_mut() {
             *entry = None;
         }
+        state.template = template;
         state.static_entries = tag.map(|tag| (STATIC_HOST.to_owned(), tag.to_owned())).into_iter().collect();
         state
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::core::EventReason;
+use crate::core::request::{AppliedState, TemplateFingerprint};
+use crate::core::secret::SecretTemplate;
 
 #[test]
 fn an_opted_in_namespace_without_a_secret_gets_one() {
@@ -156,6 +158,29 @@ fn each_foreign_edit_has_its_reason_and_a_changed_request_is_applied() {
     for (secret, history, reason) in cases {
         assert_eq!(written(&step_for(&secret, &history, at(0))), Some((reason, "ecr-pull")), "{secret:?}");
     }
+}
+
+#[test]
+fn a_changed_template_is_applied_at_the_rate_of_renewals_and_an_applied_one_is_left_alone() {
+    let labels = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    let template = SecretTemplate::new(labels, BTreeMap::new());
+    let with_template = Settings { secret_template: template.clone(), ..settings() };
+    let step = |settings: &Settings, template| {
+        let applied = AppliedState { template, ..applied(&request(&[HOST]), &[12 * HOUR]) };
+        let secrets = only(&observed_with(applied));
+        decide_with(settings, Some(&parsed(request(&[HOST]))), &secrets, &History::default(), at(0)).step
+    };
+    for (settings, recorded) in [
+        (&with_template, None),
+        (&with_template, Some(TemplateFingerprint(7))),
+        (&settings(), template.fingerprint()),
+    ] {
+        let step = step(settings, recorded);
+        assert_eq!(written(&step), Some((WriteReason::TemplateChanged, "ecr-pull")), "{recorded:?}");
+    }
+    assert!(WriteReason::TemplateChanged.is_paced() && !WriteReason::TemplateChanged.is_repair());
+    assert!(matches!(step(&with_template, template.fingerprint()), Step::Idle(_)));
+    assert!(matches!(step(&settings(), None), Step::Idle(_)));
 }
 
 #[test]

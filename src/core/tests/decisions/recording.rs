@@ -5,8 +5,8 @@ use proptest::sample::select;
 
 use super::*;
 use crate::core::PREFIX;
-use crate::core::request::AppliedState;
 use crate::core::request::applied::{MAX_APPLIED_LEN, RecordedState};
+use crate::core::request::{AppliedState, TemplateFingerprint};
 use crate::core::secret::{StaticGrant, StaticSource, static_registries};
 use crate::core::testing::longest_entry;
 
@@ -43,6 +43,7 @@ fn longest_state(request: Request, settings: &Settings, sources: &StaticSources)
         entries: request.registries.iter().map(entry).collect(),
         request,
         static_entries: static_registries::tags(&static_entries),
+        template: Some(TemplateFingerprint(u64::MAX)),
     }
 }
 

@@ -132,7 +132,7 @@ pub(super) fn secret_of(granted: &Granted) -> Vec<(Arc<str>, Observed)> {
     let entry = |a: &Assignment| Some(applied_entry(a, Some(wall(12 * HOUR))));
     let entries = granted.assignments.iter().map(entry).collect();
     let request = Request::clone(&granted.request);
-    let applied = AppliedState { request, entries, static_entries: BTreeMap::new() };
+    let applied = AppliedState { request, entries, static_entries: BTreeMap::new(), template: None };
     let times = Times { expires_at: wall(12 * HOUR), refresh_after: wall(6 * HOUR) };
     let recorded = RecordedState::from_annotations(&applied.to_annotations("ecr-pull-secrets", times));
     assert_eq!(recorded.times, Some(times));
