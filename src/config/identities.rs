@@ -65,6 +65,9 @@ pub struct IdentityConfig {
     /// Whether the identity's tokens may also fill pull-through caches (`ecr:BatchImportUpstreamImage` and
     /// `ecr:CreateRepository`). Default: false.
     pub pull_through_cache: bool,
+    /// Whether the identity's tokens may also list the tags of its private repositories (`ecr:ListImages`), which Flux and Argo
+    /// CD Image Updater require. Default: false.
+    pub list_tags: bool,
     /// The longest time that the controller uses a token, from `15m` to `12h`. Default: the token's lifetime, 12 hours.
     pub max_token_age: Option<String>,
 }
@@ -128,6 +131,7 @@ impl Builder<'_> {
             registries: parse_each(self.field("registries"), &config.registries)?,
             repositories: parse_each(self.field("repositories"), &config.repositories)?,
             pull_through_cache: config.pull_through_cache,
+            list_tags: config.list_tags,
         };
         let problem = "empty: list at least one, such as 222222222222/* or public.ecr.aws";
         check(self.field("registries"), !identity.registries.is_empty(), || problem)?;
@@ -236,6 +240,7 @@ impl Builder<'_> {
         let fields = [
             ("repositories", !config.repositories.is_empty()),
             ("pullThroughCache", config.pull_through_cache),
+            ("listTags", config.list_tags),
             ("externalId", config.external_id.is_some()),
             ("sessionName", config.session_name.is_some()),
             ("sessionTags", !config.session_tags.is_empty()),

@@ -148,7 +148,7 @@ fn a_valid_configuration_is_accepted() {
     for change in [
         "",
         "source: webIdentity; webIdentityTokenFile: /token",
-        "maxTokenAge: 12h; externalId: x-1; sessionName: me; pullThroughCache: true",
+        "maxTokenAge: 12h; externalId: x-1; sessionName: me; pullThroughCache: true; listTags: true",
         "repositories: ['*', '{namespace}', '{namespace}/*', 'a/{namespace}/b*']",
         "name: controller; roleArn: -; repositories: -",
         "registries: [public.ecr.aws]; repositories: -",
@@ -177,6 +177,7 @@ fn each_bad_value_of_an_identity_is_named_with_its_field() {
             "name: controller; roleArn: -; repositories: ['a/*']",
             "identities[0].repositories: identity \"controller\"",
         ),
+        ("name: controller; roleArn: -; repositories: -; listTags: true", "identities[0].listTags: identity"),
         (
             "name: controller; roleArn: -; repositories: -; pullThroughCache: true",
             "identities[0].pullThroughCache: identity",

@@ -208,3 +208,27 @@ fn two_roles_that_fail_in_one_region_are_two_events_and_two_lines_of_the_log() {
         }
     });
 }
+
+/// A pull does not need the list of tags, so a token allows it only where an identity says so.
+#[test]
+fn only_tokens_of_an_identity_with_list_tags_may_list_them_and_a_change_replaces_the_token() {
+    cluster_test(async |cluster| {
+        let without = config("['*']", "['team-a']");
+        let list = without.replacen("roleArn", "listTags: true\n    roleArn", 1);
+        cluster.request("team-a", A).await;
+        cluster.request("dev", B).await;
+        let allows = async |cluster: &TestCluster, namespace: &str, host: &str, expected: bool| {
+            let found = async || {
+                let policy = token(cluster, namespace, host).await?.policy?;
+                (policy.contains("\"ecr:ListImages\"") == expected).then_some(())
+            };
+            cluster.wait_for(&format!("{namespace} may list tags: {expected}"), found).await;
+        };
+        for (yaml, expected) in [(&without, false), (&list, true), (&without, false)] {
+            cluster.run_controller_configured(yaml).await;
+            allows(cluster, "team-a", A, expected).await;
+            allows(cluster, "dev", B, false).await;
+            cluster.stop_controller().await;
+        }
+    });
+}

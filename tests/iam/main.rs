@@ -113,6 +113,7 @@ fn only_what_pulling_takes_is_allowed() {
             } else {
                 action == "sts:AssumeRole" && name == "assume-roles.json"
                     || FILL_A_CACHE.contains(&action) && name == "pull-through-cache.json"
+                    || action == "ecr:ListImages" && name == "list-tags.json"
                     || PULL.contains(&action)
                     || WITHOUT_RESOURCE.contains(&action)
             };

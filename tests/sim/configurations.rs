@@ -28,6 +28,7 @@ pub fn with_own_keys() -> Settings {
         registries: vec!["123456789012/*".parse().expect("a registry pattern")],
         repositories: vec!["{namespace}/*".parse().expect("a template")],
         pull_through_cache: false,
+        list_tags: false,
     };
     let mut settings = testing::settings();
     settings.grants.identities = vec![identity];

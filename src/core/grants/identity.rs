@@ -75,6 +75,8 @@ pub struct Identity {
     pub repositories: Vec<Template>,
     /// Whether its tokens may fill pull-through caches.
     pub pull_through_cache: bool,
+    /// Whether its tokens may list the tags of private repositories.
+    pub list_tags: bool,
 }
 
 impl Identity {
@@ -87,6 +89,7 @@ impl Identity {
             registries: vec![RegistryPattern::AllPrivate, RegistryPattern::Public],
             repositories: vec![],
             pull_through_cache: false,
+            list_tags: false,
         }
     }
 

@@ -27,6 +27,10 @@ const PULL: [&str; 3] =
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>).
 const PULL_THROUGH: [&str; 2] = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
 
+/// The further action for a list of tags
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>).
+const LIST_TAGS: &str = "ecr:ListImages";
+
 /// The actions for a token of public ECR
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 const PUBLIC: [&str; 2] = ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken"];
@@ -50,6 +54,9 @@ pub fn session_policy(
             let mut actions = PULL.to_vec();
             if identity.pull_through_cache {
                 actions.extend(PULL_THROUGH);
+            }
+            if identity.list_tags {
+                actions.push(LIST_TAGS);
             }
             vec![
                 allow(&json!("ecr:GetAuthorizationToken"), &json!("*")),

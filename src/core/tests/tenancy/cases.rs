@@ -12,6 +12,7 @@ pub(super) fn role(name: &str, registries: &[&str]) -> Spec {
         registries: strings(registries),
         repositories: strings(&["*"]),
         pull_through_cache: false,
+        list_tags: false,
     }
 }
 

@@ -110,6 +110,9 @@ pub(super) fn check_policy(spec: &Spec, endpoint: &Endpoint, patterns: &[String]
     if spec.pull_through_cache {
         actions.extend(of(&["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"]));
     }
+    if spec.list_tags {
+        actions.extend(of(&["ecr:ListImages"]));
+    }
     let accounts = spec.accounts(endpoint.region());
     assert!(!accounts.is_empty());
     let resource = |account: &String| {

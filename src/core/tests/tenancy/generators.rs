@@ -16,15 +16,16 @@ pub(super) fn any_spec() -> impl Strategy<Value = Spec> {
         some_of(&NAMESPACE_PATTERNS, 0..=3),
         some_of(&REGISTRY_PATTERNS, 1..=4),
         prop_oneof![3 => some_of(&TEMPLATES, 1..=3), 1 => Just(strings(&["*"])), 1 => Just(vec![])],
-        any::<bool>(),
+        any::<(bool, bool)>(),
     )
-        .prop_map(|(role, namespaces, registries, repositories, pull_through_cache)| Spec {
+        .prop_map(|(role, namespaces, registries, repositories, (pull_through_cache, list_tags))| Spec {
             name: String::new(),
             arn: Some(role.to_owned()),
             namespaces,
             registries,
             repositories,
             pull_through_cache,
+            list_tags,
         })
 }
 

@@ -11,6 +11,7 @@ pub(super) struct Spec {
     pub(super) registries: Vec<String>,
     pub(super) repositories: Vec<String>,
     pub(super) pull_through_cache: bool,
+    pub(super) list_tags: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -31,6 +32,7 @@ pub(super) fn controller() -> Spec {
         registries: strings(&["*", "public.ecr.aws"]),
         repositories: vec![],
         pull_through_cache: false,
+        list_tags: false,
     }
 }
 
@@ -174,6 +176,7 @@ impl Model {
             registries: spec.registries.clone(),
             repositories: spec.repositories.clone(),
             pull_through_cache: spec.pull_through_cache,
+            list_tags: spec.list_tags,
             ..IdentityConfig::default()
         };
         let mut config = Config::default();
