@@ -2,7 +2,7 @@
 
 /// The outcome of a failed request. Messages are bounded and contain no response body. The name of a variant, in snake
 /// case, is the value of the metric label `result`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum RequestError {
     /// Another field manager owns the fields (409), so this instance does not manage the object.

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::dispatch::{Action, RefusedRequest, RunningAction, RunningWrite};
 use super::error::RequestError;
 use super::index::{NamespaceState, Reply};
-use super::tell::{NamespaceCounts, Operation, Tell, TokenFetch};
+use super::tell::{Counted, NamespaceCounts, Operation, SUCCESS, Tell, TokenFetch};
 use super::tokens::{FetchOutcome, FetchResult};
 use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
@@ -88,7 +88,7 @@ impl Controller {
         result: &Result<T, RequestError>,
         duration: Duration,
     ) {
-        let result = result.as_ref().map_or_else(RequestError::into_str, |_| "success");
+        let result = result.as_ref().map_or_else(RequestError::into_str, |_| SUCCESS);
         self.tell(Tell::RequestFinished { operation, reason, result, duration });
     }
 
@@ -320,13 +320,21 @@ impl Controller {
         let mut counts = NamespaceCounts { held: self.removals.counts(), ..NamespaceCounts::default() };
         self.index.states().for_each(|state| count(state, now, &mut counts));
         let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();
-        self.tell(Tell::Counted { counts, in_sync_at: in_sync.then_some(now.wall) });
+        self.tell(Tell::Counted(Box::new(Counted {
+            namespaces: counts,
+            tokens: self.tokens.expiries(),
+            queued: self.queue.lengths(),
+            in_sync_at: in_sync.then_some(now.wall),
+        })));
     }
 }
 
 fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
-    let expiry = state.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min();
+    let times = || state.managed().filter_map(|observed| observed.times);
+    let expiry = times().map(|times| times.expires_at).min();
+    let refresh = times().map(|times| times.refresh_after).min();
     counts.earliest_expiry = [counts.earliest_expiry, expiry].into_iter().flatten().min();
+    counts.earliest_refresh = [counts.earliest_refresh, refresh].into_iter().flatten().min();
     if !state.is_opted_in() {
         return;
     }

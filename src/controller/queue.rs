@@ -11,7 +11,8 @@ use crate::core::Now;
 use crate::core::plan::Step;
 
 /// The lanes of the queue, most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Priority {
     /// A Secret has expired, or will soon.
     Urgent,
@@ -27,7 +28,7 @@ pub enum Priority {
     Slow,
 }
 
-const PRIORITIES: [Priority; 6] =
+pub const PRIORITIES: [Priority; 6] =
     [Priority::Urgent, Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal, Priority::Slow];
 
 impl Priority {
@@ -82,6 +83,11 @@ impl Queue {
             renewal_interval: Duration::from_secs(1) / renewals_per_second.max(1),
             next_renewal: Duration::ZERO,
         }
+    }
+
+    /// The number of namespaces in each lane.
+    pub fn lengths(&self) -> [(&'static str, usize); PRIORITIES.len()] {
+        PRIORITIES.map(|lane| (lane.into_str(), self.lanes[lane as usize].len()))
     }
 
     /// Queues a step. It replaces the planned step of the namespace and its delay.

@@ -1,16 +1,22 @@
 //! The messages of the controller. The runtime turns each value into log lines, Events, metrics and the summary of
 //! `sync`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::queue::PRIORITIES;
 pub use super::removals::HeldRemovals;
 use crate::core::EventReason;
-use crate::core::grants::TokenKey;
+use crate::core::aws::Endpoint;
+use crate::core::grants::{IdentityName, TokenKey};
 use crate::core::plan::{DeleteReason, PullSecretChange, WriteReason};
 use crate::core::secret::TokenError;
+
+/// The metric label `result` of a request that succeeded.
+pub const SUCCESS: &str = "success";
 
 /// An Event to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +32,7 @@ pub struct EventRecord {
     pub subject: String,
 }
 
-/// The number of namespaces in each state, and the earliest expiry of all.
+/// The number of namespaces in each state, and the earliest times of all Secrets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceCounts {
     /// Namespaces with a valid Secret.
@@ -38,6 +44,8 @@ pub struct NamespaceCounts {
     /// Namespaces with an expired Secret.
     pub expired: i64,
     pub earliest_expiry: Option<Timestamp>,
+    /// When the first of them is due for renewal.
+    pub earliest_refresh: Option<Timestamp>,
     pub held: HeldCounts,
 }
 
@@ -57,6 +65,21 @@ pub enum Operation {
     Update,
     Delete,
 }
+
+/// The periodic count.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counted {
+    pub namespaces: NamespaceCounts,
+    /// The tokens in use.
+    pub tokens: TokenExpiries,
+    /// The number of namespaces in each lane of the queue.
+    pub queued: [(&'static str, usize); PRIORITIES.len()],
+    /// The time, if every namespace is in sync.
+    pub in_sync_at: Option<Timestamp>,
+}
+
+/// The earliest expiry of the tokens of an identity for an endpoint.
+pub type TokenExpiries = BTreeMap<(IdentityName, Endpoint), Timestamp>;
 
 /// A request for a token that ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +124,6 @@ pub enum Tell {
     RequestFinished { operation: Operation, reason: &'static str, result: &'static str, duration: Duration },
     /// A request for a token succeeded or failed.
     TokenFetched(TokenFetch),
-    /// The periodic count. `in_sync_at` is set if every namespace is in sync.
-    Counted { counts: NamespaceCounts, in_sync_at: Option<Timestamp> },
+    /// The periodic count.
+    Counted(Box<Counted>),
 }

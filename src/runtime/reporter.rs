@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use tracing::{debug, error, info, warn};
 
-use crate::controller::tell::{EventRecord, HeldRemovals, Tell, TokenFetch};
+use crate::controller::tell::{EventRecord, HeldRemovals, SUCCESS, Tell, TokenFetch};
 use crate::core::plan::{PullSecretChange, RemovalCause};
 use crate::core::secret::TokenErrorKind;
 use crate::core::{EventReason, quote, whole_seconds, without_principals};
@@ -104,7 +104,7 @@ impl Reporter {
                 self.metrics.secret_write(operation, reason, result, duration);
             }
             Tell::TokenFetched(fetch) => self.token_fetched(&fetch),
-            Tell::Counted { counts, in_sync_at } => self.metrics.counts(&counts, in_sync_at),
+            Tell::Counted(counted) => self.metrics.counted(*counted),
         }
     }
 
@@ -149,11 +149,8 @@ impl Reporter {
 
     fn token_fetched(&self, fetch: &TokenFetch) {
         let TokenFetch { key, result, skew, duration, leader } = fetch;
-        let kind = result.as_ref().map_or_else(|error| error.kind.into_str(), |_| "success");
+        let kind = result.as_ref().map_or_else(|error| error.kind.into_str(), |_| SUCCESS);
         self.metrics.aws_request(kind, *duration);
-        if let Ok(expires_at) = result {
-            self.metrics.token(key, expires_at.as_second());
-        }
         if !leader {
             return;
         }

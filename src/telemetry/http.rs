@@ -7,7 +7,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 
-use super::metrics::Metrics;
+use super::metrics::{Format, Metrics};
 
 /// The controller is stuck if its loop has not run for this long.
 const LIVENESS_TIMEOUT: Duration = Duration::from_secs(90);
@@ -99,8 +99,10 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
                 .into(),
         ),
         "/metrics" => {
-            content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            (StatusCode::OK, metrics.encode().into())
+            let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            let format = Format::accepted(accept);
+            content_type = format.content_type();
+            (StatusCode::OK, metrics.encode(format).into())
         }
         _ => (StatusCode::NOT_FOUND, "not found; use /livez, /readyz or /metrics".into()),
     };

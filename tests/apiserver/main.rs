@@ -15,6 +15,7 @@ mod failover;
 mod harness;
 mod incidents;
 mod kubeconfigs;
+mod metrics;
 mod opt_in;
 mod outage;
 mod process;

@@ -110,6 +110,19 @@ fn kind(found: &CachedToken) -> Option<TokenErrorKind> {
     Some(error.kind)
 }
 
+/// The metric of a token that no namespace needs would report an expired token until the next start.
+#[test]
+fn the_expiry_of_a_token_is_reported_as_long_as_a_namespace_needs_it() {
+    let mut harness = Harness::new();
+    harness.lookup();
+    assert!(harness.cache.expiries().is_empty(), "the call has not ended");
+    let token = harness.finish(Reply::Lives(12 * 3_600)).result.expect("a token");
+    let reported: Vec<_> = harness.cache.expiries().into_values().collect();
+    assert_eq!(reported, [token.expires_at()]);
+    harness.cache.release("team-a");
+    assert!(harness.cache.expiries().is_empty());
+}
+
 #[test]
 fn many_waiters_share_one_call_and_all_are_returned() {
     let mut harness = Harness::new();

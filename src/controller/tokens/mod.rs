@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::calls::{Calls, Urgency};
 use self::entry::CacheEntry;
 use self::share::Share;
+use super::tell::TokenExpiries;
 use crate::core::aws::Endpoint;
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::planted::{Bug, planted};
@@ -312,6 +313,20 @@ impl TokenCache {
         entry.record(result.as_ref().err(), self.jitter, now);
         self.drop_unused(id);
         FetchOutcome { result, skew, waiters }
+    }
+
+    /// The earliest expiry of the tokens of each identity for each endpoint.
+    pub fn expiries(&self) -> TokenExpiries {
+        let mut earliest = TokenExpiries::new();
+        for entry in self.entries.values() {
+            if let Some(token) = &entry.token {
+                let TokenKey { identity, endpoint, .. } = &entry.request.key;
+                let expires_at = token.expires_at();
+                let first = earliest.entry((identity.clone(), endpoint.clone())).or_insert(expires_at);
+                *first = expires_at.min(*first);
+            }
+        }
+        earliest
     }
 
     #[cfg(feature = "simulation")]

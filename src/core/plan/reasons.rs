@@ -1,7 +1,7 @@
 //! The reasons to write or delete a Secret. The log, the metrics and the Events use the name and the message of a reason.
 
 /// Why a Secret is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(const_into_str)]
 pub enum WriteReason {
     Missing,
@@ -51,7 +51,7 @@ impl WriteReason {
 }
 
 /// Why a Secret is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(const_into_str)]
 pub enum DeleteReason {
     /// The annotation was removed or is `none`.

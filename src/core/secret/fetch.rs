@@ -43,7 +43,7 @@ impl Token {
 }
 
 /// The kinds of failure. The name, in snake case, is the value of the metric label `result`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum TokenErrorKind {
     AccessDenied,

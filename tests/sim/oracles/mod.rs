@@ -99,7 +99,7 @@ pub struct Oracles {
 impl World {
     /// Looks at a message of a controller.
     pub fn told_by(&mut self, process: usize, tell: &Tell) {
-        if self.story.is_some() && !matches!(tell, Tell::Counted { .. } | Tell::InSync { .. }) {
+        if self.story.is_some() && !matches!(tell, Tell::Counted(_) | Tell::InSync { .. }) {
             self.tell(|| format!("process {process} tells {tell:?}"));
         }
         if let Tell::SecretWritten { namespace, secret, reason, .. } = tell
@@ -118,7 +118,7 @@ impl World {
 
     /// No output of a controller shows a token, not even its `Debug` form.
     pub fn check_redaction(&mut self, effect: &Effect) {
-        if !matches!(effect, Effect::Tell(Tell::Counted { .. })) && shows_a_token(&format!("{effect:?}")) {
+        if !matches!(effect, Effect::Tell(Tell::Counted(_))) && shows_a_token(&format!("{effect:?}")) {
             self.report(Oracle::Redaction, "the output of a controller shows a token".to_owned());
         }
     }

@@ -1,4 +1,12 @@
 //! The metrics. Label values come from enums and from the configuration, never from an error message or an annotation.
+//!
+//! Every counter whose labels are known exists from the start, with 0: otherwise `rate()` does not see the first failure.
+
+mod exposition;
+mod initial;
+#[cfg(target_os = "linux")]
+mod process;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +17,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::controller::tell::{NamespaceCounts, Operation};
-use crate::core::grants::TokenKey;
+use crate::controller::tell::{Counted, Operation};
+
+use self::tokens::TokenExpirations;
+
+pub use self::exposition::Format;
 
 /// The only operation of `aws_requests_total`.
 const GET_AUTHORIZATION_TOKEN: &str = "GetAuthorizationToken";
@@ -28,7 +38,7 @@ pub struct KubernetesRequest {
 }
 
 /// Names and values.
-type Labels<const N: usize, V = &'static str> = [(&'static str, V); N];
+type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 type LatencyFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -37,33 +47,43 @@ macro_rules! metrics {
     ($($field:ident: $metric:ty = $new:expr, $name:literal, $help:literal;)*) => {
         struct Inner {
             registry: Registry,
+            tokens: TokenExpirations,
             $($field: $metric,)*
         }
 
         impl Default for Inner {
             fn default() -> Self {
-                let mut registry = Registry::with_prefix("ecr_pull_secrets");
+                let mut registry = Registry::default();
+                // These have the names that every client library of Prometheus uses.
+                #[cfg(target_os = "linux")]
+                registry.register_collector(Box::new(process::ProcessCollector));
+                let own = registry.sub_registry_with_prefix("ecr_pull_secrets");
                 $(
                     let $field: $metric = $new;
-                    registry.register($name, $help, $field.clone());
+                    own.register($name, $help, $field.clone());
                 )*
-                let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-                registry.register("build", "Version of this build", version);
-                Self { registry, $($field,)* }
+                let tokens = TokenExpirations::default();
+                own.register_collector(Box::new(tokens.clone()));
+                let inner = Self { registry, tokens, $($field,)* };
+                inner.create_initial_series();
+                inner
             }
         }
     };
 }
 
 metrics! {
+    build_info: Family<Labels<1>, Gauge> = Family::default(), "build_info", "Version of this build";
     secret_expiration: Gauge = Gauge::default(), "secret_expiration_timestamp_seconds",
         "Earliest expiry of all secrets, as a Unix timestamp; 0 if there are no secrets";
-    token_expiration: Family<Labels<2, String>, Gauge> = Family::default(),
-        "token_expiration_timestamp_seconds", "Expiry of each token, as a Unix timestamp";
+    secret_refresh: Gauge = Gauge::default(), "secret_refresh_timestamp_seconds",
+        "Earliest time at which a secret is due for renewal, as a Unix timestamp; 0 if there are no secrets";
     namespaces: Family<Labels<1>, Gauge> = Family::default(), "namespaces",
         "Namespaces that opted in, by state";
     held_removals: Family<Labels<1>, Gauge> = Family::default(), "held_removals",
         "Secrets that the configuration would remove, and whose removal waits for a confirmation";
+    queue_length: Family<Labels<1>, Gauge> = Family::default(), "queue_length",
+        "Namespaces with a planned step, by priority";
     secret_writes: Family<Labels<3>, Counter> = Family::default(), "secret_writes",
         "Requests that write or delete a secret";
     secret_write_duration: LatencyFamily<Labels<1>> = Family::new_with_constructor(latency),
@@ -114,14 +134,9 @@ impl Metrics {
         self.0.secret_write_duration.get_or_create(&[operation]).observe(took.as_secs_f64());
     }
 
-    /// Sets the expiry of a token, as a Unix timestamp.
-    pub fn token(&self, key: &TokenKey, expires_at: i64) {
-        let labels = [("identity", key.identity.as_str().to_owned()), ("region", key.endpoint.to_string())];
-        self.0.token_expiration.get_or_create(&labels).set(expires_at);
-    }
-
-    /// Sets the counts, and the time if every namespace is in sync.
-    pub fn counts(&self, counts: &NamespaceCounts, in_sync_at: Option<Timestamp>) {
+    /// Sets what the controller counts now and then.
+    pub fn counted(&self, counted: Counted) {
+        let Counted { namespaces: counts, tokens, queued, in_sync_at } = counted;
         let states = [
             ("ready", counts.ready),
             ("pending", counts.pending),
@@ -139,7 +154,14 @@ impl Metrics {
         for (cause, count) in held {
             self.0.held_removals.get_or_create(&[("cause", cause)]).set(count);
         }
-        self.0.secret_expiration.set(counts.earliest_expiry.map_or(0, Timestamp::as_second));
+        for (priority, length) in queued {
+            let length = i64::try_from(length).unwrap_or(i64::MAX);
+            self.0.queue_length.get_or_create(&[("priority", priority)]).set(length);
+        }
+        let seconds = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_second);
+        self.0.secret_expiration.set(seconds(counts.earliest_expiry));
+        self.0.secret_refresh.set(seconds(counts.earliest_refresh));
+        self.0.tokens.set(tokens);
         if let Some(time) = in_sync_at {
             self.0.last_successful_sync.set(time.as_second());
         }
@@ -149,46 +171,16 @@ impl Metrics {
         self.0.leader.set(leader.into());
     }
 
-    /// Returns all metrics in the `OpenMetrics` text format.
-    pub fn encode(&self) -> String {
+    /// Returns all metrics as text.
+    pub fn encode(&self, format: Format) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.0.registry).expect("a string accepts every write");
-        out
+        match format {
+            Format::OpenMetrics => out,
+            Format::Text => exposition::text(&out),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_have_the_documented_names_and_labels() {
-        let metrics = Metrics::default();
-        metrics.secret_write(Operation::Create, "Missing", "success", Duration::from_millis(3));
-        metrics.aws_request("success", Duration::from_millis(3));
-        let second = |second| Timestamp::from_second(second).ok();
-        let counts = NamespaceCounts {
-            ready: 2,
-            blocked: 1,
-            earliest_expiry: second(7),
-            ..NamespaceCounts::default()
-        };
-        metrics.counts(&counts, second(5));
-        let text = metrics.encode();
-        let write = r#"{operation="create",reason="Missing",result="success"}"#;
-        for line in [
-            &*format!("ecr_pull_secrets_secret_writes_total{write} 1"),
-            r#"ecr_pull_secrets_secret_write_duration_seconds_count{operation="create"} 1"#,
-            r#"ecr_pull_secrets_aws_requests_total{operation="GetAuthorizationToken",result="success"} 1"#,
-            r#"ecr_pull_secrets_namespaces{state="ready"} 2"#,
-            r#"ecr_pull_secrets_held_removals{cause="identities"} 0"#,
-            r#"ecr_pull_secrets_namespaces{state="blocked"} 1"#,
-            "ecr_pull_secrets_secret_expiration_timestamp_seconds 7",
-            "ecr_pull_secrets_last_successful_sync_timestamp_seconds 5",
-            "ecr_pull_secrets_build_info{version=",
-            "ecr_pull_secrets_leader 0",
-        ] {
-            assert!(text.lines().any(|actual| actual.starts_with(line)), "{line} is not in\n{text}");
-        }
-    }
-}
+mod tests;
