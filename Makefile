@@ -44,6 +44,9 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 	tests/tools/build crane >/dev/null
 	tests/tools/build moto >/dev/null
 	tests/tools/build promtool >/dev/null
+	tests/tools/build prometheus >/dev/null
+	tests/tools/build prometheus-operator >/dev/null
+	tests/tools/build kustomize >/dev/null
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)

@@ -24,7 +24,8 @@ const LEASE_TIMEOUT: &str = "19s";
 /// The AWS region, credentials and endpoints come from the standard variables and files of the AWS SDKs: `AWS_REGION`,
 /// `AWS_PROFILE`, `AWS_ROLE_ARN` with `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_ENDPOINT_URL` and so on.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+// The chart sets flags, and users add their own to its values: the last one wins.
+#[command(version, max_term_width = 110, args_override_self = true)]
 #[command(after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration.")]
 pub struct Cli {
     #[command(subcommand)]

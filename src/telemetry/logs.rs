@@ -21,11 +21,14 @@ pub enum LogFormat {
 }
 
 /// The maximum level of a target. The user's filter cannot raise it.
-const MAX_LEVELS: [(&str, LevelFilter); 6] = [
+const MAX_LEVELS: [(&str, LevelFilter); 7] = [
     ("kube_client::client", LevelFilter::ERROR),
     // Its warnings say that certificates are not verified or not current.
     ("kube_client::client::tls", LevelFilter::WARN),
     ("aws", LevelFilter::INFO),
+    // Its warnings contain raw replies of the instance metadata service. The controller reports a missing region and missing
+    // credentials itself.
+    ("aws_config", LevelFilter::ERROR),
     ("hyper", LevelFilter::INFO),
     ("rustls", LevelFilter::INFO),
     ("h2", LevelFilter::INFO),
@@ -83,6 +86,7 @@ mod tests {
             assert!(!limits.would_enable(target, &Level::TRACE), "{target}");
             assert!(!limits.would_enable(target, &Level::DEBUG), "{target}");
         }
+        assert!(!limits.would_enable("aws_config::imds::region", &Level::WARN));
         assert!(limits.would_enable("ecr_pull_secrets::controller", &Level::TRACE));
     }
 }

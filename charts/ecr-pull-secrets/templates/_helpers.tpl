@@ -21,13 +21,27 @@ app.kubernetes.io/name: {{ include "ecr-pull-secrets.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* The labels of an object, of which those that the Deployment and the Services select cannot be overridden. The
+arguments are the context and the object's own labels. */}}
 {{- define "ecr-pull-secrets.labels" -}}
-{{ include "ecr-pull-secrets.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- $root := index . 0 }}
+{{- $standard := dict "app.kubernetes.io/version" (toString $root.Chart.AppVersion) "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
+{{- $selected := include "ecr-pull-secrets.selectorLabels" $root | fromYaml }}
+{{- toYaml (mergeOverwrite $standard (deepCopy (default (dict) $root.Values.commonLabels)) (deepCopy (index . 1)) $selected) }}
+{{- end }}
+
+{{- /* The metadata of an object. `root` is the context; `name`, and the optional `clusterScoped`, `namespace`, `labels` and
+`annotations` are those of the object. */}}
+{{- define "ecr-pull-secrets.metadata" -}}
+name: {{ .name }}
+{{- if not .clusterScoped }}
+namespace: {{ default (include "ecr-pull-secrets.namespace" .root) .namespace }}
+{{- end }}
+labels:
+  {{- include "ecr-pull-secrets.labels" (list .root (default (dict) .labels)) | nindent 2 }}
+{{- with mergeOverwrite (deepCopy (default (dict) .root.Values.commonAnnotations)) (deepCopy (default (dict) .annotations)) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -39,17 +53,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- /* `localhost` is the registry in the name that `make image` gives the image. */}}
 {{- define "ecr-pull-secrets.image" -}}
+{{- $repository := .Values.image.repository }}
+{{- with default (default (dict) .Values.global).imageRegistry .Values.image.registry }}
+{{- $repository = printf "%s/%s" . (trimPrefix "localhost/" $repository) }}
+{{- end }}
 {{- if .Values.image.digest }}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- printf "%s@%s" $repository .Values.image.digest }}
 {{- else }}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 {{- end }}
 
 {{- /* Name of the installation. Its Lease has this name, and its secrets have it as a label. */}}
 {{- define "ecr-pull-secrets.instance" -}}
 {{- default .Release.Name .Values.config.instance }}
+{{- end }}
+
+{{- /* The ConfigMap with the configuration file. */}}
+{{- define "ecr-pull-secrets.configMap" -}}
+{{- default (include "ecr-pull-secrets.fullname" .) .Values.existingConfigMap }}
 {{- end }}
 
 {{- define "ecr-pull-secrets.config" -}}
@@ -74,23 +98,53 @@ serves the policy. */}}
 {{- if ne (toString .Values.admissionPolicy.enabled) "false" }}true{{ end }}
 {{- end }}
 
+{{- /* OpenShift assigns each namespace its own user and group IDs, and refuses others. */}}
+{{- define "ecr-pull-secrets.podSecurityContext" -}}
+{{- $context := deepCopy (default (dict) .Values.podSecurityContext) }}
+{{- $mode := dig "compatibility" "openshift" "adaptSecurityContext" "auto" (default (dict) .Values.global) }}
+{{- if or (eq $mode "force") (and (eq $mode "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}
+
 {{- /* Pod fields of the controller, of the cleanup job and of the test. */}}
 {{- define "ecr-pull-secrets.podBasics" -}}
-{{- with .Values.imagePullSecrets }}
+{{- with concat .Values.imagePullSecrets (default (list) (default (dict) .Values.global).imagePullSecrets) }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- range . }}
+  - name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+  {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
 {{- if .Values.hostNetwork }}
 hostNetwork: true
 {{- end }}
+{{- if not (kindIs "invalid" .Values.hostUsers) }}
+hostUsers: {{ .Values.hostUsers }}
+{{- end }}
+enableServiceLinks: {{ .Values.enableServiceLinks }}
 {{- with default (.Values.hostNetwork | ternary "ClusterFirstWithHostNet" "") .Values.dnsPolicy }}
 dnsPolicy: {{ . }}
 {{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
-  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+  {{- include "ecr-pull-secrets.podSecurityContext" . | nindent 2 }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
@@ -101,9 +155,10 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{- /* Annotations of the objects that only exist for the cleanup after an uninstall. */}}
+{{- /* Annotations of the objects that only exist for the cleanup after an uninstall. The argument is the weight. */}}
 {{- define "ecr-pull-secrets.hook" -}}
 helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ quote . }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
 
@@ -111,5 +166,6 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 its log shows the reason. */}}
 {{- define "ecr-pull-secrets.hookPermissions" -}}
 helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ quote . }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}

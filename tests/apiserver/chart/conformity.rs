@@ -1,27 +1,20 @@
 //! Every file of values: lint, the schemas of Kubernetes, the API server, Pod Security.
 
-use std::path::{Path, PathBuf};
-
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use testing::helm;
 
-use super::{CHART, RELEASE, all, render, schemas::Schemas, yaml};
+use super::monitors::{MONITORING, serve_monitoring_kinds};
+use super::{CHART, RELEASE, all, render, schemas::Schemas, value_files, yaml};
 use crate::harness::{TestCluster, cluster_test};
-
-fn value_files() -> Vec<PathBuf> {
-    let folder = std::fs::read_dir(Path::new(CHART).join("ci")).expect("the folder of value files");
-    let files: Vec<_> = folder.map(|file| file.expect("a file").path()).collect();
-    assert!(files.len() >= 4);
-    files
-}
 
 #[test]
 fn every_value_file_passes_lint_kubeconform_and_the_real_api_server_with_strict_fields() {
     cluster_test(async |cluster| {
         cluster.label(RELEASE, json!({"pod-security.kubernetes.io/enforce": "restricted"})).await;
+        serve_monitoring_kinds(cluster).await;
         let schemas = Schemas::of(cluster.admin.clone()).await;
         for file in value_files() {
             let file = file.display().to_string();
@@ -31,12 +24,12 @@ fn every_value_file_passes_lint_kubeconform_and_the_real_api_server_with_strict_
             let mut objects =
                 render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
             let pods = pods(&objects);
-            // Not a kind of Kubernetes.
-            objects.retain(|object| object["kind"] != "ServiceMonitor");
-            schemas.check(&yaml(&objects)).await.unwrap_or_else(|said| panic!("{file}: {said}"));
             // The pod of the chart's own test is one of `pods`.
-            objects.retain(|object| object["kind"] != "Pod");
-            cluster.control_plane.apply(&yaml(&objects)).await;
+            let applied: Vec<_> = objects.iter().filter(|object| object["kind"] != "Pod").cloned().collect();
+            cluster.control_plane.apply(&yaml(&applied)).await;
+            // kubeconform has the schemas of Kubernetes only.
+            objects.retain(|object| object["apiVersion"] != MONITORING);
+            schemas.check(&yaml(&objects)).await.unwrap_or_else(|said| panic!("{file}: {said}"));
             assert!(!pods.is_empty(), "{file}");
             for pod in pods {
                 let on_node = pod["spec"]["hostNetwork"] == true;

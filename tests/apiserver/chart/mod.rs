@@ -1,12 +1,16 @@
 //! The chart: what it renders, and that Kubernetes takes it.
 
+mod arguments;
 mod cleanup_hook;
 mod conformity;
 mod invalid_values;
+mod monitors;
 mod notes;
 mod rights;
 mod schemas;
 mod templates;
+
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use testing::helm;
@@ -23,6 +27,14 @@ pub async fn render(values: &[&str]) -> Result<Vec<Value>, String> {
     let text = helm::run(&args).await?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+/// The files of values in `ci`.
+fn value_files() -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(Path::new(CHART).join("ci")).expect("the folder of value files");
+    let files: Vec<_> = folder.map(|file| file.expect("a file").path()).collect();
+    assert!(files.len() >= 4);
+    files
 }
 
 fn all(objects: &[Value], kind: &str) -> Vec<Value> {

@@ -39,6 +39,8 @@ async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
     for (values, kind, count) in [
         (r"serviceMonitor={}", "ServiceMonitor", 0),
         (r#"serviceMonitor={"enabled":true}"#, "ServiceMonitor", 1),
+        (r#"podMonitor={"enabled":true}"#, "PodMonitor", 1),
+        (r"enabled=false", "Deployment", 1),
         (r"replicaCount=1", "PodDisruptionBudget", 0),
         (r"admissionPolicy.enabled=false", "ValidatingAdmissionPolicy", 0),
         (r#"admissionPolicy={"enabled":null}"#, "ValidatingAdmissionPolicy", 3),
@@ -59,11 +61,15 @@ async fn the_pod_with_all_values_and_the_pod_with_as_few_as_possible() {
         one(&objects, "Deployment")["spec"]["template"]["spec"].clone()
     };
     let full = pod("everything").await;
-    let image = format!("localhost/ecr-pull-secrets@sha256:{}", "0".repeat(64));
+    let image = format!("mirror.example:5000/aws/ecr-pull-secrets@sha256:{}", "0".repeat(64));
     assert_eq!(full["containers"][0]["image"], image);
     let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-    let token = ["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "HTTPS_PROXY"];
-    assert_eq!(variables(&full), [&["POD_NAME", "AWS_REGION"][..], &keys, &token].concat());
+    // AWS_REGION is in extraEnv, too: a variable that is set twice is refused.
+    let token = ["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "HTTPS_PROXY", "AWS_REGION"];
+    assert_eq!(variables(&full), [&["POD_NAME"][..], &keys, &token].concat());
+    assert_eq!(full["initContainers"][0]["image"], image);
+    let selected = &full["topologySpreadConstraints"][1]["labelSelector"]["matchLabels"];
+    assert_eq!(selected["app.kubernetes.io/name"], "pull", "a constraint without a selector");
     assert_eq!(full["volumes"].as_array().expect("volumes").len(), 3);
     assert_eq!(full["containers"].as_array().expect("containers").len(), 2);
     for key in ["imagePullSecrets", "priorityClassName", "tolerations", "topologySpreadConstraints"] {
@@ -128,25 +134,34 @@ async fn each_conditional_field_is_rendered_only_if_its_value_is_set() {
 
 #[tokio::test]
 async fn optional_parts_of_an_object_are_rendered_from_their_values() {
-    let monitor = with(r#"serviceMonitor={"enabled":true,"labels":{"release":"p"},"relabelings":[{"action":"drop"}],"metricRelabelings":[{"action":"keep"}]}"#).await;
-    let monitor = one(&monitor, "ServiceMonitor");
-    assert_eq!(monitor["metadata"]["labels"]["release"], "p");
-    let endpoint = &monitor["spec"]["endpoints"][0];
-    assert_eq!(
-        (&endpoint["relabelings"][0]["action"], &endpoint["metricRelabelings"][0]["action"]),
-        (&json!("drop"), &json!("keep"))
-    );
-    let plain = with(r#"serviceMonitor={"enabled":true}"#).await;
-    let plain = one(&plain, "ServiceMonitor");
-    for key in ["relabelings", "metricRelabelings"] {
-        assert!(plain["spec"]["endpoints"][0][key].is_null(), "{key}");
-    }
-
     let ingress =
         async |values: &str| one(&with(values).await, "NetworkPolicy")["spec"]["ingress"][0]["from"].clone();
     assert_eq!(ingress(r#"networkPolicy={"enabled":true}"#).await, json!(null));
     let from = r#"networkPolicy={"enabled":true,"ingressFrom":[{"podSelector":{}}]}"#;
     assert_eq!(ingress(from).await, json!([{"podSelector": {}}]));
+    let egress = async |values: &str| one(&with(values).await, "NetworkPolicy")["spec"]["egress"].clone();
+    let rules = egress(r#"networkPolicy={"enabled":true}"#).await;
+    let allows = |port: u16, to: Value| {
+        let rules = rules.as_array().into_iter().flatten();
+        rules
+            .filter(|rule| rule["to"] == to)
+            .any(|rule| rule["ports"].to_string().contains(&format!(r#""port":{port},"#)))
+    };
+    let services_of_the_node =
+        json!([{"ipBlock": {"cidr": "169.254.0.0/16"}}, {"ipBlock": {"cidr": "fd00:ec2::/32"}}]);
+    assert!(
+        allows(80, services_of_the_node) && !allows(80, Value::Null),
+        "Pod Identity, instance metadata: {rules}"
+    );
+    for port in [53, 5353, 443, 6443] {
+        assert!(allows(port, Value::Null), "{port}: {rules}");
+    }
+    let lists = r#"networkPolicy={"enabled":true,"ingress":[{"from":[]}],"egress":[{"to":[]}]}"#;
+    let policy = one(&with(lists).await, "NetworkPolicy");
+    assert_eq!(
+        (&policy["spec"]["ingress"], &policy["spec"]["egress"]),
+        (&json!([{"from": []}]), &json!([{"to": []}]))
+    );
 
     let extra = with(r#"extraObjects=[{"kind":"A","name":"{{ .Release.Name }}"},"kind: B\nname: {{ .Release.Namespace }}"]"#).await;
     assert_eq!(
@@ -214,4 +229,85 @@ async fn a_change_of_the_configuration_rolls_the_pods_and_nothing_else_does() {
     };
     assert_eq!(sum("replicaCount=2").await, sum("replicaCount=3").await);
     assert_ne!(sum("replicaCount=2").await, sum("config.refresh.writesPerSecond=10").await);
+}
+
+/// A Service that does not select the pods, and a Deployment that does not, are silent faults.
+#[tokio::test]
+async fn labels_of_values_replace_all_but_those_that_select_the_pods() {
+    let values = r#"commonLabels={"app.kubernetes.io/name":"x","app.kubernetes.io/version":"9","team":"a"},podLabels={"app.kubernetes.io/instance":"y","team":"b"}"#;
+    let objects = with(values).await;
+    let deployment = one(&objects, "Deployment");
+    let pod = &deployment["spec"]["template"]["metadata"]["labels"];
+    for (label, expected) in [
+        ("app.kubernetes.io/name", "ecr-pull-secrets"),
+        ("app.kubernetes.io/instance", "ecr-pull-secrets"),
+        ("app.kubernetes.io/version", "9"),
+        ("team", "b"),
+    ] {
+        assert_eq!(pod[label], expected, "{label}");
+    }
+    for selector in
+        [&deployment["spec"]["selector"]["matchLabels"], &one(&objects, "Service")["spec"]["selector"]]
+    {
+        for (label, value) in selector.as_object().expect("a selector") {
+            assert_eq!(pod[label], *value, "{label}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn common_labels_and_annotations_are_on_every_object_and_pod() {
+    let values = r#"commonLabels={"team":"a"},commonAnnotations={"owner":"b"},cleanupOnUninstall=true,networkPolicy={"enabled":true},serviceMonitor={"enabled":true},config={"serviceAccounts":{"enabled":true}}"#;
+    for object in with(values).await {
+        let template = Some(&object["spec"]["template"]["metadata"]).filter(|template| !template.is_null());
+        for metadata in [&object["metadata"]].into_iter().chain(template) {
+            assert_eq!(
+                (&metadata["labels"]["team"], &metadata["annotations"]["owner"]),
+                (&json!("a"), &json!("b")),
+                "{object}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_an_existing_config_map_the_chart_renders_none_and_every_pod_mounts_it() {
+    let objects = with(r#"existingConfigMap="mine",cleanupOnUninstall=true"#).await;
+    assert!(all(&objects, "ConfigMap").is_empty());
+    for kind in ["Deployment", "Job"] {
+        let spec = &one(&objects, kind)["spec"]["template"]["spec"];
+        assert_eq!(spec["volumes"][0]["configMap"]["name"], "mine", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn fields_without_a_value_are_merged_into_the_pods() {
+    let objects = with(r#"podSpecExtra={"preemptionPolicy":"Never","securityContext":{"fsGroup":1}}"#).await;
+    let spec = &one(&objects, "Deployment")["spec"]["template"]["spec"];
+    assert_eq!(
+        (&spec["preemptionPolicy"], &spec["securityContext"]["fsGroup"]),
+        (&json!("Never"), &json!(1))
+    );
+    assert_eq!(spec["securityContext"]["runAsUser"], 65532);
+    assert_eq!(spec["containers"][0]["name"], "controller");
+}
+
+#[tokio::test]
+async fn on_openshift_the_cluster_assigns_the_ids() {
+    let ids = async |mode: &str, args: &[&str]| {
+        let set = format!("global.compatibility.openshift.adaptSecurityContext={mode}");
+        let objects = render(&[&["--set", &set, "--set", "cleanupOnUninstall=true"], args].concat())
+            .await
+            .expect("it renders");
+        let contexts = ["Deployment", "Job"]
+            .map(|kind| one(&objects, kind)["spec"]["template"]["spec"]["securityContext"].clone());
+        assert_eq!(contexts[0], contexts[1]);
+        assert_eq!(contexts[0]["runAsNonRoot"], true);
+        ["runAsUser", "runAsGroup", "fsGroup"].iter().filter(|key| !contexts[0][**key].is_null()).count()
+    };
+    let openshift = "--api-versions=security.openshift.io/v1";
+    assert_eq!(ids("auto", &[]).await, 3);
+    assert_eq!(ids("auto", &[openshift]).await, 0);
+    assert_eq!(ids("force", &[]).await, 0);
+    assert_eq!(ids("disabled", &[openshift]).await, 3);
 }

@@ -55,7 +55,7 @@ impl TestCluster {
         let (listen, kubeconfig) = (format!("127.0.0.1:{port}"), self.kubeconfig.display().to_string());
         let common = ["controller", "--kubeconfig", &kubeconfig];
         let logs = ["--log-level", "trace", "--log-format", "json"];
-        let listens = flags.iter().find_map(|flag| flag.strip_prefix("--listen="));
+        let listens = flags.iter().rev().find_map(|flag| flag.strip_prefix("--listen="));
         let own = listens.map(|address| address.rsplit_once(':').expect("an address with a port").1);
         let port = own.map_or(port, |own| own.parse().expect("a port"));
         let listen = if own.is_some() { vec![] } else { vec!["--listen", &listen] };
