@@ -41,6 +41,7 @@ pub(super) enum Action {
     Delete(Deletion),
     /// With the version of the service account that is known when it begins.
     SetPullSecret(PullSecretChange, u64),
+    ListServiceAccounts,
 }
 
 pub(super) struct RunningWrite {
@@ -89,6 +90,10 @@ impl Controller {
                 }
                 Step::Delete(deletion) => self.delete(&namespace, deletion, now),
                 Step::SetPullSecret(change) => self.set_pull_secret(&namespace, change, now),
+                Step::ListServiceAccounts => {
+                    let (action, request) = (Action::ListServiceAccounts, Request::ListServiceAccounts);
+                    self.start(&namespace, action, request, slot, now);
+                }
             }
         }
     }

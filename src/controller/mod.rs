@@ -93,6 +93,7 @@ impl Outcome {
             Self::SecretRead(result) | Self::Deleted(result) => result.as_ref().err(),
             Self::NamespaceRead(result) => result.as_ref().err(),
             Self::PullSecretSet(result) => result.as_ref().err(),
+            Self::ServiceAccountsListed(result) => result.as_ref().err(),
         }
     }
 }
@@ -110,6 +111,9 @@ pub enum Outcome {
     Deleted(Result<Option<Observed>, RequestError>),
     /// The service account after the change, and whether it was changed; `None` if it does not exist.
     PullSecretSet(Result<Option<(PullSecretRefs, bool)>, RequestError>),
+    /// The service accounts of the namespace, at most
+    /// [`MAX_SERVICE_ACCOUNTS`](crate::core::plan::service_accounts::MAX_SERVICE_ACCOUNTS).
+    ServiceAccountsListed(Result<Vec<(Arc<str>, PullSecretRefs)>, RequestError>),
 }
 
 /// An output of the state machine. The runtime returns one [`Input::ActionDone`] for each action, identified by an ID,
@@ -140,6 +144,8 @@ pub enum Request {
     Delete(Deletion),
     /// Make a service account refer to a Secret, or to no Secret that we added.
     SetPullSecret(PullSecretChange),
+    /// Read the service accounts of the namespace, because it opted in after the watch reported them.
+    ListServiceAccounts,
 }
 
 /// The limits of a run.

@@ -76,6 +76,9 @@ impl Controller {
                 }
                 self.record_pull_secret(namespace, &change, result, now);
             }
+            (Action::ListServiceAccounts, Outcome::ServiceAccountsListed(result)) => {
+                self.record_list(namespace, result, now);
+            }
             // The outcome does not belong to the action: reconcile with the state that the watches report.
             _ => self.reconcile(namespace, now),
         }
@@ -249,10 +252,37 @@ impl Controller {
             }
             Err(error) => {
                 let retry_at = retry.map(|retry| retry.record_failure(namespace, jitter, now));
-                self.report_service_account_failure(namespace, service_account, &error, retry_at);
+                self.report_service_account_failure(namespace, Some(service_account), &error, retry_at);
                 self.reconcile(namespace, now);
             }
         }
+    }
+
+    fn record_list(
+        &mut self,
+        namespace: &Arc<str>,
+        result: Result<Vec<(Arc<str>, PullSecretRefs)>, RequestError>,
+        now: Now,
+    ) {
+        let jitter = self.settings.jitter;
+        let retry = self.index.history(namespace).map(|history| &mut history.listings);
+        match result {
+            Ok(listed) => {
+                if let Some(retry) = retry {
+                    retry.record_repair(now);
+                    retry.reset();
+                }
+                self.index.set_listed_accounts(namespace, listed);
+            }
+            Err(RequestError::NotLeader) => {
+                return self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
+            }
+            Err(error) => {
+                let retry_at = retry.map(|retry| retry.record_failure(namespace, jitter, now));
+                self.report_service_account_failure(namespace, None, &error, retry_at);
+            }
+        }
+        self.reconcile(namespace, now);
     }
 
     fn record_failure(
@@ -317,6 +347,9 @@ impl Controller {
             return;
         }
         self.tokens.sweep(now);
+        for namespace in self.index.release_accounts(now.wall) {
+            self.reconcile(&namespace, now);
+        }
         let mut counts = NamespaceCounts { held: self.removals.counts(), ..NamespaceCounts::default() };
         self.index.states().for_each(|state| count(state, now, &mut counts));
         let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();

@@ -22,14 +22,23 @@ pub enum Priority {
     Repair,
     /// Something is removed.
     Delete,
+    /// Service accounts are listed.
+    List,
     /// Renewals are rate limited.
     Renewal,
     /// The last request in the namespace was not answered, whatever the step is.
     Slow,
 }
 
-pub const PRIORITIES: [Priority; 6] =
-    [Priority::Urgent, Priority::New, Priority::Repair, Priority::Delete, Priority::Renewal, Priority::Slow];
+pub const PRIORITIES: [Priority; 7] = [
+    Priority::Urgent,
+    Priority::New,
+    Priority::Repair,
+    Priority::Delete,
+    Priority::List,
+    Priority::Renewal,
+    Priority::Slow,
+];
 
 impl Priority {
     /// The priority of a step; `None` if there is nothing to do.
@@ -41,6 +50,7 @@ impl Priority {
             Step::Write(plan) if plan.reason.is_paced() => Some(Self::Renewal),
             Step::Write(_) => Some(Self::New),
             Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
+            Step::ListServiceAccounts => Some(Self::List),
             Step::SetPullSecret(_) | Step::Delete(_) | Step::Replace(_) => Some(Self::Delete),
         }
     }

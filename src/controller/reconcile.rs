@@ -121,9 +121,10 @@ impl Controller {
         }
     }
 
-    /// The lane for a step: a namespace whose requests are not answered must not take the slots of others.
+    /// The lane for a step: a namespace whose requests are not answered must not take the slots of others. No more lists run
+    /// at once because of it.
     fn lane(&self, namespace: &str, priority: Priority) -> Priority {
-        if self.slow.contains(namespace) { Priority::Slow } else { priority }
+        if priority != Priority::List && self.slow.contains(namespace) { Priority::Slow } else { priority }
     }
 
     /// Reconciles a namespace again at `wake`, unless this is a single pass.

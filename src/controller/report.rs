@@ -120,24 +120,28 @@ impl Controller {
         self.tell_notice(namespace, reason, operation, message);
     }
 
+    /// Reports that a service account could not be changed, or that those of the namespace could not be listed.
     pub(super) fn report_service_account_failure(
         &mut self,
         namespace: &Arc<str>,
-        service_account: &str,
+        service_account: Option<&str>,
         error: &RequestError,
         retry_at: Option<Timestamp>,
     ) {
-        let object = format!("service account {service_account:?}");
+        let (verb, object) = match service_account {
+            Some(name) => ("update", format!("service account {name:?}")),
+            None => ("list", "the service accounts".to_owned()),
+        };
         let remedy = match error {
             RequestError::Conflict(_) => return self.tell_overtaken(namespace, &object, error),
             RequestError::Forbidden(_) => {
-                "; the controller's ClusterRole must allow get and patch on serviceaccounts, and admission must allow the \
-                 request"
+                "; the controller's ClusterRole must allow get, list and patch on serviceaccounts, and admission must allow \
+                 the request"
             }
             _ => "",
         };
-        let message = format!("could not update {object}: {error}{remedy}{}", retrying(retry_at));
-        self.tell_notice(namespace, EventReason::WriteFailed, service_account, message);
+        let message = format!("could not {verb} {object}: {error}{remedy}{}", retrying(retry_at));
+        self.tell_notice(namespace, EventReason::WriteFailed, service_account.unwrap_or(verb), message);
     }
 
     pub(super) fn report_write(&mut self, namespace: &Arc<str>, write: &RunningWrite, observed: &Observed) {
@@ -181,7 +185,7 @@ impl Controller {
             Step::SetPullSecret(change) => {
                 format!("the reference in service account {namespace}/{}", change.service_account)
             }
-            Step::Idle(_) | Step::Write(_) => return,
+            Step::Idle(_) | Step::Write(_) | Step::ListServiceAccounts => return,
         };
         self.tell(Tell::WouldDelete { object });
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::queue::Priority;
 
-/// The maximum number of actions, besides those of slow namespaces.
+/// The maximum number of actions, besides lists and those of slow namespaces.
 const MAX_ACTIONS: usize = 64;
 /// The maximum number of creations: those that hang, as behind a webhook, leave slots for renewals.
 const MAX_NEW: usize = 48;
 /// The maximum number of actions in namespaces whose last request was not answered.
 const MAX_SLOW: usize = 8;
+/// The maximum number of lists. Each holds a page of whole objects in memory, and a user determines their size.
+const MAX_LISTS: usize = 2;
 /// How many actions may be fresh at first, and at least.
 const FIRST_LIMIT: usize = 16;
 const MIN_LIMIT: usize = 8;
@@ -26,6 +28,7 @@ const SHRINK_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Slot {
     Ordinary,
     New,
+    List,
     Slow,
 }
 
@@ -33,9 +36,16 @@ impl Slot {
     pub fn of(lane: Priority) -> Self {
         match lane {
             Priority::New => Self::New,
+            Priority::List => Self::List,
             Priority::Slow => Self::Slow,
             Priority::Urgent | Priority::Repair | Priority::Delete | Priority::Renewal => Self::Ordinary,
         }
+    }
+
+    /// Whether actions of this kind leave the slots of the others free. How long they take does not show how fast the API
+    /// server responds to the others.
+    fn is_separate(self) -> bool {
+        matches!(self, Self::List | Self::Slow)
     }
 }
 
@@ -60,8 +70,9 @@ impl Slots {
         let count = |slot| self.running.iter().filter(|(_, of)| *of == slot).count();
         match Slot::of(lane) {
             Slot::Slow => count(Slot::Slow) < MAX_SLOW,
+            Slot::List => count(Slot::List) < MAX_LISTS,
             slot => {
-                let ordinary = self.running.iter().filter(|(_, of)| *of != Slot::Slow);
+                let ordinary = self.running.iter().filter(|(_, of)| !of.is_separate());
                 let fresh = ordinary.clone().filter(|(began, _)| now < *began + FRESH).count();
                 let is_open = ordinary.count() < MAX_ACTIONS && fresh < self.limit;
                 is_open && (slot != Slot::New || count(Slot::New) < MAX_NEW)
@@ -71,7 +82,7 @@ impl Slots {
 
     /// How long until an action that runs does not count as fresh any more, if that may give room.
     pub fn time_to_room(&self, now: Duration) -> Option<Duration> {
-        let fresh = self.running.iter().filter(|(began, of)| *of != Slot::Slow && now < *began + FRESH);
+        let fresh = self.running.iter().filter(|(began, of)| !of.is_separate() && now < *began + FRESH);
         fresh.map(|(began, _)| (*began + FRESH).saturating_sub(now)).min()
     }
 
@@ -85,7 +96,7 @@ impl Slots {
         if let Some(index) = self.running.iter().position(|running| *running == (began, slot)) {
             self.running.swap_remove(index);
         }
-        if slot == Slot::Slow {
+        if slot.is_separate() {
             return;
         }
         let duration = now.saturating_sub(began);

@@ -1,21 +1,26 @@
-//! Changes to the `imagePullSecrets` of one service account.
+//! Changes to the `imagePullSecrets` of one service account, and the list of those of a namespace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::observe;
 use crate::controller::error::RequestError;
-use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, edit};
+use crate::core::plan::service_accounts::{ATTACHED, MAX_SERVICE_ACCOUNTS, PullSecretRefs, edit};
 use crate::core::request::OwnedNames;
 use crate::core::{MANAGER, PREFIX};
 
 const MAX_CONFLICTS: u32 = 4;
 const FIRST_CONFLICT_DELAY: Duration = Duration::from_millis(20);
+
+/// The number of service accounts in one page of a list of a namespace. A page is held in memory as whole objects, each of
+/// up to a megabyte.
+const PAGE_SIZE: u32 = 5;
 
 impl Cluster {
     /// Makes a service account refer to `secret`, or, if `None`, to no Secret that we added. Returns the service account
@@ -48,6 +53,34 @@ impl Cluster {
             let jitter = self.settings.jitter.fraction(&(namespace, service_account, conflicts, version));
             tokio::time::sleep((FIRST_CONFLICT_DELAY * (1 << conflicts)).mul_f64(0.5 + jitter)).await;
         }
+    }
+}
+
+impl Cluster {
+    /// The service accounts of a namespace as they are now, by name, but no more than the controller keeps of one namespace.
+    pub async fn list_service_accounts(
+        &self,
+        namespace: &str,
+    ) -> Result<Vec<(Arc<str>, PullSecretRefs)>, RequestError> {
+        self.call(self.list_pages(namespace)).await
+    }
+
+    async fn list_pages(&self, namespace: &str) -> kube::Result<Vec<(Arc<str>, PullSecretRefs)>> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let mut params = ListParams::default().limit(PAGE_SIZE);
+        let mut found = vec![];
+        while found.len() < MAX_SERVICE_ACCOUNTS {
+            let page = api.list(&params).await?;
+            found.extend(page.items.iter().filter_map(|account| {
+                let name = account.metadata.name.as_deref()?.into();
+                Some((name, observe::service_account(account, &self.settings.names)))
+            }));
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 }
 

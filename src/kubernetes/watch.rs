@@ -77,10 +77,13 @@ impl Relists {
 pub fn start(client: &Client, settings: &Arc<Settings>, streaming: bool, relists_when_lost: bool) -> Watches {
     let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
     let (mut tasks, mut relists) = (JoinSet::new(), Relists::default());
+    let namespaces_listed = Arc::<Notify>::default();
     for target in targets(settings) {
         let relist = relists.0.entry(target.clone()).or_default().clone();
-        let (jitter, changes) = (settings.jitter, sender.clone());
-        let watch = Watch { target, jitter, streaming, relists_when_lost, changes, relist };
+        let (jitter, changes, namespaces_listed) =
+            (settings.jitter, sender.clone(), namespaces_listed.clone());
+        let watch =
+            Watch { target, jitter, streaming, relists_when_lost, changes, relist, namespaces_listed };
         tasks.spawn(run(client.clone(), settings.clone(), watch));
     }
     Watches { tasks, sender, changes, relists }
@@ -118,6 +121,9 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
             watch.run(Api::all(client), named(&name), change).await;
         }
         WatchTarget::ServiceAccounts => {
+            // The controller keeps the service accounts of namespaces that opted in, so it must know these first. Otherwise it
+            // would list those of each of them.
+            watch.namespaces_listed.notified().await;
             let change = |object: &ServiceAccount, deleted| {
                 let meta = &object.metadata;
                 let (namespace, name) = (meta.namespace.as_deref()?.into(), meta.name.as_deref()?.into());
@@ -157,6 +163,8 @@ struct Watch {
     relists_when_lost: bool,
     changes: mpsc::Sender<Change>,
     relist: Arc<Notify>,
+    /// Notified when the changes of a list of Namespaces were sent.
+    namespaces_listed: Arc<Notify>,
 }
 
 impl Watch {
@@ -205,8 +213,12 @@ impl Watch {
                 }
                 if let Some(change) = self.change(event, &to_change) {
                     debug!(?change, "watch event");
+                    let has_listed = matches!(change, Change::ListDone(WatchTarget::Namespaces));
                     if self.changes.send(change).await.is_err() {
                         return;
+                    }
+                    if has_listed {
+                        self.namespaces_listed.notify_one();
                     }
                 }
                 if is_failure {

@@ -33,6 +33,9 @@ pub(super) async fn act(cluster: Cluster, id: ActionId, namespace: Arc<str>, req
             let result = cluster.set_pull_secret(&namespace, &service_account, secret.as_deref()).await;
             Outcome::PullSecretSet(result)
         }
+        Request::ListServiceAccounts => {
+            Outcome::ServiceAccountsListed(cluster.list_service_accounts(&namespace).await)
+        }
     };
     Input::ActionDone { id, outcome, duration: start.elapsed() }
 }

@@ -14,7 +14,9 @@ pub(super) type ObjectRef = (Arc<str>, Arc<str>);
 #[derive(Default)]
 pub(super) struct Lists {
     targets: BTreeSet<WatchTarget>,
-    /// The watches without a complete list.
+    /// The watches that have listed.
+    listed: BTreeSet<WatchTarget>,
+    /// The watches whose first list, or the one after the versions went back, is awaited.
     unsynced: BTreeSet<WatchTarget>,
     /// The objects that a list in progress has not reported yet, each at the version that was known when it began.
     unseen: BTreeMap<WatchTarget, BTreeMap<ObjectRef, u64>>,
@@ -35,6 +37,11 @@ impl Lists {
     /// Whether every watch has listed once.
     pub fn are_complete(&self) -> bool {
         self.unsynced.is_empty()
+    }
+
+    /// Whether the watch has listed.
+    pub fn has_listed(&self, target: &WatchTarget) -> bool {
+        self.listed.contains(target)
     }
 
     /// A list begins, where `known` are the known objects of its watch.
@@ -60,6 +67,7 @@ impl Lists {
     /// A list ends. Returns the objects that it did not report.
     pub fn finish(&mut self, target: &WatchTarget) -> BTreeSet<ObjectRef> {
         self.unsynced.remove(target);
+        self.listed.insert(target.clone());
         self.unseen.remove(target).unwrap_or_default().into_keys().collect()
     }
 

@@ -1,6 +1,7 @@
 //! The compact index. It contains the facts that decisions need about each namespace that opted in or has a Secret of
 //! an allowed name, and nothing else.
 
+mod accounts;
 mod interner;
 mod lists;
 mod replies;
@@ -9,6 +10,7 @@ mod versioned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::accounts::Accounts;
 pub use self::interner::Interner;
 use self::lists::{Lists, ObjectRef};
 use self::replies::Replies;
@@ -20,9 +22,6 @@ use crate::core::planted::{Bug, planted};
 use crate::core::request::{AppliedState, OptIn, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
 
-/// The maximum number of service accounts of one namespace. Further ones are not changed.
-const MAX_SERVICE_ACCOUNTS: usize = 500;
-
 /// Everything that is known about one namespace.
 #[derive(Debug, Default)]
 pub struct NamespaceState {
@@ -30,8 +29,9 @@ pub struct NamespaceState {
     pub namespace: Option<NamespaceRecord>,
     /// Its Secrets of allowed names.
     pub secrets: Vec<(Arc<str>, Observed)>,
-    /// Its service accounts, if they are watched.
+    /// Its service accounts that concern the controller, if they are watched.
     pub service_accounts: Vec<(Arc<str>, PullSecretRefs)>,
+    accounts: Accounts,
     /// The writes, failures and repairs of this process in it.
     pub history: History,
     /// Whether the last plan found a problem that a person must fix.
@@ -61,8 +61,8 @@ pub struct Index {
     terminating: BTreeSet<Arc<str>>,
     lists: Lists,
     replies: Replies,
-    /// Our latest deletions in namespaces of which nothing is left.
-    emptied: BTreeMap<Arc<str>, RetryState>,
+    /// Our latest deletions and lists in namespaces of which nothing is left.
+    emptied: BTreeMap<Arc<str>, (RetryState, RetryState)>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
@@ -114,6 +114,7 @@ impl Index {
             held: false,
             secrets: &state.secrets,
             service_accounts: &state.service_accounts,
+            misses_accounts: self.misses_accounts(state),
             static_sources: &self.static_sources,
             history: &state.history,
         })
@@ -133,6 +134,9 @@ impl Index {
         let (namespace, changed) = match change {
             Change::ListStarted(target) => {
                 let known = self.objects(&target);
+                if target == WatchTarget::ServiceAccounts {
+                    self.begin_accounts();
+                }
                 self.lists.begin(target, known);
                 return vec![];
             }
@@ -269,28 +273,6 @@ impl Index {
         self.replies.is_rewound(namespace)
     }
 
-    /// Records the service account that a reply contains, unless a newer version is known, it was deleted since, or a watch
-    /// will report it.
-    pub fn set_replied_service_account(
-        &mut self,
-        namespace: &Arc<str>,
-        name: &Arc<str>,
-        refs: PullSecretRefs,
-    ) {
-        let target = WatchTarget::ServiceAccounts;
-        if !self.is_rewound(namespace)
-            && !self.replies.is_deleted(&target, namespace, name, refs.resource_version)
-        {
-            self.lists.mark_seen(&target, namespace, name, u64::MAX);
-            self.set_service_account(namespace, name, refs);
-        }
-    }
-
-    /// Records that a service account does not exist, unless a version newer than `version` is known.
-    pub fn remove_service_account(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
-        self.remove(&WatchTarget::ServiceAccounts, namespace, name, version);
-    }
-
     /// Records that we deleted a Secret at this version. A newer Secret of that name is another one.
     pub fn remove_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
         self.remove(&WatchTarget::Secrets(name.clone()), namespace, name, version);
@@ -318,6 +300,10 @@ impl Index {
         match target {
             WatchTarget::Secrets(name) if removed && history.is_written(name) => history.forget_content(),
             WatchTarget::ServiceAccounts if removed => drop(history.service_accounts.remove(name)),
+            WatchTarget::Namespaces => {
+                state.drop_accounts();
+                self.replies.interrupt(namespace);
+            }
             _ => {}
         }
         if state.is_empty() && !planted(Bug::KeepNamespaces) {
@@ -328,20 +314,21 @@ impl Index {
 
     fn state_of(&mut self, namespace: &Arc<str>) -> &mut NamespaceState {
         self.namespaces.entry(namespace.clone()).or_insert_with(|| {
-            let removals = self.emptied.remove(namespace).unwrap_or_default();
-            let history = History { removals, ..History::default() };
+            let (removals, listings) = self.emptied.remove(namespace).unwrap_or_default();
+            let history = History { removals, listings, ..History::default() };
             Box::new(NamespaceState { history, ..NamespaceState::default() })
         })
     }
 
-    /// Forgets a namespace, except for recent deletions: whatever creates a Secret again and again must not be deleted
-    /// without a pause.
+    /// Forgets a namespace, except for recent deletions and lists: whatever creates a Secret or opts in again and again must
+    /// not cause them without a pause.
     fn remove_state(&mut self, namespace: &Arc<str>) {
         let Some(state) = self.namespaces.remove(namespace) else { return };
-        let removals = state.history.removals;
-        if let Some(latest) = removals.repaired_at {
-            self.emptied.retain(|_, earlier| earlier.is_remembered(latest));
-            self.emptied.insert(namespace.clone(), removals);
+        let History { removals, listings, .. } = state.history;
+        if let Some(latest) = removals.repaired_at.max(listings.repaired_at) {
+            let is_recent = |retry: &RetryState| retry.is_remembered(latest);
+            self.emptied.retain(|_, (removals, listings)| is_recent(removals) || is_recent(listings));
+            self.emptied.insert(namespace.clone(), (removals, listings));
         }
     }
 
@@ -368,24 +355,6 @@ impl Index {
         opted_in.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Records a service account, unless a newer version is known. Returns whether its references changed.
-    pub fn set_service_account(
-        &mut self,
-        namespace: &Arc<str>,
-        name: &Arc<str>,
-        refs: PullSecretRefs,
-    ) -> bool {
-        let all = &mut self.state_of(namespace).service_accounts;
-        // Users who can create service accounts must not use up the memory of the controller.
-        if all.len() >= MAX_SERVICE_ACCOUNTS && !all.iter().any(|(known, _)| known == name) {
-            return false;
-        }
-        let same = all.iter().any(|(known, old)| {
-            known == name && (&old.references, &old.attached) == (&refs.references, &refs.attached)
-        });
-        upsert_newer(all, name, refs, |refs| refs.resource_version) && !same
-    }
-
     fn set_namespace(&mut self, namespace: &Arc<str>, mut record: NamespaceRecord) -> bool {
         record.parsed = self.parsed.intern(record.parsed);
         let state = self.state_of(namespace);
@@ -395,6 +364,10 @@ impl Index {
             state.history.retry.reset();
         }
         state.namespace = Some(record);
+        if !state.is_opted_in() {
+            state.drop_accounts();
+            self.replies.interrupt(namespace);
+        }
         changed
     }
 
@@ -429,7 +402,11 @@ impl Index {
         if self.lists.show_rewind(target) {
             self.rewind();
         }
-        unseen.into_iter().map(|(namespace, _)| namespace).collect()
+        let mut changed: Vec<_> = unseen.into_iter().map(|(namespace, _)| namespace).collect();
+        if *target == WatchTarget::ServiceAccounts {
+            changed.extend(self.finish_accounts());
+        }
+        changed
     }
 }
 

@@ -25,6 +25,8 @@ struct Meanwhile {
     listed: BTreeSet<WatchTarget>,
     /// Whether the versions of the API server went back.
     rewound: bool,
+    /// Whether events about service accounts of the namespace may have been ignored.
+    interrupted: bool,
 }
 
 /// The actions whose replies are awaited, by namespace.
@@ -62,6 +64,23 @@ impl Replies {
         for since in self.0.values_mut() {
             *since = Meanwhile { rewound: true, ..Meanwhile::default() };
         }
+    }
+
+    /// The namespace does not opt in.
+    pub fn interrupt(&mut self, namespace: &str) {
+        if let Some(since) = self.0.get_mut(namespace) {
+            since.interrupted = true;
+        }
+    }
+
+    /// Whether an action runs in the namespace.
+    pub fn is_expected(&self, namespace: &str) -> bool {
+        self.0.contains_key(namespace)
+    }
+
+    /// Whether the namespace did not opt in at some time since the action began.
+    pub fn is_interrupted(&self, namespace: &str) -> bool {
+        self.0.get(namespace).is_some_and(|since| since.interrupted)
     }
 
     /// Whether the versions went back since the action began.

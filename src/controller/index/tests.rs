@@ -54,24 +54,6 @@ fn a_relist_removes_what_it_does_not_report_and_returns_only_what_changed() {
 }
 
 #[test]
-fn a_relist_of_service_accounts_removes_those_that_it_does_not_report() {
-    let mut index = Index::new([WatchTarget::ServiceAccounts]);
-    let service_account = |name: &str| Change::ServiceAccount {
-        namespace: "a".into(),
-        name: name.into(),
-        seen: Seen::Present(PullSecretRefs { resource_version: 1, references: vec![], attached: vec![] }),
-    };
-    for name in ["default", "build"] {
-        assert_eq!(index.apply(service_account(name)), [Arc::from("a")]);
-    }
-    index.apply(Change::ListStarted(WatchTarget::ServiceAccounts));
-    assert!(index.apply(service_account("build")).is_empty());
-    assert_eq!(index.apply(Change::ListDone(WatchTarget::ServiceAccounts)), [Arc::from("a")]);
-    let left = &index.get("a").expect("a namespace").service_accounts;
-    assert_eq!(left.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["build"]);
-}
-
-#[test]
 fn a_reply_older_than_a_deletion_changes_nothing() {
     let (mut index, _) = index();
     let (namespace, name): (Arc<str>, Arc<str>) = ("a".into(), "ecr-pull".into());
@@ -107,17 +89,4 @@ fn equal_annotations_are_one_value_in_memory() {
         record.map(|record| record.parsed.clone()).expect(name)
     };
     assert!(Arc::ptr_eq(&parsed("a"), &parsed("b")));
-}
-
-#[test]
-fn the_service_accounts_of_one_namespace_are_bounded_and_known_ones_still_change() {
-    let mut index = Index::new([WatchTarget::ServiceAccounts]);
-    let refs = |version| PullSecretRefs { resource_version: version, references: vec![], attached: vec![] };
-    let namespace: Arc<str> = "a".into();
-    for n in 0..MAX_SERVICE_ACCOUNTS + 100 {
-        index.set_service_account(&namespace, &format!("account-{n}").into(), refs(1));
-    }
-    let changed = PullSecretRefs { attached: vec!["ecr-pull".into()], ..refs(2) };
-    assert!(index.set_service_account(&namespace, &"account-7".into(), changed));
-    assert_eq!(index.get("a").map(|state| state.service_accounts.len()), Some(MAX_SERVICE_ACCOUNTS));
 }

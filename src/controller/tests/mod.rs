@@ -1,5 +1,6 @@
 //! The controller in a simulated world: the production code without a runtime, so that nothing waits.
 
+mod accounts;
 mod fairness;
 mod faults;
 mod life;

@@ -54,6 +54,8 @@ pub struct World {
     pub api_available: bool,
     /// Whether the API server does not reply.
     pub api_hangs: bool,
+    /// Whether lists of service accounts fail.
+    pub lists_fail: bool,
     /// The ID of the removals that the next controllers may make.
     pub confirms: Option<Arc<str>>,
     /// The reply of each endpoint that does not return tokens of 12 hours.
@@ -62,6 +64,8 @@ pub struct World {
     pub calls: Vec<TokenKey>,
     /// Successful writes: namespace, secret, and whether it was created.
     pub writes: Vec<(Arc<str>, Arc<str>, bool)>,
+    /// The namespaces whose service accounts were listed, in this order.
+    pub lists: Vec<Arc<str>>,
     pub tells: Vec<Tell>,
     pub secrets: BTreeMap<SecretKey, Observed>,
     pub service_accounts: BTreeMap<SecretKey, PullSecretRefs>,
@@ -83,10 +87,12 @@ impl World {
             settings: Arc::new(settings),
             api_available: true,
             api_hangs: false,
+            lists_fail: false,
             confirms: None,
             replies: BTreeMap::new(),
             calls: vec![],
             writes: vec![],
+            lists: vec![],
             tells: vec![],
             secrets: BTreeMap::new(),
             service_accounts: BTreeMap::new(),
@@ -314,6 +320,15 @@ impl World {
             Request::SetPullSecret(change) => {
                 let key = (namespace, change.service_account);
                 Outcome::PullSecretSet(Ok(self.attach(&key, change.secret)))
+            }
+            Request::ListServiceAccounts => {
+                self.lists.push(namespace.clone());
+                if !available || self.lists_fail {
+                    return Outcome::ServiceAccountsListed(Err(unavailable()));
+                }
+                let found = self.service_accounts.iter().filter(|((of, _), _)| *of == namespace);
+                let found = found.map(|((_, name), refs)| (name.clone(), refs.clone()));
+                Outcome::ServiceAccountsListed(Ok(found.collect()))
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Facts<'a> {
     pub secrets: &'a [(Arc<str>, Observed)],
     /// The service accounts in it; empty unless the configuration enables them.
     pub service_accounts: &'a [(Arc<str>, PullSecretRefs)],
+    /// Whether it may have service accounts that are not known, because it opted in after they were listed.
+    pub misses_accounts: bool,
     pub static_sources: &'a StaticSources,
     pub history: &'a History,
 }

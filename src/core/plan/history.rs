@@ -36,6 +36,8 @@ pub struct History {
     pub retry: RetryState,
     /// Our deletions in this namespace.
     pub removals: RetryState,
+    /// Our lists of service accounts in this namespace, each counted as a repair, and their failures.
+    pub listings: RetryState,
     /// Failures and repairs of service accounts, by name.
     pub service_accounts: BTreeMap<Arc<str>, RetryState>,
 }

@@ -123,6 +123,8 @@ pub enum Step {
     Delete(Deletion),
     Replace(Box<Replacement>),
     SetPullSecret(PullSecretChange),
+    /// The service accounts of the namespace are read.
+    ListServiceAccounts,
 }
 
 impl Step {
@@ -312,7 +314,20 @@ impl Planner<'_> {
         let obsolete = |name: &Arc<str>, observed: &Observed| {
             *name != secret && !referred(name) && (replaced || !observed.is_live(now))
         };
-        self.set_pull_secret(wanted, None).or_else(|| self.delete_obsolete(obsolete))
+        let list = self.list_service_accounts(request);
+        let accounts = list.or_else(|| self.set_pull_secret(wanted, None));
+        accounts.or_else(|| self.delete_obsolete(obsolete))
+    }
+
+    /// Reads the service accounts that the request needs and that are not known, now, or when the backoff of earlier lists
+    /// ends: a namespace that opts in and out again and again must not cause a list each time.
+    fn list_service_accounts(&self, request: &Request) -> Step {
+        let Facts { namespace, history, misses_accounts, .. } = *self.facts;
+        if !misses_accounts || request.service_accounts.is_empty() {
+            return Step::Idle(None);
+        }
+        let blocked = history.listings.blocked_until(namespace, self.settings.jitter, self.now);
+        Step::ListServiceAccounts.at(blocked)
     }
 
     /// The static entries of a Secret; none, and a problem, if the record would be too long with them.

@@ -11,6 +11,9 @@ use crate::core::request::OwnedNames;
 /// commas.
 pub const ATTACHED: &str = "attached";
 
+/// The maximum number of service accounts of one namespace. Further ones are not changed.
+pub const MAX_SERVICE_ACCOUNTS: usize = 500;
+
 /// The record of a service account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullSecretRefs {

@@ -26,6 +26,8 @@ pub enum Shape {
     Lease,
     /// A GET or PATCH of a service account.
     ServiceAccount,
+    /// A page of the service accounts of a namespace.
+    ListServiceAccounts,
     /// A POST or PATCH of an Event.
     Event,
     /// The version of the API server.
@@ -33,7 +35,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Observe,
         Self::Namespace,
         Self::ReadSecret,
@@ -41,6 +43,7 @@ impl Shape {
         Self::DeleteSecret,
         Self::Lease,
         Self::ServiceAccount,
+        Self::ListServiceAccounts,
         Self::Event,
         Self::Version,
     ];
@@ -114,6 +117,7 @@ impl Call {
                 Some((Kind::Secret, Some(name)))
             }
             (["api", "v1", "serviceaccounts"], None) => Some((Kind::ServiceAccount, None)),
+            (["api", "v1", "namespaces", _, "serviceaccounts"], None) => Some((Kind::ServiceAccount, None)),
             _ => None,
         }
     }
@@ -131,6 +135,12 @@ impl Call {
         let preconditions = &self.body["preconditions"];
         match (self.method.as_str(), &*self.segments()) {
             ("GET", ["version"]) => Some(Shape::Version),
+            ("GET", ["api", "v1", "namespaces", _, "serviceaccounts"])
+                if !self.is_watch() && self.number("limit").is_some_and(|limit| limit <= 5) =>
+            {
+                Some(Shape::ListServiceAccounts)
+            }
+            ("GET", ["api", "v1", "namespaces", _, "serviceaccounts"]) => None,
             ("GET", _) if self.collection().is_some() => Some(Shape::Observe),
             ("GET", ["api", "v1", "namespaces", _]) if self.wants_metadata() => Some(Shape::Namespace),
             ("GET", ["api", "v1", "namespaces", _, "secrets", _]) => Some(Shape::ReadSecret),

@@ -66,7 +66,7 @@ fn not_found() -> Response<Reply> {
 impl State {
     pub fn carry_out(&mut self, shape: Shape, call: &Call) -> Response<Reply> {
         match shape {
-            Shape::Observe => self.page(call),
+            Shape::Observe | Shape::ListServiceAccounts => self.page(call),
             Shape::Namespace => {
                 let name = call.names().0;
                 let found = self.store.namespace(name).map(|object| metadata(&object.meta(name)));

@@ -77,6 +77,7 @@ impl State {
     /// One page of a list. Its continuation names the version of the first page and the offset.
     pub fn page(&self, call: &Call) -> Response<Reply> {
         let (kind, name) = call.collection().expect("the shape is a collection");
+        let namespace = call.names().0;
         let (version, offset) = match call.query.get("continue").map(|text| text.split_once('-')) {
             None => (self.store.version, 0),
             Some(at) => {
@@ -88,8 +89,9 @@ impl State {
             return failure(410, "Expired", "the continuation is too old");
         }
         let objects = self.store.at(version);
-        let covered =
-            objects.iter().filter(|(key, _)| key.kind == kind && name.is_none_or(|n| *n == *key.name));
+        let is_within = |key: &Key| namespace.is_empty() || *namespace == *key.namespace;
+        let is_named = |key: &Key| name.is_none_or(|name| *name == *key.name);
+        let covered = objects.iter().filter(|(key, _)| key.kind == kind && is_within(key) && is_named(key));
         let all: Vec<(&Key, &Object)> = covered.map(|(key, object)| (key, &**object)).collect();
         let limit = call.number("limit").map_or(usize::MAX, |limit| usize::try_from(limit).expect("a page"));
         let end = offset.saturating_add(limit).min(all.len());

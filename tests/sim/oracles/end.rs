@@ -73,7 +73,37 @@ impl World {
                 self.report(Oracle::Memory, text);
             }
         }
+        self.check_accounts();
         self.check_silence();
+    }
+
+    /// Every process knows the service accounts of the namespaces that opted in, and of the others only those with our
+    /// references and those that it changed.
+    fn check_accounts(&mut self) {
+        for process in 0..self.profile.processes {
+            let Some((name, controller)) = self.alive(process) else { continue };
+            for namespace in self.namespace_names() {
+                let Some(facts) = controller.index().facts(&namespace) else { continue };
+                let known: BTreeMap<_, _> =
+                    facts.service_accounts.iter().map(|(name, refs)| (name, refs)).collect();
+                let is_in = facts.parsed.is_some_and(|parsed| parsed.opt_in != OptIn::Out);
+                let changed = &facts.history.service_accounts;
+                let there = self.store.service_accounts(&namespace);
+                let there: BTreeMap<_, _> = if is_in && !facts.misses_accounts {
+                    there.collect()
+                } else if is_in {
+                    there.filter(|(name, _)| known.contains_key(name)).collect()
+                } else {
+                    there
+                        .filter(|(name, refs)| !refs.attached.is_empty() || changed.contains_key(*name))
+                        .collect()
+                };
+                if known != there {
+                    let text = format!("{name} knows {known:?} of {namespace}, the API server has {there:?}");
+                    return self.report(Oracle::Belief, text);
+                }
+            }
+        }
     }
 
     fn check_converged(&mut self, namespace: &Name) {

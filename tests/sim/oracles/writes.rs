@@ -44,7 +44,10 @@ impl World {
         let name: Name = match request {
             Request::Write { draft, .. } => draft.applied.request.secret_name.as_str().into(),
             Request::Delete(deletion) => deletion.name.clone(),
-            Request::ReadNamespace | Request::ReadSecret(_) | Request::SetPullSecret(_) => return,
+            Request::ReadNamespace
+            | Request::ReadSecret(_)
+            | Request::SetPullSecret(_)
+            | Request::ListServiceAccounts => return,
         };
         let key = secret_key(namespace, &name);
         let times = self.oracles.requests.entry(key).or_default();

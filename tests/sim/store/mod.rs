@@ -211,6 +211,16 @@ impl Store {
         }
     }
 
+    /// The service accounts of a namespace.
+    pub fn service_accounts(&self, namespace: &str) -> impl Iterator<Item = (&Name, &PullSecretRefs)> {
+        self.objects.iter().filter(move |(key, _)| *key.namespace == *namespace).filter_map(
+            |(key, object)| match &**object {
+                Object::ServiceAccount(refs) => Some((&key.name, refs)),
+                _ => None,
+            },
+        )
+    }
+
     pub fn secrets(&self) -> impl Iterator<Item = (&Key, &SecretObject)> {
         self.objects.iter().filter_map(|(key, object)| match &**object {
             Object::Secret(secret) => Some((key, secret)),

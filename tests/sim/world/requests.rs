@@ -41,6 +41,7 @@ impl Running {
             Request::ReadSecret(_) => Outcome::SecretRead(Err(error)),
             Request::Delete(_) => Outcome::Deleted(Err(error)),
             Request::SetPullSecret(_) => Outcome::PullSecretSet(Err(error)),
+            Request::ListServiceAccounts => Outcome::ServiceAccountsListed(Err(error)),
         }
     }
 }
@@ -180,6 +181,12 @@ impl World {
                 &change.service_account,
                 change.secret.as_ref(),
             ))),
+            Request::ListServiceAccounts => {
+                let found = self.store.service_accounts(namespace);
+                Outcome::ServiceAccountsListed(Ok(found
+                    .map(|(name, refs)| (name.clone(), refs.clone()))
+                    .collect()))
+            }
         }
     }
 
@@ -274,6 +281,7 @@ fn describe(request: &Request) -> String {
         Request::ReadSecret(name) => format!("a read of {name}"),
         Request::Delete(deletion) => format!("a deletion of {} ({:?})", deletion.name, deletion.reason),
         Request::SetPullSecret(change) => format!("a change of service account {}", change.service_account),
+        Request::ListServiceAccounts => "a list of service accounts".to_owned(),
     }
 }
 
@@ -287,10 +295,12 @@ fn describe_outcome(outcome: &Outcome) -> String {
         Outcome::Deleted(Ok(None)) => "deleted".to_owned(),
         Outcome::Deleted(Ok(Some(_))) => "a finalizer holds it".to_owned(),
         Outcome::PullSecretSet(Ok(_)) => "set".to_owned(),
+        Outcome::ServiceAccountsListed(Ok(listed)) => format!("{} service accounts", listed.len()),
         Outcome::Written(Err(error))
         | Outcome::NamespaceRead(Err(error))
         | Outcome::SecretRead(Err(error))
         | Outcome::Deleted(Err(error))
-        | Outcome::PullSecretSet(Err(error)) => error.to_string(),
+        | Outcome::PullSecretSet(Err(error))
+        | Outcome::ServiceAccountsListed(Err(error)) => error.to_string(),
     }
 }

@@ -19,6 +19,8 @@ struct Namespace {
     parsed: Option<ParsedAnnotations>,
     secrets: Vec<(Arc<str>, Observed)>,
     service_accounts: Vec<(Arc<str>, PullSecretRefs)>,
+    /// Whether there is another service account, which was not reported.
+    misses_accounts: bool,
     static_sources: StaticSources,
     history: History,
 }
@@ -45,6 +47,7 @@ impl Namespace {
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,
             service_accounts: &self.service_accounts,
+            misses_accounts: self.misses_accounts,
             static_sources: &self.static_sources,
             history: &self.history,
         }
@@ -71,6 +74,12 @@ impl Namespace {
             }
             Step::SetPullSecret(change) => {
                 self.set_pull_secret(change);
+                true
+            }
+            Step::ListServiceAccounts => {
+                let refs = PullSecretRefs { resource_version: 1, references: vec![], attached: vec![] };
+                self.service_accounts.push(("late".into(), refs));
+                self.misses_accounts = false;
                 true
             }
         }
@@ -218,6 +227,7 @@ prop_compose! {
         ]),
         secrets in [of(any_secret()), of(any_secret()), of(any_secret())],
         accounts in [of(any_refs()), of(any_refs())],
+        misses_accounts in any::<bool>(),
         source in of(any::<bool>()),
         history in any_history(),
     ) -> Namespace {
@@ -232,6 +242,7 @@ prop_compose! {
             parsed,
             secrets: secrets.collect(),
             service_accounts: accounts.filter_map(|(name, refs)| Some((name.into(), refs?))).collect(),
+            misses_accounts,
             static_sources: source.into_iter().collect(),
             history,
         }

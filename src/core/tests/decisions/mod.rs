@@ -85,6 +85,7 @@ fn facts(history: &History) -> Facts<'_> {
         parsed: None,
         secrets: &[],
         service_accounts: &[],
+        misses_accounts: false,
         static_sources: &NO_SOURCES,
         history,
     }

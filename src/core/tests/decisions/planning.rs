@@ -319,7 +319,9 @@ proptest! {
                 prop_assert!(current.owner == Owner::This && current.immutable);
                 prop_assert_eq!(current, &replacement.observed);
             }
-            Step::SetPullSecret(_) => prop_assert!(false, "there are no service accounts"),
+            Step::SetPullSecret(_) | Step::ListServiceAccounts => {
+                prop_assert!(false, "there are no service accounts");
+            }
         }
     }
 }

@@ -166,6 +166,7 @@ pub(super) fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
         parsed: None,
         secrets: &[],
         service_accounts: &[],
+        misses_accounts: false,
         static_sources: &NO_SOURCES,
         history,
     }

@@ -82,6 +82,7 @@ impl World {
             parsed: Some(parsed),
             secrets: &self.secrets,
             service_accounts: &[],
+            misses_accounts: false,
             static_sources: &stage.sources,
             history: &self.history,
         }
@@ -96,7 +97,7 @@ impl World {
         now: Now,
     ) -> bool {
         match step {
-            Step::Idle(_) | Step::SetPullSecret(_) | Step::Replace(_) => false,
+            Step::Idle(_) | Step::SetPullSecret(_) | Step::ListServiceAccounts | Step::Replace(_) => false,
             Step::Delete(deletion) => {
                 self.secrets.retain(|(name, _)| *name != deletion.name);
                 self.history.record_deletion(&deletion.name, now);

@@ -160,7 +160,7 @@ proptest! {
                 check_answer(&model, &settings, namespace, &request, &answer);
                 prop_assert_eq!(answer.ok().map(|(granted, _)| granted), Some((*write.granted).clone()));
             }
-            Step::SetPullSecret(_) | Step::Replace(_) => panic!("{step:?}"),
+            Step::SetPullSecret(_) | Step::ListServiceAccounts | Step::Replace(_) => panic!("{step:?}"),
             Step::Idle(_) => {
                 let answer = settings.grants.assign(namespace, &request);
                 check_answer(&model, &settings, namespace, &request, &answer);
