@@ -1,5 +1,7 @@
 //! Flags and their environment variables.
 
+pub mod diagnosis;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use http::Uri;
 use jiff::SignedDuration;
 
+use self::diagnosis::StatusArgs;
 use crate::telemetry::logs::LogFormat;
 
 /// The default of `--timeout` for the Lease: enough for the Lease of a crashed process to expire, and for two more
@@ -75,6 +78,14 @@ pub enum Command {
                       2 invalid flags or configuration."
     )]
     Cleanup(CleanupArgs),
+    /// Show the state of the namespaces that opted in, trouble first.
+    ///
+    /// Reads the metadata of Namespaces and of the secrets of this instance, and no token. Without the right to list
+    /// secrets, it shows what Namespaces and Events contain.
+    #[command(
+        after_help = "Exit codes: 0 success, 1 the cluster cannot be read, 2 invalid flags or configuration."
+    )]
+    Status(StatusArgs),
     /// Request a URL of the controller until it returns status 200. Works in images without a shell.
     ///
     /// The controller serves /livez, /readyz and /metrics.
@@ -259,6 +270,10 @@ mod tests {
         assert_flags("controller", &[], &[&CLUSTER[..], &controller].concat());
         assert_flags("sync", &[], &[&CLUSTER[..], &lease, &[CONFIRM, ("--prune", "")]].concat());
         assert_flags("cleanup", &[], &[&CLUSTER[..], &lease, &[("--yes", "")]].concat());
+        let view = [CLUSTER[0], CLUSTER[1], CLUSTER[2]];
+        let status =
+            [("--all-namespaces", ""), ("--selector=a=b", ""), ("--output=wide", ""), ("--watch", "")];
+        assert_flags("status", &[], &[&view[..], &status].concat());
         assert_flags("probe", &["http://127.0.0.1:8080/readyz"], &[("--timeout=1m", "")]);
     }
 

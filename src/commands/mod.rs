@@ -4,7 +4,9 @@ mod cleanup;
 mod controller;
 mod probe;
 mod setup;
+mod status;
 mod sync;
+mod table;
 
 use std::error::Error;
 use std::fmt::Display;
@@ -49,6 +51,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Sync(args) => runtime.block_on(sync::run(args)),
         Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
+        Command::Status(args) => runtime.block_on(status::run(args)),
         Command::Probe(args) => runtime.block_on(probe::run(args)),
         Command::ConfigSchema => {
             print_line(SCHEMA.trim_end());

@@ -14,7 +14,7 @@ use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
 use crate::core::grants::TokenKey;
 use crate::core::plan::{
-    Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Step, plan,
+    Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Readiness, Step, plan,
 };
 use crate::core::planted::{Bug, planted};
 
@@ -363,18 +363,18 @@ impl Controller {
 }
 
 fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
-    let times = || state.managed().filter_map(|observed| observed.times);
-    let expiry = times().map(|times| times.expires_at).min();
-    let refresh = times().map(|times| times.refresh_after).min();
+    let expiry = state.earliest_expiry();
+    let refresh =
+        state.managed().filter_map(|observed| observed.times).map(|times| times.refresh_after).min();
     counts.earliest_expiry = [counts.earliest_expiry, expiry].into_iter().flatten().min();
     counts.earliest_refresh = [counts.earliest_refresh, refresh].into_iter().flatten().min();
     if !state.is_opted_in() {
         return;
     }
-    match expiry {
-        Some(expiry) if expiry > now.wall => counts.ready += 1,
-        Some(_) => counts.expired += 1,
-        None if state.blocked => counts.blocked += 1,
-        None => counts.pending += 1,
+    match Readiness::of(expiry, state.blocked, now) {
+        Readiness::Ready => counts.ready += 1,
+        Readiness::Expired => counts.expired += 1,
+        Readiness::Blocked => counts.blocked += 1,
+        Readiness::Pending => counts.pending += 1,
     }
 }

@@ -45,8 +45,8 @@ pub enum InventoryError {
 pub async fn secrets(client: &Client, settings: &Settings) -> Result<Vec<OwnSecret>, InventoryError> {
     let mut found = vec![];
     for name in settings.names.all() {
-        let params = ListParams::default().fields(&format!("metadata.name={name}"));
-        let listed = list_all::<Secret>(client, params).await;
+        let params = ListParams::default().fields(&format!("metadata.name={name}")).limit(PAGE_SIZE);
+        let listed = list_all::<Secret>(&Api::all(client.clone()), params).await;
         let listed = listed.map_err(|error| InventoryError::Secrets { name: name.clone(), error })?;
         found.extend(listed.into_iter().filter_map(|meta| own_secret(meta, name, settings)));
     }
@@ -69,7 +69,8 @@ pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnRe
     if !names.service_accounts {
         return Ok(vec![]);
     }
-    let listed = list_all::<ServiceAccount>(client, ListParams::default()).await;
+    let params = ListParams::default().limit(PAGE_SIZE);
+    let listed = list_all::<ServiceAccount>(&Api::all(client.clone()), params).await;
     let listed = listed.map_err(InventoryError::ServiceAccounts)?;
     let changed = listed.into_iter().filter(|meta| !observe::attached(meta, names).is_empty());
     let reference = |meta: ObjectMeta| OwnReference {
@@ -79,13 +80,11 @@ pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnRe
     Ok(changed.map(reference).collect())
 }
 
-/// The metadata of every object.
-async fn list_all<K>(client: &Client, params: ListParams) -> kube::Result<Vec<ObjectMeta>>
+/// The metadata of every object, in pages of the limit in `page`.
+pub(super) async fn list_all<K>(api: &Api<K>, mut page: ListParams) -> kube::Result<Vec<ObjectMeta>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let api: Api<K> = Api::all(client.clone());
-    let mut page = params.limit(PAGE_SIZE);
     let mut found = vec![];
     loop {
         let listed = api.list_metadata(&page).await?;

@@ -7,6 +7,7 @@ pub mod events;
 pub mod inventory;
 pub mod leader_election;
 pub mod observe;
+pub mod overview;
 mod reload;
 mod secrets;
 mod service_accounts;

@@ -10,6 +10,8 @@ mod versioned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use self::accounts::Accounts;
 pub use self::interner::Interner;
 use self::lists::{Lists, ObjectRef};
@@ -42,6 +44,11 @@ impl NamespaceState {
     /// The Secrets that this instance manages.
     pub fn managed(&self) -> impl Iterator<Item = &Observed> {
         self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
+    }
+
+    /// The earliest expiry of the Secrets that this instance manages.
+    pub fn earliest_expiry(&self) -> Option<Timestamp> {
+        self.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min()
     }
 
     /// Whether its annotations or the configuration request a Secret.

@@ -16,7 +16,10 @@ mod tests;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
@@ -61,7 +64,17 @@ pub enum EnvironmentError {
 pub async fn region() -> Result<Option<Region>, EnvironmentError> {
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http::client());
     let config = config.no_credentials().load().await;
-    let text = config.region().map(|region| region.as_ref().trim()).filter(|text| !text.is_empty());
+    parse_region(config.region())
+}
+
+/// The region in the environment or in the AWS profile, without a request to the instance metadata service.
+pub async fn configured_region() -> Result<Option<Region>, EnvironmentError> {
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    parse_region(chain.or_else(ProfileFileRegionProvider::new()).region().await.as_ref())
+}
+
+fn parse_region(found: Option<&AwsRegion>) -> Result<Option<Region>, EnvironmentError> {
+    let text = found.map(|region| region.as_ref().trim()).filter(|text| !text.is_empty());
     text.map(|text| text.parse().map_err(EnvironmentError::Region)).transpose()
 }
 

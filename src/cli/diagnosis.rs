@@ -1,0 +1,61 @@
+//! Flags of the commands that diagnose.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Flags of the commands that show namespaces. In these, `--namespace` selects a namespace to show, as in kubectl.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster options")]
+pub struct ViewArgs {
+    /// Path of the controller's configuration file (YAML). Without it, results that depend on the configuration are left
+    /// out.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file. Default: the current context.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
+    pub context: Option<String>,
+    /// The namespace to show. Default: the namespace of the context.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Show all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Show the namespaces with these labels, such as team=a,tier!=test.
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        conflicts_with = "namespace",
+        requires = "all_namespaces"
+    )]
+    pub selector: Option<String>,
+    /// Output format. Default: a table.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<StatusFormat>,
+    /// Print the rows, and then each row that changes, until the command is interrupted.
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Also read the Events, for the last problem of each namespace. Default: for a single namespace.
+    #[arg(long)]
+    pub events: bool,
+    #[command(flatten)]
+    pub view: ViewArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// A table with every registry.
+    Wide,
+    Json,
+    Yaml,
+    /// Only names.
+    Name,
+}

@@ -1,0 +1,121 @@
+//! `ecr-pull-secrets status`: the namespaces that opted in, trouble first. Only metadata is read.
+
+mod knowledge;
+mod row;
+mod table;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use self::table::Table;
+use super::setup::{random, stop_on_signals, unless_stopped};
+use super::{CommandError, print_line};
+use crate::cli::diagnosis::{StatusArgs, StatusFormat, ViewArgs};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::Jitter;
+use crate::core::settings::Settings;
+use crate::ecr::aws::configured_region;
+use crate::kubernetes::client::Connection;
+use crate::kubernetes::overview::{Overview, Selection};
+use crate::telemetry::metrics::Metrics;
+
+pub(super) use self::knowledge::Knowledge;
+use self::row::{Row, rows};
+
+/// Version of the JSON.
+pub(super) const API_VERSION: &str = "ecr-pull-secrets.dev/v1alpha1";
+
+pub(super) async fn run(args: StatusArgs) -> Result<(), CommandError> {
+    let stop = stop_on_signals()?;
+    let settings = settings(&args.view).await?;
+    let knowledge = Knowledge { configuration: args.view.config.is_some() };
+    let client = connection(&args.view, "status").connect(Metrics::default()).await?;
+    let namespace = args.view.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    let namespace = Some(namespace).filter(|_| !args.all_namespaces);
+    let selection = Selection { namespace, selector: args.selector };
+    let with_warnings = args.events || selection.namespace.is_some();
+    let reading = Overview::read(&client, &selection, &settings, with_warnings);
+    let overview = unless_stopped(&stop, reading).await?;
+    if let Some(reason) = &overview.secrets_denied {
+        tracing::warn!(
+            reason,
+            "without the right to list secrets, the states are unknown; see deploy/rbac-status.yaml"
+        );
+    }
+    let clock = Clock::start();
+    let rows = rows(&overview, &settings, knowledge, clock.now());
+    if rows.is_empty() && !args.watch && is_table(args.output) {
+        let none = match &selection.namespace {
+            Some(namespace) => format!("namespace {namespace:?} did not opt in; -A shows all namespaces"),
+            None => "no namespace opted in".to_owned(),
+        };
+        eprintln!("{none}");
+        return Ok(());
+    }
+    let mut table = Table::new(args.output == Some(StatusFormat::Wide));
+    print(&rows, args.output, args.watch, &mut table, clock);
+    if args.watch {
+        let watching = watch::Watching { client, selection, settings, knowledge, clock, overview, rows };
+        let changed = |row: &Row| print(std::slice::from_ref(row), args.output, true, &mut table, clock);
+        let _ = unless_stopped(&stop, watching.run(changed)).await;
+    }
+    Ok(())
+}
+
+/// The settings of the controller, as far as they are known here. No request is sent to AWS.
+pub(super) async fn settings(view: &ViewArgs) -> Result<Arc<Settings>, CommandError> {
+    let config = Config::load(view.config.as_deref())?;
+    let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
+    let token_file = token_file.as_deref().map(std::path::Path::new);
+    let settings = config.settings(configured_region().await?, token_file, Jitter::new(random()))?;
+    Ok(Arc::new(settings))
+}
+
+pub(super) fn connection(view: &ViewArgs, command: &str) -> Connection {
+    Connection {
+        kubeconfig: view.kubeconfig.clone(),
+        context: view.context.clone(),
+        namespace: None,
+        identity: Some(command.to_owned()),
+    }
+}
+
+fn is_table(format: Option<StatusFormat>) -> bool {
+    matches!(format, None | Some(StatusFormat::Wide))
+}
+
+/// Prints rows. With `each`, rows follow later, so that each is a document.
+fn print(rows: &[Row], format: Option<StatusFormat>, each: bool, table: &mut Table, clock: Clock) {
+    match format {
+        None | Some(StatusFormat::Wide) => table.print(rows, clock.now()),
+        Some(StatusFormat::Name) => rows.iter().for_each(|row| print_line(name(row))),
+        Some(StatusFormat::Json) => documents(rows, each).iter().for_each(|json| print_line(pretty(json))),
+        Some(StatusFormat::Yaml) => documents(rows, each).iter().for_each(|document| {
+            print_line(format_args!("{}{}", if each { "---\n" } else { "" }, yaml(document).trim_end()));
+        }),
+    }
+}
+
+fn name(row: &Row) -> String {
+    format!("namespace/{}", row.namespace)
+}
+
+fn documents(rows: &[Row], each: bool) -> Vec<Value> {
+    if each {
+        return rows.iter().map(|row| json!(row)).collect();
+    }
+    vec![json!({ "apiVersion": API_VERSION, "kind": "NamespaceStatusList", "items": rows })]
+}
+
+pub(super) fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).expect("JSON serializes")
+}
+
+pub(super) fn yaml(value: &Value) -> String {
+    serde_saphyr::to_string(value).expect("JSON is YAML")
+}
