@@ -223,7 +223,7 @@ fn a_request_that_changes_ten_times_a_second_causes_few_writes_and_the_last_one_
         world.annotate("team-a", wants(turn));
         world.run(SignedDuration::from_millis(100), Duration::from_millis(50), |_| {});
     }
-    assert!(world.writes.len() <= 1 + 10 + 7, "{} writes in a minute", world.writes.len());
+    assert!(world.writes.len() <= 1 + 10 + 6, "{} writes in a minute", world.writes.len());
     world.run(SignedDuration::from_secs(15), Duration::from_secs(1), |_| {});
     let applied = world.secret("team-a", "ecr-pull").and_then(|secret| secret.applied.clone());
     assert_eq!(applied.map(|applied| applied.request.clone()), Some(wants(599)));

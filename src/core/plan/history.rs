@@ -14,7 +14,7 @@ use crate::core::planted::{Bug, planted};
 use crate::core::{Jitter, Now};
 
 /// The changes of a request that are applied.
-const CHANGES: Allowance = Allowance::new(11, Duration::from_secs(10));
+const CHANGES: Allowance = Allowance::new(10, Duration::from_secs(10));
 
 /// The writes, failures and repairs of this process in a namespace. Empty after a start, and after another process was
 /// the leader.
