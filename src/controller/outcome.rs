@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use super::dispatch::{Action, RefusedRequest, RunningAction, RunningWrite};
 use super::error::RequestError;
 use super::index::{NamespaceState, Reply};
+use super::slots::UNANSWERED;
 use super::tell::{Counted, NamespaceCounts, Operation, SUCCESS, Tell, TokenFetch};
 use super::tokens::{FetchOutcome, FetchResult};
 use super::{ActionId, Controller, Outcome};
@@ -18,8 +19,6 @@ use crate::core::plan::{
 };
 use crate::core::planted::{Bug, planted};
 
-/// A request that fails after this time was not answered; before that, the API server refused it.
-const UNANSWERED: Duration = Duration::from_secs(5);
 /// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);
 

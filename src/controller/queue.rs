@@ -56,7 +56,8 @@ impl Priority {
     }
 }
 
-/// Renewals are in the order in which their Secrets expire, other steps in that of their arrival.
+/// Renewals are in the order in which their Secrets expire, other steps in that of their arrival. New ones start in turn from
+/// both ends: behind hundreds of creations that hang, another namespace does not wait for all of them.
 type Order = (Timestamp, u64);
 
 /// A step in a lane.
@@ -77,6 +78,8 @@ pub struct Queue {
     items: HashMap<Arc<str>, Item>,
     lanes: [BTreeSet<(Order, Arc<str>)>; PRIORITIES.len()],
     arrivals: u64,
+    /// Whether the next new step is the one that arrived last.
+    latest_is_next: bool,
     delayed: BTreeSet<(Duration, Arc<str>)>,
     renewal_interval: Duration,
     next_renewal: Duration,
@@ -89,6 +92,7 @@ impl Queue {
             items: HashMap::new(),
             lanes: Default::default(),
             arrivals: 0,
+            latest_is_next: false,
             delayed: BTreeSet::new(),
             renewal_interval: Duration::from_secs(1) / renewals_per_second.max(1),
             next_renewal: Duration::ZERO,
@@ -156,7 +160,10 @@ impl Queue {
             !is_paced && !self.lanes[*lane as usize].is_empty() && has_room(*lane)
         };
         let lane = PRIORITIES.into_iter().find(is_open)?;
-        let (_, namespace) = self.lanes[lane as usize].pop_first()?;
+        let from_end = lane == Priority::New && self.latest_is_next;
+        self.latest_is_next ^= lane == Priority::New;
+        let steps = &mut self.lanes[lane as usize];
+        let (_, namespace) = if from_end { steps.pop_last() } else { steps.pop_first() }?;
         let planned = self.items.get_mut(&namespace)?.planned.take()?;
         if lane == Priority::Renewal {
             self.next_renewal = self.next_renewal.max(now.mono) + self.renewal_interval;
@@ -277,6 +284,17 @@ mod tests {
         let later = Now { mono: now.mono + Duration::from_millis(100), ..now };
         assert_eq!(queue.time_to_next_renewal(now), Some(Duration::from_millis(100)));
         assert_eq!(pop(&mut queue, later), Some(b));
+    }
+
+    #[test]
+    fn new_namespaces_start_in_turn_from_both_ends() {
+        let mut queue = Queue::new(10);
+        let names: Vec<Arc<str>> = ["a", "b", "c", "d"].map(Arc::from).into();
+        for name in &names {
+            push(&mut queue, name, Priority::New);
+        }
+        let order: Vec<_> = (0..4).filter_map(|_| pop(&mut queue, at(0))).collect();
+        assert_eq!(order, [0, 3, 1, 2].map(|index| names[index].clone()));
     }
 
     #[test]

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use super::queue::Priority;
 
-/// The maximum number of actions, besides lists and those of slow namespaces.
+/// The maximum number of actions, besides lists, those of slow namespaces and those that hang.
 const MAX_ACTIONS: usize = 64;
+/// The maximum number of actions that hang.
+const MAX_HANGING: usize = 64;
+/// An action that runs for longer hangs, and gives its slot to others. If its request fails then, it was not answered; before
+/// that, the API server refused it.
+pub const UNANSWERED: Duration = Duration::from_secs(5);
 /// The maximum number of creations: those that hang, as behind a webhook, leave slots for renewals.
 const MAX_NEW: usize = 48;
 /// The maximum number of actions in namespaces whose last request was not answered.
@@ -67,23 +72,37 @@ impl Slots {
 
     /// Whether an action of a lane may start.
     pub fn has_room(&self, lane: Priority, now: Duration) -> bool {
-        let count = |slot| self.running.iter().filter(|(_, of)| *of == slot).count();
-        match Slot::of(lane) {
-            Slot::Slow => count(Slot::Slow) < MAX_SLOW,
-            Slot::List => count(Slot::List) < MAX_LISTS,
-            slot => {
-                let ordinary = self.running.iter().filter(|(_, of)| !of.is_separate());
-                let fresh = ordinary.clone().filter(|(began, _)| now < *began + FRESH).count();
-                let is_open = ordinary.count() < MAX_ACTIONS && fresh < self.limit;
-                is_open && (slot != Slot::New || count(Slot::New) < MAX_NEW)
-            }
+        let slot = Slot::of(lane);
+        match slot {
+            Slot::Slow => return self.count(slot) < MAX_SLOW,
+            Slot::List => return self.count(slot) < MAX_LISTS,
+            Slot::New | Slot::Ordinary => {}
         }
+        let is_open =
+            self.occupied(|_| true, now) < MAX_ACTIONS && self.younger_than(FRESH, now) < self.limit;
+        is_open && (slot != Slot::New || self.occupied(|of| of == Slot::New, now) < MAX_NEW)
     }
 
-    /// How long until an action that runs does not count as fresh any more, if that may give room.
+    fn count(&self, slot: Slot) -> usize {
+        self.running.iter().filter(|(_, of)| *of == slot).count()
+    }
+
+    /// The number of slots that actions have taken, without those that hang.
+    fn occupied(&self, is: impl Fn(Slot) -> bool, now: Duration) -> usize {
+        let all = || self.running.iter().filter(|(_, of)| !of.is_separate() && is(*of));
+        let hanging = all().filter(|(began, _)| now >= *began + UNANSWERED).count();
+        all().count() - hanging.min(MAX_HANGING)
+    }
+
+    fn younger_than(&self, age: Duration, now: Duration) -> usize {
+        self.running.iter().filter(|(began, of)| !of.is_separate() && now < *began + age).count()
+    }
+
+    /// How long until an action that runs does not count any more, if that may give room.
     pub fn time_to_room(&self, now: Duration) -> Option<Duration> {
-        let fresh = self.running.iter().filter(|(began, of)| !of.is_separate() && now < *began + FRESH);
-        fresh.map(|(began, _)| (*began + FRESH).saturating_sub(now)).min()
+        let running = self.running.iter().filter(|(_, of)| !of.is_separate());
+        let ends = running.flat_map(|(began, _)| [*began + FRESH, *began + UNANSWERED]);
+        ends.filter(|end| now < *end).map(|end| end.saturating_sub(now)).min()
     }
 
     pub fn begin(&mut self, slot: Slot, now: Duration) {
@@ -149,24 +168,36 @@ mod tests {
         assert_eq!(slots.limit, MIN_LIMIT);
     }
 
+    /// Starts actions that never end, as many as have room, until the time is over.
+    fn hang(slots: &mut Slots, lane: Priority, time: Duration, now: &mut Duration) {
+        let end = *now + time;
+        while *now < end {
+            while slots.has_room(lane, *now) {
+                slots.begin(Slot::of(lane), *now);
+            }
+            *now += FRESH;
+        }
+    }
+
     #[test]
     fn creations_that_hang_leave_slots_for_others_and_slow_namespaces_have_their_own() {
         let (mut slots, mut now) = (Slots::new(), Duration::from_secs(1_000));
-        for _ in 0..10 {
-            while slots.has_room(Priority::New, now) {
-                slots.begin(Slot::New, now);
-            }
-            now += FRESH;
-        }
-        assert_eq!(slots.running.len(), MAX_NEW);
+        hang(&mut slots, Priority::New, Duration::from_secs(20), &mut now);
+        assert_eq!(slots.running.len(), MAX_NEW + MAX_HANGING);
         assert!(slots.has_room(Priority::Renewal, now) && slots.has_room(Priority::Slow, now));
-        for _ in 0..10 {
-            while slots.has_room(Priority::Renewal, now) {
-                slots.begin(Slot::Ordinary, now);
-            }
-            now += FRESH;
-        }
-        assert_eq!(slots.running.len(), MAX_ACTIONS);
+        hang(&mut slots, Priority::Renewal, Duration::from_secs(20), &mut now);
+        assert_eq!(slots.running.len(), MAX_ACTIONS + MAX_HANGING);
         assert!(slots.has_room(Priority::Slow, now) && !slots.has_room(Priority::Urgent, now));
+    }
+
+    #[test]
+    fn a_creation_that_hangs_gives_its_slot_to_another_one() {
+        let (mut slots, now) = (Slots::new(), Duration::from_secs(1_000));
+        slots.limit = MAX_ACTIONS;
+        (0..MAX_NEW).for_each(|_| slots.begin(Slot::New, now));
+        let later = now + Duration::from_secs(4);
+        assert!(!slots.has_room(Priority::New, later));
+        assert_eq!(slots.time_to_room(later), Some(UNANSWERED.saturating_sub(Duration::from_secs(4))));
+        assert!(slots.has_room(Priority::New, now + UNANSWERED));
     }
 }
