@@ -47,6 +47,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 	tests/tools/build prometheus >/dev/null
 	tests/tools/build prometheus-operator >/dev/null
 	tests/tools/build kustomize >/dev/null
+	tests/tools/build skopeo >/dev/null
 
 test: tools drift image ## Every test, on a real API server
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)

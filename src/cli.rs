@@ -1,5 +1,6 @@
 //! Flags and their environment variables.
 
+mod credentials;
 pub mod diagnosis;
 
 use std::ffi::OsString;
@@ -14,6 +15,11 @@ use jiff::SignedDuration;
 
 use self::diagnosis::StatusArgs;
 use crate::telemetry::logs::LogFormat;
+
+pub use self::credentials::{
+    CredentialCommand, CredentialHelperArgs, CredentialProviderArgs, HelperAction, IdentityArgs, LoginArgs,
+    LoginPasswordArgs, OutputFormat, RegistryArgs, TokenArgs,
+};
 
 /// The default of `--timeout` for the Lease: enough for the Lease of a crashed process to expire, and for two more
 /// attempts.
@@ -93,6 +99,8 @@ pub enum Command {
         after_help = "Exit codes: 0 status 200, 1 no response with status 200 in time, 2 invalid flags or URL."
     )]
     Probe(ProbeArgs),
+    #[command(flatten)]
+    Credentials(CredentialCommand),
     /// Print the JSON schema of the configuration file.
     #[command(hide = true)]
     ConfigSchema,

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod controller;
+mod credentials;
 mod probe;
 mod setup;
 mod status;
@@ -18,6 +19,7 @@ use tokio::runtime::Builder;
 
 use crate::cli::{Cli, Command};
 use crate::config::ConfigError;
+use crate::core::grants::ChoiceError;
 use crate::ecr::aws::EnvironmentError;
 use crate::kubernetes::client::ConnectError;
 use crate::telemetry::listener::BindError;
@@ -31,19 +33,26 @@ const SCHEMA: &str = include_str!("../../docs/config.schema.json");
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let Err(error) = run(Cli::parse()) else { return ExitCode::SUCCESS };
+    let cli = Cli::parse_from(credentials::with_command(std::env::args_os().collect()));
+    let Err(error) = run(cli) else { return ExitCode::SUCCESS };
     let _ = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::from(exit_code(&*error))
 }
 
 /// 2 for invalid flags or configuration, 1 for any other failure.
 fn exit_code(error: &(dyn Error + Send + Sync + 'static)) -> u8 {
-    let is_configuration =
-        error.is::<LogError>() || error.is::<ConfigError>() || error.is::<EnvironmentError>();
+    let is_configuration = error.is::<LogError>()
+        || error.is::<ChoiceError>()
+        || error.is::<ConfigError>()
+        || error.is::<EnvironmentError>();
     if is_configuration || error.is::<BindError>() || error.is::<ConnectError>() { 2 } else { 1 }
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
+    let cli = match cli.command {
+        Command::Credentials(command) => return credentials::run(command, &cli.global),
+        _ => cli,
+    };
     logs::start(cli.global.log_format, &cli.global.log_level)?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
@@ -53,6 +62,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
         Command::Probe(args) => runtime.block_on(probe::run(args)),
+        Command::Credentials(_) => Ok(()),
         Command::ConfigSchema => {
             print_line(SCHEMA.trim_end());
             Ok(())

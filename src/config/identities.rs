@@ -36,7 +36,7 @@ pub struct IdentityConfig {
     /// unique; `none` is reserved.
     pub name: String,
     /// ARN of the IAM role. The controller assumes it with a session policy that only allows pulling. Required, except
-    /// for the identity `controller`, which cannot have one.
+    /// for the identity `controller`, which cannot have one, and on the command line with a profile as the source.
     pub role_arn: Option<String>,
     /// The credentials that the controller assumes the role with. Default: `controller`.
     pub source: SourceConfig,
@@ -73,24 +73,38 @@ pub struct IdentityConfig {
 }
 
 /// The credentials that the controller assumes a role with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceConfig {
-    /// The controller's own credentials (`AssumeRole`).
+    /// The controller's own credentials (`AssumeRole`). On the command line, those of the SDK's default chain.
     #[default]
     Controller,
     /// A web identity token from a file (`AssumeRoleWithWebIdentity`).
     WebIdentity,
+    /// Name of an AWS profile, for the commands that run without a cluster. The controller does not support it. Without
+    /// `roleArn`, the tokens have the whole scope of the profile.
+    Profile(String),
+}
+
+/// The program that the identities are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// The controller, and the commands that connect to a cluster.
+    Controller,
+    /// The commands that run without a cluster.
+    CommandLine,
 }
 
 /// `web_identity_token_file` is the default of the field of that name.
 pub(super) fn build(
     configs: &[IdentityConfig],
     web_identity_token_file: Option<&Path>,
+    program: Program,
 ) -> Result<Vec<Identity>, ConfigError> {
     let mut identities: Vec<Identity> = vec![];
     for (index, config) in configs.iter().enumerate() {
-        let builder = Builder { config, path: format!("identities[{index}]"), web_identity_token_file };
+        let path = format!("identities[{index}]");
+        let builder = Builder { config, path, web_identity_token_file, program };
         let identity = builder.identity()?;
         check(builder.field("name"), identities.iter().all(|other| other.name != identity.name), || {
             format!("duplicate name {}: choose another name", quote(&config.name))
@@ -112,6 +126,7 @@ struct Builder<'a> {
     config: &'a IdentityConfig,
     path: String,
     web_identity_token_file: Option<&'a Path>,
+    program: Program,
 }
 
 impl Builder<'_> {
@@ -126,6 +141,7 @@ impl Builder<'_> {
         check(self.field("name"), is_label(name), || format!("{}: {LABEL_EXPECTED}", quote(name)))?;
         let identity = Identity {
             name: IdentityName::new(name),
+            profile: self.profile()?.map(Into::into),
             role: self.role()?.map(Arc::new),
             namespaces: parse_each(self.field("namespaces"), &config.namespaces)?,
             registries: parse_each(self.field("registries"), &config.registries)?,
@@ -137,7 +153,7 @@ impl Builder<'_> {
         check(self.field("registries"), !identity.registries.is_empty(), || problem)?;
         match &identity.role {
             Some(role) => check_scope(&identity, role, config, &self.path)?,
-            None => self.check_controller()?,
+            None => self.check_without_role()?,
         }
         // A pattern for repositories may contain characters that no namespace has.
         for (index, pattern) in config.namespaces.iter().enumerate() {
@@ -149,11 +165,27 @@ impl Builder<'_> {
         Ok(identity)
     }
 
+    /// The profile of the source.
+    fn profile(&self) -> Result<Option<&str>, ConfigError> {
+        let SourceConfig::Profile(profile) = &self.config.source else { return Ok(None) };
+        let problem =
+            "the controller does not support AWS profiles: set source: controller or source: webIdentity";
+        check(self.field("source.profile"), self.program == Program::CommandLine, || problem)?;
+        // As in the section names of the profile files.
+        let is_name =
+            !profile.trim().is_empty() && !profile.contains(|c: char| c.is_control() || "[]".contains(c));
+        check(self.field("source.profile"), is_name, || {
+            format!("{}: expected the name of an AWS profile", quote(profile))
+        })?;
+        Ok(Some(profile))
+    }
+
     fn role(&self) -> Result<Option<Role>, ConfigError> {
         let config = self.config;
         let is_controller = config.name == CONTROLLER;
         let Some(arn) = &config.role_arn else {
-            check(self.field("roleArn"), is_controller, || {
+            let needs_none = is_controller || matches!(config.source, SourceConfig::Profile(_));
+            check(self.field("roleArn"), needs_none, || {
                 format!("missing: set the ARN of a role; only identity {CONTROLLER:?} has none")
             })?;
             return Ok(None);
@@ -177,7 +209,8 @@ impl Builder<'_> {
 
     fn source(&self) -> Result<CredentialSource, ConfigError> {
         let config = self.config;
-        if config.source == SourceConfig::Controller {
+        // A profile replaces the process's own credentials.
+        if config.source != SourceConfig::WebIdentity {
             let problem = "only valid with source: webIdentity: set that source, or remove this field";
             check(self.field("webIdentityTokenFile"), config.web_identity_token_file.is_none(), || problem)?;
             return Ok(CredentialSource::Controller);
@@ -234,9 +267,10 @@ impl Builder<'_> {
         age.map(Some).ok_or_else(|| invalid(self.field("maxTokenAge"), problem()))
     }
 
-    /// Only a session policy restricts a token, and the controller's own identity has no session.
-    fn check_controller(&self) -> Result<(), ConfigError> {
+    /// Only a session policy restricts a token, and without a role there is no session.
+    fn check_without_role(&self) -> Result<(), ConfigError> {
         let config = self.config;
+        let is_controller = config.name == CONTROLLER;
         let fields = [
             ("repositories", !config.repositories.is_empty()),
             ("pullThroughCache", config.pull_through_cache),
@@ -245,14 +279,20 @@ impl Builder<'_> {
             ("sessionName", config.session_name.is_some()),
             ("sessionTags", !config.session_tags.is_empty()),
             ("maxTokenAge", config.max_token_age.is_some()),
-            ("source", config.source != SourceConfig::Controller),
+            ("source", is_controller && config.source != SourceConfig::Controller),
             ("webIdentityTokenFile", config.web_identity_token_file.is_some()),
         ];
         let Some((field, _)) = fields.into_iter().find(|(_, is_set)| *is_set) else { return Ok(()) };
-        let problem = format!(
-            "identity {CONTROLLER:?} has the controller's whole scope and no role, and does not support this field: \
-             remove it, or add an identity with a roleArn"
-        );
+        let problem = if is_controller {
+            format!(
+                "identity {CONTROLLER:?} has the controller's whole scope and no role, and does not support this field: \
+                 remove it, or add an identity with a roleArn"
+            )
+        } else {
+            "without roleArn, the tokens have the whole scope of the profile, and this field has no effect: set a roleArn, \
+             which the profile assumes, or remove this field"
+                .to_owned()
+        };
         Err(invalid(self.field(field), problem))
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration file: its types, and their conversion to [`Settings`].
 
+mod command_line;
 mod endpoints;
 mod identities;
 mod leader_election;
@@ -17,6 +18,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::identities::Program;
 use self::validate::{LABEL_EXPECTED, check, invalid, is_label, is_object_name, parse};
 use crate::core::aws::{AccountId, Region, Registry};
 use crate::core::grants::{Grants, Identity};
@@ -27,6 +29,7 @@ use crate::core::settings::Settings;
 use crate::core::{Jitter, quote};
 use crate::ecr::aws::Endpoints;
 
+pub use self::command_line::{CommandLine, CommandLineConfig};
 pub use self::endpoints::EndpointConfig;
 pub use self::identities::{IdentityConfig, SourceConfig};
 pub use self::leader_election::LeaderElectionConfig;
@@ -70,6 +73,8 @@ pub struct Config {
     pub refresh: Refresh,
     /// How replicas of the controller elect the one that writes.
     pub leader_election: LeaderElectionConfig,
+    /// Settings of the commands that run without a cluster. The controller ignores them.
+    pub command_line: CommandLineConfig,
 }
 
 /// Support for the annotation `service-accounts`.
@@ -146,6 +151,7 @@ impl Default for Config {
             service_accounts: ServiceAccounts::default(),
             refresh: Refresh::default(),
             leader_election: LeaderElectionConfig::default(),
+            command_line: CommandLineConfig::default(),
         }
     }
 }
@@ -185,7 +191,11 @@ impl Config {
             namespace_selector: namespaces::build(&self.namespaces)?,
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {
-                identities: identities::build(&self.identities, web_identity_token_file)?,
+                identities: identities::build(
+                    &self.identities,
+                    web_identity_token_file,
+                    Program::Controller,
+                )?,
                 default_identity: self.default_identity()?,
                 default_region: region.clone(),
             },

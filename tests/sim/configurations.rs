@@ -24,6 +24,7 @@ pub fn with_own_keys() -> Settings {
     let identity = Identity {
         name: IdentityName::new("team"),
         role: Some(testing::role().into()),
+        profile: None,
         namespaces: vec![pattern("*")],
         registries: vec!["123456789012/*".parse().expect("a registry pattern")],
         repositories: vec!["{namespace}/*".parse().expect("a template")],

@@ -84,6 +84,17 @@ impl Registry {
         Self::Private { account, region, fips: false, dashed: false, suffix }
     }
 
+    /// Parses a host, or a URL as clients pass it to a credential helper: with or without scheme, port 443 and path.
+    pub fn from_url(text: &str) -> Result<Self, NameError> {
+        let rest = text.trim();
+        let rest = rest.strip_prefix("https://").unwrap_or(rest);
+        let host = rest.split('/').next().unwrap_or_default();
+        host.strip_suffix(":443").unwrap_or(host).parse().map_err(|error| match error {
+            NameError::Host(_) => NameError::Host(quote(text.trim())),
+            other => other,
+        })
+    }
+
     /// The endpoint that issues its tokens.
     pub fn endpoint(&self) -> Endpoint {
         match self {

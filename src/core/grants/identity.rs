@@ -1,10 +1,13 @@
 //! Identities: the credentials that tokens are requested with, and the scope of each token.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use serde::Deserialize;
+use zeroize::Zeroize as _;
 
 use super::pattern::{Pattern, RegistryPattern, Template};
 use crate::core::aws::{Endpoint, Region, Registry, RoleArn};
@@ -34,6 +37,32 @@ pub enum CredentialSource {
     Controller,
     /// The web identity token in this file.
     WebIdentity(PathBuf),
+    /// A web identity token that the kubelet passes on.
+    Token(WebIdentityToken),
+}
+
+/// A web identity token. It cannot be printed.
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(transparent)]
+pub struct WebIdentityToken(String);
+
+impl WebIdentityToken {
+    /// The token itself, for the request to STS.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for WebIdentityToken {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for WebIdentityToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebIdentityToken(<redacted>)")
+    }
 }
 
 /// An IAM role, with the parameters to assume it.
@@ -65,8 +94,10 @@ pub struct Session {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub name: IdentityName,
-    /// `None`: the controller's own credentials, whose tokens cannot be restricted.
+    /// `None`: the controller's own credentials, or those of the profile, whose tokens cannot be restricted.
     pub role: Option<Arc<Role>>,
+    /// The AWS profile whose credentials replace the controller's own. Only on the command line.
+    pub profile: Option<Box<str>>,
     /// The namespaces that may use it, by name.
     pub namespaces: Vec<Pattern>,
     /// The registries that it serves.
@@ -85,6 +116,7 @@ impl Identity {
         Self {
             name: IdentityName::new(CONTROLLER),
             role: None,
+            profile: None,
             namespaces: vec![Pattern::any()],
             registries: vec![RegistryPattern::AllPrivate, RegistryPattern::Public],
             repositories: vec![],

@@ -1,6 +1,7 @@
 //! Grants: which identity serves which registry of a namespace, and with which restriction. An annotation only chooses
 //! from the grants and narrows them.
 
+mod command_line;
 mod identity;
 mod namespace_selector;
 mod pattern;
@@ -17,11 +18,12 @@ use super::request::annotations::{REGISTRIES, REPOSITORIES, ROLE};
 use super::request::problem::Problem;
 use super::request::{Request, Target};
 
+pub use self::command_line::{Choice, ChoiceError, Wanted};
 #[cfg(any(test, feature = "simulation"))]
 pub use self::identity::Restriction;
 pub use self::identity::{
     Access, Assignment, CONTROLLER, CredentialSource, Identity, IdentityName, Role, Session, TokenKey,
-    TokenRequest,
+    TokenRequest, WebIdentityToken,
 };
 pub use self::namespace_selector::NamespaceSelector;
 pub use self::pattern::{Pattern, RegistryPattern, Template};
@@ -160,7 +162,15 @@ fn choose(
             );
             problem = Problem::ungranted(REGISTRIES, &message);
         } else if let Some(access) = identity.access(namespace, &endpoint, wanted) {
-            return assignment(identity, namespace, target, endpoint, &access);
+            let dual_stack = matches!(target, Target::Host(registry) if registry.is_dual_stack());
+            let token = token_request(identity, Some(namespace), endpoint, dual_stack, &access);
+            return token.map(|token| assignment(identity, target, token)).map_err(|length| {
+                let message = format!(
+                    "the session policy for {target} has {length} of at most {MAX_POLICY_LEN} characters: list fewer or \
+                     shorter patterns"
+                );
+                Problem::invalid(REPOSITORIES, &message)
+            });
         } else {
             problem = not_restrictable(identity, target);
         }
@@ -168,36 +178,36 @@ fn choose(
     Err(problem)
 }
 
-fn assignment(
+fn assignment(identity: &Identity, target: &Target, request: TokenRequest) -> Assignment {
+    let scope = scope(identity, request.session.as_ref().map(|session| &*session.policy));
+    let served = if *target == Target::Default { identity.registries.as_slice().into() } else { [].into() };
+    Assignment { target: target.clone(), request, scope, served }
+}
+
+/// The request for a token of an identity. `namespace` is `None` on the command line. Returns the length of the session
+/// policy as an error if STS does not accept it.
+fn token_request(
     identity: &Identity,
-    namespace: &str,
-    target: &Target,
+    namespace: Option<&str>,
     endpoint: Endpoint,
+    dual_stack: bool,
     access: &Access,
-) -> Result<Assignment, Problem> {
+) -> Result<TokenRequest, usize> {
     let session = match access {
         Access::Own => None,
         Access::Role(role, patterns) => {
             let policy = session_policy(identity, role, &endpoint, patterns);
-            let length = policy.len();
-            if length > MAX_POLICY_LEN {
-                let message = format!(
-                    "the session policy for {target} has {length} of at most {MAX_POLICY_LEN} characters: list fewer or \
-                     shorter patterns"
-                );
-                return Err(Problem::invalid(REPOSITORIES, &message));
+            if policy.len() > MAX_POLICY_LEN {
+                return Err(policy.len());
             }
-            let is_exclusive = endpoint != Endpoint::Public && identity.is_exclusive(namespace, patterns);
-            let name = session_name(role, is_exclusive.then_some(namespace));
+            let is_exclusive =
+                |namespace: &&str| endpoint != Endpoint::Public && identity.is_exclusive(namespace, patterns);
+            let name = session_name(role, namespace.filter(is_exclusive));
             Some(Arc::new(Session { role: role.clone(), policy, name }))
         }
     };
-    let scope = scope(identity, session.as_ref().map(|session| &*session.policy));
     let key = TokenKey { identity: identity.name.clone(), endpoint, restriction: access.restriction() };
-    let dual_stack = matches!(target, Target::Host(registry) if registry.is_dual_stack());
-    let request = TokenRequest { key, dual_stack, session };
-    let served = if *target == Target::Default { identity.registries.as_slice().into() } else { [].into() };
-    Ok(Assignment { target: target.clone(), request, scope, served })
+    Ok(TokenRequest { key, dual_stack, session })
 }
 
 /// The problem of a registry whose identity cannot be restricted to a pattern of the annotation.

@@ -44,6 +44,11 @@ impl Pattern {
         Self { literal: "".into(), open: true }
     }
 
+    /// The pattern that matches only the name of a region.
+    pub fn exactly(region: &Region) -> Self {
+        Self { literal: region.as_str().into(), open: false }
+    }
+
     /// The prefix of everything that it matches.
     pub fn literal(&self) -> &str {
         &self.literal
@@ -83,6 +88,11 @@ impl fmt::Display for Pattern {
 pub struct Template(Box<str>);
 
 impl Template {
+    /// Whether it depends on the name of the namespace.
+    pub fn has_namespace(&self) -> bool {
+        self.0.contains(NAMESPACE)
+    }
+
     /// The pattern for one namespace.
     pub fn expand(&self, namespace: &str) -> Result<Pattern, PatternError> {
         self.0.replace(NAMESPACE, namespace).parse()
@@ -163,6 +173,15 @@ impl RegistryPattern {
         // A prefix that contains a number, or a long one of a single word, needs another end.
         let mut ends = (prefix.len().min(LONG_NUMBER)..=LONG_REGION.len()).chain([LONG_WORD]);
         ends.find_map(|start| format!("{prefix}{}", &LONG_REGION[start..]).parse().ok())
+    }
+
+    /// The registry, if it matches a single one.
+    pub fn host(&self) -> Option<Registry> {
+        match self {
+            Self::AllPrivate => None,
+            Self::Account(account, _) => Some(Registry::of_account(*account, self.region()?)),
+            Self::Public => "public.ecr.aws".parse().ok(),
+        }
     }
 
     /// The region, if it matches a single one.

@@ -37,6 +37,21 @@ impl RegistryCredential {
         Ok(credential)
     }
 
+    /// The user name, which is `AWS` for ECR.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// The password. Only the commands whose output is a credential print it.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The value of `auth`: base64 of `USER:PASSWORD`.
+    pub fn auth(&self) -> &str {
+        &self.auth
+    }
+
     /// Parses an entry of another tool, which has user name and password, or both in `auth`.
     pub fn parse_foreign(entry: &Value) -> Option<Self> {
         let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);

@@ -74,6 +74,11 @@ impl Token {
         self.expires_at
     }
 
+    /// The caller's default registry, as the reply named it.
+    pub fn proxy_endpoint(&self) -> Option<&str> {
+        self.proxy_endpoint.as_deref()
+    }
+
     /// Whether it has not expired.
     pub fn is_live(&self, now: Now) -> bool {
         self.expires_at > now.wall

@@ -9,8 +9,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use crate::core::one_line;
 use crate::core::secret::{TokenError, TokenErrorKind};
+use crate::core::{one_line, quote};
 
 const TIMEOUT: &str = "AWS did not respond in time";
 const UNREACHABLE: &str = "cannot connect to AWS";
@@ -61,6 +61,36 @@ fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
         (TokenErrorKind::Unreachable, UNREACHABLE)
     };
     (kind, format!("{what}: {causes}; {CHECK_NETWORK}"))
+}
+
+/// What the SDK's errors contain when a user must sign in again: a cached token of IAM Identity Center that is missing or
+/// has expired, or that the service no longer accepts.
+const SIGNED_OUT: [&str; 4] = ["SSO token", "sso/cache", "UnauthorizedException", "InvalidGrantException"];
+
+/// Explains an error of the credentials of a command line: those of the profile, or of the default chain.
+pub(super) fn explain_command_line(profile: Option<&str>, error: &CredentialsError) -> TokenError {
+    let all = causes(error);
+    let name = profile.unwrap_or("default");
+    let message = if SIGNED_OUT.iter().any(|sign| all.contains(sign)) {
+        format!(
+            "AWS profile {}: the session of IAM Identity Center has expired or does not exist: run aws sso login --profile \
+             {name}",
+            quote(name)
+        )
+    } else if all.contains("was not defined")
+        && let Some(profile) = profile
+    {
+        format!(
+            "AWS profile {} does not exist: add it to ~/.aws/config, or correct the name in source.profile of the identity \
+             or in AWS_PROFILE",
+            quote(profile)
+        )
+    } else if let Some(profile) = profile {
+        format!("AWS profile {} has no usable credentials: {}", quote(profile), last_cause(error))
+    } else {
+        no_credentials(error)
+    };
+    TokenError::new(TokenErrorKind::Credentials, one_line(&message))
 }
 
 /// Explains an error of the credential providers.

@@ -1,6 +1,7 @@
 //! The HTTPS client of the SDK, and the one response header that is read.
 
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use aws_sdk_ecr::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_ecr::config::{ConfigBag, Intercept, RuntimeComponents, SharedHttpClient};
@@ -25,8 +26,12 @@ use crate::core::quote;
 pub(super) fn client() -> SharedHttpClient {
     let (direct, proxied) = (with_proxy(ProxyConfig::disabled()), with_proxy(ProxyConfig::from_env()));
     http_client_fn(move |settings, components| {
-        let [direct, proxied] = [&direct, &proxied].map(|client| client.http_connector(settings, components));
-        SharedHttpConnector::new(Route { direct, proxied })
+        let connector = |client: &SharedHttpClient| {
+            let (client, settings, components) = (client.clone(), settings.clone(), components.clone());
+            let build = move || client.http_connector(&settings, &components);
+            LazyLock::new(Box::new(build) as BuildConnector)
+        };
+        SharedHttpConnector::new(Route { direct: connector(&direct), proxied: connector(&proxied) })
     })
 }
 
@@ -41,11 +46,20 @@ fn with_proxy(proxy: ProxyConfig) -> SharedHttpClient {
     })
 }
 
+type BuildConnector = Box<dyn FnOnce() -> SharedHttpConnector + Send>;
+/// Built for its first request, because a connector parses every CA certificate of the machine.
+type LazyConnector = LazyLock<SharedHttpConnector, BuildConnector>;
+
 /// Chooses the connection of each request by its host.
-#[derive(Debug)]
 struct Route {
-    direct: SharedHttpConnector,
-    proxied: SharedHttpConnector,
+    direct: LazyConnector,
+    proxied: LazyConnector,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Route")
+    }
 }
 
 impl HttpConnector for Route {

@@ -8,6 +8,7 @@
 mod endpoints;
 mod explain;
 mod http;
+mod one_call;
 mod reload;
 mod session;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_ecr::config::Region as AwsRegion;
 use aws_sdk_ecr::primitives::DateTime;
 use aws_types::origin::Origin;
@@ -41,6 +42,7 @@ use crate::core::grants::{CredentialSource, TokenRequest};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
 pub use self::endpoints::{Endpoints, SAFE_URL, Service, is_safe_url};
+pub use self::one_call::OneCall;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -80,6 +82,10 @@ fn parse_region(found: Option<&AwsRegion>) -> Result<Option<Region>, Environment
 
 /// The SDK's configuration for this region, with a new chain of credential providers. Loads no credentials.
 async fn load(region: Option<&Region>) -> SdkConfig {
+    loader(region).load().await
+}
+
+fn loader(region: Option<&Region>) -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(OPERATION_TIMEOUT)
@@ -93,8 +99,6 @@ async fn load(region: Option<&Region>) -> SdkConfig {
         .timeout_config(timeouts)
         // The token cache retries, and counts every request.
         .retry_config(RetryConfig::disabled())
-        .load()
-        .await
 }
 
 /// The AWS APIs for authorization tokens.
@@ -140,6 +144,14 @@ impl Apis {
 
     fn replace(&self, config: SdkConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Fetches a token within the limit for a whole request.
+    async fn fetch(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
+        let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
+                       proxy settings and the source of the credentials";
+        let result = tokio::time::timeout(REQUEST_TIMEOUT, self.token(request)).await;
+        result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)))
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<FetchedToken, TokenError> {
@@ -192,7 +204,7 @@ impl Apis {
             return error;
         }
         let message = format!(
-            "{}; {region} is in AWS partition {}, but the controller's region {own} is in {}, and credentials are \
+            "{}; {region} is in AWS partition {}, but AWS_REGION is {own}, which is in {}, and credentials are \
              valid in one partition only: add an identity with a role in that partition, and credentials for it",
             error.message,
             region.partition().name(),
@@ -207,11 +219,8 @@ impl TokenSource for AwsEcr {
         &'a self,
         request: &'a TokenRequest,
     ) -> BoxFuture<'a, Result<FetchedToken, TokenError>> {
-        let message = "AWS did not respond in time, including the time to load credentials: check the network, the \
-                       proxy settings and the source of the credentials";
         Box::pin(async move {
-            let result = tokio::time::timeout(REQUEST_TIMEOUT, self.apis.token(request)).await;
-            let result = result.unwrap_or_else(|_| Err(TokenError::new(TokenErrorKind::Timeout, message)));
+            let result = self.apis.fetch(request).await;
             if result.as_ref().is_err_and(|error| error.kind == TokenErrorKind::Credentials)
                 && uses_own_credentials(request)
             {

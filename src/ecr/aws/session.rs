@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_sts::types::Tag;
+use aws_sdk_sts::types::{Credentials as SessionCredentials, Tag};
 use zeroize::Zeroizing;
 
 use super::explain::explain;
@@ -47,15 +47,9 @@ impl Apis {
             }
             CredentialSource::WebIdentity(path) => {
                 let token = read_web_identity_token(path).await?;
-                let call = client
-                    .assume_role_with_web_identity()
-                    .role_arn(role.arn.as_str())
-                    .role_session_name(&session.name)
-                    .web_identity_token(token.trim())
-                    .duration_seconds(SESSION_SECONDS)
-                    .policy(&session.policy);
-                call.send().await.map_err(|error| explain_sts_error(role, &error))?.credentials
+                with_web_identity(&client, session, token.trim()).await?
             }
+            CredentialSource::Token(token) => with_web_identity(&client, session, token.as_str()).await?,
         };
         let credentials = credentials.ok_or_else(|| {
             let message =
@@ -70,6 +64,21 @@ impl Apis {
             "role",
         )))
     }
+}
+
+async fn with_web_identity(
+    client: &aws_sdk_sts::Client,
+    session: &Session,
+    token: &str,
+) -> Result<Option<SessionCredentials>, TokenError> {
+    let call = client
+        .assume_role_with_web_identity()
+        .role_arn(session.role.arn.as_str())
+        .role_session_name(&session.name)
+        .web_identity_token(token)
+        .duration_seconds(SESSION_SECONDS)
+        .policy(&session.policy);
+    Ok(call.send().await.map_err(|error| explain_sts_error(&session.role, &error))?.credentials)
 }
 
 /// The session tags; `None` if there are none.
@@ -101,6 +110,11 @@ where
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
     let TokenError { kind, message } = explain(error);
     let (kind, remedy) = match code {
+        "AccessDenied" | "AccessDeniedException" if matches!(role.source, CredentialSource::Token(_)) => (
+            TokenErrorKind::AssumeRoleDenied,
+            "the role's trust policy must name the cluster's OIDC provider, the audience of the kubelet's configuration, and \
+             this service account as the subject",
+        ),
         "AccessDenied" | "AccessDeniedException" => (
             TokenErrorKind::AssumeRoleDenied,
             "the role's trust policy must name the controller's principal (and the external ID, if the policy requires \
@@ -109,6 +123,10 @@ where
         "InvalidIdentityToken" | "IDPRejectedClaim" => (
             TokenErrorKind::AssumeRoleDenied,
             "the role's trust policy must name the cluster's OIDC provider, and the audience and subject of the token",
+        ),
+        "ExpiredTokenException" if matches!(role.source, CredentialSource::Token(_)) => (
+            TokenErrorKind::Credentials,
+            "the token of the service account has expired: check the clocks of the node and of the API server",
         ),
         "ExpiredTokenException" if matches!(role.source, CredentialSource::WebIdentity(_)) => (
             TokenErrorKind::Credentials,

@@ -11,6 +11,7 @@
 //! | [`moto`] | an ECR and STS that no one here wrote, to check the above against |
 //! | [`isolation`] | a network, mounts and process IDs that only one test sees |
 //! | [`node`] | a real kubelet, scheduler, containerd and runc in those |
+//! | [`tunnel`] | a proxy behind which registries go by the names of ECR |
 //! | [`registry`] | a real container registry that wants a password |
 //! | [`helm`] | Helm, which leaves nothing in anybody's home |
 //! | [`tenants`] | tenants' namespaces and pull secrets, as an admin edits and reads them |
@@ -46,6 +47,7 @@ mod sdk;
 mod server;
 pub mod tenants;
 pub mod tools;
+pub mod tunnel;
 
 use std::io::Write as _;
 

@@ -164,6 +164,18 @@ impl Stub {
         self.state().accept_web_identity(token);
     }
 
+    /// From now on the tokens of this user or role have this password, so that a registry can demand the token of one
+    /// principal.
+    pub fn set_password_for(&self, arn: &str, password: &str) {
+        self.state().set_password_for(arn, password);
+    }
+
+    /// From now on `AssumeRoleWithWebIdentity` is denied for this role, except with tokens of this subject and audience.
+    /// The signature of a token is not checked.
+    pub fn trust(&self, role_arn: &str, audience: &str, subject: &str) {
+        self.state().trust(role_arn, audience, subject);
+    }
+
     /// Issues temporary credentials of the fixed key pair's principal, which are accepted for `lifetime`.
     ///
     /// After that ECR refuses them with `ExpiredTokenException`, and STS with `ExpiredToken`. Their expiry is by

@@ -241,7 +241,8 @@ fn token(state: &mut State, asked: &Asked<'_>, caller: &Credentials) -> Value {
     let token = if asked.behaviour.fault == Some(Fault::BadToken) {
         "%%% this is no base64 %%%".to_owned()
     } else {
-        state.mint(asked.behaviour.password.clone(), |password| Minted {
+        let password = asked.behaviour.password.clone().or_else(|| state.password_for(&caller.principal));
+        state.mint(password, |password| Minted {
             password,
             region: asked.region.to_owned(),
             expires_at: expires,

@@ -19,6 +19,10 @@ pub(super) fn check_web_identity(state: &State, form: &Form) -> Result<(), Failu
     let token = form.given("WebIdentityToken");
     let token =
         token.ok_or_else(|| invalid("1 validation error detected: Value at 'webIdentityToken' failed"))?;
+    if !state.trusts(form.get("RoleArn").unwrap_or_default(), token) {
+        let message = "Not authorized to perform sts:AssumeRoleWithWebIdentity";
+        return Err(Failure::new(403, "AccessDenied", message));
+    }
     if state.accepts_web_identity(token) {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Behaviour, Call, Minted, Operation, Stub};
@@ -72,6 +72,10 @@ pub(super) struct State {
     behaviours: HashMap<Scope, Behaviour>,
     /// The only one that is accepted, once there is one.
     web_identity: Option<String>,
+    /// The passwords of the tokens of users and roles, by ARN.
+    passwords: HashMap<String, String>,
+    /// The audience and the subject that a role trusts, by the role's ARN.
+    trusted: HashMap<String, (String, String)>,
     pub(super) calls: Vec<Call>,
     pub(super) minted: Vec<Minted>,
     secrets: Vec<String>,
@@ -90,6 +94,8 @@ impl State {
             credentials: HashMap::from([(fixed.access_key.clone(), fixed)]),
             behaviours: HashMap::new(),
             web_identity: None,
+            passwords: HashMap::new(),
+            trusted: HashMap::new(),
             calls: Vec::new(),
             minted: Vec::new(),
             secrets: Vec::new(),
@@ -143,6 +149,32 @@ impl State {
 
     pub(super) fn accepts_web_identity(&self, token: &str) -> bool {
         self.web_identity.as_ref().is_none_or(|accepted| accepted == token)
+    }
+
+    pub(super) fn set_password_for(&mut self, arn: &str, password: &str) {
+        self.passwords.insert(arn.to_owned(), password.to_owned());
+    }
+
+    /// The password that was set for a user, or for the role of a session.
+    pub(super) fn password_for(&self, principal: &Principal) -> Option<String> {
+        self.passwords.get(principal.role.as_ref().unwrap_or(&principal.arn)).cloned()
+    }
+
+    pub(super) fn trust(&mut self, role_arn: &str, audience: &str, subject: &str) {
+        self.trusted.insert(role_arn.to_owned(), (audience.to_owned(), subject.to_owned()));
+    }
+
+    /// Whether a role trusts the subject of a web identity token; every one, unless something was set.
+    pub(super) fn trusts(&self, role_arn: &str, token: &str) -> bool {
+        let Some((audience, subject)) = self.trusted.get(role_arn) else { return true };
+        let claims = || {
+            let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&payload).ok()
+        };
+        claims().is_some_and(|claims| {
+            let audiences = claims["aud"].as_array().into_iter().flatten();
+            claims["sub"] == **subject && audiences.into_iter().any(|each| each == audience.as_str())
+        })
     }
 
     /// Takes a text among the [`State::secrets`], but not the empty one, which every output contains.
