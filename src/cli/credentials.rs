@@ -28,28 +28,23 @@ pub enum CredentialCommand {
     LoginPassword(LoginPasswordArgs),
     /// Write tokens of registries into the Docker configuration, for clients without a credential helper.
     ///
-    /// The file is $REGISTRY_AUTH_FILE, else config.json in $DOCKER_CONFIG, else ~/.docker/config.json. The command
+    /// The file is `$REGISTRY_AUTH_FILE`, else config.json in `$DOCKER_CONFIG`, else ~/.docker/config.json. The command
     /// changes the entries of these hosts only, and replaces the file as a whole. If a host fails, the file keeps its
     /// content. The tokens expire after 12 hours.
     #[command(after_help = "Exit codes: 0 success, 1 failure, 2 invalid flags or configuration.")]
     Login(LoginArgs),
-    /// Docker's credential helper: fetch the token of a registry when a client needs it.
+    /// Serve Docker and other clients as their credential helper: fetch a token when a client needs it.
     ///
     /// A client that is configured with "credHelpers" calls docker-credential-ecr-pull-secrets, which is this command under
-    /// another name. A link is enough:
-    ///
-    ///   ln -s $(command -v ecr-pull-secrets) ~/.local/bin/docker-credential-ecr-pull-secrets
-    ///
-    /// In ~/.docker/config.json, or in auth.json of containers:
-    ///
-    ///   {"credHelpers": {"123456789012.dkr.ecr.eu-central-1.amazonaws.com": "ecr-pull-secrets"}}
-    #[command(verbatim_doc_comment)]
-    #[command(
-        after_help = "Exit codes: 0 success, 1 failure or not found, 2 invalid flags or configuration. The \
-                            message is on standard error, and on standard output as the protocol requires."
-    )]
+    /// another name: a link is enough. The configuration chooses the identity of each registry.
+    #[command(after_help = "Example:\n  \
+        ln -s $(command -v ecr-pull-secrets) ~/.local/bin/docker-credential-ecr-pull-secrets\n\
+        In ~/.docker/config.json:\n  \
+        {\"credHelpers\": {\"123456789012.dkr.ecr.eu-central-1.amazonaws.com\": \"ecr-pull-secrets\"}}\n\n\
+        Exit codes: 0 success, 1 failure or not found, 2 invalid flags or configuration. The message is on standard error, \
+        and on standard output as the protocol requires.")]
     CredentialHelper(CredentialHelperArgs),
-    /// The kubelet's credential provider: read a request from standard input, and print the response.
+    /// Serve the kubelet as its credential provider: read a request from standard input, and print the response.
     ///
     /// A pod whose service account names a role pulls with that role. Another pod pulls with the first identity of the
     /// configuration that is granted to its namespace, else with the identity of the node.

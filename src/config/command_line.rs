@@ -11,6 +11,7 @@ use super::identities::{self, Program};
 use super::validate::{ConfigError, check};
 use crate::core::aws::Registry;
 use crate::core::grants::{Grants, RegistryPattern};
+use crate::core::quote;
 use crate::core::secret::RefreshPolicy;
 use crate::ecr::aws::Endpoints;
 
@@ -77,7 +78,8 @@ impl CommandLineConfig {
         };
         let expanded = expanded.filter(|path| path.is_absolute() && path.file_name().is_some());
         check("commandLine.cacheFile", expanded.is_some(), || {
-            format!("{path:?}: expected an absolute path, or one that begins with ~/ while HOME is set")
+            let expected = "expected an absolute path, or one that begins with ~/ while HOME is set";
+            format!("{}: {expected}", quote(&path.to_string_lossy()))
         })?;
         Ok(expanded)
     }

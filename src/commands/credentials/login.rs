@@ -17,15 +17,12 @@ pub(super) async fn run(args: LoginArgs) -> Result<(), CommandError> {
     let mut entries = vec![];
     for registry in args.registries {
         let choice = choose(&config, &Wanted::Registry(registry.clone()), &args.identity)?;
-        let index = match tokens.iter().position(|(known, _)| known.request.key == choice.request.key) {
-            Some(index) => index,
-            None => {
-                let fetched =
-                    fetch(&config, &choice).await.map_err(|error| format!("{registry}: {error}"))?;
-                tokens.push((choice, fetched.token));
-                tokens.len() - 1
-            }
-        };
+        let known = tokens.iter().position(|(known, _)| known.request.key == choice.request.key);
+        if known.is_none() {
+            let fetched = fetch(&config, &choice).await.map_err(|error| format!("{registry}: {error}"))?;
+            tokens.push((choice, fetched.token));
+        }
+        let index = known.unwrap_or(tokens.len() - 1);
         entries.push((registry, index));
     }
     let mut file = AuthFile::open(&path).await?;

@@ -91,8 +91,8 @@ pub enum ChoiceError {
 }
 
 impl Grants {
-    /// Chooses the identity of this name, or else the first one that serves `wanted`, then the default identity. Of the
-    /// identities, those for a region need a name: only a registry tells which identity serves it.
+    /// Chooses the identity of this name, or else the first one that serves the registry, then the default identity. A
+    /// region does not identify a registry, so without a name only the default identity serves it.
     ///
     /// There is no namespace on the command line, so `namespaces` of an identity do not count; `namespace` only replaces
     /// `{namespace}`.

@@ -63,8 +63,8 @@ fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
     (kind, format!("{what}: {causes}; {CHECK_NETWORK}"))
 }
 
-/// What the SDK's errors contain when a user must sign in again: a cached token of IAM Identity Center that is missing or
-/// has expired, or that the service no longer accepts.
+/// Parts of the SDK's errors after which a user must sign in again: the cached token of IAM Identity Center is missing or
+/// has expired, or the service no longer accepts it.
 const SIGNED_OUT: [&str; 4] = ["SSO token", "sso/cache", "UnauthorizedException", "InvalidGrantException"];
 
 /// Explains an error of the credentials of a command line: those of the profile, or of the default chain.
