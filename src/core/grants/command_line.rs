@@ -205,6 +205,7 @@ impl Choice {
             registries: vec![registries],
             repositories: vec!["*".parse().expect("a pattern")],
             pull_through_cache: false,
+            list_tags: false,
         };
         choice(&identity, &Wanted::Registry(registry.clone()), namespace)
     }
@@ -227,6 +228,7 @@ mod tests {
             registries: vec![registries.parse().expect("a pattern")],
             repositories: vec![repositories.parse().expect("a template")],
             pull_through_cache: false,
+            list_tags: false,
         }
     }
 
