@@ -62,5 +62,4 @@ guards! {
     a_rotated_credentials_file_is_read_again_b5: plain(), aws::rotated_file;
     a_leader_that_is_cut_off_is_replaced: plain(), neighbours::partition;
     pods_with_ipv6_only_are_probed_r11: plain(), listener::ipv6_only;
-    clients_that_occupy_the_port_delay_no_probe_r12: plain(), listener::occupied;
 }
