@@ -11,21 +11,33 @@ use crate::harness::{TestCluster, cluster_test};
 
 pub const REPOSITORIES: &str = "ecr-pull-secrets.dev/repositories";
 const ROLE: &str = "ecr-pull-secrets.dev/role";
+const TENANTS: &str = "arn:aws:iam::222222222222:role/ecr-pull";
+const OTHERS: &str = "arn:aws:iam::123456789012:role/others";
 const OTHER_HOST: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
 
-/// A role that serves one account to some namespaces, each with its own repositories.
-fn tenants_role(namespaces: &str, repositories: &str, default_identity: &str) -> String {
+/// A role that serves one account to some namespaces. Another one serves the bystanders, each with a token of its own.
+fn roles(namespaces: &str, repositories: &str, default_identity: &str) -> String {
     format!(
         "
 defaults: {{identity: {default_identity}}}
 identities:
   - name: tenants
-    roleArn: arn:aws:iam::222222222222:role/ecr-pull
+    roleArn: {TENANTS}
     namespaces: [{namespaces}]
     registries: ['222222222222/*']
     repositories: ['{repositories}']
+  - name: others
+    roleArn: {OTHERS}
+    namespaces: ['bystander-*']
+    registries: ['123456789012/*']
+    repositories: ['{{namespace}}/*']
 "
     )
+}
+
+/// The number of sessions of the attacker's role.
+fn sessions(cluster: &TestCluster) -> usize {
+    cluster.aws.calls().iter().filter(|call| call.role.as_deref() == Some(TENANTS)).count()
 }
 
 /// Requests registries for so many namespaces of one tenant.
@@ -47,7 +59,7 @@ fn change_repositories(cluster: &TestCluster, count: usize, pause: Duration) -> 
 #[test]
 fn thirty_new_keys_a_second_of_one_tenant_delay_no_other_h2() {
     cluster_test(async |cluster| {
-        cluster.run_controller_configured(&tenants_role("evil", "*", "controller")).await;
+        cluster.run_controller_configured(&roles("evil", "*", "controller")).await;
         cluster.aws.set_for_region(Stub::REGION, short_tokens());
         let bystanders = Bystanders::settle(cluster).await;
         cluster.request("evil", OTHER_HOST).await;
@@ -56,7 +68,7 @@ fn thirty_new_keys_a_second_of_one_tenant_delay_no_other_h2() {
         });
         bystanders.wait_for_renewals(cluster).await;
         bystanders.assert_unharmed(cluster, &mut attack).await;
-        let (turns, sessions) = (attack.turns(), cluster.aws.count("AssumeRole"));
+        let (turns, sessions) = (attack.turns(), sessions(cluster));
         println!("{sessions} sessions for {turns} keys");
         // 64 keys at once, then one in ten seconds, and the renewal of the last one.
         assert!(sessions <= 64 + 10, "{sessions} sessions");
@@ -92,20 +104,21 @@ fn invented_regions_of_one_tenant_delay_no_other_after_a_restart_h1() {
 
 #[test]
 fn a_hundred_tenants_with_tokens_of_their_own_leave_the_controllers_credentials_in_memory_m1() {
-    const TENANTS: usize = 100;
+    const NAMESPACES: usize = 100;
+    // With a full cache it depends on the hashes of the process which entry leaves it, so there are many more than 64.
+    const SESSIONS: usize = 250;
     cluster_test(async |cluster| {
         let source = ContainerEndpoint::start(&cluster.aws, Duration::from_hours(6)).await;
         cluster.aws_env = source.env();
-        cluster.run_controller_configured(&tenants_role("'evil-*'", "{namespace}/*", "controller")).await;
+        cluster.run_controller_configured(&roles("'evil-*'", "{namespace}/*", "controller")).await;
         let bystanders = Bystanders::settle(cluster).await;
         let loads = source.count();
-        request_for_all(cluster, TENANTS, OTHER_HOST).await;
+        request_for_all(cluster, NAMESPACES, OTHER_HOST).await;
         // Each change of a key is one more session.
-        let mut attack = change_repositories(cluster, TENANTS, Duration::from_millis(50));
-        let sessions = async || cluster.aws.count("AssumeRole") >= TENANTS + 50;
-        cluster.wait_until("the sessions", sessions).await;
+        let mut attack = change_repositories(cluster, NAMESPACES, Duration::from_millis(60));
+        cluster.wait_until("the sessions", async || sessions(cluster) >= SESSIONS).await;
         bystanders.assert_unharmed(cluster, &mut attack).await;
-        let sessions = cluster.aws.count("AssumeRole");
+        let sessions = sessions(cluster);
         println!("{sessions} sessions, {} loads of the controller's credentials", source.count());
         assert_eq!(source.count(), loads, "{sessions} sessions loaded the controller's credentials again");
     });
@@ -113,17 +126,17 @@ fn a_hundred_tenants_with_tokens_of_their_own_leave_the_controllers_credentials_
 
 #[test]
 fn three_hundred_keys_of_a_region_that_hangs_delay_no_other_r9() {
-    const TENANTS: usize = 300;
+    const NAMESPACES: usize = 300;
     cluster_test(async |cluster| {
         cluster.aws.set(short_tokens());
         cluster.aws.set_for_region("us-east-1", Behaviour::failing(Fault::Hang));
-        cluster.run_controller_configured(&tenants_role("'evil-*'", "{namespace}/*", "controller")).await;
+        cluster.run_controller_configured(&roles("'evil-*'", "{namespace}/*", "controller")).await;
         let bystanders = Bystanders::settle(cluster).await;
         let hanging = OTHER_HOST.replace(Stub::REGION, "us-east-1");
-        request_for_all(cluster, TENANTS, &hanging).await;
-        let mut attack = change_repositories(cluster, TENANTS, Duration::from_millis(100));
+        request_for_all(cluster, NAMESPACES, &hanging).await;
+        let mut attack = change_repositories(cluster, NAMESPACES, Duration::from_millis(100));
         bystanders.wait_for_renewals(cluster).await;
-        let waited = served_after(cluster, "first").await;
+        let waited = served_after(cluster, "bystander-first").await;
         assert!(waited < MAX_WAIT, "{waited:?}");
         bystanders.assert_unharmed(cluster, &mut attack).await;
         let calls = cluster.aws.calls();
@@ -137,19 +150,13 @@ fn three_hundred_keys_of_a_region_that_hangs_delay_no_other_r9() {
 #[test]
 fn a_role_does_not_open_the_controllers_own_scope_to_ungranted_tenants_h4() {
     cluster_test(async |cluster| {
-        let open = tenants_role("team-a", "{namespace}/*", "controller");
+        let open = roles("team-a", "{namespace}/*", "controller");
         let unsaid = cluster.config(&open.replace("defaults: {identity: controller}", ""));
         let (code, said) = cluster.run_program(&["controller", "--config", &unsaid]).await;
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("defaults.identity: missing, and identities have roles"), "{said}");
 
-        let others = "
-  - name: others
-    roleArn: arn:aws:iam::123456789012:role/others
-    namespaces: ['bystander-*']
-    registries: ['123456789012/*']
-    repositories: ['{namespace}/*']";
-        let closed = tenants_role("team-a", "{namespace}/*", "none") + others.trim_start_matches('\n');
+        let closed = open.replace("controller", "none");
         cluster.run_controller_configured(&closed).await;
         let bystanders = Bystanders::settle(cluster).await;
         cluster.request("team-a", OTHER_HOST).await;
