@@ -238,8 +238,8 @@ impl TokenCache {
         if self.ids.contains_key(&request.key) {
             return;
         }
-        if self.entries.len() >= MAX_KEYS {
-            self.evict(namespace);
+        if self.entries.len() >= MAX_KEYS && !self.evict(namespace) {
+            return;
         }
         let id = KeyId(self.next_id);
         self.next_id += 1;
@@ -247,19 +247,22 @@ impl TokenCache {
         self.entries.insert(id, CacheEntry::new(request.clone()));
     }
 
-    /// Drops the least recently used key of the namespace that has most.
-    fn evict(&mut self, namespace: &Arc<str>) {
-        let most =
-            self.shares.iter().max_by_key(|(name, share)| (share.keys.len(), *name == namespace, *name));
-        let Some((largest, share)) = most else { return };
+    /// Evicts a key for one of `namespace`: of the namespace that has most keys for itself, the least recently
+    /// used one. Returns whether there is one.
+    fn evict(&mut self, namespace: &Arc<str>) -> bool {
+        let is_own = |id: &&KeyId| self.entries.get(id).is_some_and(|entry| entry.users == 1);
+        let own = |share: &Share| share.keys.iter().filter(is_own).count();
+        let most = self.shares.iter().max_by_key(|(name, share)| (own(share), *name == namespace, *name));
+        let Some((largest, share)) = most else { return false };
         let used_at = |id: &KeyId| self.entries.get(id).map(|entry| entry.used_at);
-        let own = share.keys.iter().filter(|id| self.entries.get(id).is_some_and(|entry| entry.users == 1));
-        let Some(id) = own.min_by_key(|id| (used_at(id), **id)).copied() else { return };
+        let oldest = share.keys.iter().filter(is_own).min_by_key(|id| (used_at(id), **id));
+        let Some(id) = oldest.copied() else { return false };
         let largest = largest.clone();
         if let Some(share) = self.shares.get_mut(&largest) {
             share.keys.retain(|key| *key != id);
         }
         self.drop_use(id);
+        true
     }
 
     /// One namespace less needs a key.
@@ -342,5 +345,39 @@ impl TokenCache {
     /// Whether a call is queued or running.
     pub fn is_busy(&self) -> bool {
         self.calls.is_busy()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::grants::Restriction;
+    use crate::core::testing::{HOST, JITTER, at, request, settings};
+
+    /// The token of one repository.
+    fn narrowed(repository: &str) -> TokenRequest {
+        let (granted, _) = settings().grants.assign("team-a", &request(&[HOST])).expect("granted");
+        let mut request = granted.assignments[0].request.clone();
+        request.key.restriction = Restriction::Pull([repository.parse().expect("a pattern")].into());
+        request
+    }
+
+    fn name_keys(cache: &mut TokenCache, namespace: &str, prefix: &str, count: usize) {
+        let requests: Vec<_> = (0..count).map(|n| narrowed(&format!("{prefix}/{n}"))).collect();
+        let want = |request| Want { request, expires_at: None, renewal: None };
+        cache.lookup(&namespace.into(), &requests.iter().map(want).collect::<Vec<_>>(), at(0));
+    }
+
+    #[test]
+    fn the_number_of_keys_is_bounded_even_if_the_namespaces_with_most_of_them_share_theirs() {
+        let mut cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
+        for namespace in ["a", "b"] {
+            name_keys(&mut cache, namespace, "shared", 64);
+        }
+        for n in 0..270 {
+            name_keys(&mut cache, &format!("team-{n}"), &format!("team-{n}"), 62);
+        }
+        assert_eq!(cache.entries.len(), MAX_KEYS);
+        assert!(cache.shares["a"].keys.len() == 64 && cache.shares["team-269"].keys.len() == 62);
     }
 }
