@@ -62,16 +62,33 @@ pub(super) struct RefusedRequest {
     pub known: u64,
 }
 
+/// The token of one entry.
+struct CollectedToken {
+    token: Option<Arc<Token>>,
+    /// Whether it needs no renewal yet.
+    is_fresh: bool,
+}
+
 /// The available tokens that a write needs.
 #[derive(Default)]
 struct CollectedTokens {
-    tokens: Vec<Option<Arc<Token>>>,
-    /// Whether each token needs no renewal yet.
-    fresh: Vec<bool>,
+    tokens: Vec<CollectedToken>,
     /// Until when the write waits for a pending token.
     wait_until: Option<Timestamp>,
     /// When a failing or slow token may be available.
     retry_at: Option<Timestamp>,
+}
+
+impl CollectedTokens {
+    /// The token of each entry.
+    fn all(&self) -> Vec<Option<Arc<Token>>> {
+        self.tokens.iter().map(|collected| collected.token.clone()).collect()
+    }
+
+    /// The token of each entry, if it needs no renewal yet.
+    fn fresh(&self) -> Vec<Option<Arc<Token>>> {
+        self.tokens.iter().map(|collected| collected.token.clone().filter(|_| collected.is_fresh)).collect()
+    }
 }
 
 impl Controller {
@@ -121,7 +138,7 @@ impl Controller {
             return self.queue.schedule(namespace, Some(until), now);
         }
         let Some(facts) = self.index.facts(namespace) else { return };
-        let Some(draft) = compose(&plan, &collected.tokens, &facts, &self.settings, now) else {
+        let Some(draft) = compose(&plan, &collected.all(), &facts, &self.settings, now) else {
             return self.await_tokens(namespace, &collected, now);
         };
         let mut base = plan.observed.map(|observed| observed.version());
@@ -132,7 +149,7 @@ impl Controller {
             secret: self.allowed_name(&plan.granted.request.secret_name),
             reason: plan.reason,
             creates: base.is_none(),
-            complete: collected.fresh.iter().all(|fresh| *fresh),
+            complete: collected.tokens.iter().all(|collected| collected.is_fresh),
             fingerprint: draft.fingerprint,
         };
         let draft = Box::new(draft);
@@ -153,9 +170,7 @@ impl Controller {
             return self.queue.schedule(namespace, Some(until), now);
         }
         // A token that could not be renewed may expire before the new Secret exists.
-        let is_fresh = |(token, fresh): (&Option<Arc<Token>>, &bool)| token.clone().filter(|_| *fresh);
-        let fresh: Vec<_> = collected.tokens.iter().zip(&collected.fresh).map(is_fresh).collect();
-        if !replacement.is_ready(&fresh, now) {
+        if !replacement.is_ready(&collected.fresh(), now) {
             return self.await_tokens(namespace, &collected, now);
         }
         let replace = Action::Confirm(Step::Replace(replacement));
@@ -164,9 +179,8 @@ impl Controller {
 
     /// The present tokens are of no use: plans again when there may be others.
     fn await_tokens(&mut self, namespace: &Arc<str>, collected: &CollectedTokens, now: Now) {
-        let fresh = collected.tokens.iter().zip(&collected.fresh).filter(|(_, fresh)| **fresh);
-        let renewals = fresh.filter_map(|(token, _)| token.as_ref());
-        let renewals = renewals.map(|token| token.successor_due_at(self.settings.refresh));
+        let fresh = collected.fresh();
+        let renewals = fresh.iter().flatten().map(|token| token.successor_due_at(self.settings.refresh));
         // A token that fails must not delay the renewal of another one.
         let wake = renewals.chain(collected.retry_at).min();
         let soonest = now.after(MIN_DELAY);
@@ -205,8 +219,8 @@ impl Controller {
                 history.renewed_at = Some(now.wall);
             }
             let is_held = matches!(state, KeyState::Held { .. }) && token.is_some();
-            collected.fresh.push(state == KeyState::Fresh || is_held);
-            collected.tokens.push(token);
+            let is_fresh = state == KeyState::Fresh || is_held;
+            collected.tokens.push(CollectedToken { token, is_fresh });
             match state {
                 KeyState::Fresh => {}
                 KeyState::Held { until } => collected.retry_at = earliest(collected.retry_at, until),
