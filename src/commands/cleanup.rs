@@ -10,9 +10,9 @@ use super::{CommandError, print_line};
 use crate::cli::CleanupArgs;
 use crate::config::Config;
 use crate::controller::error::RequestError;
-use crate::core::Jitter;
 use crate::core::plan::{DeleteReason, Deletion};
 use crate::core::settings::Settings;
+use crate::core::{Jitter, ObjectVersion};
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::inventory::{self, InventoryError, OwnReference, OwnSecret};
 use crate::telemetry::metrics::Metrics;
@@ -123,7 +123,8 @@ async fn detach(cluster: &Cluster, found: OwnReference) -> (String, Result<(), R
 async fn delete(cluster: &Cluster, found: OwnSecret) -> (String, Result<(), RequestError>) {
     let OwnSecret { namespace, name, uid, resource_version } = found;
     let label = format!("secret {namespace}/{name}");
-    let deletion = Deletion { name, uid, resource_version, reason: DeleteReason::OptedOut };
+    let version = ObjectVersion { uid, resource_version };
+    let deletion = Deletion { name, version, reason: DeleteReason::OptedOut };
     let deleted = match cluster.delete(&namespace, &deletion).await {
         Ok(None) => Ok(()),
         Ok(Some(_)) => {

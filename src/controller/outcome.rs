@@ -160,11 +160,13 @@ impl Controller {
             (_, Step::Delete(deletion)) if planted(Bug::TrustStaleNamespace) => {
                 self.delete(namespace, deletion, now);
             }
-            (Ok(Some(Step::Delete(again))), Step::Delete(deletion)) if again.uid == deletion.uid => {
+            (Ok(Some(Step::Delete(again))), Step::Delete(deletion))
+                if again.version.uid == deletion.version.uid =>
+            {
                 self.delete(namespace, again, now);
             }
             (Ok(Some(Step::Replace(again))), Step::Replace(before))
-                if again.deletion.uid == before.deletion.uid =>
+                if again.deletion.version.uid == before.deletion.version.uid =>
             {
                 self.delete(namespace, again.deletion, now);
             }
@@ -211,9 +213,9 @@ impl Controller {
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion(&deletion.name, now);
         }
-        self.removals.record(namespace, &deletion.uid, now);
+        self.removals.record(namespace, &deletion.version.uid, now);
         match left {
-            None => self.index.remove_secret(namespace, &deletion.name, deletion.resource_version),
+            None => self.index.remove_secret(namespace, &deletion.name, deletion.version.resource_version),
             Some(left) => _ = self.index.set_replied_secret(namespace, &deletion.name, left),
         }
         self.reconcile(namespace, now);

@@ -37,8 +37,8 @@ impl Cluster {
         deletion: &Deletion,
     ) -> Result<Option<Observed>, RequestError> {
         let preconditions = Preconditions {
-            uid: Some(deletion.uid.to_string()),
-            resource_version: Some(deletion.resource_version.to_string()),
+            uid: Some(deletion.version.uid.to_string()),
+            resource_version: Some(deletion.version.resource_version.to_string()),
         };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         match self.call(self.secrets(namespace).delete(&deletion.name, &params)).await {

@@ -309,8 +309,7 @@ impl World {
             Request::Delete(_) if !available => Outcome::Deleted(Err(unavailable())),
             Request::Delete(deletion) => {
                 let key = (namespace, deletion.name);
-                let current = self.secrets.get(&key).map(|o| (o.uid.clone(), o.resource_version));
-                if current == Some((deletion.uid, deletion.resource_version)) {
+                if self.secrets.get(&key).map(Observed::version) == Some(deletion.version) {
                     self.remove(&key);
                     Outcome::Deleted(Ok(None))
                 } else {

@@ -27,7 +27,7 @@ use super::request::{Problem, Request, Target};
 use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
-use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now};
+use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now, ObjectVersion};
 
 pub use self::backoff::Backoff;
 pub use self::compose::{SecretDraft, compose};
@@ -77,8 +77,7 @@ impl WritePlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion {
     pub name: Arc<str>,
-    pub uid: Box<str>,
-    pub resource_version: u64,
+    pub version: ObjectVersion,
     pub reason: DeleteReason,
 }
 

@@ -126,8 +126,7 @@ impl Planner<'_> {
     /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
     pub(super) fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
         let Facts { namespace, history, .. } = self.facts;
-        let Observed { uid, resource_version, .. } = observed.clone();
-        let deletion = Deletion { name: name.clone(), uid, resource_version, reason };
+        let deletion = Deletion { name: name.clone(), version: observed.version(), reason };
         let removals = history.removals.blocked_until(namespace, self.settings.jitter, self.now);
         Step::Delete(deletion).at(removals.or_else(|| history.retry.retry_after(self.now)))
     }

@@ -162,9 +162,10 @@ impl World {
                 Outcome::NamespaceRead(record.ok_or(RequestError::NamespaceGone))
             }
             Request::Delete(deletion) => {
-                let (name, version) = (deletion.name.clone(), deletion.resource_version);
+                let (name, version) = (deletion.name.clone(), &deletion.version);
                 let before = self.store.secret(namespace, &name).cloned();
-                let result = self.store.delete_secret(namespace, &name, &deletion.uid, version);
+                let result =
+                    self.store.delete_secret(namespace, &name, &version.uid, version.resource_version);
                 let result = result.map(|event| {
                     self.publish(&event);
                     self.secret_deleted(namespace, deletion, before.as_ref());

@@ -107,7 +107,7 @@ fn deleted(step: &Step) -> Option<(DeleteReason, &str, &str, u64)> {
         Step::Replace(replacement) => &replacement.deletion,
         _ => return None,
     };
-    Some((deletion.reason, &deletion.name, &deletion.uid, deletion.resource_version))
+    Some((deletion.reason, &deletion.name, &deletion.version.uid, deletion.version.resource_version))
 }
 
 fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>) -> WritePlan {

@@ -311,8 +311,7 @@ proptest! {
             Step::Delete(deletion) => {
                 let current = of_name(&deletion.name).expect("a deleted Secret was observed");
                 prop_assert_eq!(&current.owner, &Owner::This);
-                let expected = (&current.uid, current.resource_version);
-                prop_assert_eq!(expected, (&deletion.uid, deletion.resource_version));
+                prop_assert_eq!(current.version(), deletion.version);
             }
             Step::Replace(replacement) => {
                 let current = of_name(&replacement.deletion.name).expect("a replaced Secret was observed");
