@@ -4,18 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use proptest::collection::vec;
-use proptest::prelude::*;
 
-use crate::controller::tell::Tell;
 use crate::controller::tests::tokens::respond_with_life;
-use crate::controller::tests::world::{Reply, World};
+use crate::controller::tests::world::World;
 use crate::controller::tokens::{CachedToken, KeyState, TokenCache, Want};
+use crate::core::Now;
 use crate::core::grants::{Restriction, TokenRequest};
-use crate::core::request::{OptIn, ParsedAnnotations, Problem};
 use crate::core::secret::{TokenError, TokenErrorKind};
-use crate::core::testing::{HOST, HOUR, JITTER, at, parsed, request, settings, target};
-use crate::core::{Now, whole_seconds};
+use crate::core::testing::{HOST, HOUR, JITTER, at, request, settings, target};
 
 /// A cache and the calls to AWS, each with the time at which it ends.
 struct Aws {
@@ -227,117 +223,4 @@ fn a_request_that_changes_ten_times_a_second_causes_few_writes_and_the_last_one_
     world.run(SignedDuration::from_secs(15), Duration::from_secs(1), |_| {});
     let applied = world.secret("team-a", "ecr-pull").and_then(|secret| secret.applied.clone());
     assert_eq!(applied.map(|applied| applied.request.clone()), Some(wants(599)));
-}
-
-/// A change that the owner of a namespace makes.
-#[derive(Clone, Debug)]
-enum Move {
-    /// Requests these regions; those from 100 on do not exist.
-    Regions(Vec<u8>),
-    Renames,
-    Renews,
-    IsInvalid(u8),
-    OptsOut,
-}
-
-fn moves() -> impl Strategy<Value = Vec<(Move, u64)>> {
-    let one = prop_oneof![
-        4 => vec(prop_oneof![0..4u8, 100..120u8], 1..9).prop_map(Move::Regions),
-        1 => Just(Move::Renames),
-        2 => Just(Move::Renews),
-        2 => any::<u8>().prop_map(Move::IsInvalid),
-        1 => Just(Move::OptsOut),
-    ];
-    vec((one, prop_oneof![Just(1u64), Just(50), Just(700), Just(8_000)]), 1..80)
-}
-
-fn host(region: u8) -> String {
-    let region =
-        if region < 100 { format!("eu-west-{}", region + 1) } else { format!("zz-made-{}", region - 99) };
-    format!("123456789012.dkr.ecr.{region}.amazonaws.com")
-}
-
-/// A world in which the owner of `noisy` makes these moves, while four other namespaces opt in one after another.
-fn played(moves: &[(Move, u64)]) -> (World, u64) {
-    let mut world = World::new();
-    world.start("one");
-    for region in 100..120 {
-        let name = host(region).split('.').nth(3).expect("a region").to_owned();
-        world.replies.insert(name, Reply::Error(TokenErrorKind::Unreachable));
-    }
-    world.annotate("quiet-0", request(&[HOST]));
-    let (mut spent, mut current) = (0, request(&[HOST]));
-    for (turn, (step, pause)) in moves.iter().enumerate() {
-        let now = whole_seconds(world.now.wall);
-        match step {
-            Move::Regions(regions) => {
-                let hosts: Vec<_> = regions.iter().map(|region| host(*region)).collect();
-                current = request(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
-                current.registries.dedup();
-                world.annotate("noisy", current.clone());
-            }
-            Move::Renames => {
-                let other = if current.secret_name == "other" { "ecr-pull" } else { "other" };
-                current.secret_name = other.to_owned();
-                world.annotate("noisy", current.clone());
-            }
-            Move::Renews => {
-                world.set_annotations(
-                    "noisy",
-                    ParsedAnnotations { renew: Some(now), ..parsed(current.clone()) },
-                );
-            }
-            Move::IsInvalid(value) => {
-                let problem = Problem::invalid("role", &format!("{value} is not a role"));
-                let opt_in = OptIn::Invalid;
-                world.set_annotations(
-                    "noisy",
-                    ParsedAnnotations { opt_in, renew: None, problems: vec![problem] },
-                );
-            }
-            Move::OptsOut => world.opt_out("noisy"),
-        }
-        world.run(
-            SignedDuration::from_millis(i64::try_from(*pause).expect("short")),
-            Duration::from_millis(500),
-            |_| {},
-        );
-        spent += pause;
-        if turn % 20 == 10 {
-            let name = format!("quiet-{}", turn / 20 + 1);
-            world.annotate(&name, request(&[HOST]));
-            world.run(SignedDuration::from_millis(900), Duration::from_millis(100), |_| {});
-            spent += 900;
-            assert!(world.is_valid(&name, "ecr-pull"), "{name} is served within a second");
-        }
-    }
-    (world, spent / 1_000)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// Calls, writes and Events of a namespace stay below bounds that depend on time only, whatever its owner does, and the
-    /// others get the same as without it.
-    #[test]
-    fn whatever_one_namespace_requests_its_costs_are_bounded_and_the_others_get_the_same(moves in moves()) {
-        let (world, seconds) = played(&moves);
-        let seconds = usize::try_from(seconds).expect("short");
-        // 64 new keys, one in ten seconds, one round of renewals in five minutes, and the backoff of 20 invented regions.
-        let calls = world.calls.iter().filter(|key| key.endpoint.to_string() != "eu-central-1").count();
-        prop_assert!(calls <= 64 + seconds / 10 + 8 * (1 + seconds / 300) + 20 * (6 + seconds / 45), "{calls} calls");
-        let of = |name: &str| world.writes.iter().filter(|(namespace, ..)| **namespace == *name).count();
-        prop_assert!(of("noisy") <= 40 + seconds / 4, "{} writes in {seconds} s", of("noisy"));
-        let events: std::collections::BTreeSet<_> = world.tells.iter().filter_map(|tell| match tell {
-            Tell::Notice { event, .. } if *event.namespace == *"noisy" => {
-                Some((event.reason.into_str(), event.subject.clone()))
-            }
-            _ => None,
-        }).collect();
-        prop_assert!(events.len() <= 64, "{} Events", events.len());
-        for n in 0..=3 {
-            let name = format!("quiet-{n}");
-            prop_assert!(of(&name) <= 1, "{name} was written again");
-        }
-    }
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod fairness;
 mod faults;
 mod life;
+mod noise;
 mod removals;
 mod renew;
 mod tokens;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::controller::error::RequestError;
@@ -18,8 +19,8 @@ use crate::core::EventReason;
 use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LeaderElector, Leadership, LeaseRecord};
 use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
-use crate::core::request::{self, ParsedAnnotations};
-use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind};
+use crate::core::request::{self, ParsedAnnotations, Times};
+use crate::core::secret::{DockerConfig, FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, at, parsed, settings};
 use crate::core::{Now, ObjectVersion};
@@ -32,6 +33,16 @@ pub enum Reply {
     Error(TokenErrorKind),
     /// Never.
     Hang,
+}
+
+/// A Secret as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    pub at: Timestamp,
+    pub namespace: Arc<str>,
+    /// The whole object, without what depends on the time.
+    pub content: Value,
+    pub expires_at: Timestamp,
 }
 
 /// One process.
@@ -64,9 +75,13 @@ pub struct World {
     pub calls: Vec<TokenKey>,
     /// Successful writes: namespace, secret, and whether it was created.
     pub writes: Vec<(Arc<str>, Arc<str>, bool)>,
+    /// The objects of these writes.
+    pub written: Vec<Written>,
     /// The namespaces whose service accounts were listed, in this order.
     pub lists: Vec<Arc<str>>,
     pub tells: Vec<Tell>,
+    /// The time of each message.
+    pub told_at: Vec<Timestamp>,
     pub secrets: BTreeMap<SecretKey, Observed>,
     pub service_accounts: BTreeMap<SecretKey, PullSecretRefs>,
     namespaces: BTreeMap<Arc<str>, NamespaceRecord>,
@@ -92,8 +107,10 @@ impl World {
             replies: BTreeMap::new(),
             calls: vec![],
             writes: vec![],
+            written: vec![],
             lists: vec![],
             tells: vec![],
+            told_at: vec![],
             secrets: BTreeMap::new(),
             service_accounts: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -118,6 +135,14 @@ impl World {
         }
         self.settle();
         node
+    }
+
+    /// Ends the world. Returns how many bytes its controllers held.
+    pub fn held_bytes(mut self) -> i64 {
+        let nodes = std::mem::take(&mut self.nodes);
+        // Objects that the world shares with them count.
+        drop(self);
+        -allocation_counter::measure(|| drop(nodes)).bytes_current
     }
 
     /// Kills a process, which releases nothing.
@@ -282,6 +307,7 @@ impl World {
         match effect {
             Effect::Tell(tell) => {
                 self.tells.push(tell);
+                self.told_at.push(self.now.wall);
                 None
             }
             Effect::FetchToken(request) => self.fetch_token(request.key),
@@ -339,7 +365,7 @@ impl World {
             Reply::Hang => return None,
             Reply::Error(kind) => Err(TokenError::new(kind, "injected by the test")),
             Reply::Token(life) => Ok(FetchedToken {
-                authorization: STANDARD.encode("AWS:x").into(),
+                authorization: STANDARD.encode(format!("AWS:{key:?}")).into(),
                 expires_at: Some(self.now.after(SignedDuration::from_secs(life))),
                 server_time: Some(self.now.wall),
                 proxy_endpoint: None,
@@ -362,6 +388,12 @@ impl World {
             return Err(RequestError::Conflict("another version".to_owned()));
         }
         self.writes.push((namespace.clone(), name, base.is_none()));
+        self.written.push(Written {
+            at: self.now.wall,
+            namespace: namespace.clone(),
+            content: content(&draft),
+            expires_at: draft.times.expires_at,
+        });
         let uid = current.map_or_else(|| format!("uid-{}", self.version).into(), |current| current.uid);
         Ok(self.store(
             &key,
@@ -465,4 +497,15 @@ impl World {
         changes.push(Change::ListDone(target.clone()));
         self.inputs.extend(changes.into_iter().map(|change| (node, Input::Changed(change))));
     }
+}
+
+/// A new Secret as a draft describes it, without the times of its tokens.
+fn content(draft: &SecretDraft) -> Value {
+    let mut draft = draft.clone();
+    for entry in draft.applied.entries.iter_mut().flatten() {
+        (entry.issued_at, entry.expires_at) = (None, None);
+    }
+    draft.times = Times { expires_at: Timestamp::UNIX_EPOCH, refresh_after: Timestamp::UNIX_EPOCH };
+    let manifest = draft.into_manifest("test", DockerConfig::default(), None);
+    serde_json::to_value(manifest).expect("a manifest serializes")
 }
