@@ -20,7 +20,7 @@ FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
 	deploy/admission-policy.yaml
 
-.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz demo lint advisories prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet demo lint advisories prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -58,6 +58,9 @@ soak: ## A million schedules of small worlds and 500 months of a large cluster; 
 
 reliability: ## The tables of known defects and planted bugs in docs/reliability.md, from runs
 	$(SIMULATION) --test sim -- report::write_the_tables --ignored
+
+fleet: ## The table of many clusters in docs/performance.md, from a simulation
+	$(SIMULATION) --test sim -- fleet::table::write_the_table --ignored
 
 chaos: ## Random faults on two replicas and a real API server, then every known defect; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null

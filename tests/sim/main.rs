@@ -8,12 +8,14 @@
 //! | `conformance` | that the store does what a real API server does |
 //! | `world` | the queue of everything that happens, the processes, AWS, and the actors |
 //! | `oracles` | what must hold, whatever happens |
+//! | `fleet` | many clusters of one AWS account |
 //! | `edges` | the real watches, writes and election on the store, with faults of single requests |
 
 mod choices;
 mod configurations;
 mod conformance;
 mod edges;
+mod fleet;
 mod oracles;
 mod planted;
 mod profile;

@@ -81,6 +81,6 @@ fn long() {
     let figures = all("months", from..from + number("SEEDS", 500), soak::run);
     failed.extend(figures.violations.iter().map(|(seed, v)| format!("month, seed {seed}: {v}")));
     rows.push(report::row("30 days with 2,000 namespaces and two processes", &figures));
-    report::put("runs", &report::runs_table(&rows));
+    report::put(report::RELIABILITY, "runs", &report::runs_table(&rows));
     assert!(failed.is_empty(), "{} runs failed:\n{}", failed.len(), failed.join("\n"));
 }
