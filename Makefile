@@ -8,6 +8,10 @@ DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 TEST_THREADS ?= 4
 # Of `make chaos`.
 SECONDS ?= 600
+# Of `make bench`: the number of namespaces, and how often the rates are measured.
+N ?= 2000
+ROUNDS ?= 5
+PERFORMANCE := docs/performance
 
 # The planted bugs of the simulation are compiled in here and nowhere else.
 SIMULATION := $(CARGO) --config tests/sim/fast.toml test --locked --features simulation
@@ -20,7 +24,7 @@ FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
 	deploy/admission-policy.yaml
 
-.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet demo lint advisories prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet bench bench-report demo lint advisories prose fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -61,6 +65,19 @@ reliability: ## The tables of known defects and planted bugs in docs/reliability
 
 fleet: ## The table of many clusters in docs/performance.md, from a simulation
 	$(SIMULATION) --test sim -- fleet::table::write_the_table --ignored
+
+bench: ## Measures the program on a real API server, for docs/performance.md; N=2000 namespaces, ROUNDS=5. For a quiet machine
+	tests/tools/build kubernetes >/dev/null
+	mkdir -p $(PERFORMANCE)
+	program=$$(CARGO=$(CARGO) deploy/image/build) && $(CARGO) run --quiet --locked --profile measure \
+		--package ecr-pull-secrets-bench -- measure --program "$$program" --namespaces $(N) --rounds $(ROUNDS) \
+		--commit "$$(git describe --always --dirty)" --command "make bench N=$(N)" \
+		--figures $(PERFORMANCE)/namespaces-$(N).json
+	$(MAKE) --no-print-directory bench-report
+
+bench-report: ## docs/performance.md and its plots, from the figures of earlier runs
+	$(CARGO) run --quiet --locked --package ecr-pull-secrets-bench -- report --figures $(PERFORMANCE) \
+		--document docs/performance.md
 
 chaos: ## Random faults on two replicas and a real API server, then every known defect; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null

@@ -6,7 +6,8 @@
 //! | [`aws`] | an ECR and STS that checks signatures, fails on request and remembers every call |
 //! | [`credentials`] | the places from which a pod or a machine gets credentials of that AWS |
 //! | [`fault_proxy`] | a proxy in front of an API server that delays, holds, drops and refuses requests |
-//! | [`link`] | a TCP connection that can be frozen |
+//! | [`link`] | a TCP connection that can be frozen, and whose bytes are counted |
+//! | [`upstream`] | a client of an API server that sends prepared requests |
 //! | [`proxy`] | a proxy behind which that AWS goes by the names of the real one |
 //! | [`moto`] | an ECR and STS that no one here wrote, to check the above against |
 //! | [`isolation`] | a network, mounts and process IDs that only one test sees |
@@ -48,6 +49,7 @@ mod server;
 pub mod tenants;
 pub mod tools;
 pub mod tunnel;
+pub mod upstream;
 
 use std::io::Write as _;
 

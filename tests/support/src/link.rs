@@ -1,6 +1,8 @@
-//! A TCP connection that can be frozen, as a network does that drops every packet.
+//! A TCP connection that can be frozen, as a network does that drops every packet, and whose bytes are counted.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,6 +16,25 @@ use crate::server::Server;
 pub struct Link {
     server: Server,
     frozen: watch::Sender<bool>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+/// What went through a link so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// The number of connections that were accepted.
+    pub connections: u64,
+    /// The bytes that clients sent.
+    pub sent: u64,
+    /// The bytes that clients received.
+    pub received: u64,
 }
 
 impl Link {
@@ -21,24 +42,35 @@ impl Link {
     pub fn start(target: SocketAddr) -> Self {
         let frozen = watch::Sender::new(false);
         let states = frozen.clone();
+        let counts = Arc::<Counts>::default();
+        let shared = Arc::clone(&counts);
         let server = Server::start("link", (Ipv4Addr::LOCALHOST, 0).into(), move |client| {
             let state = states.subscribe();
+            let counts = Arc::clone(&shared);
             async move {
+                counts.connections.fetch_add(1, Ordering::Relaxed);
                 let Ok(server) = TcpStream::connect(target).await else { return };
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
                 tokio::select! {
-                    () = pass_on(from_client, to_server, state.clone()) => {}
-                    () = pass_on(from_server, to_client, state) => {}
+                    () = pass_on(from_client, to_server, state.clone(), &counts.sent) => {}
+                    () = pass_on(from_server, to_client, state, &counts.received) => {}
                 }
             }
         });
-        Self { server, frozen }
+        Self { server, frozen, counts }
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address
+    }
+
+    /// What went through it so far.
+    pub fn traffic(&self) -> Traffic {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { connections, sent, received } = &*self.counts;
+        Traffic { connections: of(connections), sent: of(sent), received: of(received) }
     }
 
     /// From now on no byte is passed on, in either direction. Connections stay open, and new ones are accepted.
@@ -52,13 +84,19 @@ impl Link {
     }
 }
 
-async fn pass_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch::Receiver<bool>) {
+async fn pass_on(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut frozen: watch::Receiver<bool>,
+    passed: &AtomicU64,
+) {
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let Ok(count @ 1..) = from.read(&mut bytes).await else { return };
         if frozen.wait_for(|frozen| !frozen).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
+        passed.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
@@ -87,5 +125,6 @@ mod tests {
         link.thaw();
         server.read_exact(&mut byte).await.expect("the byte arrives");
         assert_eq!(byte, *b"2");
+        assert_eq!(link.traffic(), Traffic { connections: 1, sent: 2, received: 0 });
     }
 }

@@ -1,5 +1,7 @@
 //! The API server's audit log: who asked for what, and what was answered.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -28,6 +30,8 @@ pub struct AuditEntry {
     pub code: u16,
     /// Which `ValidatingAdmissionPolicy` failed and how, if its binding has the action `Audit`.
     pub validation_failure: Option<String>,
+    /// When the request arrived.
+    pub received: Timestamp,
     /// When the answer was complete.
     pub stage_timestamp: Timestamp,
 }
@@ -57,12 +61,18 @@ pub fn assert_one_at_a_time(requests: Vec<AuditEntry>) -> usize {
     turns.len()
 }
 
-/// Reads the log; a line that is still being written is left out.
-pub(super) fn read(path: &Path) -> Vec<AuditEntry> {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    complete.lines().filter_map(entry).collect()
+/// Reads the log from this byte on; a line that is still being written is left out. Returns where to go on.
+pub(super) fn read(path: &Path, from: u64) -> (Vec<AuditEntry>, u64) {
+    let mut bytes = vec![];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut bytes)
+    });
+    // The API server creates the file with its first entry.
+    drop(read);
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let text = String::from_utf8_lossy(&bytes[..end]);
+    (text.lines().filter_map(entry).collect(), from + end as u64)
 }
 
 fn entry(line: &str) -> Option<AuditEntry> {
@@ -86,6 +96,7 @@ fn entry(line: &str) -> Option<AuditEntry> {
         code: u16::try_from(code).expect("an HTTP status"),
         // The slash is part of the key.
         validation_failure: optional("/annotations/validation.policy.admission.k8s.io~1validation_failure"),
+        received: text("/requestReceivedTimestamp").parse().expect("audit events have a time"),
         stage_timestamp: text("/stageTimestamp").parse().expect("audit events have a time"),
     })
 }

@@ -260,7 +260,13 @@ impl ControlPlane {
     /// A watch is not among them before it ends. Left out are the API server's requests to itself and those
     /// for its health. An entry may follow a moment after its answer.
     pub fn audit(&self) -> Vec<AuditEntry> {
-        audit::read(&self.files.path("audit.log"))
+        self.audit_from(0).0
+    }
+
+    /// As [`ControlPlane::audit`], without the first bytes of the log. The number is that of the bytes read so far, for the
+    /// next call.
+    pub fn audit_from(&self, byte: u64) -> (Vec<AuditEntry>, u64) {
+        audit::read(&self.files.path("audit.log"), byte)
     }
 
     /// The requests of one user with this verb and resource, among those of [`ControlPlane::audit`].

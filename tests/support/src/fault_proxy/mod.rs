@@ -22,7 +22,6 @@ mod record;
 mod rules;
 #[cfg(test)]
 mod tests;
-mod upstream;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -41,11 +40,11 @@ use tokio::sync::watch;
 use crate::control_plane::ControlPlane;
 use crate::folder::Folder;
 use crate::server::Server;
+use crate::upstream::Upstream;
 
 pub use record::Exchange;
 use record::{Open, Record};
 pub use rules::{Action, ActiveRule, Answer, Rule};
-use upstream::Upstream;
 
 type Content = UnsyncBoxBody<Bytes, std::io::Error>;
 type Reply = Result<Response<Content>, std::io::Error>;
@@ -63,6 +62,8 @@ struct Shared {
     rules: Mutex<Vec<ActiveRule>>,
     record: Record,
     latency: Mutex<Duration>,
+    /// The text in the path of requests that are kept, and those requests.
+    keeps: Mutex<Option<(String, Vec<Request<Bytes>>)>>,
     /// Counts how often the open watches were closed.
     closed: watch::Sender<usize>,
 }
@@ -77,6 +78,7 @@ impl FaultProxy {
             rules: Mutex::default(),
             record: Record::default(),
             latency: Mutex::default(),
+            keeps: Mutex::default(),
             closed: watch::Sender::new(0),
         });
         let handler = Arc::clone(&shared);
@@ -135,6 +137,17 @@ impl FaultProxy {
         self.shared.record.all().clone()
     }
 
+    /// From now on, keeps a copy of each request whose path and query contain this text; see [`FaultProxy::kept`].
+    pub fn keep(&self, text: &str) {
+        *self.shared.keeps.lock().unwrap_or_else(PoisonError::into_inner) = Some((text.to_owned(), vec![]));
+    }
+
+    /// The requests that were kept, as the client sent them.
+    pub fn kept(&self) -> Vec<Request<Bytes>> {
+        let keeps = self.shared.keeps.lock().unwrap_or_else(PoisonError::into_inner);
+        keeps.as_ref().map(|(_, kept)| kept.clone()).unwrap_or_default()
+    }
+
     /// Open requests without a complete reply for longer than `unanswered`, and open watches without a byte for longer
     /// than `silent`.
     pub fn overdue(&self, unanswered: Duration, silent: Duration) -> Vec<Exchange> {
@@ -145,6 +158,16 @@ impl FaultProxy {
 impl Shared {
     fn rules(&self) -> MutexGuard<'_, Vec<ActiveRule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, request: &Request<Bytes>) {
+        let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+        let mut keeps = self.keeps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((text, kept)) = keeps.as_mut()
+            && path.contains(text.as_str())
+        {
+            kept.push(request.clone());
+        }
     }
 
     /// The rule to apply to this request, which it counts.
@@ -183,7 +206,9 @@ impl Shared {
         let (path, agent) = rules::described(&head);
         let open = self.record.open(head.method.clone(), path, agent);
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
-        let request = Request::from_parts(head, Full::new(body));
+        let request = Request::from_parts(head, body);
+        self.keep(&request);
+        let request = request.map(Full::new);
         let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;

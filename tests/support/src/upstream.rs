@@ -16,17 +16,19 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-type Connection = SendRequest<Full<Bytes>>;
+/// A connection, for the next request.
+pub type Connection = SendRequest<Full<Bytes>>;
 
-/// An API server, and idle connections to it.
-pub(super) struct Upstream {
+/// An API server, and idle connections to it: as many as requests were in flight at once.
+pub struct Upstream {
     authority: String,
     tls: TlsConnector,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Upstream {
-    pub(super) fn new(url: &str, ca_file: &Path) -> Self {
+    /// Connects when a request is sent. `ca_file` has the authority that signed the certificate of the API server.
+    pub fn new(url: &str, ca_file: &Path) -> Self {
         let authority = url.strip_prefix("https://").expect("an API server has an https URL").to_owned();
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(ca_file).expect("a file with certificates") {
@@ -41,7 +43,7 @@ impl Upstream {
     }
 
     /// Sends a request and returns the reply, whose body may still arrive, and its connection.
-    pub(super) async fn send(
+    pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Connection), std::io::Error> {
@@ -53,7 +55,7 @@ impl Upstream {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn keep(&self, connection: Connection) {
+    pub fn keep(&self, connection: Connection) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 

@@ -1,0 +1,95 @@
+//! The report: tables in a document and plots next to it, from stored figures alone.
+
+mod plots;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::figures::Figures;
+use crate::stats::{median, quantile};
+
+const BEGIN: &str = "<!-- begin figures -->\n";
+const END: &str = "<!-- end figures -->";
+/// How far the ratios of two runs on one machine may differ.
+const TOLERANCE: f64 = 0.15;
+
+/// Writes the report on all figures of a folder, or checks it. Returns whether it was current.
+pub fn write(folder: &Path, document: &Path, check: bool) -> bool {
+    let mut files = BTreeMap::<PathBuf, String>::new();
+    let mut block = String::new();
+    for figures in stored(folder) {
+        let number = figures.about.namespaces;
+        let place = folder.strip_prefix(document.parent().unwrap_or(Path::new(""))).unwrap_or(folder);
+        let mut images = vec![];
+        for (name, title, svg) in plots::all(&figures) {
+            let file = format!("{number}-{name}.svg");
+            images.push(format!("![{title}]({})", place.join(&file).display()));
+            files.insert(folder.join(file), svg);
+        }
+        block.push_str(&tables::section(&figures, &images));
+    }
+    let text = fs::read_to_string(document).expect("the document exists");
+    let (before, rest) = text.split_once(BEGIN).expect("the document has the beginning of the block");
+    let (_, after) = rest.split_once(END).expect("the document has the end of the block");
+    files.insert(document.to_owned(), format!("{before}{BEGIN}{block}{END}{after}"));
+    let outdated: Vec<_> =
+        files.iter().filter(|(path, new)| fs::read_to_string(path).ok().as_ref() != Some(*new)).collect();
+    for (path, new) in &outdated {
+        if check {
+            eprintln!("{} is out of date: run make bench-report", path.display());
+        } else {
+            fs::write(path, new).expect("the report is written");
+        }
+    }
+    !check || outdated.is_empty()
+}
+
+/// The figures of a folder, by the number of namespaces.
+fn stored(folder: &Path) -> Vec<Figures> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
+    let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let mut all: Vec<_> = files.map(|path| crate::read(&path)).collect();
+    all.sort_by_key(|figures| figures.about.namespaces);
+    all
+}
+
+/// The ratios that do not depend on the speed of the machine.
+pub fn ratios(figures: &Figures) -> [(&'static str, f64); 3] {
+    let cold: Vec<f64> = figures.rounds.iter().map(crate::figures::Round::ratio).collect();
+    let latency = |values: &[f64]| quantile(values, 0.5) / round_trip_ms(figures);
+    [
+        ("cold sync / rate of the API server", median(&cold)),
+        ("annotation to Secret, idle / round trip", latency(&figures.latency.idle_ms)),
+        ("annotation to Secret, during a renewal / round trip", latency(&figures.latency.during_renewal_ms)),
+    ]
+}
+
+/// How long one creation takes if nothing else runs, as the minimal client sees it.
+pub fn round_trip_ms(figures: &Figures) -> f64 {
+    let alone: Vec<f64> = figures.rounds.iter().filter_map(|round| round.server.get(&1).copied()).collect();
+    1_000.0 / median(&alone)
+}
+
+/// Prints the ratios of two runs, and returns whether they are close.
+pub fn compare(first: &Figures, second: &Figures) -> bool {
+    let mut is_close = true;
+    for ((name, before), (_, after)) in ratios(first).into_iter().zip(ratios(second)) {
+        let difference = after / before - 1.0;
+        is_close &= difference.abs() <= TOLERANCE;
+        println!("{name}: {before:.3}, then {after:.3}: {:+.1} %", 100.0 * difference);
+    }
+    is_close
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_and_the_plots_are_those_of_the_stored_figures() {
+        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        assert!(write(&documents.join("performance"), &documents.join("performance.md"), true));
+    }
+}
