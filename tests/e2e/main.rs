@@ -3,6 +3,7 @@
 
 mod availability;
 mod compromised_credential;
+mod credential_provider;
 mod failover;
 mod harness;
 mod install;

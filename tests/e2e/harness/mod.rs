@@ -23,6 +23,7 @@ use testing::tenants::{HOST, Tenants};
 
 pub use apps::basic;
 use inventory::Inventory;
+pub use start::pause;
 pub use testing::tenants::INSTANCE as RELEASE;
 
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");

@@ -77,7 +77,7 @@ fn controller() -> PathBuf {
 }
 
 /// The image of sandboxes and of the test's pods, as an archive of `docker save`: the program `pause` of `binaries`.
-fn pause(folder: &Path, binaries: &Path) -> PathBuf {
+pub fn pause(folder: &Path, binaries: &Path) -> PathBuf {
     tar(&folder.join("layer.tar"), binaries, &["pause"]);
     let layer = std::fs::read(folder.join("layer.tar")).expect("the layer");
     let sum = Sha256::digest(layer).iter().fold(String::new(), |sum, byte| format!("{sum}{byte:02x}"));

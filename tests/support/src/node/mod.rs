@@ -23,6 +23,15 @@ const SOCKET: &str = "/run/containerd/containerd.sock";
 pub const SANDBOX: &str = "localhost/pause:1";
 const START: Duration = Duration::from_mins(2);
 
+/// The kubelet's credential provider.
+#[derive(Debug)]
+pub struct Plugin {
+    /// The file with its `CredentialProviderConfig`.
+    pub config: PathBuf,
+    /// The folder with the programs that it names.
+    pub programs: PathBuf,
+}
+
 /// The node's programs; ended when this is dropped.
 #[derive(Debug)]
 pub struct Node {
@@ -38,13 +47,24 @@ impl Node {
     /// The name of the node.
     pub const NAME: &'static str = "node";
 
-    /// Starts containerd, which trusts the registry as `hosts` and has `images` (OCI archives), then everything else;
-    /// waits until the node takes pods.
+    /// As [`Node::start_with`], without a credential provider.
     pub async fn start(
         cluster: &ControlPlane,
         registry: &Registry,
         hosts: &[&str],
         images: &[PathBuf],
+    ) -> Self {
+        Self::start_with(cluster, registry, hosts, images, None).await
+    }
+
+    /// Starts containerd, which trusts the registry as `hosts` and has `images` (OCI archives), then everything else;
+    /// waits until the node takes pods.
+    pub async fn start_with(
+        cluster: &ControlPlane,
+        registry: &Registry,
+        hosts: &[&str],
+        images: &[PathBuf],
+        plugin: Option<&Plugin>,
     ) -> Self {
         let binaries = tools::folder("node").await;
         let folder = Folder::new();
@@ -75,16 +95,22 @@ impl Node {
             program("kube-proxy", &[("config", &at("proxy.yaml"))]),
             program("coredns", &[("conf", &at("Corefile"))]),
         ];
-        let kubelet = program(
-            "kubelet",
-            &[
-                ("config", &at("kubelet.yaml")),
-                ("kubeconfig", &kubeconfig),
-                ("root-dir", &at("kubelet")),
-                ("cert-dir", &at("certificates")),
-                ("hostname-override", Self::NAME),
-            ],
-        );
+        let plugin =
+            plugin.map(|plugin| [&plugin.config, &plugin.programs].map(|path| path.display().to_string()));
+        let mut flags: Vec<(&str, &str)> = vec![];
+        if let Some([config, programs]) = &plugin {
+            flags.push(("image-credential-provider-config", config));
+            flags.push(("image-credential-provider-bin-dir", programs));
+        }
+        let [config, root, certificates] = ["kubelet.yaml", "kubelet", "certificates"].map(at);
+        flags.extend([
+            ("config", &*config),
+            ("kubeconfig", &kubeconfig),
+            ("root-dir", &root),
+            ("cert-dir", &certificates),
+            ("hostname-override", Self::NAME),
+        ]);
+        let kubelet = program("kubelet", &flags);
         let mut node = Self { kubelet, others, containerd, binaries: binaries.clone(), folder };
         node.gets_ready(cluster).await;
         node
