@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use http::Uri;
 use jiff::SignedDuration;
 
-use self::diagnosis::StatusArgs;
+use self::diagnosis::{CompletionArgs, ExplainArgs, ManArgs, RenderArgs, StatusArgs};
 use crate::telemetry::logs::LogFormat;
 
 pub use self::credentials::{
@@ -92,6 +92,20 @@ pub enum Command {
         after_help = "Exit codes: 0 success, 1 the cluster cannot be read, 2 invalid flags or configuration."
     )]
     Status(StatusArgs),
+    /// Explain what a namespace gets: by which grant, with which session policy, and what is refused.
+    ///
+    /// Sends no request to AWS and writes nothing.
+    #[command(
+        after_help = "Exit codes: 0 success, 1 the namespace cannot be read, 2 invalid flags or configuration."
+    )]
+    Explain(ExplainArgs),
+    /// Print the Secret that the controller would write for registries. Requests tokens from AWS, and writes nothing.
+    ///
+    /// Tokens are hidden unless --reveal is set. Entries of static registries are left out.
+    #[command(
+        after_help = "Exit codes: 0 success, 1 AWS returned no token, 2 invalid flags, registries or configuration."
+    )]
+    Render(RenderArgs),
     /// Request a URL of the controller until it returns status 200. Works in images without a shell.
     ///
     /// The controller serves /livez, /readyz and /metrics.
@@ -101,6 +115,11 @@ pub enum Command {
     Probe(ProbeArgs),
     #[command(flatten)]
     Credentials(CredentialCommand),
+    /// Print the completion script of a shell, such as `source <(ecr-pull-secrets completion bash)`.
+    Completion(CompletionArgs),
+    /// Write the man pages to a folder.
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Print the JSON schema of the configuration file.
     #[command(hide = true)]
     ConfigSchema,
@@ -282,6 +301,12 @@ mod tests {
         let status =
             [("--all-namespaces", ""), ("--selector=a=b", ""), ("--output=wide", ""), ("--watch", "")];
         assert_flags("status", &[], &[&view[..], &status].concat());
+        let explain = [("--filename=a.yaml", ""), ("--output=yaml", ""), ("--namespace=a", "")];
+        assert_flags("explain", &[], &[&view[..], &explain].concat());
+        let render = [CLUSTER[0], ("--namespace=a", ""), ("--secret-name=b", ""), ("--role=c", "")];
+        let reveal = [("--repositories=d", ""), ("--reveal", ""), ("--output=json", "")];
+        assert_flags("render", &["default"], &[&render[..], &reveal].concat());
+        assert_flags("completion", &["zsh"], &[]);
         assert_flags("probe", &["http://127.0.0.1:8080/readyz"], &[("--timeout=1m", "")]);
     }
 

@@ -46,7 +46,7 @@
 //! | [`runtime`] | the loop that executes effects | all of the above but `ecr`, which implements its port |
 //! | [`config`] | the configuration file | `core`, `ecr` |
 //! | [`cli`] | the flags | types of `telemetry` |
-//! | [`commands`] | one file for each subcommand; `commands::credentials`: those that need no cluster | everything |
+//! | [`commands`] | one file or folder for each subcommand; `commands::credentials`: those that need no cluster | everything |
 
 // `make lint` documents private items, too.
 #![allow(rustdoc::private_intra_doc_links)]

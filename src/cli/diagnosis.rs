@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::Shell;
 
 /// Flags of the commands that show namespaces. In these, `--namespace` selects a namespace to show, as in kubectl.
 #[derive(Clone, Debug, Args)]
@@ -58,4 +59,64 @@ pub enum StatusFormat {
     Yaml,
     /// Only names.
     Name,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// A YAML file with the Namespace, or - for standard input. Default: the Namespace in the cluster.
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: Option<PathBuf>,
+    /// Output format. Default: text.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<DocumentFormat>,
+    #[command(flatten)]
+    pub view: ViewArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DocumentFormat {
+    Json,
+    Yaml,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RenderArgs {
+    /// Registries, as in the annotation registries: hosts, account IDs, public.ecr.aws or default.
+    #[arg(value_name = "REGISTRY", required = true)]
+    pub registries: Vec<String>,
+    /// The namespace of the secret, whose grants apply.
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// Name of the secret. Default: the first allowed name.
+    #[arg(long, value_name = "NAME")]
+    pub secret_name: Option<String>,
+    /// Identities to choose from, by name or role ARN. Default: all identities that are granted to the namespace.
+    #[arg(long, value_name = "LIST")]
+    pub role: Option<String>,
+    /// Repository patterns that restrict the tokens further.
+    #[arg(long, value_name = "LIST")]
+    pub repositories: Option<String>,
+    /// Print the tokens. Until they expire, anyone who has them can pull, and push if the identity allows it.
+    #[arg(long)]
+    pub reveal: bool,
+    /// Output format.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "yaml")]
+    pub output: DocumentFormat,
+    /// Path of the controller's configuration file (YAML). Without it, every field has its default.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CompletionArgs {
+    /// Name of the shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// The folder to write the pages to. It must exist.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }

@@ -1,20 +1,24 @@
 //! The subcommands, one file each, and what they share.
 
 mod cleanup;
+mod completion;
 mod controller;
 mod credentials;
+mod document;
+pub(crate) mod explain;
 mod probe;
+mod render;
 mod setup;
 mod status;
 mod sync;
 mod table;
+mod view;
 
 use std::error::Error;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tokio::runtime::Builder;
 
 use crate::cli::{Cli, Command};
@@ -33,8 +37,8 @@ const SCHEMA: &str = include_str!("../../docs/config.schema.json");
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse_from(credentials::with_command(std::env::args_os().collect()));
-    let Err(error) = run(cli) else { return ExitCode::SUCCESS };
+    let arguments = credentials::with_command(std::env::args_os().collect());
+    let Err(error) = run(completion::parse(arguments)) else { return ExitCode::SUCCESS };
     let _ = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::from(exit_code(&*error))
 }
@@ -44,7 +48,8 @@ fn exit_code(error: &(dyn Error + Send + Sync + 'static)) -> u8 {
     let is_configuration = error.is::<LogError>()
         || error.is::<ChoiceError>()
         || error.is::<ConfigError>()
-        || error.is::<EnvironmentError>();
+        || error.is::<EnvironmentError>()
+        || error.is::<render::InvalidRequest>();
     if is_configuration || error.is::<BindError>() || error.is::<ConnectError>() { 2 } else { 1 }
 }
 
@@ -61,6 +66,13 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Sync(args) => runtime.block_on(sync::run(args)),
         Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
+        Command::Explain(args) => runtime.block_on(explain::run(args)),
+        Command::Render(args) => runtime.block_on(render::run(args)),
+        Command::Completion(args) => {
+            completion::print(&args);
+            Ok(())
+        }
+        Command::Man(args) => completion::write_man_pages(&args),
         Command::Probe(args) => runtime.block_on(probe::run(args)),
         Command::Credentials(_) => Ok(()),
         Command::ConfigSchema => {

@@ -124,7 +124,9 @@ mod tests {
             vec![Cell::styled("aaaa", BAD), "b".into(), Cell::default()]
         }];
         let mut widths = Widths::default();
-        rows.iter().for_each(|row| widths.fit(row));
+        for row in &rows {
+            widths.fit(row);
+        }
         let lines = rows.iter().map(|row| anstream::adapter::strip_str(&widths.line(row)).to_string());
         assert_eq!(lines.collect::<Vec<_>>(), ["A      LONGER   LAST", "aaaa   b"]);
     }

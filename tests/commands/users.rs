@@ -80,6 +80,14 @@ impl User {
         self.spawn(args[0], &command)
     }
 
+    /// Runs the program to its end, without a kubeconfig. Its output may contain tokens.
+    pub async fn run_without_cluster(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).envs(self.env.clone());
+        let mut process = self.spawn(args[0], &command);
+        Output { code: process.wait(Duration::from_mins(2)).await, text: process.log() }
+    }
+
     /// Runs the program to its end in a terminal, with one more variable.
     pub async fn run_in_terminal(
         &self,

@@ -7,28 +7,19 @@ mod table;
 mod tests;
 mod watch;
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
+use self::knowledge::Knowledge;
+use self::row::{Row, rows};
 use self::table::Table;
-use super::setup::{random, stop_on_signals, unless_stopped};
+use super::document::{API_VERSION, pretty, yaml};
+use super::setup::{stop_on_signals, unless_stopped};
+use super::view::{connection, settings};
 use super::{CommandError, print_line};
-use crate::cli::diagnosis::{StatusArgs, StatusFormat, ViewArgs};
+use crate::cli::diagnosis::{StatusArgs, StatusFormat};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::core::Jitter;
-use crate::core::settings::Settings;
-use crate::ecr::aws::configured_region;
-use crate::kubernetes::client::Connection;
 use crate::kubernetes::overview::{Overview, Selection};
 use crate::telemetry::metrics::Metrics;
-
-pub(super) use self::knowledge::Knowledge;
-use self::row::{Row, rows};
-
-/// Version of the JSON.
-pub(super) const API_VERSION: &str = "ecr-pull-secrets.dev/v1alpha1";
 
 pub(super) async fn run(args: StatusArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
@@ -67,24 +58,6 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The settings of the controller, as far as they are known here. No request is sent to AWS.
-pub(super) async fn settings(view: &ViewArgs) -> Result<Arc<Settings>, CommandError> {
-    let config = Config::load(view.config.as_deref())?;
-    let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
-    let token_file = token_file.as_deref().map(std::path::Path::new);
-    let settings = config.settings(configured_region().await?, token_file, Jitter::new(random()))?;
-    Ok(Arc::new(settings))
-}
-
-pub(super) fn connection(view: &ViewArgs, command: &str) -> Connection {
-    Connection {
-        kubeconfig: view.kubeconfig.clone(),
-        context: view.context.clone(),
-        namespace: None,
-        identity: Some(command.to_owned()),
-    }
-}
-
 fn is_table(format: Option<StatusFormat>) -> bool {
     matches!(format, None | Some(StatusFormat::Wide))
 }
@@ -110,12 +83,4 @@ fn documents(rows: &[Row], each: bool) -> Vec<Value> {
         return rows.iter().map(|row| json!(row)).collect();
     }
     vec![json!({ "apiVersion": API_VERSION, "kind": "NamespaceStatusList", "items": rows })]
-}
-
-pub(super) fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).expect("JSON serializes")
-}
-
-pub(super) fn yaml(value: &Value) -> String {
-    serde_saphyr::to_string(value).expect("JSON is YAML")
 }

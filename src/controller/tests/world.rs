@@ -391,7 +391,7 @@ impl World {
         self.written.push(Written {
             at: self.now.wall,
             namespace: namespace.clone(),
-            content: content(&draft),
+            content: content(&draft, &self.settings),
             expires_at: draft.times.expires_at,
         });
         let uid = current.map_or_else(|| format!("uid-{}", self.version).into(), |current| current.uid);
@@ -500,12 +500,12 @@ impl World {
 }
 
 /// A new Secret as a draft describes it, without the times of its tokens.
-fn content(draft: &SecretDraft) -> Value {
+fn content(draft: &SecretDraft, settings: &Settings) -> Value {
     let mut draft = draft.clone();
     for entry in draft.applied.entries.iter_mut().flatten() {
         (entry.issued_at, entry.expires_at) = (None, None);
     }
     draft.times = Times { expires_at: Timestamp::UNIX_EPOCH, refresh_after: Timestamp::UNIX_EPOCH };
-    let manifest = draft.into_manifest("test", DockerConfig::default(), None);
+    let manifest = draft.into_manifest(settings, DockerConfig::default(), None);
     serde_json::to_value(manifest).expect("a manifest serializes")
 }

@@ -21,6 +21,9 @@ use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, SECR
 /// `tests/sim/conformance` repeats it).
 pub const NO_OBJECTS_VERSION: &str = "1";
 
+/// Replaces the data of a Secret that is shown. It is not base64.
+const HIDDEN: &str = "<hidden: use --reveal>";
+
 /// One entry of a Secret that is to be written.
 #[derive(Clone, Debug)]
 pub enum DraftEntry {
@@ -126,6 +129,21 @@ impl Manifest {
         };
         body["metadata"]["resourceVersion"] = version.into();
         Self(body)
+    }
+
+    /// The Secret for a user who applies it: without the version that the controller's apply depends on. It contains tokens.
+    pub fn reveal(mut self) -> Value {
+        for key in ["uid", "resourceVersion"] {
+            self.0["metadata"].as_object_mut().and_then(|metadata| metadata.remove(key));
+        }
+        self.0
+    }
+
+    /// As [`Manifest::reveal`], with a text in place of the data, which no API server accepts.
+    pub fn redact(self) -> Value {
+        let mut object = self.reveal();
+        object["data"][SECRET_KEY] = HIDDEN.into();
+        object
     }
 }
 

@@ -49,8 +49,7 @@ pub fn entries(
     applied: Option<&BTreeMap<String, String>>,
 ) -> BTreeMap<String, StaticEntry> {
     let mut entries = BTreeMap::new();
-    let granted = grants.iter().filter(|grant| grant.namespaces.iter().any(|p| p.matches(namespace)));
-    for (grant, host) in granted.flat_map(|grant| grant.hosts.iter().map(move |host| (grant, host))) {
+    for (grant, host) in granted(grants, namespace) {
         let secret = grant.secret.clone();
         let entry = match sources.get(&grant.secret) {
             Some(source) if source.entries.contains_key(host) => {
@@ -68,6 +67,15 @@ pub fn entries(
         entries.entry(host.clone()).or_insert(entry);
     }
     entries
+}
+
+/// The grants of a namespace, each with a host; of two for one host, the first takes precedence.
+pub fn granted<'a>(
+    grants: &'a [StaticGrant],
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a StaticGrant, &'a String)> {
+    let granted = grants.iter().filter(|grant| grant.namespaces.iter().any(|p| p.matches(namespace)));
+    granted.flat_map(|grant| grant.hosts.iter().map(move |host| (grant, host)))
 }
 
 /// The maximum length of the JSON of all tags of a namespace that gets every entry, with the punctuation around it.

@@ -105,7 +105,7 @@ fn loader(region: Option<&Region>) -> ConfigLoader {
 pub struct AwsEcr {
     apis: Arc<Apis>,
     /// The task that keeps the credentials current. It ends with this value.
-    _reload: JoinSet<()>,
+    reload: JoinSet<()>,
 }
 
 struct Apis {
@@ -119,16 +119,21 @@ struct Apis {
 impl AwsEcr {
     /// Loads the region and the credential providers with the SDK's default chains. Requests no token.
     pub async fn load(endpoints: Endpoints) -> Result<Self, EnvironmentError> {
+        let files = ProfileFiles::read().await;
+        let mut aws = Self::load_once(endpoints).await?;
+        aws.reload.spawn(reload::keep_current(aws.apis.clone(), files));
+        Ok(aws)
+    }
+
+    /// As [`AwsEcr::load`], for a command that ends before its credentials change.
+    pub async fn load_once(endpoints: Endpoints) -> Result<Self, EnvironmentError> {
         endpoints::check_environment()?;
         let region = region().await?;
-        let files = ProfileFiles::read().await;
         let config = load(region.as_ref()).await;
         endpoints::check_profile(&config)?;
         let config = RwLock::new(config);
         let apis = Arc::new(Apis { config, region, endpoints, refused: Notify::new() });
-        let mut task = JoinSet::new();
-        task.spawn(reload::keep_current(apis.clone(), files));
-        Ok(Self { apis, _reload: task })
+        Ok(Self { apis, reload: JoinSet::new() })
     }
 
     /// The controller's region; `None` if it was unknown.

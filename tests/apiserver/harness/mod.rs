@@ -98,7 +98,8 @@ impl TestCluster {
         self.config_named("config.yaml", yaml)
     }
 
-    fn config_named(&self, name: &str, yaml: &str) -> String {
+    /// As [`TestCluster::config`], under a name.
+    pub fn config_named(&self, name: &str, yaml: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, yaml).expect("a configuration file");
         path.display().to_string()
