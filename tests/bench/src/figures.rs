@@ -32,7 +32,9 @@ pub struct About {
     pub program: String,
     pub program_bytes: u64,
     pub commit: String,
+    pub compiler: String,
     pub api_server: String,
+    pub etcd: String,
 }
 
 /// Requests to the API server by verb and resource, such as `patch secrets`.
@@ -97,6 +99,8 @@ pub struct Latency {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Life {
     pub name: String,
+    /// Whether each namespace has its own token.
+    pub own_tokens: bool,
     pub stages: Vec<Stage>,
     pub cold_sync: Work,
     pub refreshes: Vec<Work>,

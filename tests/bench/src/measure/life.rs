@@ -30,6 +30,7 @@ const STANDBY: &str = "standby";
 pub struct Variant {
     pub name: &'static str,
     configuration: String,
+    own_tokens: bool,
     service_accounts: bool,
 }
 
@@ -40,11 +41,22 @@ pub fn variants() -> Vec<Variant> {
          repositories: ['{{namespace}}/*']}}]\n"
     );
     vec![
-        Variant { name: "one token", configuration: COMMON.to_owned(), service_accounts: false },
-        Variant { name: "one token for each namespace", configuration: own, service_accounts: false },
+        Variant {
+            name: "one token",
+            configuration: COMMON.to_owned(),
+            own_tokens: false,
+            service_accounts: false,
+        },
+        Variant {
+            name: "one token for each namespace",
+            configuration: own,
+            own_tokens: true,
+            service_accounts: false,
+        },
         Variant {
             name: "one token, three service accounts in each namespace",
             configuration: format!("{COMMON}serviceAccounts: {{enabled: true}}\n"),
+            own_tokens: false,
             service_accounts: true,
         },
     ]
@@ -125,7 +137,8 @@ pub async fn measure(world: &mut World, variant: &Variant) -> Life {
     );
     pair.standby.stop().await;
     pair.leader.stop().await;
-    Life { name: variant.name.to_owned(), stages: pair.stages, cold_sync, refreshes, churn, relisted }
+    let (name, own_tokens) = (variant.name.to_owned(), variant.own_tokens);
+    Life { name, own_tokens, stages: pair.stages, cold_sync, refreshes, churn, relisted }
 }
 
 fn request(variant: &Variant) -> Value {

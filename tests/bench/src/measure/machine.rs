@@ -1,12 +1,18 @@
 //! The machine and the versions of a run.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use jiff::Timestamp;
 
 use super::Options;
 use crate::figures::About;
 use crate::world::World;
+
+/// The versions of the control plane that the tests build.
+const MODULES: &str = include_str!("../../../tools/kubernetes/go.mod");
+const ETCD: &str = "go.etcd.io/etcd/server/v3 ";
 
 /// The load average of the last minute.
 pub fn load() -> f64 {
@@ -15,10 +21,9 @@ pub fn load() -> f64 {
 }
 
 pub async fn about(options: &Options<'_>, world: &World, load_before: f64) -> About {
-    let version =
-        std::process::Command::new(options.program).arg("--version").output().expect("the program starts");
     let size = fs::metadata(options.program).expect("a program").len();
     let api_server = world.control_plane.admin().apiserver_version().await.expect("a version");
+    let etcd = MODULES.lines().find_map(|line| line.trim().strip_prefix(ETCD));
     About {
         date: Timestamp::now().strftime("%Y-%m-%d").to_string(),
         command: options.command.to_owned(),
@@ -32,11 +37,19 @@ pub async fn about(options: &Options<'_>, world: &World, load_before: f64) -> Ab
             / 1_024,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         load_before,
-        program: String::from_utf8_lossy(&version.stdout).trim().to_owned(),
+        program: version(options.program),
         program_bytes: size,
         commit: options.commit.to_owned(),
+        compiler: version(Path::new("rustc")),
         api_server: api_server.git_version,
+        etcd: etcd.and_then(|rest| rest.split_whitespace().next()).unwrap_or_default().to_owned(),
     }
+}
+
+fn version(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// The first value of this name in a file of `NAME : VALUE` lines.

@@ -1,5 +1,6 @@
 //! The report: tables in a document and plots next to it, from stored figures alone.
 
+mod budgets;
 mod plots;
 mod tables;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{ratios, round_trip_ms};
-use crate::figures::{Bytes, Figures, Life, Memory, Round, Work};
+use super::{budgets, ratios, round_trip_ms};
+use crate::figures::{Bytes, Figures, Memory, Round, Work};
 use crate::stats::{number, quantile, size, spread};
 
 /// What is reported on one run.
@@ -12,8 +12,8 @@ pub fn section(figures: &Figures, images: &[String]) -> String {
     let mut text = format!("\n## {} namespaces\n\n", grouped(about.namespaces as u64));
     let _ = writeln!(
         text,
-        "`{}` on {}: {} processors ({}), {} MiB, Linux {}, load average before the run {:.2}. {} ({}), static, {:.1} MiB; \
-         kube-apiserver {}.\n",
+        "`{}` on {}: {} processors ({}), {} MiB, Linux {}, load average before the run {:.2}. {} ({}), static, {:.1} MiB, {}; \
+         kube-apiserver {}, etcd {}.\n",
         about.command,
         about.date,
         about.processors,
@@ -24,10 +24,12 @@ pub fn section(figures: &Figures, images: &[String]) -> String {
         about.program,
         about.commit,
         size(about.program_bytes) / 1_048_576.0,
+        about.compiler,
         about.api_server,
+        about.etcd,
     );
     let parts = [
-        budgets(figures),
+        budgets::table(figures),
         rates(figures),
         images[0].clone(),
         latency(figures),
@@ -47,7 +49,7 @@ pub fn section(figures: &Figures, images: &[String]) -> String {
 }
 
 /// A number with separators.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -59,79 +61,22 @@ fn grouped(number: u64) -> String {
     grouped
 }
 
-fn mib(kib: u64) -> String {
+pub fn mib(kib: u64) -> String {
     format!("{:.1}", size(kib) / 1_024.0)
 }
 
-/// Minimum, median and maximum.
-fn three(values: &[f64], decimals: usize) -> String {
+/// Minimum, median and maximum as text.
+pub fn three(values: &[f64], decimals: usize) -> String {
     let [least, median, most] = spread(values);
     format!("{least:.decimals$} / {median:.decimals$} / {most:.decimals$}")
 }
 
-fn of_rounds(figures: &Figures, value: impl Fn(&Round) -> f64) -> Vec<f64> {
+pub fn of_rounds(figures: &Figures, value: impl Fn(&Round) -> f64) -> Vec<f64> {
     figures.rounds.iter().map(value).collect()
 }
 
 fn idle_hour(seconds: f64) -> f64 {
     3_600.0 / seconds
-}
-
-fn budgets(figures: &Figures) -> String {
-    let latency = &figures.latency;
-    let trip = round_trip_ms(figures);
-    let largest = |life: &Life| {
-        life.stages.iter().map(|s| s.leader.rss_kib.max(s.standby.rss_kib)).max().unwrap_or_default()
-    };
-    let mut text = String::from("| | budget | measured |\n|---|---|---|\n");
-    let mut row = |what: &str, budget: &str, measured: String| {
-        let _ = writeln!(text, "| {what} | {budget} | {measured} |");
-    };
-    row(
-        "cold sync as a ratio of the rate of the API server, min / median / max",
-        "at least 0.95",
-        three(&of_rounds(figures, Round::ratio), 3),
-    );
-    row(
-        "CPU seconds of the controller for 1,000 writes of a cold sync, min / median / max",
-        "at most 0.12",
-        three(&of_rounds(figures, |round| round.cold_sync.cpu_per_thousand()), 3),
-    );
-    row(
-        "annotation to Secret during a renewal, p50",
-        &format!("at most 2 round trips, {:.1} ms", 2.0 * trip),
-        format!("{:.1} ms", quantile(&latency.during_renewal_ms, 0.5)),
-    );
-    row(
-        "annotation to Secret during a renewal, p99",
-        "at most 25 ms",
-        format!("{:.1} ms", quantile(&latency.during_renewal_ms, 0.99)),
-    );
-    row(
-        "start to first write, min / median / max",
-        "at most 300 ms, and the list",
-        format!(
-            "{} ms with one namespace, {} ms with all",
-            three(&figures.first_write_ms, 0),
-            three(&of_rounds(figures, |round| round.first_write_ms), 0)
-        ),
-    );
-    for life in &figures.lives {
-        let budget = if life.name.ends_with("each namespace") && !life.name.contains(',') { 24 } else { 18 };
-        row(
-            &format!("largest resident memory after any stage, {}", life.name),
-            &format!("at most {budget} MiB with 10,000 namespaces"),
-            format!("{} MiB", mib(largest(life))),
-        );
-    }
-    let bytes = size(figures.about.program_bytes) / 1_048_576.0;
-    let calls = figures.rounds.iter().map(|round| round.cold_sync.aws_calls).max().unwrap_or_default();
-    row("AWS calls of a cold sync with one token", "1", calls.to_string());
-    let steady = &figures.steady;
-    let rest = steady.restart.writes + steady.idle.writes;
-    row("writes of Secrets after a restart with all fresh, and idle", "0", rest.to_string());
-    row("program", "at most 16 MiB", format!("{bytes:.1} MiB"));
-    text
 }
 
 fn rates(figures: &Figures) -> String {
@@ -144,6 +89,8 @@ fn rates(figures: &Figures) -> String {
     let _ = writeln!(text, "| minimal client, the best of each round | {} |", three(&best, 0));
     let cold = of_rounds(figures, |round| round.cold_sync.per_second());
     let _ = writeln!(text, "| cold sync | {} |", three(&cold, 0));
+    let peaks = of_rounds(figures, |round| size(round.peak_kib) / 1_024.0);
+    let _ = writeln!(text, "\nLargest resident memory during a cold sync: {} MiB.", three(&peaks, 1));
     text
 }
 

@@ -43,7 +43,7 @@ use crate::server::Server;
 use crate::upstream::Upstream;
 
 pub use record::Exchange;
-use record::{Open, Record};
+use record::{Kept, Open, Record};
 pub use rules::{Action, ActiveRule, Answer, Rule};
 
 type Content = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -62,8 +62,7 @@ struct Shared {
     rules: Mutex<Vec<ActiveRule>>,
     record: Record,
     latency: Mutex<Duration>,
-    /// The text in the path of requests that are kept, and those requests.
-    keeps: Mutex<Option<(String, Vec<Request<Bytes>>)>>,
+    kept: Kept,
     /// Counts how often the open watches were closed.
     closed: watch::Sender<usize>,
 }
@@ -78,7 +77,7 @@ impl FaultProxy {
             rules: Mutex::default(),
             record: Record::default(),
             latency: Mutex::default(),
-            keeps: Mutex::default(),
+            kept: Kept::default(),
             closed: watch::Sender::new(0),
         });
         let handler = Arc::clone(&shared);
@@ -139,13 +138,12 @@ impl FaultProxy {
 
     /// From now on, keeps a copy of each request whose path and query contain this text; see [`FaultProxy::kept`].
     pub fn keep(&self, text: &str) {
-        *self.shared.keeps.lock().unwrap_or_else(PoisonError::into_inner) = Some((text.to_owned(), vec![]));
+        self.shared.kept.begin(text);
     }
 
     /// The requests that were kept, as the client sent them.
     pub fn kept(&self) -> Vec<Request<Bytes>> {
-        let keeps = self.shared.keeps.lock().unwrap_or_else(PoisonError::into_inner);
-        keeps.as_ref().map(|(_, kept)| kept.clone()).unwrap_or_default()
+        self.shared.kept.all()
     }
 
     /// Open requests without a complete reply for longer than `unanswered`, and open watches without a byte for longer
@@ -158,16 +156,6 @@ impl FaultProxy {
 impl Shared {
     fn rules(&self) -> MutexGuard<'_, Vec<ActiveRule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, request: &Request<Bytes>) {
-        let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-        let mut keeps = self.keeps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((text, kept)) = keeps.as_mut()
-            && path.contains(text.as_str())
-        {
-            kept.push(request.clone());
-        }
     }
 
     /// The rule to apply to this request, which it counts.
@@ -207,7 +195,7 @@ impl Shared {
         let open = self.record.open(head.method.clone(), path, agent);
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
         let request = Request::from_parts(head, body);
-        self.keep(&request);
+        self.kept.add(&request);
         let request = request.map(Full::new);
         let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         if !latency.is_zero() {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::Method;
+use hyper::body::Bytes;
+use hyper::{Method, Request};
 
 /// A request and what became of it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,32 @@ impl Exchange {
 /// All exchanges of a proxy, in the order of arrival.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record(Arc<Mutex<Vec<Exchange>>>);
+
+/// The requests that are kept, and the text that their path and query contain; `None` at first.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<Option<(String, Vec<Request<Bytes>>)>>);
+
+impl Kept {
+    pub(super) fn begin(&self, text: &str) {
+        *self.lock() = Some((text.to_owned(), vec![]));
+    }
+
+    pub(super) fn add(&self, request: &Request<Bytes>) {
+        if let Some((text, kept)) = self.lock().as_mut()
+            && request.uri().to_string().contains(text.as_str())
+        {
+            kept.push(request.clone());
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Request<Bytes>> {
+        self.lock().as_ref().map(|(_, kept)| kept.clone()).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(String, Vec<Request<Bytes>>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// An exchange that is open until this is dropped.
 pub(super) struct Open {
