@@ -3,6 +3,8 @@
 mod budgets;
 mod plots;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,15 +84,4 @@ pub fn compare(first: &Figures, second: &Figures) -> bool {
         println!("{name}: {before:.3}, then {after:.3}: {:+.1} %", 100.0 * difference);
     }
     is_close
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_document_and_the_plots_are_those_of_the_stored_figures() {
-        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
-        assert!(write(&documents.join("performance"), &documents.join("performance.md"), true));
-    }
 }
