@@ -307,6 +307,18 @@ mod tests {
         let reveal = [("--repositories=d", ""), ("--reveal", ""), ("--output=json", "")];
         assert_flags("render", &["default"], &[&render[..], &reveal].concat());
         assert_flags("completion", &["zsh"], &[]);
+        let config = ("--config=a.yaml", "ECR_PULL_SECRETS_CONFIG");
+        let identity = [config, ("--identity=a", ""), ("--namespace=b", "ECR_PULL_SECRETS_NAMESPACE")];
+        assert_flags(
+            "token",
+            &[],
+            &[&identity[..], &[("--region=eu-west-1", ""), ("--output=json", "")]].concat(),
+        );
+        assert_flags("login-password", &[], &[&identity[..], &[("--registry=public.ecr.aws", "")]].concat());
+        let file = ("--auth-file=c", "REGISTRY_AUTH_FILE");
+        assert_flags("login", &["public.ecr.aws"], &[&identity[..], &[file]].concat());
+        assert_flags("credential-helper", &["get"], &identity);
+        assert_flags("credential-provider", &[], &[config, ("--require-role", "")]);
         assert_flags("probe", &["http://127.0.0.1:8080/readyz"], &[("--timeout=1m", "")]);
     }
 

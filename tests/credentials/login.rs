@@ -58,9 +58,10 @@ async fn login_adds_the_entries_and_keeps_everything_else() {
 #[tokio::test]
 async fn login_creates_the_file_that_the_environment_names_for_its_owner_only() {
     let mut home = Home::start().await;
+    fs::remove_dir(home.path(".docker")).expect("an empty folder");
     home.run(&["login", HOST]).ok();
     assert_eq!(parse(&home.read(FILE)), json!({"auths": {HOST: auth(&home, "eu-central-1")}}));
-    assert_eq!(mode(&home, FILE), 0o600);
+    assert_eq!((mode(&home, FILE), mode(&home, ".docker")), (0o600, 0o700));
     home.set("DOCKER_CONFIG", home.path("other").to_str().expect("text"));
     home.run(&["login", OTHER_HOST]).ok();
     assert_eq!(parse(&home.read("other/config.json"))["auths"][OTHER_HOST], auth(&home, "us-east-1"));

@@ -99,6 +99,13 @@ async fn a_profile_that_does_not_exist_is_named() {
     assert!(home.aws.calls().is_empty());
 }
 
+#[tokio::test]
+async fn without_any_credentials_the_message_names_the_ways_to_configure_them() {
+    let home = with_profiles(Stub::start().await);
+    let ended = home.run(&["login-password", "--registry", HOST]);
+    ended.assert_fails(1, &home.aws, &["no AWS credentials could be loaded", "set AWS_PROFILE"]);
+}
+
 /// In both forms of a profile, and with a token that is missing.
 #[tokio::test]
 async fn an_expired_session_of_identity_center_names_the_command_that_renews_it() {

@@ -2,13 +2,33 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use testing::aws::Stub;
+use testing::aws::{Behaviour, Fault, Stub};
 
 use crate::harness::{HOST, Home, PROGRAM, finish};
 
 const RUNS: usize = 41;
+
+/// One thread for the runtime, and one that reads files.
+#[tokio::test]
+async fn a_command_has_no_second_thread_for_its_runtime() {
+    let home = Home::start().await;
+    home.aws.set(Behaviour::failing(Fault::Hang));
+    let mut command = home.command(PROGRAM);
+    command.args(["login-password", "--registry", HOST]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the program starts");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while home.aws.calls().is_empty() {
+        assert!(Instant::now() < deadline, "no request");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("a process").count();
+    child.kill().expect("the program runs");
+    child.wait().expect("an end");
+    assert!(threads <= 2, "{threads} threads");
+}
 
 /// The time from exec to the first request, as the median of many runs, next to that of `--version`. Not part of
 /// `make test`, because it depends on the machine: `PROGRAM` names a program that was built for release.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::cache::replace;
+use super::cache::{create_folder, replace};
 use super::lock::Lock;
 use crate::commands::CommandError;
 use crate::core::aws::Registry;
@@ -44,7 +44,7 @@ impl AuthFile {
         // A link stays a link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(io)?;
+            create_folder(folder).map_err(io)?;
         }
         let lock = Lock::acquire(&path, LOCK_TIMEOUT).await.map_err(io)?;
         let lock =

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,7 +119,7 @@ impl Cache {
 
     /// Acquires the lock for a fetch. Without it, the caller fetches a token that is not kept.
     pub(super) async fn lock(&self) -> Option<Lock> {
-        let folder = self.path.parent().map_or(Ok(()), fs::create_dir_all);
+        let folder = self.path.parent().map_or(Ok(()), create_folder);
         let acquired = match folder {
             Ok(()) => Lock::acquire(&self.path, LOCK_TIMEOUT).await,
             Err(error) => Err(error),
@@ -197,6 +197,11 @@ fn read_private(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
     }
     fs::read(path).map(Zeroizing::new)
+}
+
+/// Creates a folder that only its owner can access, unless it exists.
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Replaces a file as a whole. A new one can only be accessed by its owner, unless `permissions` are given.

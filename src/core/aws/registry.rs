@@ -169,6 +169,31 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn clients_pass_a_host_or_a_url_of_it() {
+        const HOST: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+        for text in [
+            HOST.to_owned(),
+            format!(" https://{HOST}/\n"),
+            format!("https://{HOST}:443/v2/"),
+            format!("{HOST}/team-a/app:1"),
+        ] {
+            assert_eq!(Registry::from_url(&text).expect(&text).to_string(), HOST);
+        }
+        for text in [
+            String::new(),
+            format!("http://{HOST}"),
+            format!("https://user@{HOST}"),
+            format!("{HOST}:80"),
+            format!("evil.example/{HOST}"),
+            format!("{HOST}.evil.example"),
+            format!("https://https://{HOST}"),
+            HOST.to_uppercase(),
+        ] {
+            assert!(Registry::from_url(&text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
     fn every_partition_and_variant_has_its_endpoint() {
         let cases = [
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", "eu-central-1", "aws"),

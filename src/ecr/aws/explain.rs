@@ -16,6 +16,8 @@ const TIMEOUT: &str = "AWS did not respond in time";
 const UNREACHABLE: &str = "cannot connect to AWS";
 const CHECK_NETWORK: &str = "check the region, DNS, the proxy settings and network policies";
 const NO_CREDENTIALS: &str = "no AWS credentials could be loaded";
+const GIVE_ON_COMMAND_LINE: &str =
+    "set AWS_PROFILE or the AWS_* variables, or configure a source in ~/.aws/config";
 const GIVE_CREDENTIALS: &str = "set the AWS_* variables, mount a profile, or give the service account a role";
 
 /// Classifies an error of the SDK, with a message that names the remedy.
@@ -48,7 +50,7 @@ where
 fn explain_connector_error(error: &ConnectorError) -> (TokenErrorKind, String) {
     let mut chain = successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
     if let Some(error) = chain.find_map(|cause| cause.downcast_ref()) {
-        return (TokenErrorKind::Credentials, no_credentials(error));
+        return (TokenErrorKind::Credentials, no_credentials(error, GIVE_CREDENTIALS));
     }
     let causes = causes(error);
     if causes.contains("identity resolver timed out") {
@@ -88,21 +90,22 @@ pub(super) fn explain_command_line(profile: Option<&str>, error: &CredentialsErr
     } else if let Some(profile) = profile {
         format!("AWS profile {} has no usable credentials: {}", quote(profile), last_cause(error))
     } else {
-        no_credentials(error)
+        no_credentials(error, GIVE_ON_COMMAND_LINE)
     };
     TokenError::new(TokenErrorKind::Credentials, one_line(&message))
 }
 
 /// Explains an error of the credential providers.
 pub(super) fn explain_credentials(error: &CredentialsError) -> TokenError {
-    TokenError::new(TokenErrorKind::Credentials, one_line(&no_credentials(error)))
+    TokenError::new(TokenErrorKind::Credentials, one_line(&no_credentials(error, GIVE_CREDENTIALS)))
 }
 
-/// Names the provider that was tried last, since those before it are usually not configured.
-fn no_credentials(error: &CredentialsError) -> String {
+/// Names the provider that was tried last, since those before it are usually not configured. `remedy` is the way to
+/// configure one.
+fn no_credentials(error: &CredentialsError, remedy: &str) -> String {
     let chain = error.source().and_then(|chain| chain.downcast_ref::<ProviderChainError<CredentialsError>>());
     let Some(last) = chain.and_then(|chain| chain.attempts().last()) else {
-        return format!("{NO_CREDENTIALS}: {}; {GIVE_CREDENTIALS}", last_cause(error));
+        return format!("{NO_CREDENTIALS}: {}; {remedy}", last_cause(error));
     };
     let is_unreachable = causes(last.error()).contains("could not communicate with IMDS");
     let hint = if is_unreachable {
@@ -110,7 +113,7 @@ fn no_credentials(error: &CredentialsError) -> String {
     } else {
         ""
     };
-    format!("{NO_CREDENTIALS}: {}: {}; {GIVE_CREDENTIALS}{hint}", last.name(), last_cause(last.error()))
+    format!("{NO_CREDENTIALS}: {}: {}; {remedy}{hint}", last.name(), last_cause(last.error()))
 }
 
 /// The innermost cause, without what a process or a server wrote.
