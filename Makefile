@@ -22,7 +22,7 @@ PROSE := '*.md' '*.gotmpl'
 RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
-	deploy/admission-policy.yaml
+	deploy/admission-policy.yaml deploy/alerts/rules.yaml $(CHART)/files/dashboard.json
 
 .PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet bench bench-report demo lint advisories prose fmt generate drift generated tools
 
@@ -38,12 +38,13 @@ image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
 image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
 	deploy/image/reproducible
 
-tools: ## What the tests run against: control plane, node, registry, Helm, moto, promtool
+tools: ## What the tests run against: control plane, node, registry, Helm, moto, Prometheus
 	tests/tools/build kubernetes >/dev/null
 	tests/tools/build node >/dev/null || [ $$? = 3 ] # Without it the tests on a node are skipped.
 	tests/tools/build registry >/dev/null
 	tests/tools/build helm >/dev/null
 	tests/tools/build helm-docs >/dev/null
+	tests/tools/build grafana-foundation-sdk >/dev/null
 	tests/tools/build kubeconform >/dev/null
 	tests/tools/build crane >/dev/null
 	tests/tools/build moto >/dev/null
@@ -125,7 +126,7 @@ endif
 fmt: ## Format
 	$(CARGO) fmt --all
 
-generate: ## Generated files: schemas, the chart's README, deploy/install.yaml, deploy/admission-policy.yaml
+generate: ## Generated files: schemas, the chart's README, the dashboard, and what deploy/ has of the chart
 	@$(MAKE) --no-print-directory generated OUT=.
 
 drift: ## Whether generated files are up to date
@@ -149,6 +150,10 @@ generated:
 	{ cat deploy/admission-policy.header.yaml && "$$(tests/tools/build helm)/helm" template ecr-pull-secrets $(CHART) \
 		--namespace ecr-pull-secrets --show-only templates/admission-policy.yaml; } > $(OUT)/.policy
 	mv $(OUT)/.policy $(OUT)/deploy/admission-policy.yaml
+	cat deploy/alerts/rules.header.yaml $(CHART)/files/rules.yaml > $(OUT)/.rules
+	mv $(OUT)/.rules $(OUT)/deploy/alerts/rules.yaml
+	"$$(tests/tools/build grafana-foundation-sdk)/bin/python" tests/tools/dashboard > $(OUT)/.dashboard
+	mv $(OUT)/.dashboard $(OUT)/$(CHART)/files/dashboard.json
 
 $(DENY):
 	$(CARGO) install --locked --quiet --root $(TOOLS)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)

@@ -4,6 +4,7 @@
 //! search for tokens in everything that the controller wrote: see [`harness::cluster_test`].
 
 mod admission;
+mod alerts;
 mod attacks;
 mod aws_faults;
 mod bad_input;

@@ -1,11 +1,15 @@
 //! `/metrics`, as scrapers read it.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use testing::tenants::{HOST, REGISTRIES};
 
 use crate::harness::cluster_test;
+
+const RULES: &str = include_str!("../../deploy/alerts/rules.yaml");
+const DASHBOARD: &str = include_str!("../../charts/ecr-pull-secrets/files/dashboard.json");
 
 /// What `promtool check metrics` finds in a text of the format 0.0.4.
 async fn promtool(text: &str) -> Result<(), String> {
@@ -32,6 +36,14 @@ fn promtool_accepts_the_metrics_of_a_controller_with_a_secret() {
         cluster.wait_until("the metrics count the namespace", counted).await;
         let text = cluster.probe("/metrics").await.1;
         promtool(&text).await.unwrap_or_else(|said| panic!("{said}\n{text}"));
+        let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+        for file in [RULES, DASHBOARD] {
+            let words = file.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let used =
+                words.filter(|word| word.starts_with("ecr_pull_secrets_") || word.starts_with("process_"));
+            let unknown: BTreeSet<_> = used.filter(|name| !names.contains(name)).collect();
+            assert!(unknown.is_empty(), "the program has no {unknown:?}");
+        }
         assert!(promtool("# TYPE a info\na_info 1\n").await.is_err(), "it checks types");
     });
 }

@@ -38,7 +38,8 @@ kind. */}}
 {{- $expr = replace "10800" (toString $settings.expiresSoonSeconds) $expr }}
 {{- end }}
 {{- $labels := mergeOverwrite (deepCopy .labels) (deepCopy $settings.alertLabels) }}
-{{- $rules = append $rules (mergeOverwrite . (dict "expr" $expr "labels" $labels)) }}
+{{- $runbook := printf "%s%s" $settings.runbookBaseUrl .annotations.runbook_url }}
+{{- $rules = append $rules (mergeOverwrite . (dict "expr" $expr "labels" $labels "annotations" (dict "runbook_url" $runbook))) }}
 {{- end }}
 {{- end }}
 {{- toYaml (concat $rules $settings.additionalRules) }}

@@ -19,6 +19,7 @@
 //! | [`compromised_credential`] | what a stolen credential of the controller is refused, and by which layer |
 //! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`clock`] | another clock for one program |
+//! | [`prometheus`] | a real Prometheus that scrapes the controller |
 //! | [`process`] | children that never outlive the test process |
 //!
 //! Everything here panics with a sentence that says what was wrong: a test can do nothing better with an
@@ -40,6 +41,7 @@ pub mod moto;
 pub mod node;
 mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 mod random;
 pub mod registry;
