@@ -22,7 +22,8 @@ PROSE := '*.md' '*.gotmpl'
 RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
 GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
-	deploy/admission-policy.yaml deploy/alerts/rules.yaml $(CHART)/files/dashboard.json
+	deploy/admission-policy.yaml deploy/alerts/rules.yaml $(CHART)/files/dashboard.json \
+	deploy/kustomize/install.yaml
 
 .PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet bench bench-report demo lint advisories prose fmt generate drift generated tools
 
@@ -147,6 +148,7 @@ generated:
 	{ cat deploy/install.header.yaml && "$$(tests/tools/build helm)/helm" template ecr-pull-secrets $(CHART) \
 		--namespace ecr-pull-secrets --skip-tests; } > $(OUT)/.install
 	mv $(OUT)/.install $(OUT)/deploy/install.yaml
+	cp $(OUT)/deploy/install.yaml $(OUT)/deploy/kustomize/install.yaml
 	{ cat deploy/admission-policy.header.yaml && "$$(tests/tools/build helm)/helm" template ecr-pull-secrets $(CHART) \
 		--namespace ecr-pull-secrets --show-only templates/admission-policy.yaml; } > $(OUT)/.policy
 	mv $(OUT)/.policy $(OUT)/deploy/admission-policy.yaml
