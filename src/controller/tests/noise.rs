@@ -16,7 +16,7 @@ use crate::core::testing::{HOST, parsed, request};
 use crate::core::whole_seconds;
 
 /// How many bytes the controller remembers because of one namespace, at most (docs/threat-model.md).
-const MAX_HELD: i64 = 512 * 1024;
+const MAX_HELD: i64 = 1024 * 1024;
 /// How much later than without the noise the others get something, at most.
 const SLACK: SignedDuration = SignedDuration::from_millis(200);
 /// The life of the tokens of the region that only the others use, so that they are renewed often.
