@@ -142,7 +142,8 @@ fn three_hundred_keys_of_a_region_that_hangs_delay_no_other_r9() {
         let calls = cluster.aws.calls();
         let hung = calls.iter().filter(|call| call.region.as_deref() == Some("us-east-1")).count();
         println!("{hung} calls to the region that hangs");
-        assert!(hung >= 2, "{hung} calls");
+        // Two at a time, each for at least ten seconds.
+        assert!((2..=20).contains(&hung), "{hung} calls");
     });
 }
 
