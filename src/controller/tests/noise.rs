@@ -216,6 +216,16 @@ fn check_others(world: &World, without: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn a_namespace_with_hundreds_of_service_accounts_and_regions_that_do_not_exist_holds_less_than_the_bound() {
+    let regions = [0, 1, 2, 3, 100, 101, 102, 103].to_vec();
+    let moves =
+        [(Move::CreatesAccounts(699), 1), (Move::Regions(regions), 8_000), (Move::Accounts(true), 8_000)];
+    let (with, without) = (played(&moves, true).0.held_bytes(), played(&moves, false).0.held_bytes());
+    println!("{} bytes of {with}", with - without);
+    assert!(without > 0 && (32 * 1024..=MAX_HELD).contains(&(with - without)), "{without} and {with} bytes");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
