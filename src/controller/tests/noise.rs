@@ -83,7 +83,7 @@ impl Owner {
                 self.current.service_accounts = (0..*count).map(value).collect();
             }
             Move::Accounts(all) => {
-                self.current.service_accounts = all.then(|| "*".to_owned()).into_iter().collect()
+                self.current.service_accounts = all.then(|| "*".to_owned()).into_iter().collect();
             }
             Move::CreatesAccounts(count) => {
                 for n in self.accounts..self.accounts + count {

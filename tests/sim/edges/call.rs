@@ -116,8 +116,9 @@ impl Call {
             (["api", "v1", "secrets"], Some(Some(name))) if self.wants_metadata() => {
                 Some((Kind::Secret, Some(name)))
             }
-            (["api", "v1", "serviceaccounts"], None) => Some((Kind::ServiceAccount, None)),
-            (["api", "v1", "namespaces", _, "serviceaccounts"], None) => Some((Kind::ServiceAccount, None)),
+            (["api", "v1", "serviceaccounts"] | ["api", "v1", "namespaces", _, "serviceaccounts"], None) => {
+                Some((Kind::ServiceAccount, None))
+            }
             _ => None,
         }
     }
