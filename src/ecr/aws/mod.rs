@@ -209,7 +209,7 @@ impl Apis {
             return error;
         }
         let message = format!(
-            "{}; {region} is in AWS partition {}, but AWS_REGION is {own}, which is in {}, and credentials are \
+            "{}; {region} is in AWS partition {}, but the environment's region {own} is in {}, and credentials are \
              valid in one partition only: add an identity with a role in that partition, and credentials for it",
             error.message,
             region.partition().name(),
