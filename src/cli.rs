@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use http::Uri;
 use jiff::SignedDuration;
 
-use self::diagnosis::{CompletionArgs, ExplainArgs, ManArgs, RenderArgs, StatusArgs};
+use self::diagnosis::{CheckArgs, CompletionArgs, ExplainArgs, ManArgs, RenderArgs, StatusArgs};
 use crate::telemetry::logs::LogFormat;
 
 pub use self::credentials::{
@@ -84,6 +84,12 @@ pub enum Command {
                       2 invalid flags or configuration."
     )]
     Cleanup(CleanupArgs),
+    /// Check whether the controller can work, and print the remedy for each check that fails.
+    ///
+    /// Checks the configuration, the cluster, the rights of the controller, AWS, and each registry with a token. Requests
+    /// tokens from AWS, and stores nothing.
+    #[command(after_help = "Exit codes: 0 no check failed, 1 a check failed, 2 invalid flags.")]
+    Check(CheckArgs),
     /// Show the state of the namespaces that opted in, trouble first.
     ///
     /// Reads the metadata of Namespaces and of the secrets of this instance, and no token. Without the right to list
@@ -319,6 +325,9 @@ mod tests {
         assert_flags("login", &["public.ecr.aws"], &[&identity[..], &[file]].concat());
         assert_flags("credential-helper", &["get"], &identity);
         assert_flags("credential-provider", &[], &[config, ("--require-role", "")]);
+        let check = [("--pre", ""), ("--output=short", ""), ("--wait=1m", ""), ("--repository=a/b:1", "")];
+        let of = ("--controller-namespace=a", "ECR_PULL_SECRETS_NAMESPACE");
+        assert_flags("check", &[], &[&view[..], &check, &[of, ("--service-account=b", "")]].concat());
         assert_flags("probe", &["http://127.0.0.1:8080/readyz"], &[("--timeout=1m", "")]);
     }
 

@@ -1,9 +1,12 @@
 //! Flags of the commands that diagnose.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
+
+use super::parse_duration;
 
 /// Flags of the commands that show namespaces. In these, `--namespace` selects a namespace to show, as in kubectl.
 #[derive(Clone, Debug, Args)]
@@ -119,4 +122,45 @@ pub struct ManArgs {
     /// The folder to write the pages to. It must exist.
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Check whether the controller can be installed. Without this flag, the controller is expected to run.
+    #[arg(long)]
+    pub pre: bool,
+    /// Output format. Default: each check, by category. short: only failures and warnings.
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    pub output: Option<CheckFormat>,
+    /// Repeat the checks until none fails, for at most this time, such as 30s. Without a value: 5m.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "5m")]
+    pub wait: Option<Duration>,
+    /// A repository, as NAME or NAME:TAG, whose tags and manifest are requested from each registry.
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<String>,
+    /// Path of the controller's configuration file (YAML). Without it, every field has its default.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG", help_heading = "Cluster options")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file. Default: the current context.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT", help_heading = "Cluster options")]
+    pub context: Option<String>,
+    /// Namespace of the controller, which contains its Lease. Default: in a pod its namespace, else the name of the
+    /// instance.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE", help_heading = "Cluster options")]
+    pub controller_namespace: Option<String>,
+    /// Service account of the controller, whose rights are reviewed unless a service account runs the command. Default: the
+    /// name of the instance.
+    #[arg(long, value_name = "NAME", help_heading = "Cluster options")]
+    pub service_account: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    Json,
+    /// Only failures and warnings.
+    Short,
 }

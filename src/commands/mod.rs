@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and what they share.
 
+mod check;
 mod cleanup;
 mod completion;
 mod controller;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Sync(args) => runtime.block_on(sync::run(args)),
         Command::Cleanup(args) => runtime.block_on(cleanup::run(args)),
+        Command::Check(args) => runtime.block_on(check::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
         Command::Explain(args) => runtime.block_on(explain::run(args)),
         Command::Render(args) => runtime.block_on(render::run(args)),

@@ -44,9 +44,9 @@ fn it_shows_what_the_controller_writes_and_what_is_refused() {
 
         cluster.run_controller_with(&["--config", &config]).await;
         let secret = cluster.wait_for_secret("team-a").await;
-        let policies = cluster.aws.calls().into_iter().filter_map(|call| call.policy);
+        let mut policies = cluster.aws.calls().into_iter().filter_map(|call| call.policy);
         let sent: serde_json::Value =
-            serde_json::from_str(&policies.last().expect("a session")).expect("JSON");
+            serde_json::from_str(&policies.next_back().expect("a session")).expect("JSON");
         assert_eq!(sent, entry["sessionPolicy"]);
         let scope = entry["scope"].as_str().expect("a scope");
         assert!(annotation(&secret, "applied").contains(scope));

@@ -1,5 +1,6 @@
 //! The commands that diagnose, as programs, on a real API server.
 
+mod check;
 mod explain;
 #[allow(dead_code, reason = "the controller's tests use the rest of it")]
 #[path = "../apiserver/harness/mod.rs"]

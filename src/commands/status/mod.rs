@@ -9,8 +9,6 @@ mod watch;
 
 use serde_json::{Value, json};
 
-use self::knowledge::Knowledge;
-use self::row::{Row, rows};
 use self::table::Table;
 use super::document::{API_VERSION, pretty, yaml};
 use super::setup::{stop_on_signals, unless_stopped};
@@ -20,6 +18,11 @@ use crate::cli::diagnosis::{StatusArgs, StatusFormat};
 use crate::clock::Clock;
 use crate::kubernetes::overview::{Overview, Selection};
 use crate::telemetry::metrics::Metrics;
+
+pub(super) use self::knowledge::Knowledge;
+#[cfg(test)]
+pub(super) use self::row::ProblemRow;
+pub(super) use self::row::{Row, State, rows};
 
 pub(super) async fn run(args: StatusArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;

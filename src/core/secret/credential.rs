@@ -52,6 +52,11 @@ impl RegistryCredential {
         &self.auth
     }
 
+    /// The value of the header `Authorization`, with this scheme.
+    pub fn authorization(&self, scheme: &str) -> Zeroizing<String> {
+        Zeroizing::new(format!("{scheme} {}", self.auth))
+    }
+
     /// Parses an entry of another tool, which has user name and password, or both in `auth`.
     pub fn parse_foreign(entry: &Value) -> Option<Self> {
         let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);

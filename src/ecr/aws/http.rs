@@ -46,6 +46,14 @@ fn with_proxy(proxy: ProxyConfig) -> SharedHttpClient {
     })
 }
 
+/// Connects to registries, which are on the internet.
+pub fn registry_connector() -> Connector {
+    Connector::builder()
+        .proxy_config(ProxyConfig::from_env())
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build()
+}
+
 type BuildConnector = Box<dyn FnOnce() -> SharedHttpConnector + Send>;
 /// Built for its first request, because a connector parses every CA certificate of the machine.
 type LazyConnector = LazyLock<SharedHttpConnector, BuildConnector>;

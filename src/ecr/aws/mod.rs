@@ -5,6 +5,7 @@
 //! The SDK determines region, credentials and endpoints by its default chains and the `AWS_*` variables. Endpoints of
 //! the configuration take precedence over the variables.
 
+mod caller;
 mod endpoints;
 mod explain;
 mod http;
@@ -42,6 +43,7 @@ use crate::core::grants::{CredentialSource, TokenRequest};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
 pub use self::endpoints::{Endpoints, SAFE_URL, Service, is_safe_url};
+pub use self::http::registry_connector;
 pub use self::one_call::OneCall;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);

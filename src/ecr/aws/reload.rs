@@ -13,8 +13,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::explain::{explain, explain_credentials};
-use super::{Apis, REQUEST_TIMEOUT, Service, load};
+use super::caller::Caller;
+use super::explain::explain_credentials;
+use super::{Apis, REQUEST_TIMEOUT, load};
 use crate::core::secret::{TokenError, TokenErrorKind};
 
 /// How often the profile files are read.
@@ -143,21 +144,15 @@ fn log_replacement(cause: Cause) {
     }
 }
 
-/// Logs the ARN of the principal that calls AWS, if it is another one than before. It needs no permission, but STS may be
-/// unreachable in a closed network.
+/// Logs the ARN of the principal that calls AWS, if it is another one than before.
 async fn log_caller(apis: &Apis, known: &mut Option<String>) {
-    let Some(region) = &apis.region else { return };
-    let fips = apis.config().use_fips() == Some(true);
-    let config = apis.service_config(Service::Sts, region.as_str(), fips, false).build();
-    let call = aws_sdk_sts::Client::new(&config).get_caller_identity();
-    match timeout(REQUEST_TIMEOUT, call.send()).await {
-        Ok(Ok(reply)) if reply.arn == *known => {}
-        Ok(Ok(reply)) => {
-            let arn = reply.arn.as_deref().unwrap_or("unknown");
+    match apis.caller().await {
+        Ok(Some(Caller { arn, .. })) if Some(&arn) == known.as_ref() => {}
+        Ok(Some(Caller { arn, .. })) => {
             info!(arn, "calling AWS as this principal");
-            *known = reply.arn;
+            *known = Some(arn);
         }
-        Ok(Err(error)) => debug!(error = %explain(&error), "cannot determine the AWS principal"),
-        Err(_) => debug!("cannot determine the AWS principal: STS did not respond in time"),
+        Ok(None) => {}
+        Err(error) => debug!(%error, "cannot determine the AWS principal"),
     }
 }

@@ -1,5 +1,6 @@
 //! A proxy behind which the stub goes by the names of the real AWS.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ struct Relay {
     authority: Authority,
     stub: SocketAddr,
     targets: Mutex<Vec<String>>,
+    routes: Mutex<BTreeMap<String, SocketAddr>>,
 }
 
 impl Proxy {
@@ -48,12 +50,22 @@ impl Proxy {
         let folder = Folder::new();
         std::fs::write(folder.path().join("ca.crt"), authority.pem())
             .expect("a temporary folder takes files");
-        let relay = Arc::new(Relay { authority, stub: stub.address(), targets: Mutex::default() });
+        let relay = Arc::new(Relay {
+            authority,
+            stub: stub.address(),
+            targets: Mutex::default(),
+            routes: Mutex::default(),
+        });
         let shared = Arc::clone(&relay);
         let server = Server::start("proxy", (Ipv4Addr::LOCALHOST, 0).into(), move |stream| {
             serve(stream, Arc::clone(&shared))
         });
         Self { server, relay, folder }
+    }
+
+    /// Passes what is sent to port 443 of this host on to a server on loopback, without ending the TLS of it.
+    pub fn route(&self, host: &str, server: SocketAddr) {
+        self.relay.routes().insert(host.to_owned(), server);
     }
 
     /// Its URL, for `HTTPS_PROXY`.
@@ -118,8 +130,14 @@ fn connect(request: Request<Incoming>, relay: &Arc<Relay>) -> Response<String> {
     };
     relay.targets().push(host.clone());
     let relay = Arc::clone(relay);
+    let route = relay.routes().get(&host).copied();
     tokio::spawn(async move {
         let Ok(client) = hyper::upgrade::on(request).await else { return };
+        if let Some(server) = route {
+            let Ok(mut server) = TcpStream::connect(server).await else { return };
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut server).await;
+            return;
+        }
         // Who does not trust the certificate goes away here; what either side does later is its own matter.
         let Ok(mut client) = relay.acceptor(&host).accept(TokioIo::new(client)).await else { return };
         let Ok(mut stub) = TcpStream::connect(relay.stub).await else { return };
@@ -131,6 +149,10 @@ fn connect(request: Request<Incoming>, relay: &Arc<Relay>) -> Response<String> {
 impl Relay {
     fn targets(&self) -> MutexGuard<'_, Vec<String>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, SocketAddr>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What speaks TLS as this host.
