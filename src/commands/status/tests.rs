@@ -135,6 +135,10 @@ fn without_rights_on_secrets_each_state_is_unknown_and_problems_come_from_annota
     let unknown = |reason: Option<&str>| (State::Unknown, reason.map(str::to_owned));
     assert_eq!(shown, [unknown(None), unknown(Some("InvalidAnnotation")), unknown(Some("TokenFailed"))]);
     assert!(rows.iter().all(|row| row.expires_at.is_none()));
+    let first = table(&overview, false).lines().nth(1).map(str::to_owned);
+    let expected =
+        format!("a           Unknown   ecr-pull   {HOST}   controller   <none>       <none>      <none>");
+    assert_eq!(first, Some(expected));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::registries;
 use crate::commands::check::facts::{AwsFacts, Clocks, Facts, TokenFact};
 use crate::commands::check::finding::{Category, Finding, Link};
 use crate::core::grants::CredentialSource;
-use crate::core::secret::{TokenErrorKind, skew};
+use crate::core::secret::{TokenError, TokenErrorKind, skew};
 use crate::core::whole_seconds;
 
 pub fn judge(facts: &Facts) -> Vec<Finding> {
@@ -26,19 +26,37 @@ fn caller(aws: &AwsFacts) -> Finding {
     match &aws.caller {
         Ok(Some(arn)) => Finding::ok(category, format!("AWS is called as {arn}")),
         Ok(None) => Finding::skipped(category, "not checked without a region"),
-        // Identities with a web identity token need no credentials of the controller.
-        Err(error) => {
-            let remedy = match error.kind {
-                TokenErrorKind::Credentials => {
-                    "set the AWS_* variables, mount a profile, or give the service account a role"
-                }
-                TokenErrorKind::Timeout | TokenErrorKind::Unreachable => {
-                    "check the network, DNS, HTTPS_PROXY and network policies: sts.REGION.amazonaws.com, port 443"
-                }
-                _ => "check the credentials and AWS_ENDPOINT_URL",
-            };
-            Finding::failed(category, error.to_string(), Link::Credentials, remedy)
+        Err(_) if aws.needs_no_credentials() => {
+            Finding::skipped(category, "not needed: each identity has a web identity token")
         }
+        Err(error) => caller_error(error, aws.tokens.iter().any(|fact| fact.result.is_ok())),
+    }
+}
+
+/// With tokens, the credentials are valid. In a closed network, the endpoint of STS may be missing, and only roles need it.
+fn caller_error(error: &TokenError, has_token: bool) -> Finding {
+    let category = Category::AwsIdentity;
+    let remedy = match error.kind {
+        TokenErrorKind::Credentials => {
+            "set the AWS_* variables, mount a profile, or give the service account a role"
+        }
+        TokenErrorKind::Timeout | TokenErrorKind::Unreachable => {
+            "check the network, DNS, HTTPS_PROXY and network policies: sts.REGION.amazonaws.com, port 443"
+        }
+        _ => "check the credentials and AWS_ENDPOINT_URL",
+    };
+    if has_token {
+        return Finding::warning(category, format!("STS: {error}"), Link::Credentials, remedy);
+    }
+    Finding::failed(category, error.to_string(), Link::Credentials, remedy)
+}
+
+impl AwsFacts {
+    /// Whether no token was requested with the controller's own credentials.
+    fn needs_no_credentials(&self) -> bool {
+        let is_web_identity =
+            |fact: &TokenFact| matches!(&fact.role, Some((_, CredentialSource::WebIdentity(_))));
+        !self.tokens.is_empty() && self.tokens.iter().all(is_web_identity)
     }
 }
 

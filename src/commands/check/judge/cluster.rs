@@ -154,6 +154,12 @@ fn lease(found: Result<&Option<LeaseFacts>, &String>, cluster: &ClusterFacts, no
     let start = || format!("start the controller: kubectl get pods -n {namespace}");
     let lease = match found {
         Err(reason) => return Finding::skipped(category, format!("cannot be read: {reason}")),
+        Ok(None) if cluster.has_ready_namespaces() => {
+            let message = "there is no Lease, but a namespace is ready: the controller runs without leader election, or has \
+                           stopped";
+            let remedy = "run one controller only, or set --leader-election";
+            return Finding::warning(category, message, Link::Lease, remedy);
+        }
         Ok(None) => {
             let message = format!(
                 "there is no Lease in namespace {namespace:?}: no controller has run with leader election"
@@ -179,6 +185,13 @@ fn lease(found: Result<&Option<LeaseFacts>, &String>, cluster: &ClusterFacts, no
         return fail(format!("{holder:?} has not renewed the Lease since {at}"), start());
     }
     Finding::ok(category, format!("{holder:?} is the leader"))
+}
+
+impl ClusterFacts {
+    fn has_ready_namespaces(&self) -> bool {
+        let namespaces = self.namespaces.as_ref().and_then(|found| found.as_ref().ok());
+        namespaces.is_some_and(|found| found.rows.iter().any(|row| row.state == State::Ready))
+    }
 }
 
 /// One line for each namespace in trouble, and one for the others.

@@ -17,6 +17,8 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(cluster::judge(facts));
     findings.extend(aws::judge(facts));
     findings.sort_by_key(|finding| finding.category);
+    // One role has a token for each endpoint.
+    findings.dedup();
     findings
 }
 

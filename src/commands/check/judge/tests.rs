@@ -307,11 +307,21 @@ const FAULTS: &[Fault] = {
             "failurePolicy: Fail",
         ),
         (
-            |f| cluster_of(f).lease = Some(Ok(None)),
+            |f| {
+                cluster_of(f).lease = Some(Ok(None));
+                cluster_of(f).namespaces = Some(Ok(NamespacesFacts { rows: vec![], secrets_denied: None }));
+            },
             Failed,
             Lease,
             "there is no Lease",
             "--controller-namespace",
+        ),
+        (
+            |f| cluster_of(f).lease = Some(Ok(None)),
+            Warning,
+            Lease,
+            "without leader election",
+            "--leader-election",
         ),
         (|f| lease_with(f, None, -3), Failed, Lease, "no controller holds the Lease", "kubectl get pods"),
         (
@@ -339,18 +349,36 @@ const FAULTS: &[Fault] = {
             "NTP",
         ),
         (
-            |f| aws_of(f).caller = Err(TokenError::new(TokenErrorKind::Credentials, "no AWS credentials")),
+            |f| {
+                aws_of(f).tokens.clear();
+                aws_of(f).registries.clear();
+                aws_of(f).caller = Err(TokenError::new(TokenErrorKind::Credentials, "no AWS credentials"));
+            },
             Failed,
             AwsIdentity,
             "no AWS credentials",
             "mount a profile",
         ),
         (
-            |f| aws_of(f).caller = Err(TokenError::new(TokenErrorKind::Unreachable, "cannot connect to AWS")),
+            |f| {
+                aws_of(f).tokens.clear();
+                aws_of(f).registries.clear();
+                aws_of(f).caller = Err(TokenError::new(TokenErrorKind::Unreachable, "cannot connect to AWS"));
+            },
             Failed,
             AwsIdentity,
             "cannot connect to AWS",
             "HTTPS_PROXY",
+        ),
+        (
+            |f| {
+                aws_of(f).caller =
+                    Err(TokenError::new(TokenErrorKind::Timeout, "STS did not respond in time"));
+            },
+            Warning,
+            AwsIdentity,
+            "STS did not respond in time",
+            "network policies",
         ),
         (
             |f| {
@@ -528,9 +556,32 @@ fn the_age_of_the_lease_is_measured_by_the_clock_of_the_cluster() {
 }
 
 #[test]
+fn identities_with_web_identity_tokens_need_no_credentials_of_the_controller() {
+    let mut facts = sound();
+    let aws = aws_of(&mut facts);
+    aws.caller = Err(TokenError::new(TokenErrorKind::Credentials, "no AWS credentials"));
+    aws.tokens[0].role = Some((ROLE.to_owned(), CredentialSource::WebIdentity(PathBuf::from("/token"))));
+    let findings = judge(&facts);
+    assert!(bad(&findings).is_empty(), "{findings:?}");
+}
+
+#[test]
+fn a_role_with_a_token_for_each_of_two_endpoints_is_listed_once() {
+    let mut facts = sound();
+    let aws = aws_of(&mut facts);
+    let role = aws.tokens[0].role.clone();
+    let result = Ok(wall(HOUR));
+    aws.tokens.push(TokenFact { identity: "own".to_owned(), endpoint: "us-east-1".to_owned(), role, result });
+    let findings = judge(&facts);
+    let count = |category| findings.iter().filter(|finding| finding.category == category).count();
+    assert_eq!((count(Category::Identities), count(Category::Tokens)), (1, 2));
+}
+
+#[test]
 fn many_namespaces_in_trouble_are_counted() {
     let mut facts = sound();
-    let rows = (0..30).map(|_| row(State::Blocked)).collect();
+    let blocked = |n: usize| Row { namespace: format!("team-{n}").into(), ..row(State::Blocked) };
+    let rows = (0..30).map(blocked).collect();
     cluster_of(&mut facts).namespaces = Some(Ok(NamespacesFacts { rows, secrets_denied: None }));
     let findings = judge(&facts);
     assert_eq!(bad(&findings).len(), 21);
