@@ -3,6 +3,7 @@
 mod arguments;
 mod cleanup_hook;
 mod conformity;
+mod coverage;
 mod installations;
 mod invalid_values;
 mod monitors;

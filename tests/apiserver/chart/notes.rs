@@ -28,6 +28,11 @@ async fn they_name_the_next_command_and_what_is_missing() {
     for set in ["aws.credentialsSecret=a", "aws.webIdentity.roleArn=a", "serviceAccount.annotations.a=b"] {
         assert!(!notes(&["--set", set]).await.contains(CREDENTIALS), "{set}");
     }
+    // A dry run on the client knows no kinds of the operator.
+    let skipped =
+        notes(&["--set", "serviceMonitor.enabled=true,serviceMonitor.renderMode=skipIfMissing"]).await;
+    assert!(skipped.contains("serviceMonitor.enabled had no effect"), "{skipped}");
+    assert!(!notes(&["--set", "serviceMonitor.enabled=true"]).await.contains("had no effect"));
     assert!(notes(&["--set", "admissionPolicy.enabled=false"]).await.contains(NO_POLICY));
     assert!(!notes(&["--set", "admissionPolicy.enabled=true"]).await.contains(NO_POLICY));
 }
