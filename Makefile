@@ -141,7 +141,7 @@ generated:
 	mkdir -p $(addprefix $(OUT)/,$(dir $(GENERATED)))
 	$(CARGO) run --quiet --locked --example config-schema > $(OUT)/.config
 	mv $(OUT)/.config $(OUT)/docs/config.schema.json
-	tests/tools/values-schema $(CHART)/values.schema.json $(OUT)/docs/config.schema.json > $(OUT)/.values
+	tests/tools/values-schema $(CHART)/values.schema.json $(OUT)/docs/config.schema.json $(CHART)/values.yaml > $(OUT)/.values
 	mv $(OUT)/.values $(OUT)/$(CHART)/values.schema.json
 	"$$(tests/tools/build helm-docs)/helm-docs" --log-level warning --chart-search-root $(CHART) --dry-run > $(OUT)/.readme
 	mv $(OUT)/.readme $(OUT)/$(CHART)/README.md

@@ -76,3 +76,21 @@ fn each_value_is_set_by_a_test() {
     let missing: Vec<_> = values.iter().filter(|value| !is_set(value)).collect();
     assert!(values.len() > 100 && missing.is_empty(), "no test sets {missing:?}");
 }
+
+/// Editors show them.
+#[test]
+fn each_value_has_a_description_in_the_schema() {
+    fn without(path: &str, schema: &Value, found: &mut Vec<String>) {
+        match schema["properties"].as_object() {
+            Some(fields) => {
+                fields.iter().for_each(|(key, field)| without(&format!("{path}.{key}"), field, found))
+            }
+            None if schema["description"].is_string() => {}
+            None => found.push(path.to_owned()),
+        }
+    }
+    let schema = fs::read_to_string(Path::new(CHART).join("values.schema.json")).expect("a file");
+    let mut found = vec![];
+    without("", &serde_json::from_str(&schema).expect("JSON"), &mut found);
+    assert!(found.is_empty(), "no description: {found:?}");
+}
