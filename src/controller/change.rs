@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::Uid;
 use crate::core::plan::{NamespaceRecord, Observed, PullSecretRefs};
 use crate::core::request::Problem;
 use crate::core::secret::StaticSource;
@@ -48,7 +49,7 @@ impl<T> Seen<T> {
 #[derive(Debug)]
 pub struct MissedOptIn {
     /// The UID of the Namespace.
-    pub uid: Box<str>,
+    pub uid: Uid,
     pub problem: Problem,
 }
 

@@ -131,7 +131,7 @@ impl Controller {
     }
 
     fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, slot: Slot, now: Now) {
-        let observed = plan.observed.as_ref();
+        let observed = plan.observed.as_deref();
         let collected = self.collect_tokens(namespace, &plan.granted, observed, plan.issued_after, now);
         if let Some(until) = collected.wait_until {
             // The namespace is reconciled when the call ends, but at the latest at this time.
@@ -203,7 +203,7 @@ impl Controller {
         now: Now,
     ) -> CollectedTokens {
         let mut collected = CollectedTokens::default();
-        let renewed_at = self.index.get(namespace).and_then(|state| state.history.renewed_at);
+        let renewed_at = self.index.get(namespace).and_then(|state| state.history.pace.renewed_at);
         let held_until = renewed_at.and_then(|at| at.checked_add(RENEW_INTERVAL).ok());
         let renewal = issued_after.map(|issued_after| RenewalRequest { issued_after, held_until });
         let earliest = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
@@ -216,7 +216,7 @@ impl Controller {
         let found = self.tokens.lookup(namespace, &wants, now);
         for (assignment, CachedToken { token, state, renews }) in granted.assignments.iter().zip(found) {
             if renews && let Some(history) = self.index.history(namespace) {
-                history.renewed_at = Some(now.wall);
+                history.pace.change(|pace| pace.renewed_at = Some(now.wall));
             }
             let is_held = matches!(state, KeyState::Held { .. }) && token.is_some();
             let is_fresh = state == KeyState::Fresh || is_held;

@@ -15,7 +15,8 @@ use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
 use crate::core::grants::TokenKey;
 use crate::core::plan::{
-    Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Readiness, Step, plan,
+    Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Readiness, RetryState,
+    Step, plan,
 };
 use crate::core::planted::{Bug, planted};
 
@@ -129,7 +130,9 @@ impl Controller {
         }
         self.index.set_read_secret(namespace, secret, read, *known);
         let history = self.index.history(namespace);
-        if version != *known && history.is_none_or(|history| history.retry.record_conflict()) {
+        if version != *known
+            && history.is_none_or(|history| history.retry.change(RetryState::record_conflict))
+        {
             self.tell_overtaken(namespace, secret, error);
             return self.reconcile(namespace, now);
         }
@@ -231,14 +234,15 @@ impl Controller {
         let PullSecretChange { service_account, secret, .. } = change;
         let jitter = self.settings.jitter;
         let history = self.index.history(namespace);
-        let retry = history.map(|h| h.service_accounts.entry(service_account.clone()).or_default());
         match result {
             Ok(Some((refs, changed))) => {
-                if let Some(retry) = retry
+                if let Some(history) = history
                     && (changed || refs.differs(secret.as_deref()))
                 {
-                    retry.record_repair(now);
-                    retry.reset();
+                    history.change_service_account(service_account, |retry| {
+                        retry.record_repair(now);
+                        retry.reset();
+                    });
                 }
                 if changed {
                     let (namespace, change) = (namespace.clone(), change.clone());
@@ -252,7 +256,8 @@ impl Controller {
                 self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
             }
             Err(error) => {
-                let retry_at = retry.map(|retry| retry.record_failure(namespace, jitter, now));
+                let record = |retry: &mut RetryState| retry.record_failure(namespace, jitter, now);
+                let retry_at = history.map(|history| history.change_service_account(service_account, record));
                 self.report_service_account_failure(namespace, Some(service_account), &error, retry_at);
                 self.reconcile(namespace, now);
             }
@@ -270,8 +275,10 @@ impl Controller {
         match result {
             Ok(listed) => {
                 if let Some(retry) = retry {
-                    retry.record_repair(now);
-                    retry.reset();
+                    retry.change(|retry| {
+                        retry.record_repair(now);
+                        retry.reset();
+                    });
                 }
                 self.index.set_listed_accounts(namespace, listed);
             }
@@ -279,7 +286,8 @@ impl Controller {
                 return self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
             }
             Err(error) => {
-                let retry_at = retry.map(|retry| retry.record_failure(namespace, jitter, now));
+                let record = |retry: &mut RetryState| retry.record_failure(namespace, jitter, now);
+                let retry_at = retry.map(|retry| retry.change(record));
                 self.report_service_account_failure(namespace, None, &error, retry_at);
             }
         }
@@ -308,7 +316,9 @@ impl Controller {
             return self.reconcile(namespace, now);
         }
         let denied = matches!(error, RequestError::AdmissionDenied(_)) && self.policy.repeat;
-        if denied && let Some(retry_at) = self.index.history(namespace).and_then(|h| h.retry.record_lag(now))
+        if denied
+            && let Some(retry_at) =
+                self.index.history(namespace).and_then(|h| h.retry.change(|retry| retry.record_lag(now)))
         {
             self.tell_overtaken(namespace, secret, error);
             return self.queue.schedule(namespace, Some(retry_at), now);
@@ -329,7 +339,8 @@ impl Controller {
     ) {
         let jitter = self.settings.jitter;
         let history = self.index.history(namespace);
-        let retry_at = history.map(|history| history.retry.record_failure(namespace, jitter, now));
+        let retry_at =
+            history.map(|history| history.retry.change(|retry| retry.record_failure(namespace, jitter, now)));
         self.report_write_failure(namespace, secret, operation, error, retry_at);
         self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)), now);
     }
@@ -351,6 +362,8 @@ impl Controller {
         for namespace in self.index.release_accounts(now.wall) {
             self.reconcile(&namespace, now);
         }
+        self.index.sweep();
+        self.granted.sweep();
         let mut counts = NamespaceCounts { held: self.removals.counts(), ..NamespaceCounts::default() };
         self.index.states().for_each(|state| count(state, now, &mut counts));
         let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();

@@ -69,7 +69,8 @@ struct Planned {
 
 #[derive(Default)]
 struct Item {
-    planned: Option<Planned>,
+    /// Most namespaces only wait.
+    planned: Option<Box<Planned>>,
     wake: Option<Duration>,
     running: bool,
 }
@@ -119,8 +120,8 @@ impl Queue {
         };
         self.arrivals += 1;
         let order = (expires_at, self.arrivals);
-        let before = item.planned.replace(Planned { lane, order, step });
-        self.remove_from_lane(namespace, before.as_ref());
+        let before = item.planned.replace(Box::new(Planned { lane, order, step }));
+        self.remove_from_lane(namespace, before.as_deref());
         self.lanes[lane as usize].insert((order, namespace.clone()));
     }
 
@@ -137,7 +138,7 @@ impl Queue {
         let item = self.items.entry(namespace.clone()).or_default();
         let before = item.planned.take();
         item.wake = wake;
-        self.remove_from_lane(namespace, before.as_ref());
+        self.remove_from_lane(namespace, before.as_deref());
         if let Some(wake) = wake {
             self.delayed.insert((wake, namespace.clone()));
         }
@@ -251,7 +252,7 @@ impl Queue {
 
 /// When the Secret of a step expires.
 fn expiry(step: &Step) -> Timestamp {
-    let observed = if let Step::Write(plan) = step { plan.observed.as_ref() } else { None };
+    let observed = if let Step::Write(plan) = step { plan.observed.as_deref() } else { None };
     observed.and_then(|observed| observed.times).map_or(Timestamp::MIN, |times| times.expires_at)
 }
 

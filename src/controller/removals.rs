@@ -1,7 +1,7 @@
 //! The limit on removals that follow from the configuration. A mistake in it, or in the labels that it selects by, must not
 //! delete the Secrets of a cluster, so many removals at once are held until an administrator confirms exactly these.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::index::{Index, NamespaceState};
 use super::tell::HeldCounts;
-use crate::core::Now;
 use crate::core::plan::{RemovalCause, Revocation};
+use crate::core::{Now, Uid};
 
 /// As many removals need no confirmation, whatever they are a part of.
 const FREE: usize = 10;
@@ -38,7 +38,7 @@ pub(super) struct Removals {
     /// Whether all causes together are.
     all_above: bool,
     /// The UIDs of the Secrets whose removal was confirmed.
-    approved: BTreeSet<Box<str>>,
+    approved: HashSet<Uid>,
     /// The latest removals, and when they happened.
     done: VecDeque<(Duration, RemovalCause)>,
     /// The ID that was reported last.
@@ -138,9 +138,9 @@ impl Removals {
     }
 
     /// Records that a Secret was removed.
-    pub fn record(&mut self, namespace: &str, uid: &str, now: Now) {
+    pub fn record(&mut self, namespace: &str, uid: &Uid, now: Now) {
         let mut wanted = self.wanted.get(namespace).into_iter().flatten();
-        if let Some(revocation) = wanted.find(|revocation| *revocation.uid == *uid)
+        if let Some(revocation) = wanted.find(|revocation| revocation.uid == *uid)
             && !self.approved.remove(uid)
         {
             self.done.push_back((now.mono, revocation.cause.clone()));
@@ -149,7 +149,7 @@ impl Removals {
 
     /// The removals that wait, if there are any.
     pub fn held(&self) -> Option<HeldRemovals> {
-        let uids: BTreeSet<_> = self.waiting().map(|revocation| &*revocation.uid).collect();
+        let uids: BTreeSet<_> = self.waiting().map(|revocation| revocation.uid.to_string()).collect();
         let mut by_cause = BTreeMap::new();
         for revocation in self.waiting() {
             *by_cause.entry(revocation.cause.clone()).or_default() += 1;

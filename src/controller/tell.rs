@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use super::queue::PRIORITIES;
 pub use super::removals::HeldRemovals;
-use crate::core::EventReason;
 use crate::core::aws::Endpoint;
 use crate::core::grants::{IdentityName, TokenKey};
 use crate::core::plan::{DeleteReason, PullSecretChange, WriteReason};
 use crate::core::secret::TokenError;
+use crate::core::{EventReason, Uid};
 
 /// The metric label `result` of a request that succeeded.
 pub const SUCCESS: &str = "success";
@@ -23,7 +23,7 @@ pub const SUCCESS: &str = "success";
 pub struct EventRecord {
     pub namespace: Arc<str>,
     /// The UID of the Namespace; empty if unknown.
-    pub uid: Box<str>,
+    pub uid: Uid,
     pub reason: EventReason,
     pub message: String,
     /// Identifies the condition: another one is written soon, and the same one with another message at growing intervals.

@@ -30,12 +30,14 @@ mod now;
 mod object_version;
 pub mod plan;
 pub mod planted;
+pub mod rare;
 mod redaction;
 pub mod request;
 pub mod secret;
 pub mod settings;
 mod text;
 pub mod turns;
+mod uid;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod testing;
@@ -48,6 +50,7 @@ pub use self::now::Now;
 pub use self::object_version::ObjectVersion;
 pub use self::redaction::without_principals;
 pub use self::text::{one_line, quote, whole_seconds};
+pub use self::uid::Uid;
 
 /// Prefix of every annotation that the controller reads or writes.
 pub const PREFIX: &str = "ecr-pull-secrets.dev/";

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use super::Uid;
+
 /// A request with it fails with a conflict if the object was changed, deleted or replaced since
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ObjectVersion {
-    pub uid: Box<str>,
+    pub uid: Uid,
     pub resource_version: u64,
 }
 

@@ -108,7 +108,7 @@ pub fn parsed(request: Request) -> ParsedAnnotations {
 pub fn token(issued: Now, life: i64) -> Arc<Token> {
     let expires = issued.wall + SignedDuration::from_secs(life);
     let endpoint = Some(format!("https://{HOST}"));
-    Arc::new(Token::new(STANDARD.encode("AWS:x"), issued.wall, expires, endpoint).expect("a token"))
+    Arc::new(Token::new(&STANDARD.encode("AWS:x"), issued.wall, expires, endpoint).expect("a token"))
 }
 
 /// The applied state of `request`, with entries that expire at these seconds (the last one is repeated).

@@ -221,7 +221,7 @@ impl Writer {
             "metadata": { "name": name, "namespace": namespace },
             "involvedObject": {
                 "apiVersion": "v1", "kind": "Namespace", "name": namespace,
-                "namespace": namespace, "uid": &*record.uid,
+                "namespace": namespace, "uid": record.uid.to_string(),
             },
             "reason": record.reason.into_str(), "message": shortened(&record.message), "type": kind,
             "count": 1, "firstTimestamp": now, "lastTimestamp": now,

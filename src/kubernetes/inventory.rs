@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::errors::message;
 use super::observe;
+use crate::core::Uid;
 use crate::core::plan::Owner;
 use crate::core::request::OwnedNames;
 use crate::core::settings::Settings;
@@ -22,7 +23,7 @@ const PAGE_SIZE: u32 = 500;
 pub struct OwnSecret {
     pub namespace: String,
     pub name: Arc<str>,
-    pub uid: Box<str>,
+    pub uid: Uid,
     pub resource_version: u64,
 }
 

@@ -12,7 +12,7 @@ use crate::core::plan::{NamespaceRecord, Observed, Owner};
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
 use crate::core::request::{OwnedNames, Problem, annotations, unknown_keys};
 use crate::core::settings::Settings;
-use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, PREFIX, SECRET_KEY};
+use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, PREFIX, SECRET_KEY, Uid};
 
 /// `None` if the Namespace did not opt in or is being deleted: the namespace controller deletes its contents.
 pub fn namespace(meta: &ObjectMeta, settings: &Settings) -> Option<NamespaceRecord> {
@@ -44,7 +44,7 @@ fn unknown_keys(meta: &ObjectMeta, settings: &Settings) -> Option<Problem> {
     unknown_keys::report(annotations, labels, is_selected)
 }
 
-fn uid(meta: &ObjectMeta) -> Box<str> {
+fn uid(meta: &ObjectMeta) -> Uid {
     meta.uid.as_deref().unwrap_or_default().into()
 }
 
@@ -75,7 +75,7 @@ pub fn secret(meta: &ObjectMeta, settings: &Settings) -> Observed {
     let applied_intact = annotation(APPLIED);
 
     Observed {
-        uid: meta.uid.as_deref().unwrap_or_default().into(),
+        uid: uid(meta),
         resource_version: resource_version(meta),
         owner: owner(meta.labels.as_ref(), instance, ours.is_some() && applied.is_some()),
         is_applied: ours.is_some(),

@@ -82,7 +82,7 @@ impl AuthFile {
     pub(super) fn set(&mut self, registry: &Registry, token: &Token) {
         let auths = self.content.entry("auths").or_insert_with(|| json!({}));
         // As `docker login` writes it.
-        auths[registry.to_string()] = json!({"auth": token.credential().auth()});
+        auths[registry.to_string()] = json!({"auth": *token.credential().auth()});
     }
 
     pub(super) fn replace(self) -> Result<(), CommandError> {

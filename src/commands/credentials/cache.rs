@@ -112,8 +112,8 @@ impl Cache {
     pub(super) fn live(&self, key: &Key, now: Now) -> Option<Token> {
         let mut content = self.read();
         let mut entry = content.tokens.remove(key)?;
-        let authorization = std::mem::take(&mut entry.authorization);
-        let token = Token::new(authorization, entry.issued_at, entry.expires_at, None).ok()?;
+        let authorization = Zeroizing::new(std::mem::take(&mut entry.authorization));
+        let token = Token::new(&authorization, entry.issued_at, entry.expires_at, None).ok()?;
         (token.is_live(now) && token.is_plausible(now)).then_some(token)
     }
 
@@ -137,7 +137,7 @@ impl Cache {
         let mut content = self.read();
         let entry = Entry {
             host: host.to_owned(),
-            authorization: token.credential().auth().to_owned(),
+            authorization: token.credential().auth().to_string(),
             issued_at: token.issued_at(),
             expires_at: token.expires_at(),
         };

@@ -57,7 +57,8 @@ async fn get(args: &IdentityArgs) -> Result<(), CommandError> {
     let choice = choose(&config, &Wanted::Registry(registry.clone()), args).map_err(not_found)?;
     let token = token(&config, &choice, &registry).await?;
     let credential = token.credential();
-    let reply = json!({"ServerURL": url, "Username": credential.username(), "Secret": credential.password()});
+    let reply =
+        json!({"ServerURL": url, "Username": credential.username(), "Secret": *credential.password()});
     print_result(&Zeroizing::new(reply.to_string()))
 }
 

@@ -66,7 +66,7 @@ async fn provide(args: &CredentialProviderArgs) -> Result<(), CommandError> {
     let duration = cache_duration(&token, Clock::start().now());
     let credential = token.credential();
     let auth = json!({
-        registry.to_string(): {"username": credential.username(), "password": credential.password()},
+        registry.to_string(): {"username": credential.username(), "password": *credential.password()},
     });
     print_result(&response(&duration, &auth))
 }

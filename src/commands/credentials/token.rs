@@ -13,10 +13,10 @@ pub(super) async fn print_token(args: TokenArgs) -> Result<(), CommandError> {
     let fetched = fetch_for(&config, &args.registry, &args.identity).await?;
     let authorization = fetched.token.credential().auth();
     if args.output == OutputFormat::Text {
-        return print_result(authorization);
+        return print_result(&authorization);
     }
     let document = json!({
-        "authorizationToken": authorization,
+        "authorizationToken": *authorization,
         "expiresAt": fetched.expires_at,
         "proxyEndpoint": endpoint_url(args.registry.registry.as_ref(), &fetched.token),
     });
@@ -26,5 +26,5 @@ pub(super) async fn print_token(args: TokenArgs) -> Result<(), CommandError> {
 pub(super) async fn print_password(args: LoginPasswordArgs) -> Result<(), CommandError> {
     let config = load(args.identity.config.config.as_deref())?;
     let fetched = fetch_for(&config, &args.registry, &args.identity).await?;
-    print_result(fetched.token.credential().password())
+    print_result(&fetched.token.credential().password())
 }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::{Index, NamespaceState, upsert_newer};
 use crate::controller::change::WatchTarget;
-use crate::core::plan::PullSecretRefs;
 use crate::core::plan::service_accounts::MAX_SERVICE_ACCOUNTS;
+use crate::core::plan::{PullSecretRefs, RetryState};
 
 /// Which service accounts of a namespace are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,8 @@ impl NamespaceState {
         let accounts = &self.service_accounts;
         let is_ours =
             |name: &Arc<str>| accounts.iter().any(|(known, refs)| known == name && !refs.attached.is_empty());
-        self.history.service_accounts.retain(|name, retry| retry.is_remembered(time) || is_ours(name));
+        let is_kept = |name: &Arc<str>, retry: &mut RetryState| retry.is_remembered(time) || is_ours(name);
+        self.history.service_accounts.change(|all| all.retain(is_kept));
     }
 }
 

@@ -26,10 +26,18 @@ impl<T: Eq + Hash> Interner<T> {
             return known.clone();
         }
         if self.values.len() >= self.sweep_at {
-            self.values.retain(|value| Arc::strong_count(value) > 1);
-            self.sweep_at = (self.values.len() * 2).max(MIN_SWEEP);
+            self.sweep();
         }
         self.values.insert(value.clone());
         value
+    }
+
+    /// Forgets the values that are not used any more.
+    pub fn sweep(&mut self) {
+        self.values.retain(|value| Arc::strong_count(value) > 1);
+        self.sweep_at = (self.values.len() * 2).max(MIN_SWEEP);
+        if self.values.capacity() > 4 * self.sweep_at {
+            self.values.shrink_to(self.sweep_at);
+        }
     }
 }

@@ -21,6 +21,7 @@ use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
 use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs, RetryState};
 use crate::core::planted::{Bug, planted};
+use crate::core::rare::Rare;
 use crate::core::request::{AppliedState, OptIn, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
 
@@ -69,7 +70,7 @@ pub struct Index {
     lists: Lists,
     replies: Replies,
     /// Our latest deletions and lists in namespaces of which nothing is left.
-    emptied: BTreeMap<Arc<str>, (RetryState, RetryState)>,
+    emptied: BTreeMap<Arc<str>, (Rare<RetryState>, Rare<RetryState>)>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
@@ -88,6 +89,12 @@ impl Index {
             parsed: Interner::default(),
             applied: Interner::default(),
         }
+    }
+
+    /// Forgets shared values that no namespace has any more. Call this now and then.
+    pub fn sweep(&mut self) {
+        self.parsed.sweep();
+        self.applied.sweep();
     }
 
     /// Whether every watch has listed once.
@@ -195,7 +202,12 @@ impl Index {
                 (namespace, changed)
             }
         };
-        if changed { vec![namespace] } else { vec![] }
+        if changed { vec![self.known_name(namespace)] } else { vec![] }
+    }
+
+    /// The name as the index has it: each event brings a copy, which the queue must not keep.
+    fn known_name(&self, namespace: Arc<str>) -> Arc<str> {
+        self.namespaces.get_key_value(&namespace).map_or(namespace, |(known, _)| known.clone())
     }
 
     /// Records a Secret, unless a newer version is known.
@@ -306,7 +318,9 @@ impl Index {
         };
         match target {
             WatchTarget::Secrets(name) if removed && history.is_written(name) => history.forget_content(),
-            WatchTarget::ServiceAccounts if removed => drop(history.service_accounts.remove(name)),
+            WatchTarget::ServiceAccounts if removed => {
+                drop(history.service_accounts.change(|all| all.remove(name)));
+            }
             WatchTarget::Namespaces => {
                 state.drop_accounts();
                 self.replies.interrupt(namespace);
@@ -368,7 +382,7 @@ impl Index {
         let changed = state.namespace.as_ref() != Some(&record);
         if changed {
             // The change may have removed the cause of earlier failures.
-            state.history.retry.reset();
+            state.history.reset_retries();
         }
         state.namespace = Some(record);
         if !state.is_opted_in() {

@@ -5,6 +5,7 @@ mod explained;
 mod fairness;
 mod faults;
 mod life;
+mod memory;
 mod noise;
 mod removals;
 mod renew;

@@ -2,6 +2,7 @@
 //! events arrive immediately. Time passes only in [`World::run`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::core::request::{self, ParsedAnnotations, Times};
 use crate::core::secret::{DockerConfig, FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
 use crate::core::testing::{HOUR, at, parsed, settings};
-use crate::core::{Now, ObjectVersion};
+use crate::core::{Now, ObjectVersion, Uid};
 
 /// How AWS replies.
 #[derive(Clone, Copy)]
@@ -55,6 +56,12 @@ struct Node {
 /// More inputs at one instant, and more steps in one run, than any test needs. A controller that writes without end
 /// exceeds one of them.
 const LIMIT: usize = 100_000;
+
+/// The UID of the object of this number, in the form of a UID of the API server.
+fn uid(number: u64) -> Uid {
+    let digits = format!("{number:016x}");
+    format!("00000000-0000-4000-{}-{}", &digits[..4], &digits[4..]).into()
+}
 
 type SecretKey = (Arc<str>, Arc<str>);
 
@@ -145,6 +152,11 @@ impl World {
         -allocation_counter::measure(|| drop(nodes)).bytes_current
     }
 
+    /// The state machine of a process, after the end of everything else.
+    pub fn into_controller(mut self, node: usize) -> Controller {
+        self.nodes.swap_remove(node).controller
+    }
+
     /// Kills a process, which releases nothing.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].is_alive = false;
@@ -161,7 +173,10 @@ impl World {
     }
 
     pub fn set_annotations(&mut self, namespace: &str, parsed: ParsedAnnotations) {
-        let record = NamespaceRecord { uid: format!("uid-of-{namespace}").into(), parsed: Arc::new(parsed) };
+        let record = NamespaceRecord {
+            uid: uid(BuildHasherDefault::<DefaultHasher>::default().hash_one(namespace)),
+            parsed: Arc::new(parsed),
+        };
         self.namespaces.insert(namespace.into(), record.clone());
         self.broadcast(|| Change::Namespace {
             namespace: namespace.into(),
@@ -394,7 +409,7 @@ impl World {
             content: content(&draft, &self.settings),
             expires_at: draft.times.expires_at,
         });
-        let uid = current.map_or_else(|| format!("uid-{}", self.version).into(), |current| current.uid);
+        let uid = current.map_or_else(|| uid(self.version), |current| current.uid);
         Ok(self.store(
             &key,
             Observed {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::calls::Urgency;
 use super::{KeyState, MIN_INTERVAL, RENEW_INTERVAL, RenewalRequest};
-use crate::core::grants::TokenRequest;
+use crate::core::grants::{TokenKey, TokenRequest};
 use crate::core::plan::Backoff;
 use crate::core::planted::{Bug, planted};
 use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind};
@@ -16,7 +16,9 @@ use crate::core::{Jitter, Now};
 
 /// The state of a key.
 pub struct CacheEntry {
-    pub request: TokenRequest,
+    pub key: TokenKey,
+    /// The request of the call that waits or runs. Its session policy is as long as a short token, so none is kept for later.
+    pub request: Option<Box<TokenRequest>>,
     /// The number of namespaces whose request names the key.
     pub users: usize,
     /// When it was last looked up, by the monotonic clock.
@@ -39,9 +41,10 @@ pub struct CacheEntry {
 }
 
 impl CacheEntry {
-    pub fn new(request: TokenRequest) -> Self {
+    pub fn new(key: TokenKey) -> Self {
         Self {
-            request,
+            key,
+            request: None,
             users: 0,
             used_at: Duration::ZERO,
             token: None,
@@ -149,7 +152,7 @@ impl CacheEntry {
         self.failures = self.failures.saturating_add(1);
         let outdated = matches!(error.kind, TokenErrorKind::ExpiredToken | TokenErrorKind::ShorterLivedToken);
         let backoff = if outdated { Backoff::EXPIRED_TOKENS } else { Backoff::CALLS };
-        let retry_at = now.after(backoff.delay(self.failures, jitter, &self.request.key));
+        let retry_at = now.after(backoff.delay(self.failures, jitter, &self.key));
         self.failed = Some((error.clone(), retry_at));
     }
 }

@@ -98,7 +98,7 @@ pub struct TokenCache {
     policy: RefreshPolicy,
     jitter: Jitter,
     ids: HashMap<TokenKey, KeyId>,
-    entries: HashMap<KeyId, CacheEntry>,
+    entries: HashMap<KeyId, Box<CacheEntry>>,
     shares: HashMap<Arc<str>, Share>,
     calls: Calls,
     next_id: u64,
@@ -154,6 +154,7 @@ impl TokenCache {
             if entry.pending_since.is_none() {
                 entry.pending_since = Some(now.wall);
                 entry.queued = Some(urgency);
+                entry.request = Some(Box::new(want.request.clone()));
                 self.calls.push(id, &want.request.key, urgency, namespace, want.expires_at.is_some());
             } else if let Some(before) = entry.queued.filter(|before| urgency < *before) {
                 entry.queued = Some(urgency);
@@ -166,7 +167,7 @@ impl TokenCache {
     /// A namespace needs no token any more.
     pub fn release(&mut self, namespace: &str) {
         let keys = self.shares.get_mut(namespace).map(|share| mem::take(&mut share.keys));
-        for id in keys.into_iter().flatten() {
+        for id in keys.unwrap_or_default() {
             self.drop_use(id);
         }
     }
@@ -175,11 +176,11 @@ impl TokenCache {
     pub fn retain(&mut self, namespace: &str, granted: &Granted) {
         let Some(share) = self.shares.get_mut(namespace) else { return };
         let is_named = |id: &KeyId| {
-            let key = self.entries.get(id).map(|entry| &entry.request.key);
+            let key = self.entries.get(id).map(|entry| &entry.key);
             granted.assignments.iter().any(|assignment| Some(&assignment.request.key) == key)
         };
         let (named, dropped) = mem::take(&mut share.keys).into_iter().partition::<Vec<_>, _>(is_named);
-        share.keys = named;
+        share.keys = named.into();
         for id in dropped {
             self.drop_use(id);
         }
@@ -189,8 +190,8 @@ impl TokenCache {
     pub fn stop_waiting(&mut self) {
         for (id, entry) in &mut self.entries {
             if let Some(urgency) = entry.queued.take() {
-                entry.pending_since = None;
-                self.calls.remove(*id, &entry.request.key, urgency);
+                (entry.pending_since, entry.request) = (None, None);
+                self.calls.remove(*id, &entry.key, urgency);
             }
         }
     }
@@ -217,7 +218,7 @@ impl TokenCache {
         if wait.is_none() && !new.is_empty() {
             share.spend(&new, now.mono);
             for want in wants.iter().filter(|want| new.contains(&&want.request.key)) {
-                self.create(want.request, namespace);
+                self.create(&want.request.key, namespace);
             }
         }
         let keys: BTreeSet<_> = wanted.iter().filter_map(|key| self.ids.get(*key)).copied().collect();
@@ -234,8 +235,8 @@ impl TokenCache {
         wait.map(|until| now.after(until.saturating_sub(now.mono)))
     }
 
-    fn create(&mut self, request: &TokenRequest, namespace: &Arc<str>) {
-        if self.ids.contains_key(&request.key) {
+    fn create(&mut self, key: &TokenKey, namespace: &Arc<str>) {
+        if self.ids.contains_key(key) {
             return;
         }
         if self.entries.len() >= MAX_KEYS && !self.evict(namespace) {
@@ -243,8 +244,8 @@ impl TokenCache {
         }
         let id = KeyId(self.next_id);
         self.next_id += 1;
-        self.ids.insert(request.key.clone(), id);
-        self.entries.insert(id, CacheEntry::new(request.clone()));
+        self.ids.insert(key.clone(), id);
+        self.entries.insert(id, Box::new(CacheEntry::new(key.clone())));
     }
 
     /// Evicts a key for one of `namespace`: of the namespace that has most keys for itself, the least recently
@@ -259,7 +260,7 @@ impl TokenCache {
         let Some(id) = oldest.copied() else { return false };
         let largest = largest.clone();
         if let Some(share) = self.shares.get_mut(&largest) {
-            share.keys.retain(|key| *key != id);
+            share.keys = share.keys.iter().copied().filter(|key| *key != id).collect();
         }
         self.drop_use(id);
         true
@@ -275,14 +276,14 @@ impl TokenCache {
 
     /// Drops a key that no namespace needs, unless its call is running.
     fn drop_unused(&mut self, id: KeyId) {
-        let is_used = |entry: &CacheEntry| entry.users > 0 || entry.called_at.is_some();
+        let is_used = |entry: &Box<CacheEntry>| entry.users > 0 || entry.called_at.is_some();
         if self.entries.get(&id).is_none_or(is_used) {
             return;
         }
         let Some(entry) = self.entries.remove(&id) else { return };
-        self.ids.remove(&entry.request.key);
+        self.ids.remove(&entry.key);
         if let Some(urgency) = entry.queued {
-            self.calls.remove(id, &entry.request.key, urgency);
+            self.calls.remove(id, &entry.key, urgency);
         }
     }
 
@@ -292,7 +293,7 @@ impl TokenCache {
         let entry = self.entries.get_mut(&id)?;
         entry.called_at = Some(now.wall);
         entry.queued = None;
-        Some(entry.request.clone())
+        entry.request.take().map(|request| *request)
     }
 
     /// How long until the next queued call may start; `None` if none may before another one ends.
@@ -323,7 +324,7 @@ impl TokenCache {
         let mut earliest = TokenExpiries::new();
         for entry in self.entries.values() {
             if let Some(token) = &entry.token {
-                let TokenKey { identity, endpoint, .. } = &entry.request.key;
+                let TokenKey { identity, endpoint, .. } = &entry.key;
                 let expires_at = token.expires_at();
                 let first = earliest.entry((identity.clone(), endpoint.clone())).or_insert(expires_at);
                 *first = expires_at.min(*first);

@@ -71,7 +71,7 @@ pub fn compose(
     settings: &Settings,
     now: Now,
 ) -> Option<SecretDraft> {
-    let observed = plan.observed.as_ref();
+    let observed = plan.observed.as_deref();
     let assignments = plan.granted.assignments.iter().zip(tokens);
     let choices = assignments.map(|(assignment, token)| choose(plan, assignment, token.as_deref(), now));
     let choices: Vec<_> = choices.chain(kept(plan)).collect();
@@ -118,7 +118,7 @@ fn would_lose_entries(observed: Option<&Observed>, choices: &[Choice<'_>], now: 
 
 /// The entries of a Secret whose removal is held.
 fn kept(plan: &WritePlan) -> impl Iterator<Item = Choice<'_>> {
-    let observed = plan.observed.as_ref().filter(|_| plan.granted.assignments.is_empty());
+    let observed = plan.observed.as_deref().filter(|_| plan.granted.assignments.is_empty());
     let applied = observed.and_then(|observed| observed.applied.as_deref()).into_iter();
     let entries = applied.flat_map(|applied| applied.request.registries.iter().zip(&applied.entries));
     entries.map(|(target, entry)| Choice { target, entry: entry.clone(), token: None })
@@ -132,7 +132,7 @@ fn choose<'a>(
 ) -> Choice<'a> {
     let Assignment { target, request, scope, .. } = assignment;
     let host = host(assignment, token);
-    let existing = existing_entry(plan.observed.as_ref(), assignment, host.as_ref(), now);
+    let existing = existing_entry(plan.observed.as_deref(), assignment, host.as_ref(), now);
     let is_requested = |entry: &AppliedEntry, token: &Token| {
         plan.issued_after.is_some_and(|time| entry.is_older(time) && token.is_issued_after(time))
     };

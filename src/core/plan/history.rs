@@ -11,6 +11,7 @@ use super::reasons::WriteReason;
 use super::retry::RetryState;
 use crate::core::allowance::Allowance;
 use crate::core::planted::{Bug, planted};
+use crate::core::rare::{Constant, Rare};
 use crate::core::{Jitter, Now};
 
 /// The changes of a request that are applied.
@@ -28,18 +29,29 @@ pub struct History {
     pub repeated: bool,
     /// When it is due for renewal, even if its annotations were changed.
     pub due: Option<Timestamp>,
+    /// How often the namespace requested something else.
+    pub pace: Rare<Pace>,
+    /// Failures and repairs of the Secret.
+    pub retry: Rare<RetryState>,
+    /// Our deletions in this namespace.
+    pub removals: Rare<RetryState>,
+    /// Our lists of service accounts in this namespace, each counted as a repair, and their failures.
+    pub listings: Rare<RetryState>,
+    /// Failures and repairs of service accounts, by name.
+    pub service_accounts: Rare<BTreeMap<Arc<str>, RetryState>>,
+}
+
+/// The limits on the changes and the renewals that one namespace requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pace {
     /// When a token was last fetched because the namespace requested a renewal.
     pub renewed_at: Option<Timestamp>,
     /// When it has been long enough since the last changes of the request, by the monotonic clock.
     pub changes_until: Duration,
-    /// Failures and repairs of the Secret.
-    pub retry: RetryState,
-    /// Our deletions in this namespace.
-    pub removals: RetryState,
-    /// Our lists of service accounts in this namespace, each counted as a repair, and their failures.
-    pub listings: RetryState,
-    /// Failures and repairs of service accounts, by name.
-    pub service_accounts: BTreeMap<Arc<str>, RetryState>,
+}
+
+impl Constant for Pace {
+    const DEFAULT: &'static Self = &Self { renewed_at: None, changes_until: Duration::ZERO };
 }
 
 impl History {
@@ -55,27 +67,43 @@ impl History {
     ) {
         let recreated = reason == WriteReason::Missing && self.due.is_some();
         if reason == WriteReason::RequestChanged {
-            self.changes_until = CHANGES.spend(self.changes_until, 1, now.mono);
+            self.pace.change(|pace| pace.changes_until = CHANGES.spend(pace.changes_until, 1, now.mono));
         }
         // The reason may follow from the write itself.
         self.repeated = self.fingerprint == Some(fingerprint);
         if recreated || self.repeated || reason.is_repair() {
-            self.retry.record_repair(now);
+            self.retry.change(|retry| retry.record_repair(now));
         }
         let version = observed.resource_version + u64::from(planted(Bug::ForgetOwnWrites));
         self.written = Some((name.clone(), version));
         self.fingerprint = Some(fingerprint);
         self.due = observed.times.map(|times| times.refresh_after);
-        self.retry.reset();
+        self.reset_retries();
     }
 
     /// Records that this process deleted a Secret: creating it later is not a repair.
     pub fn record_deletion(&mut self, name: &str, now: Now) {
-        self.removals.record_repair(now);
+        self.removals.change(|removals| removals.record_repair(now));
         if self.is_written(name) {
             self.forget_content();
             self.due = None;
         }
+    }
+
+    /// Forgets the failures, after a success or a change that may have removed their cause.
+    pub fn reset_retries(&mut self) {
+        if *self.retry != RetryState::default() {
+            self.retry.change(RetryState::reset);
+        }
+    }
+
+    /// Changes the failures and repairs of a service account.
+    pub fn change_service_account<R>(
+        &mut self,
+        name: &Arc<str>,
+        change: impl FnOnce(&mut RetryState) -> R,
+    ) -> R {
+        self.service_accounts.change(|all| change(all.entry(name.clone()).or_default()))
     }
 
     /// Whether the last write was to the Secret of this name, as far as is known.
@@ -92,7 +120,7 @@ impl History {
 
     /// Until when a changed request is not applied, because it changed too often.
     pub fn change_after(&self, now: Now) -> Option<Timestamp> {
-        let left = CHANGES.allowed_at(self.changes_until, 1, now.mono).saturating_sub(now.mono);
+        let left = CHANGES.allowed_at(self.pace.changes_until, 1, now.mono).saturating_sub(now.mono);
         (!left.is_zero()).then(|| now.after(left))
     }
 

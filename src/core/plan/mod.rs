@@ -58,7 +58,7 @@ pub struct WritePlan {
     /// The entries of other registries, by host.
     pub static_entries: BTreeMap<String, StaticEntry>,
     /// The current Secret of that name.
-    pub observed: Option<Observed>,
+    pub observed: Option<Box<Observed>>,
     /// The time before which no token may have been issued, because an annotation names it.
     pub issued_after: Option<Timestamp>,
 }
@@ -266,7 +266,7 @@ impl Planner<'_> {
         {
             return renewal;
         }
-        let observed = observed.cloned();
+        let observed = observed.cloned().map(Box::new);
         let write = self.write(WritePlan { reason, granted, static_entries, observed, issued_after });
         if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
     }
@@ -361,7 +361,7 @@ impl Planner<'_> {
         let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         self.granted = Some(granted.clone());
-        let observed = Some(observed.clone());
+        let observed = Some(Box::new(observed.clone()));
         Some(self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None }))
     }
 

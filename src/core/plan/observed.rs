@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::core::request::{AppliedState, ParsedAnnotations, Times};
-use crate::core::{Now, ObjectVersion};
+use crate::core::{Now, ObjectVersion, Uid};
 
 /// The record of a Namespace that opted in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceRecord {
     /// Events refer to it.
-    pub uid: Box<str>,
+    pub uid: Uid,
     pub parsed: Arc<ParsedAnnotations>,
 }
 
@@ -28,7 +28,7 @@ pub enum Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a separate property of the object")]
 pub struct Observed {
-    pub uid: Box<str>,
+    pub uid: Uid,
     /// Comparable within one cluster
     /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
     pub resource_version: u64,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::{DeleteReason, Deletion, Facts, Observed, Planner, Step, WritePlan, WriteReason};
-use crate::core::EventReason;
 use crate::core::grants::Granted;
 use crate::core::request::{Problem, Request};
 use crate::core::secret::static_registries;
+use crate::core::{EventReason, Uid};
 
 /// The part of the configuration that a removal follows from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ impl RemovalCause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     pub cause: RemovalCause,
-    pub uid: Box<str>,
+    pub uid: Uid,
 }
 
 impl Planner<'_> {
@@ -167,7 +167,7 @@ impl Planner<'_> {
         }
         let request = Request { secret_name: name.to_owned(), ..applied.request.clone() };
         let granted = Arc::new(Granted { request: Arc::new(request), assignments: vec![] });
-        let (reason, observed) = (WriteReason::StaticEntryChanged, Some(observed.clone()));
+        let (reason, observed) = (WriteReason::StaticEntryChanged, Some(Box::new(observed.clone())));
         self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None })
     }
 }

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff::Backoff;
+use crate::core::rare::Constant;
 use crate::core::{Jitter, Now};
 
 /// After this long without a repair, the next one is immediate again.
@@ -24,6 +25,11 @@ pub struct RetryState {
     /// Repairs in a row.
     pub repairs: u32,
     pub repaired_at: Option<Timestamp>,
+}
+
+impl Constant for RetryState {
+    const DEFAULT: &'static Self =
+        &Self { failures: 0, retry_at: None, conflicts: 0, repairs: 0, repaired_at: None };
 }
 
 impl RetryState {

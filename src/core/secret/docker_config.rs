@@ -122,7 +122,7 @@ impl Manifest {
         });
         let version = match base {
             Some(ObjectVersion { uid, resource_version }) => {
-                body["metadata"]["uid"] = (**uid).into();
+                body["metadata"]["uid"] = uid.to_string().into();
                 resource_version.to_string()
             }
             None => NO_OBJECTS_VERSION.to_owned(),
@@ -155,7 +155,7 @@ mod tests {
     const OTHER: &str = "999999999999.dkr.ecr.eu-central-1.amazonaws.com";
 
     fn config(hosts: &[&str]) -> DockerConfig {
-        let credential = RegistryCredential::parse(STANDARD.encode("AWS:hunter2")).expect("a token");
+        let credential = RegistryCredential::parse(&STANDARD.encode("AWS:hunter2")).expect("a token");
         let set = |host: &&str| DraftEntry::Set { host: (*host).into(), credential: credential.clone() };
         DockerConfig::from_draft(hosts.iter().map(set).collect(), DockerConfig::default())
     }
@@ -197,12 +197,13 @@ mod tests {
     #[test]
     fn an_entry_that_is_set_wins_over_one_that_is_kept() {
         let mut current = config(&[HOST]);
-        current.auths.get_mut(HOST).expect("an entry").username = "old".into();
+        let old = RegistryCredential::parse(&STANDARD.encode("AWS:old")).expect("a token");
+        current.auths.insert(HOST.to_owned(), old.clone());
         let mut draft = vec![DraftEntry::Keep { host: HOST.to_owned() }];
         draft.extend(
             config(&[HOST]).auths.into_iter().map(|(host, credential)| DraftEntry::Set { host, credential }),
         );
-        assert_eq!(DockerConfig::from_draft(draft, current).auths[HOST].username, "AWS");
+        assert!(DockerConfig::from_draft(draft, current).auths[HOST] != old);
     }
 
     #[test]

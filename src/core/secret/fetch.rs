@@ -1,7 +1,5 @@
 //! The reply of AWS to a request for a token, or why there is none.
 
-use std::mem;
-
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -35,10 +33,9 @@ impl Token {
     /// The token of a reply to a request that was sent at `asked`. Its lifetime is measured by AWS's clock and counts from
     /// the request, because the reply may have waited for a process that was frozen. A token without `expiresAt` counts as
     /// expired.
-    pub fn from_reply(mut reply: FetchedToken, asked: Timestamp) -> Result<Self, MalformedToken> {
+    pub fn from_reply(reply: FetchedToken, asked: Timestamp) -> Result<Self, MalformedToken> {
         let expires_at = reply.expires_at.map(|at| by_local_clock(at, reply.server_time, asked));
-        let authorization = mem::take(&mut *reply.authorization);
-        Self::new(authorization, asked, expires_at.unwrap_or(asked), reply.proxy_endpoint)
+        Self::new(&reply.authorization, asked, expires_at.unwrap_or(asked), reply.proxy_endpoint)
     }
 }
 

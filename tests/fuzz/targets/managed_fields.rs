@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) {
     assert_eq!(observe::secret(&again, &settings), seen);
     if let Some(record) = observe::namespace(&meta, &settings) {
         assert!(meta.deletion_timestamp.is_none());
-        assert_eq!(*record.uid, *meta.uid.clone().unwrap_or_default());
+        assert_eq!(record.uid.to_string(), meta.uid.clone().unwrap_or_default());
     }
     let attached = observe::attached(&meta, &settings.names);
     assert!(attached.iter().all(|name| settings.names.all().any(|allowed| allowed == name)));

@@ -106,8 +106,9 @@ impl World {
         let Some(running) = self.running.get(&number) else { return };
         let Request::Write { base: Some(base), draft } = &running.request else { return };
         let name = draft.applied.request.secret_name.clone();
-        let is_same =
-            |current: &&SecretObject| *current.uid == *base.uid && current.version == base.resource_version;
+        let is_same = |current: &&SecretObject| {
+            current.uid == base.uid.to_string() && current.version == base.resource_version
+        };
         let current = self.store.secret(&running.namespace, &name).filter(is_same);
         let data = current.map(|current| current.data.clone());
         let held = self.processes[running.process].is_leader(self.time);
@@ -164,8 +165,8 @@ impl World {
             Request::Delete(deletion) => {
                 let (name, version) = (deletion.name.clone(), &deletion.version);
                 let before = self.store.secret(namespace, &name).cloned();
-                let result =
-                    self.store.delete_secret(namespace, &name, &version.uid, version.resource_version);
+                let uid = version.uid.to_string();
+                let result = self.store.delete_secret(namespace, &name, &uid, version.resource_version);
                 let result = result.map(|event| {
                     self.publish(&event);
                     self.secret_deleted(namespace, deletion, before.as_ref());

@@ -112,7 +112,7 @@ fn what_the_controller_changed_lately_is_kept_so_that_its_backoff_is_too() {
     index.await_reply(&namespace);
     index.apply(account("left", "build", refs(2, false)));
     let history = index.history("left").expect("it is kept while an action runs");
-    history.service_accounts.entry(name.clone()).or_default().record_repair(at(0));
+    history.change_service_account(&name, |retry| retry.record_repair(at(0)));
     index.set_replied_service_account(&namespace, &name, refs(2, false));
     index.reply_arrived("left");
     index.release_accounts(at(19 * 60).wall);

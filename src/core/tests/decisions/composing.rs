@@ -182,8 +182,7 @@ fn the_default_registry_has_an_entry_only_if_its_token_names_the_registry() {
     let default = request(&["default"]);
     let missing = write_plan(WriteReason::Missing, &default, None);
     let named = token(at(0), 12 * HOUR);
-    let unnamed =
-        Token::new("QVdTOng=".into(), named.issued_at(), named.expires_at(), None).expect("a token");
+    let unnamed = Token::new("QVdTOng=", named.issued_at(), named.expires_at(), None).expect("a token");
     let draft = composed(&missing, &[Some(Arc::new(unnamed))], at(0)).expect("a write");
     assert_eq!(set_targets(&draft), [], "the token names no registry");
     assert_eq!(draft.applied.entries, [None]);

@@ -93,7 +93,7 @@ impl Namespace {
         let Some(draft) = draft else { return false };
         let name: Arc<str> = write.granted.request.secret_name.as_str().into();
         let created = || Observed { uid: "uid-2".into(), ..observed(&write.granted.request) };
-        let current = write.observed.clone().unwrap_or_else(created);
+        let current = write.observed.as_deref().cloned().unwrap_or_else(created);
         let current = Observed { intact: true, data_intact: true, ..current };
         let after = after_write(&draft, current);
         self.history.record_write(write.reason, &name, &after, draft.fingerprint, now);
@@ -214,7 +214,7 @@ prop_compose! {
     ) -> History {
         let written = written.map(|(name, version)| (name.into(), version));
         let retry = RetryState { failures, retry_at, repairs, repaired_at, conflicts: 0 };
-        History { written, due, retry, ..History::default() }
+        History { written, due, retry: retry.into(), ..History::default() }
     }
 }
 

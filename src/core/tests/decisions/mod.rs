@@ -14,7 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::core::Now;
 use crate::core::plan::{
     DeleteReason, Facts, History, Observed, Owner, Plan, RetryState, SecretDraft, Step, WritePlan,
     WriteReason, compose, plan,
@@ -27,6 +26,7 @@ use crate::core::testing::{
     HOST, HOUR, after_write, applied, at, kept_targets, observed, observed_with, parsed, request,
     set_targets, settings, target, token, wall,
 };
+use crate::core::{Now, Uid};
 
 const PUBLIC: &str = "public.ecr.aws";
 const IN_2099: i64 = 4_070_908_800 - 1_700_000_000;
@@ -101,13 +101,14 @@ fn written(step: &Step) -> Option<(WriteReason, &str)> {
     Some((write.reason, &write.granted.request.secret_name))
 }
 
-fn deleted(step: &Step) -> Option<(DeleteReason, &str, &str, u64)> {
+fn deleted(step: &Step) -> Option<(DeleteReason, &str, Uid, u64)> {
     let deletion = match step {
         Step::Delete(deletion) => deletion,
         Step::Replace(replacement) => &replacement.deletion,
         _ => return None,
     };
-    Some((deletion.reason, &deletion.name, &deletion.version.uid, deletion.version.resource_version))
+    let version = &deletion.version;
+    Some((deletion.reason, &deletion.name, version.uid.clone(), version.resource_version))
 }
 
 fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>) -> WritePlan {
@@ -116,7 +117,7 @@ fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>
         reason,
         granted: Arc::new(granted),
         static_entries: BTreeMap::new(),
-        observed,
+        observed: observed.map(Box::new),
         issued_after: None,
     }
 }

@@ -32,7 +32,7 @@ fn opting_out_deletes_the_secret_at_its_uid_and_version() {
     let out = ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] };
     for parsed in [None, Some(&out)] {
         let plan = decide(parsed, &only(&observed(&request(&[HOST]))), &History::default(), at(0));
-        assert_eq!(deleted(&plan.step), Some((DeleteReason::OptedOut, "ecr-pull", "uid-1", 7)));
+        assert_eq!(deleted(&plan.step), Some((DeleteReason::OptedOut, "ecr-pull", "uid-1".into(), 7)));
     }
 }
 
@@ -81,7 +81,7 @@ fn a_secret_that_is_no_longer_granted_is_deleted() {
     let (parsed, history) = (parsed(request(&[HOST])), History::default());
     let secrets = only(&observed(&request(&[HOST])));
     let plan = decide_with(&closed, Some(&parsed), &secrets, &history, at(0));
-    assert_eq!(deleted(&plan.step), Some((DeleteReason::NotGranted, "ecr-pull", "uid-1", 7)));
+    assert_eq!(deleted(&plan.step), Some((DeleteReason::NotGranted, "ecr-pull", "uid-1".into(), 7)));
     assert!(matches!(&plan.problems[..], [Problem { reason: EventReason::NotGranted, .. }]));
 }
 
@@ -94,7 +94,7 @@ fn a_rename_creates_the_new_secret_and_deletes_the_old_one_once_the_new_one_is_i
     secrets.push(("other".into(), Observed { intact: false, ..observed(&named("other")) }));
     assert_eq!(written(&step(&secrets)), Some((WriteReason::FieldsTakenOver, "other")));
     secrets[1].1.intact = true;
-    assert_eq!(deleted(&step(&secrets)), Some((DeleteReason::Renamed, "ecr-pull", "uid-1", 7)));
+    assert_eq!(deleted(&step(&secrets)), Some((DeleteReason::Renamed, "ecr-pull", "uid-1".into(), 7)));
     assert_eq!(step(&secrets[1..]), Step::Idle(Some(wall(6 * HOUR))));
 }
 
@@ -111,11 +111,11 @@ fn a_secret_with_a_retired_name_is_never_written_and_deleted_once_another_one_ex
         );
         let mut both = old();
         both.insert(0, ("ecr-pull".into(), observed(&request(&[HOST]))));
-        assert_eq!(deleted(&step(&both)), Some((DeleteReason::Retired, "old", "uid-1", 7)));
+        assert_eq!(deleted(&step(&both)), Some((DeleteReason::Retired, "old", "uid-1".into(), 7)));
     }
     assert_eq!(
         deleted(&decide(None, &old(), &history, at(0)).step),
-        Some((DeleteReason::OptedOut, "old", "uid-1", 7))
+        Some((DeleteReason::OptedOut, "old", "uid-1".into(), 7))
     );
 }
 
@@ -185,7 +185,7 @@ fn a_changed_template_is_applied_at_the_rate_of_renewals_and_an_applied_one_is_l
 
 #[test]
 fn after_a_failure_no_attempt_is_made_before_the_retry_time() {
-    let history = History { retry: retry_at(6 * HOUR + 30), ..History::default() };
+    let history = History { retry: retry_at(6 * HOUR + 30).into(), ..History::default() };
     let (parsed, secrets) = (parsed(request(&[HOST])), only(&observed(&request(&[HOST]))));
     for (parsed, secrets) in [(Some(&parsed), &secrets[..]), (Some(&parsed), &[]), (None, &secrets)] {
         let step = |second| decide(parsed, secrets, &history, at(6 * HOUR + second)).step;
@@ -216,7 +216,7 @@ fn repairs_back_off_to_at_most_ten_minutes() {
 #[test]
 fn a_renewal_that_is_due_does_not_wait_for_the_repair_backoff() {
     let retry = RetryState { repairs: 20, repaired_at: Some(wall(0)), ..RetryState::default() };
-    let repairs = History { retry, ..History::default() };
+    let repairs = History { retry: retry.into(), ..History::default() };
     let history = History { due: Some(wall(100)), ..repairs.clone() };
     let edited = Observed { intact: false, ..observed(&request(&[HOST])) };
     assert_eq!(step_for(&edited, &history, at(1)), Step::Idle(Some(wall(100))));
@@ -236,7 +236,7 @@ fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_life
         assert!(matches!(&plan.problems[..], [Problem { reason: EventReason::SecretImmutable, .. }]));
     }
     let plan = decide(Some(&parsed), &secrets, &history, at(9 * HOUR));
-    assert_eq!(deleted(&plan.step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1", 7)));
+    assert_eq!(deleted(&plan.step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1".into(), 7)));
 }
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
@@ -279,7 +279,7 @@ prop_compose! {
     ) -> History {
         let written = written.map(|version| ("ecr-pull".into(), version));
         let retry = RetryState { failures, retry_at, repairs, repaired_at, conflicts: 0 };
-        History { written, fingerprint, due, retry, ..History::default() }
+        History { written, fingerprint, due, retry: retry.into(), ..History::default() }
     }
 }
 
@@ -305,7 +305,7 @@ proptest! {
             Step::Idle(until) => prop_assert!(until.is_none_or(|until| until > now)),
             Step::Write(write) => {
                 let current = of_name(&write.granted.request.secret_name);
-                prop_assert_eq!(current, write.observed.as_ref());
+                prop_assert_eq!(current, write.observed.as_deref());
                 prop_assert!(current.is_none_or(|o| o.owner == Owner::This && !o.immutable));
             }
             Step::Delete(deletion) => {

@@ -78,7 +78,7 @@ fn repairs_do_not_loop_while_one_entry_is_missing() {
 #[test]
 fn an_immutable_secret_is_not_deleted_before_the_retry_time_of_a_failure() {
     let secret = Observed { immutable: true, ..observed(&request(&[HOST])) };
-    let history = History { retry: retry_at(10 * HOUR + 30), ..History::default() };
+    let history = History { retry: retry_at(10 * HOUR + 30).into(), ..History::default() };
     assert_eq!(step_for(&secret, &history, at(10 * HOUR)), Step::Idle(Some(wall(10 * HOUR + 30))));
 }
 
@@ -87,7 +87,7 @@ fn an_immutable_secret_with_implausible_times_is_deleted() {
     let times = Some(Times { expires_at: wall(IN_2099), refresh_after: wall(6 * HOUR) });
     let secret = Observed { immutable: true, times, ..observed(&request(&[HOST])) };
     let step = step_for(&secret, &History::default(), at(12 * HOUR));
-    assert_eq!(deleted(&step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1", 7)));
+    assert_eq!(deleted(&step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1".into(), 7)));
 }
 
 #[test]
@@ -107,5 +107,5 @@ fn a_rename_that_is_reverted_is_not_a_repair() {
     let history =
         History { written: Some(("other".into(), 9)), due: Some(wall(6 * HOUR)), ..History::default() };
     let step = decide(Some(&parsed(request(&[HOST]))), &secrets, &history, at(1)).step;
-    assert_eq!(deleted(&step), Some((DeleteReason::Renamed, "other", "uid-1", 9)));
+    assert_eq!(deleted(&step), Some((DeleteReason::Renamed, "other", "uid-1".into(), 9)));
 }

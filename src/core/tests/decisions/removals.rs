@@ -126,7 +126,7 @@ fn the_renewal_under_a_former_name_names_its_own_tokens() {
     let old = observed(&request(&[HOST]));
     let secrets = only(&old);
     let history =
-        History { retry: RetryState { failures: 3, ..RetryState::default() }, ..History::default() };
+        History { retry: RetryState { failures: 3, ..RetryState::default() }.into(), ..History::default() };
     let wanted =
         Request { secret_name: "other".into(), ..request(&["123456789012.dkr.ecr.eu-west-1.amazonaws.com"]) };
     let plan = decide(Some(&parsed(wanted)), &secrets, &history, at(11 * HOUR));
