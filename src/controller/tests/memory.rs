@@ -37,7 +37,7 @@ fn a_namespace_that_shares_its_token_takes_less_than_680_bytes() {
 }
 
 #[test]
-fn a_namespace_with_a_token_of_its_own_takes_less_than_two_kilobytes() {
+fn a_namespace_with_a_token_of_its_own_takes_less_than_2200_bytes() {
     let mut settings = settings();
     settings.grants.default_identity = None;
     settings.grants.identities = vec![Identity {
@@ -52,5 +52,5 @@ fn a_namespace_with_a_token_of_its_own_takes_less_than_two_kilobytes() {
     }];
     let (bytes, blocks) = held_for_each(&settings);
     println!("{bytes} bytes in {blocks} blocks for each namespace");
-    assert!(bytes < 2_000 && blocks <= 23, "{bytes} bytes in {blocks} blocks");
+    assert!(bytes < 2_200 && blocks <= 23, "{bytes} bytes in {blocks} blocks");
 }
