@@ -144,7 +144,7 @@ pub enum HelperAction {
     Get,
     /// Read a credential from standard input, and discard it: the helper fetches tokens itself.
     Store,
-    /// Read a host from standard input, and remove its tokens from the cache.
+    /// Read a host from standard input, and remove the tokens of its region from the cache.
     Erase,
     /// Print the hosts that the configuration names.
     List,

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use testing::aws::{Behaviour, Fault, Stub};
 
@@ -81,8 +82,13 @@ async fn store_and_erase_and_list_follow_the_protocol() {
     assert_eq!(secret(&home, HOST), first);
     assert_eq!(home.helper("erase", "docker.io").ok(), "");
     assert_eq!(secret(&home, HOST), first);
-    assert_eq!(home.helper("erase", HOST).ok(), "");
-    assert_ne!(secret(&home, HOST), first);
+    for erased in [HOST, "999999999999.dkr.ecr.eu-central-1.amazonaws.com"] {
+        let before = secret(&home, HOST);
+        assert_eq!(home.helper("erase", OTHER_HOST).ok(), "");
+        assert_eq!(secret(&home, HOST), before, "another region");
+        assert_eq!(home.helper("erase", erased).ok(), "");
+        assert_ne!(secret(&home, HOST), before, "{erased}");
+    }
 }
 
 #[tokio::test]
@@ -106,22 +112,37 @@ async fn fifty_helpers_at_once_call_aws_once_and_leave_a_whole_file() {
     assert_eq!(names.len(), 2, "the file and its lock: {names:?}");
 }
 
+/// Makes the tokens of the cache older.
+fn age(home: &Home, hours: i64) {
+    let mut content: Value = serde_json::from_str(&home.read(FILE)).expect("a whole file");
+    for entry in content["tokens"].as_object_mut().expect("tokens").values_mut() {
+        for time in ["issuedAt", "expiresAt"] {
+            let old: Timestamp = entry[time].as_str().expect("a time").parse().expect("a time");
+            entry[time] = (old - SignedDuration::from_hours(hours)).to_string().into();
+        }
+    }
+    home.write(FILE, &content.to_string());
+}
+
 #[tokio::test]
 async fn a_token_is_renewed_at_half_of_its_life_and_used_longer_only_if_aws_fails() {
     let home = Home::start().await;
     home.configure(CACHED);
-    home.aws.set(Behaviour::living(Duration::from_secs(16)));
     let first = secret(&home, HOST);
-    assert_eq!(secret(&home, HOST), first);
-    tokio::time::sleep(Duration::from_millis(8_200)).await;
+    age(&home, 5);
+    assert_eq!(secret(&home, HOST), first, "after 5 of 12 hours");
+    age(&home, 2);
     home.aws.set(Behaviour::failing(Fault::ServerError));
     let ended = home.helper("get", HOST);
     assert!(ended.stderr.contains("due for renewal: AWS returned ServerException"), "{}", ended.stderr);
-    assert_eq!(ended.json()["Secret"], first);
-    home.aws.set(Behaviour::living(Duration::from_secs(16)));
+    assert_eq!(ended.json()["Secret"], first, "after 7 hours, without AWS");
+    home.aws.reset();
     let second = secret(&home, HOST);
-    assert_ne!(second, first);
+    assert_ne!(second, first, "after 7 hours");
     assert_eq!(secret(&home, HOST), second);
+    age(&home, 13);
+    home.aws.set(Behaviour::failing(Fault::ServerError));
+    home.helper("get", HOST).assert_fails(1, &home.aws, &["AWS returned ServerException"]);
 }
 
 #[tokio::test]
@@ -177,6 +198,7 @@ async fn a_cache_that_cannot_be_used_costs_a_call_and_no_more() {
     let calls = home.aws.calls().len();
     let ended = home.helper("get", HOST);
     assert!(ended.stderr.contains("mode is 0664"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "one warning: {}", ended.stderr);
     assert_eq!(home.aws.calls().len(), calls + 1);
     assert_eq!(fs::metadata(home.path(FILE)).expect("a file").permissions().mode() & 0o7777, 0o600);
     // A folder in its place.

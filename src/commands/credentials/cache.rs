@@ -3,6 +3,7 @@
 //! The file is replaced as a whole, so a reader without the lock never finds half of it. The lock is held during a fetch:
 //! of many helpers, one calls AWS, and the others find its token.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,6 +20,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::lock::Lock;
 use super::warn;
 use crate::core::Now;
+use crate::core::aws::Endpoint;
 use crate::core::grants::{Choice, CredentialSource};
 use crate::core::secret::{RefreshPolicy, Token};
 
@@ -79,8 +81,8 @@ struct Content {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
-    /// The registry host that the token was requested for.
-    host: String,
+    /// The endpoint that issued the token, which every registry of a region shares.
+    endpoint: String,
     authorization: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
@@ -96,11 +98,13 @@ impl Drop for Entry {
 pub(super) struct Cache {
     path: PathBuf,
     refresh: RefreshPolicy,
+    /// The file is read several times, and one warning is enough.
+    warned: Cell<bool>,
 }
 
 impl Cache {
     pub(super) fn new(path: PathBuf, refresh: RefreshPolicy) -> Self {
-        Self { path, refresh }
+        Self { path, refresh, warned: Cell::new(false) }
     }
 
     /// A token that is not due for renewal.
@@ -133,10 +137,10 @@ impl Cache {
     }
 
     /// Keeps a token, if the lock is held.
-    pub(super) fn keep(&self, _: &Lock, key: Key, host: &str, token: &Token, now: Now) {
+    pub(super) fn keep(&self, _: &Lock, key: Key, endpoint: &Endpoint, token: &Token, now: Now) {
         let mut content = self.read();
         let entry = Entry {
-            host: host.to_owned(),
+            endpoint: endpoint.to_string(),
             authorization: token.credential().auth().to_string(),
             issued_at: token.issued_at(),
             expires_at: token.expires_at(),
@@ -151,11 +155,12 @@ impl Cache {
         self.write(content);
     }
 
-    /// Removes the tokens of a host.
-    pub(super) fn erase(&self, _: &Lock, host: &str) {
+    /// Removes the tokens of an endpoint.
+    pub(super) fn erase(&self, _: &Lock, endpoint: &Endpoint) {
         let mut content = self.read();
         let before = content.tokens.len();
-        content.tokens.retain(|_, entry| entry.host != host);
+        let endpoint = endpoint.to_string();
+        content.tokens.retain(|_, entry| entry.endpoint != endpoint);
         if content.tokens.len() < before {
             self.write(content);
         }
@@ -185,7 +190,9 @@ impl Cache {
     }
 
     fn warn(&self, problem: &str) {
-        warn(&format!("the token cache {} is not used: {problem}", self.path.display()));
+        if !self.warned.replace(true) {
+            warn(&format!("the token cache {} is not used: {problem}", self.path.display()));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::cli::{IdentityArgs, RegistryArgs};
 use crate::clock::Clock;
 use crate::commands::CommandError;
 use crate::config::{CommandLine, Config, ConfigError};
@@ -11,8 +12,6 @@ use crate::core::aws::{Endpoint, Region, Registry};
 use crate::core::grants::{Choice, ChoiceError, Wanted};
 use crate::core::secret::Token;
 use crate::ecr::aws::OneCall;
-
-use crate::cli::{IdentityArgs, RegistryArgs};
 
 /// A token, and its expiry by AWS's clock.
 pub(super) struct Fetched {

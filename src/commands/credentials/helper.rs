@@ -55,7 +55,7 @@ async fn get(args: &IdentityArgs) -> Result<(), CommandError> {
     let registry = Registry::from_url(url).map_err(|error| NotFound(error.to_string()))?;
     let config = load(args.config.config.as_deref())?;
     let choice = choose(&config, &Wanted::Registry(registry.clone()), args).map_err(not_found)?;
-    let token = token(&config, &choice, &registry).await?;
+    let token = token(&config, &choice).await?;
     let credential = token.credential();
     let reply =
         json!({"ServerURL": url, "Username": credential.username(), "Secret": *credential.password()});
@@ -70,7 +70,7 @@ fn not_found(error: ChoiceError) -> CommandError {
 }
 
 /// A token of the cache, if the configuration has one, or a new one.
-async fn token(config: &CommandLine, choice: &Choice, registry: &Registry) -> Result<Token, CommandError> {
+async fn token(config: &CommandLine, choice: &Choice) -> Result<Token, CommandError> {
     let Some(path) = &config.cache_file else { return Ok(fetch(config, choice).await?.token) };
     let cache = Cache::new(path.clone(), config.refresh);
     let aws = connect(config, choice).await?;
@@ -87,18 +87,18 @@ async fn token(config: &CommandLine, choice: &Choice, registry: &Registry) -> Re
     if let Some(token) = cache.fresh(&key, clock.now()) {
         return Ok(token);
     }
-    match (fetch_with(&aws, choice).await, cache.live(&key, clock.now())) {
-        (Ok(fetched), _) => {
+    match fetch_with(&aws, choice).await {
+        Ok(fetched) => {
             if let Some(lock) = &lock {
-                cache.keep(lock, key, &registry.to_string(), &fetched.token, clock.now());
+                cache.keep(lock, key, &choice.request.key.endpoint, &fetched.token, clock.now());
             }
             Ok(fetched.token)
         }
-        (Err(error), Some(token)) => {
+        Err(error) => {
+            let Some(token) = cache.live(&key, clock.now()) else { return Err(error) };
             warn(&format!("using a token of the cache that is due for renewal: {error}"));
             Ok(token)
         }
-        (Err(error), None) => Err(error),
     }
 }
 
@@ -123,7 +123,7 @@ async fn erase(args: &IdentityArgs) -> Result<(), CommandError> {
     let Some(path) = config.cache_file else { return Ok(()) };
     let cache = Cache::new(path, config.refresh);
     match cache.lock().await {
-        Some(lock) => cache.erase(&lock, &registry.to_string()),
+        Some(lock) => cache.erase(&lock, &registry.endpoint()),
         None => return Err("the token was not removed from the cache: see the warning above".into()),
     }
     Ok(())
