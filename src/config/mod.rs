@@ -1,5 +1,6 @@
 //! The configuration file: its types, and their conversion to [`Settings`].
 
+mod adopt;
 mod command_line;
 mod endpoints;
 mod identities;
@@ -29,6 +30,7 @@ use crate::core::settings::Settings;
 use crate::core::{Jitter, quote};
 use crate::ecr::aws::Endpoints;
 
+pub use self::adopt::AdoptConfig;
 pub use self::command_line::{CommandLine, CommandLineConfig};
 pub use self::endpoints::EndpointConfig;
 pub use self::identities::{IdentityConfig, SourceConfig};
@@ -56,6 +58,8 @@ pub struct Config {
     pub retired_secret_names: Vec<String>,
     /// Labels and annotations of the secrets, in addition to those of the controller.
     pub secret_template: SecretTemplateConfig,
+    /// Secrets of other tools that the controller may adopt. Default: none.
+    pub adopt: Vec<AdoptConfig>,
     /// The namespaces that opt in without an annotation.
     pub namespaces: NamespacesConfig,
     /// Registries and identity of namespaces that do not choose.
@@ -143,6 +147,7 @@ impl Default for Config {
             secret_names: vec!["ecr-pull".into()],
             retired_secret_names: vec![],
             secret_template: SecretTemplateConfig::default(),
+            adopt: vec![],
             namespaces: NamespacesConfig::default(),
             defaults: Defaults::default(),
             identities: vec![],
@@ -188,6 +193,7 @@ impl Config {
             refresh: self.refresh.build()?,
             election: self.election()?,
             secret_template: self.secret_template.build()?,
+            adopt: adopt::build(&self.adopt, &names)?,
             namespace_selector: namespaces::build(&self.namespaces)?,
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {

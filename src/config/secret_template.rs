@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::{ConfigError, check, check_label_key, is_label_word};
+use super::validate::{ConfigError, LABEL_VALUE_EXPECTED, check, check_label_key, is_label_value};
 use crate::core::secret::SecretTemplate;
 use crate::core::{PREFIX, quote};
 
@@ -27,11 +27,8 @@ pub struct SecretTemplateConfig {
 impl SecretTemplateConfig {
     pub(super) fn build(&self) -> Result<SecretTemplate, ConfigError> {
         for (key, value) in check_keys("secretTemplate.labels", &self.labels)? {
-            let is_valid = value.is_empty() || is_label_word(value);
-            check(format!("secretTemplate.labels.{key}"), is_valid, || {
-                let expected =
-                    "at most 63 letters, digits, -, _ and ., beginning and ending with a letter or digit";
-                format!("{}: expected a label value: {expected}", quote(value))
+            check(format!("secretTemplate.labels.{key}"), is_label_value(value), || {
+                format!("{}: {LABEL_VALUE_EXPECTED}", quote(value))
             })?;
         }
         for (key, value) in check_keys("secretTemplate.annotations", &self.annotations)? {

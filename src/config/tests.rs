@@ -53,6 +53,12 @@ fn a_bad_field_is_named_with_its_value() {
         ("secretTemplate: {labels: {-a: b}}", "secretTemplate.labels: \"-a\": expected a label key"),
         ("secretTemplate: {labels: {a: b c}}", "secretTemplate.labels.a: \"b c\": expected a label value"),
         ("secretTemplate: {label: {a: b}}", "label"),
+        ("adopt: [{name: other, labels: {}}]", "adopt[0].name: \"other\": expected one of secretNames"),
+        ("adopt: [{labels: {}}]", "name"),
+        ("adopt: [{name: ecr-pull}]", "adopt[0].labels: missing: list the labels"),
+        ("adopt: [{name: ecr-pull, labels: {-a: b}}]", "adopt[0].labels: \"-a\": expected a label key"),
+        ("adopt: [{name: ecr-pull, labels: {a: -}}]", "adopt[0].labels.a: \"-\": expected a label value"),
+        ("retiredSecretNames: [old]\nadopt: [{name: old, labels: {}}]", "adopt[0].name: \"old\""),
         ("namespaces: {include: ['a*b']}", "namespaces.include[0]: \"a*b\": expected"),
         ("namespaces: {exclude: ['']}", "namespaces.exclude[0]"),
         (

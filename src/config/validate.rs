@@ -79,7 +79,14 @@ pub(super) fn check_label_key(field: impl Display, key: &str) -> Result<(), Conf
     })
 }
 
-/// A name without prefix in a key, or a value of a label that is not empty.
-pub(super) fn is_label_word(text: &str) -> bool {
+/// The requirements of [`is_label_value`], for messages.
+pub(super) const LABEL_VALUE_EXPECTED: &str = "expected a label value: at most 63 letters, digits, -, _ and ., beginning and \
+                                               ending with a letter or digit";
+
+pub(super) fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_label_word(text)
+}
+
+fn is_label_word(text: &str) -> bool {
     text.len() <= 63 && is_word(text, |c| c.is_ascii_alphanumeric(), "-_.")
 }

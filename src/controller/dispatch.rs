@@ -47,7 +47,8 @@ pub(super) enum Action {
 pub(super) struct RunningWrite {
     pub secret: Arc<str>,
     pub reason: WriteReason,
-    pub creates: bool,
+    /// The version that it changes; `None` if it creates.
+    pub base: Option<u64>,
     /// Whether every entry has a fresh token.
     pub complete: bool,
     pub fingerprint: u64,
@@ -148,7 +149,7 @@ impl Controller {
         let write = RunningWrite {
             secret: self.allowed_name(&plan.granted.request.secret_name),
             reason: plan.reason,
-            creates: base.is_none(),
+            base: base.as_ref().map(|base| base.resource_version),
             complete: collected.tokens.iter().all(|collected| collected.is_fresh),
             fingerprint: draft.fingerprint,
         };

@@ -8,6 +8,9 @@ pub enum RequestError {
     /// Another field manager owns the fields (409), so this instance does not manage the object.
     #[error("another field manager owns it: {0}")]
     NotOwned(String),
+    /// It has another type (422), which the API server never changes.
+    #[error("it has another type: {0}")]
+    OtherType(String),
     /// The object changed or was replaced since it was read (409, or 422 about its UID).
     #[error("it changed since it was read: {0}")]
     Conflict(String),

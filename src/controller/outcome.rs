@@ -15,8 +15,8 @@ use super::{ActionId, Controller, Outcome};
 use crate::core::Now;
 use crate::core::grants::TokenKey;
 use crate::core::plan::{
-    Deletion, Facts, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, Readiness, RetryState,
-    Step, plan,
+    Deletion, Facts, NamespaceRecord, Observed, Obstacle, PullSecretChange, PullSecretRefs, Readiness,
+    RetryState, Step, WriteReason, plan,
 };
 use crate::core::planted::{Bug, planted};
 
@@ -54,10 +54,13 @@ impl Controller {
     ) {
         match (action, outcome) {
             (Action::Write(write), Outcome::Written(result)) => {
-                let operation = if write.creates { Operation::Create } else { Operation::Update };
+                let operation = if write.base.is_none() { Operation::Create } else { Operation::Update };
                 self.tell_request(operation, write.reason.into_str(), &result, duration);
                 match result {
                     Ok(observed) => self.record_write(namespace, &write, &observed, now),
+                    Err(error) if self.refuse_adoption(namespace, &write, &error, now) => {
+                        self.reconcile(namespace, now);
+                    }
                     Err(error) => self.record_failure(namespace, &write.secret, operation, &error, now),
                 }
             }
@@ -109,6 +112,29 @@ impl Controller {
             return self.read_secret(namespace, &write.secret, Operation::Update, error, now);
         }
         self.reconcile(namespace, now);
+    }
+
+    /// Records why a Secret cannot be adopted, if the refusal shows that: only the API server compares its type and
+    /// `immutable`. A later version is tried again, but not at once.
+    fn refuse_adoption(
+        &mut self,
+        namespace: &Arc<str>,
+        write: &RunningWrite,
+        error: &RequestError,
+        now: Now,
+    ) -> bool {
+        let obstacle = match error {
+            RequestError::OtherType(_) => Obstacle::Type,
+            RequestError::Immutable(_) => Obstacle::Immutable,
+            _ => return false,
+        };
+        let Some(version) = write.base.filter(|_| write.reason == WriteReason::Adopted) else { return false };
+        let jitter = self.settings.jitter;
+        if let Some(history) = self.index.history(namespace) {
+            history.retry.change(|retry| retry.record_failure(namespace, jitter, now));
+        }
+        self.index.refuse_adoption(namespace, &write.secret, version, obstacle);
+        true
     }
 
     /// Plans again with the Secret as it is, at once, or, if that changed nothing or happened too often, after a delay.
@@ -323,7 +349,9 @@ impl Controller {
             self.tell_overtaken(namespace, secret, error);
             return self.queue.schedule(namespace, Some(retry_at), now);
         }
-        if matches!(error, RequestError::Conflict(_) | RequestError::NotOwned(_)) && self.may_act() {
+        if matches!(error, RequestError::Conflict(_) | RequestError::NotOwned(_) | RequestError::OtherType(_))
+            && self.may_act()
+        {
             return self.read_secret(namespace, secret, operation, error.clone(), now);
         }
         self.delay_retry(namespace, secret, operation, error, now);

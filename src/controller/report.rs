@@ -95,7 +95,7 @@ impl Controller {
             RequestError::Conflict(_) | RequestError::NamespaceGone | RequestError::NotLeader => {
                 return self.tell_overtaken(namespace, secret, error);
             }
-            RequestError::NotOwned(_) => (
+            RequestError::NotOwned(_) | RequestError::OtherType(_) => (
                 EventReason::SecretNotOwned,
                 "; delete it, or choose another name with ecr-pull-secrets.dev/secret-name",
             ),
@@ -156,6 +156,12 @@ impl Controller {
         if reason == WriteReason::Missing {
             let message = format!("secret {secret:?} created");
             self.tell_notice(namespace, EventReason::SecretCreated, &secret, message);
+        } else if reason == WriteReason::Adopted {
+            let message = format!(
+                "secret {secret:?} adopted: the controller renews it in place, and deletes it if the namespace opts out; stop \
+                 the tool that created it"
+            );
+            self.tell_notice(namespace, EventReason::SecretAdopted, &secret, message);
         } else if reason.is_repair() {
             let message = format!("secret {secret:?} repaired: {}", reason.message());
             self.tell_notice(namespace, EventReason::SecretRepaired, &secret, message);

@@ -5,6 +5,8 @@
 #[strum(const_into_str)]
 pub enum EventReason {
     SecretCreated,
+    /// The Secret of another tool belongs to this instance now.
+    SecretAdopted,
     SecretRepaired,
     SecretDeleted,
     /// The annotation `renew` asked for a new token, which the Secret has now.
@@ -31,6 +33,7 @@ impl EventReason {
         !matches!(
             self,
             Self::SecretCreated
+                | Self::SecretAdopted
                 | Self::SecretRepaired
                 | Self::SecretDeleted
                 | Self::SecretRenewed

@@ -1,7 +1,8 @@
 //! The configuration, in the form that decisions use.
 
 use super::Jitter;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::aws::{Endpoint, Region, Registry};
 use super::grants::{Grants, NamespaceSelector, RegistryPattern};
@@ -23,12 +24,29 @@ pub struct Settings {
     pub grants: Grants,
     /// The labels and annotations of every Secret.
     pub secret_template: SecretTemplate,
+    /// The Secrets of other tools that may be adopted.
+    pub adopt: Vec<AdoptionRule>,
     /// The entries of other registries.
     pub static_grants: Vec<StaticGrant>,
     pub refresh: RefreshPolicy,
     pub election: ElectionTiming,
     /// The randomness of this process.
     pub jitter: Jitter,
+}
+
+/// Secrets of other tools that may be adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptionRule {
+    /// One of the allowed names.
+    pub name: Arc<str>,
+    /// Labels that the Secret has; it may have others.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl AdoptionRule {
+    pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        *self.name == *name && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
 }
 
 impl Settings {
@@ -41,6 +59,7 @@ impl Settings {
             region: None,
             grants: Grants::default(),
             secret_template: SecretTemplate::default(),
+            adopt: vec![],
             static_grants: vec![],
             refresh: RefreshPolicy { at: 1.0, jitter: 0.0, writes_per_second: 1, tokens_per_second: 1 },
             election,

@@ -53,6 +53,7 @@ pub fn settings() -> Settings {
             default_region: Some(region),
         },
         secret_template: SecretTemplate::default(),
+        adopt: vec![],
         static_grants: vec![],
         refresh: RefreshPolicy { at: 0.5, jitter: 0.1, writes_per_second: 50, tokens_per_second: 1_000 },
         election: ElectionTiming {

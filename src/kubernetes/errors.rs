@@ -30,7 +30,7 @@ fn classify_status(status: &Status) -> RequestError {
         409 if has_reason("FieldManagerConflict") => RequestError::NotOwned(text),
         409 => RequestError::Conflict(text),
         422 if has_field("metadata.uid") => RequestError::Conflict(text),
-        422 if has_field("type") => RequestError::NotOwned(text),
+        422 if has_field("type") => RequestError::OtherType(text),
         422 if text.contains("`immutable`") => RequestError::Immutable(text),
         408 | 429 | 500.. => RequestError::Unavailable(text),
         _ => RequestError::Rejected(text),
@@ -89,7 +89,7 @@ mod tests {
         let policy = "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with";
         for (status, expected) in [
             (status(422, &uid, "uid"), "conflict"),
-            (status(422, &kind, "type: field is immutable"), "not_owned"),
+            (status(422, &kind, "type: field is immutable"), "other_type"),
             (status(422, &data, immutable), "immutable"),
             (status(409, &owned, "conflict with"), "not_owned"),
             (status(409, &json!([]), "uid mismatch"), "conflict"),

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 
 use crate::controller::change::MissedOptIn;
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
-use crate::core::plan::{NamespaceRecord, Observed, Owner};
+use crate::core::plan::{NamespaceRecord, Observed, Obstacle, Owner};
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
 use crate::core::request::{OwnedNames, Problem, annotations, unknown_keys};
 use crate::core::settings::Settings;
@@ -77,7 +77,7 @@ pub fn secret(meta: &ObjectMeta, settings: &Settings) -> Observed {
     Observed {
         uid: uid(meta),
         resource_version: resource_version(meta),
-        owner: owner(meta.labels.as_ref(), instance, ours.is_some() && applied.is_some()),
+        owner: owner(meta, settings, ours.is_some() && applied.is_some()),
         is_applied: ours.is_some(),
         intact: labels_intact && data_intact && times_intact && applied_intact && template_intact,
         data_intact,
@@ -127,14 +127,31 @@ pub fn resource_version(meta: &ObjectMeta) -> u64 {
 
 /// The two labels name the owner. If a label was removed or changed, a `claimed` Secret still belongs to this instance:
 /// it has a `managedFields` entry of our applies, and an annotation with our instance.
-fn owner(labels: Option<&BTreeMap<String, String>>, instance: &str, claimed: bool) -> Owner {
-    let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
-    let managed = label(LABEL_MANAGED_BY) == Some(MANAGER);
-    match label(LABEL_INSTANCE) {
-        Some(name) if managed && name == instance => Owner::This,
+fn owner(meta: &ObjectMeta, settings: &Settings, claimed: bool) -> Owner {
+    let none = BTreeMap::new();
+    let labels = meta.labels.as_ref().unwrap_or(&none);
+    let managed = labels.get(LABEL_MANAGED_BY).is_some_and(|value| value == MANAGER);
+    match labels.get(LABEL_INSTANCE).filter(|_| managed) {
+        Some(name) if *name == settings.names.instance => Owner::This,
         _ if claimed => Owner::This,
-        Some(name) if managed => Owner::OtherInstance(name.into()),
-        _ => Owner::Unmanaged,
+        Some(name) => Owner::OtherInstance((&**name).into()),
+        None => foreign(meta, labels, settings),
+    }
+}
+
+/// Whether the configuration lets the controller adopt a Secret of another tool. Its type is not part of the metadata.
+fn foreign(meta: &ObjectMeta, labels: &BTreeMap<String, String>, settings: &Settings) -> Owner {
+    let name = meta.name.as_deref().unwrap_or_default();
+    let is_allowed = settings.adopt.iter().any(|rule| rule.matches(name, labels));
+    if !is_allowed || meta.deletion_timestamp.is_some() {
+        return Owner::Unmanaged;
+    }
+    match meta.owner_references.iter().flatten().next() {
+        Some(owner) => {
+            let owner = format!("{}/{}", owner.kind, owner.name);
+            Owner::NotAdoptable(Obstacle::OwnerReference(owner.into()))
+        }
+        None => Owner::Adoptable,
     }
 }
 
@@ -155,6 +172,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::core::secret::SecretTemplate;
+    use crate::core::settings::AdoptionRule;
     use crate::core::testing;
 
     /// The settings of an instance.
@@ -273,6 +291,44 @@ mod tests {
         assert!(!seen(fingerprint, &json!({}), &annotation).intact, "another client removed the label");
         assert!(seen(fingerprint ^ 1, &json!({}), &json!({})).intact, "it has another template");
         assert!(secret(&meta(|_| {}), &settings).intact, "it has none");
+    }
+
+    #[test]
+    fn a_foreign_secret_is_adoptable_if_a_rule_names_it_and_its_labels_and_nothing_owns_it() {
+        let rule = |labels: &[(&str, &str)]| AdoptionRule {
+            name: "ecr-pull".into(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        };
+        let owner = |rules: Vec<AdoptionRule>, change: &dyn Fn(&mut Value)| {
+            let foreign = |m: &mut Value| {
+                m["labels"] = json!({"tool": "old", "team": "a"});
+                m["annotations"] = json!({});
+                m["managedFields"] = json!([]);
+                change(m);
+            };
+            secret(&meta(foreign), &Settings { adopt: rules, ..of("one") }).owner
+        };
+        let any = || vec![rule(&[])];
+        let none: &dyn Fn(&mut Value) = &|_| {};
+        assert_eq!(owner(vec![], none), Owner::Unmanaged);
+        assert_eq!(owner(any(), none), Owner::Adoptable);
+        assert_eq!(owner(vec![rule(&[("tool", "new")]), rule(&[("tool", "old")])], none), Owner::Adoptable);
+        assert_eq!(owner(vec![rule(&[("tool", "old"), ("stage", "x")])], none), Owner::Unmanaged);
+        assert_eq!(owner(any(), &|m| m["name"] = json!("other")), Owner::Unmanaged);
+        assert_eq!(
+            owner(any(), &|m| m["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")),
+            Owner::Unmanaged
+        );
+        let owned: &dyn Fn(&mut Value) = &|m| {
+            m["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "A", "name": "b", "uid": "c"}]);
+        };
+        let by = Obstacle::OwnerReference("A/b".into());
+        assert_eq!(owner(any(), owned), Owner::NotAdoptable(by));
+        let another: &dyn Fn(&mut Value) = &|m| {
+            m["labels"][LABEL_MANAGED_BY] = json!(MANAGER);
+            m["labels"][LABEL_INSTANCE] = json!("two");
+        };
+        assert_eq!(owner(any(), another), Owner::OtherInstance("two".into()), "it is not another tool's");
     }
 
     #[test]

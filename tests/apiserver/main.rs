@@ -17,6 +17,7 @@ mod harness;
 mod incidents;
 mod kubeconfigs;
 mod metrics;
+mod migration;
 mod opt_in;
 mod outage;
 mod process;

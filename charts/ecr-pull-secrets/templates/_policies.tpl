@@ -15,6 +15,19 @@
     && variables.ownEntries.size() > 0)
 {{- end }}
 
+{{- /* Whether a rule of config.adopt matches the name and the labels of the secret. Requires `labelsBefore`. */}}
+{{- define "ecr-pull-secrets.celAdoptable" -}}
+{{- $rules := list "false" }}
+{{- range .Values.config.adopt }}
+{{- $parts := list (printf "oldObject.metadata.name == %s" (quote .name)) }}
+{{- range $key, $value := .labels }}
+{{- $parts = append $parts (printf "%s in variables.labelsBefore && variables.labelsBefore[%s] == %s" (quote $key) (quote $key) (toString $value | quote)) }}
+{{- end }}
+{{- $rules = append $rules (printf "(%s)" (join " && " $parts)) }}
+{{- end }}
+{{- join " || " $rules }}
+{{- end }}
+
 {{- /* The spec of the policy for service accounts; the arguments are the context and a list of users. */}}
 {{- define "ecr-pull-secrets.serviceAccountsPolicy" -}}
 {{- $own := include "ecr-pull-secrets.celStrings" (concat (include "ecr-pull-secrets.secretNames" (index . 0) | fromJsonArray) (include "ecr-pull-secrets.retiredSecretNames" (index . 0) | fromJsonArray))  -}}

@@ -19,7 +19,9 @@ use self::replies::Replies;
 pub use self::replies::Reply;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
-use crate::core::plan::{Facts, History, NamespaceRecord, Observed, Owner, PullSecretRefs, RetryState};
+use crate::core::plan::{
+    Facts, History, NamespaceRecord, Observed, Obstacle, Owner, PullSecretRefs, RetryState,
+};
 use crate::core::planted::{Bug, planted};
 use crate::core::rare::Rare;
 use crate::core::request::{AppliedState, OptIn, ParsedAnnotations};
@@ -358,6 +360,15 @@ impl Index {
         let secrets = self.namespaces.get_mut(namespace).map(|state| &mut state.secrets);
         if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
             observed.immutable = true;
+        }
+    }
+
+    /// Records that this version of a Secret cannot be adopted.
+    pub fn refuse_adoption(&mut self, namespace: &str, name: &str, version: u64, obstacle: Obstacle) {
+        let secrets = self.namespaces.get_mut(namespace).map(|state| &mut state.secrets);
+        let found = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name));
+        if let Some((_, observed)) = found.filter(|(_, observed)| observed.resource_version == version) {
+            observed.owner = Owner::NotAdoptable(obstacle);
         }
     }
 

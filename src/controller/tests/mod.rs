@@ -1,6 +1,7 @@
 //! The controller in a simulated world: the production code without a runtime, so that nothing waits.
 
 mod accounts;
+mod adoption;
 mod explained;
 mod fairness;
 mod faults;

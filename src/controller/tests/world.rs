@@ -23,7 +23,7 @@ use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, Secret
 use crate::core::request::{self, ParsedAnnotations, Times};
 use crate::core::secret::{DockerConfig, FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
-use crate::core::testing::{HOUR, at, parsed, settings};
+use crate::core::testing::{HOST, HOUR, at, observed, parsed, request_for, settings, target};
 use crate::core::{Now, ObjectVersion, Uid};
 
 /// How AWS replies.
@@ -86,6 +86,9 @@ pub struct World {
     pub written: Vec<Written>,
     /// The namespaces whose service accounts were listed, in this order.
     pub lists: Vec<Arc<str>>,
+    /// The errors of writes to existing Secrets, and how many writes failed with them.
+    pub refusals: BTreeMap<SecretKey, RequestError>,
+    pub refused: usize,
     pub tells: Vec<Tell>,
     /// The time of each message.
     pub told_at: Vec<Timestamp>,
@@ -116,6 +119,8 @@ impl World {
             writes: vec![],
             written: vec![],
             lists: vec![],
+            refusals: BTreeMap::new(),
+            refused: 0,
             tells: vec![],
             told_at: vec![],
             secrets: BTreeMap::new(),
@@ -402,6 +407,10 @@ impl World {
         if current.as_ref() != base {
             return Err(RequestError::Conflict("another version".to_owned()));
         }
+        if let Some(error) = self.refusals.get(&key).filter(|_| base.is_some()) {
+            self.refused += 1;
+            return Err(error.clone());
+        }
         self.writes.push((namespace.clone(), name, base.is_none()));
         self.written.push(Written {
             at: self.now.wall,
@@ -449,6 +458,16 @@ impl World {
         };
         self.broadcast(change);
         observed
+    }
+
+    /// Another client writes a Secret that this instance may adopt.
+    pub fn put_foreign(&mut self, namespace: &str, name: &str, uid: &str) {
+        let none = observed(&request_for(vec![target(HOST)]));
+        let owner = Owner::Adoptable;
+        let foreign = Observed { is_applied: false, intact: false, data_intact: false, times: None, ..none };
+        let foreign = Observed { uid: uid.into(), owner, applied: None, ..foreign };
+        self.store(&(namespace.into(), name.into()), foreign);
+        self.settle();
     }
 
     fn remove(&mut self, key: &SecretKey) {

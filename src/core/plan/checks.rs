@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::history::History;
-use super::observed::Observed;
+use super::observed::{Observed, Owner};
 use super::reasons::WriteReason;
 use crate::core::Now;
 use crate::core::grants::{Assignment, Granted};
@@ -27,7 +27,8 @@ pub struct Situation<'a> {
 type Check = fn(&Situation<'_>, &Observed) -> bool;
 
 /// Every reason to write a Secret that exists, most urgent first.
-const CHECKS: [(WriteReason, Check); 9] = [
+const CHECKS: [(WriteReason, Check); 10] = [
+    (WriteReason::Adopted, |_, observed| observed.owner == Owner::Adoptable),
     (WriteReason::FieldsTakenOver, |_, observed| !observed.intact),
     (WriteReason::ForeignWrite, foreign_write),
     (WriteReason::ImplausibleTimes, |s, o| o.times.is_none_or(|times| !times.is_plausible(s.now))),

@@ -80,6 +80,8 @@ pub fn compose(
     let is_worth_writing = match plan.reason {
         _ if would_lose_entries(observed, &choices, now) => false,
         WriteReason::Missing => has_token,
+        // The tool that created it may have a live token for each registry.
+        WriteReason::Adopted => choices.iter().all(|choice| choice.token.is_some()),
         WriteReason::RenewalDue | WriteReason::RenewRequested => {
             has_token && facts.history.fingerprint != Some(fingerprint)
         }

@@ -56,7 +56,7 @@ impl Constant for Pace {
 
 impl History {
     /// Records a successful write for `reason` that left `observed`. Recreating a Secret that another client deleted
-    /// counts as a repair.
+    /// counts as a repair, and so does adopting one that it replaced.
     pub fn record_write(
         &mut self,
         reason: WriteReason,
@@ -65,7 +65,7 @@ impl History {
         fingerprint: u64,
         now: Now,
     ) {
-        let recreated = reason == WriteReason::Missing && self.due.is_some();
+        let recreated = matches!(reason, WriteReason::Missing | WriteReason::Adopted) && self.due.is_some();
         if reason == WriteReason::RequestChanged {
             self.pace.change(|pace| pace.changes_until = CHANGES.spend(pace.changes_until, 1, now.mono));
         }

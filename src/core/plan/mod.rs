@@ -3,6 +3,7 @@
 //! [`plan`] decides on the next step. If it is a write, [`compose`](compose::compose) composes the content of the
 //! Secret from the available tokens, and decides whether the write would improve on the current Secret.
 
+mod adoption;
 mod backoff;
 mod checks;
 mod compose;
@@ -27,13 +28,13 @@ use super::request::{Problem, Request, Target};
 use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
-use super::{EventReason, LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, Now, ObjectVersion};
+use super::{EventReason, Now, ObjectVersion};
 
 pub use self::backoff::Backoff;
 pub use self::compose::{SecretDraft, compose};
 pub use self::facts::Facts;
 pub use self::history::History;
-pub use self::observed::{NamespaceRecord, Observed, Owner};
+pub use self::observed::{NamespaceRecord, Observed, Obstacle, Owner};
 pub use self::readiness::Readiness;
 pub use self::reasons::{DeleteReason, WriteReason};
 pub use self::removals::{RemovalCause, Revocation};
@@ -247,7 +248,8 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let current = facts.secret(&request.secret_name);
-        if let Some((name, observed)) = current.filter(|(_, observed)| observed.immutable) {
+        let is_stuck = |observed: &Observed| observed.immutable && observed.owner == Owner::This;
+        if let Some((name, observed)) = current.filter(|(_, observed)| is_stuck(observed)) {
             return self.replace_immutable(name, observed, granted);
         }
         let observed = current.map(|(_, observed)| observed);
@@ -274,7 +276,8 @@ impl Planner<'_> {
     /// Writes now, or when the backoff of failures or repairs ends.
     fn write(&self, plan: WritePlan) -> Step {
         let Facts { namespace, history, .. } = self.facts;
-        let repairs = plan.reason.is_repair() || plan.reason == WriteReason::Missing || history.repeated;
+        let creates = matches!(plan.reason, WriteReason::Missing | WriteReason::Adopted);
+        let repairs = plan.reason.is_repair() || creates || history.repeated;
         let repair_after =
             history.repair_after(namespace, self.settings.jitter, self.now).filter(|_| repairs);
         // A change never delays a renewal.
@@ -365,20 +368,10 @@ impl Planner<'_> {
         Some(self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None }))
     }
 
-    /// The report about a Secret of this name that this instance does not manage.
+    /// The report about a Secret of this name that this instance neither manages nor may adopt.
     fn name_conflict(&self, name: &str) -> Option<Problem> {
         let (_, observed) = self.facts.secret(name)?;
-        let owner = match &observed.owner {
-            Owner::This => return None,
-            Owner::OtherInstance(other) => format!("belongs to the instance {other:?}"),
-            Owner::Unmanaged => format!(
-                "was not created by this controller (it lacks the labels {LABEL_MANAGED_BY}={MANAGER} and {LABEL_INSTANCE})"
-            ),
-        };
-        let message = format!(
-            "secret {name:?} {owner} and is not changed: delete it, or choose another name with \
-             ecr-pull-secrets.dev/secret-name"
-        );
+        let message = adoption::refusal(self.facts.namespace, name, &observed.owner)?;
         Some(Problem { reason: EventReason::SecretNotOwned, subject: name.to_owned(), message })
     }
 

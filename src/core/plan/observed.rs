@@ -22,6 +22,21 @@ pub enum Owner {
     OtherInstance(Box<str>),
     /// No instance of this tool.
     Unmanaged,
+    /// No instance of this tool, and the configuration lets the controller adopt it.
+    Adoptable,
+    /// As [`Owner::Adoptable`], but this prevents the adoption.
+    NotAdoptable(Obstacle),
+}
+
+/// Why a Secret cannot be adopted although a rule of the configuration matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The first of its owner references, as `KIND/NAME`: the garbage collector would delete the Secret with its owner.
+    OwnerReference(Box<str>),
+    /// Its type, which the API server never changes.
+    Type,
+    /// `immutable: true`.
+    Immutable,
 }
 
 /// The record of a Secret of an allowed name, read from its metadata.

@@ -5,6 +5,7 @@
 #[strum(const_into_str)]
 pub enum WriteReason {
     Missing,
+    Adopted,
     FieldsTakenOver,
     ForeignWrite,
     ImplausibleTimes,
@@ -21,6 +22,7 @@ impl WriteReason {
     pub fn message(self) -> &'static str {
         match self {
             Self::Missing => "it did not exist",
+            Self::Adopted => "the configuration lets the controller adopt it",
             Self::FieldsTakenOver => "another field manager changed its fields",
             Self::ForeignWrite => "another client changed it",
             Self::ImplausibleTimes => "its expiry annotations were missing or not plausible",

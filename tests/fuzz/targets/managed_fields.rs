@@ -2,7 +2,7 @@
 
 use ecr_pull_secrets::simulation::core::plan::{Observed, Owner};
 use ecr_pull_secrets::simulation::core::secret::SecretTemplate;
-use ecr_pull_secrets::simulation::core::settings::Settings;
+use ecr_pull_secrets::simulation::core::settings::{AdoptionRule, Settings};
 use ecr_pull_secrets::simulation::core::testing;
 use ecr_pull_secrets::simulation::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX};
 use ecr_pull_secrets::simulation::kubernetes::observe;
@@ -11,10 +11,11 @@ use serde_json::Value;
 
 const INSTANCE: &str = "test";
 
-/// The settings of the instance, with a template.
+/// The settings of the instance, with a template and a rule of adoption.
 fn settings() -> Settings {
     let labels = [("team".to_owned(), "blue".to_owned())].into();
-    Settings { secret_template: SecretTemplate::new(labels, [].into()), ..testing::settings() }
+    let adopt = vec![AdoptionRule { name: "ecr-pull".into(), labels: [].into() }];
+    Settings { secret_template: SecretTemplate::new(labels, [].into()), adopt, ..testing::settings() }
 }
 
 pub fn check(data: &[u8]) {
@@ -69,6 +70,12 @@ fn check_owner(seen: &Observed, meta: &ObjectMeta, applied_by_us: bool) {
             assert!(instance.is_some_and(|label| *label == **name) && **name != *INSTANCE);
         }
         Owner::Unmanaged => assert_eq!(instance, None),
+        Owner::Adoptable | Owner::NotAdoptable(_) => {
+            assert_eq!(instance, None);
+            assert!(meta.name.as_deref() == Some("ecr-pull") && meta.deletion_timestamp.is_none());
+            let is_owned = meta.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+            assert_eq!(seen.owner == Owner::Adoptable, !is_owned);
+        }
     }
 }
 

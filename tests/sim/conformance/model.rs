@@ -7,6 +7,7 @@ use kube::core::Status;
 
 use super::steps::{NAME, Step, WRONG_UID, Which, body, patch, taking};
 use super::view::{Seen, View, class, uid, version};
+use crate::store::secret::SecretObject;
 use crate::store::{NamespaceObject, Object, Store, namespace_key};
 
 const NAMESPACE: &str = "team-a";
@@ -74,6 +75,10 @@ impl Model {
             }
             Step::Update { edit, .. } => self.store.update_secret(NAMESPACE, NAME, &patch(edit)).map(drop),
             Step::Take(content) => self.store.take_secret(NAMESPACE, NAME, &taking(content)).map(drop),
+            Step::Replace => {
+                let body = SecretObject::foreign(SECRET_TYPE);
+                self.store.replace_secret(NAMESPACE, NAME, &body).map(drop)
+            }
             Step::Delete { uid, version } => {
                 let (uid, version) =
                     (uid_of(uid).unwrap_or_default(), version_of(version).unwrap_or_default());

@@ -81,6 +81,10 @@ impl Real {
                 }
                 apply(&self.secrets, "argocd", true, &taking(content)).await
             }
+            Step::Replace => {
+                let params = PostParams { field_manager: Some(OTHER.to_owned()), ..PostParams::default() };
+                self.secrets.replace(NAME, &params, &self.foreign(SECRET_TYPE)).await.map(drop)
+            }
             Step::Delete { uid, version } => {
                 let preconditions = Preconditions { uid: uid_of(uid), resource_version: version_of(version) };
                 let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -97,11 +101,15 @@ impl Real {
 
     async fn create(&self, is_pull_secret: bool) -> kube::Result<()> {
         let kind = if is_pull_secret { SECRET_TYPE } else { "Opaque" };
+        let params = PostParams { field_manager: Some(OTHER.to_owned()), ..PostParams::default() };
+        self.secrets.create(&params, &self.foreign(kind)).await.map(drop)
+    }
+
+    /// The body of another client.
+    fn foreign(&self, kind: &str) -> Secret {
         let mut object = SecretObject::foreign(kind).whole(&self.namespace, NAME);
         object["metadata"] = json!({"name": NAME});
-        let object: Secret = serde_json::from_value(object).expect("a Secret");
-        let params = PostParams { field_manager: Some(OTHER.to_owned()), ..PostParams::default() };
-        self.secrets.create(&params, &object).await.map(drop)
+        serde_json::from_value(object).expect("a Secret")
     }
 
     /// The namespace stays, but not its Secret, so that the API server does not grow.

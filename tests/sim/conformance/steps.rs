@@ -72,6 +72,8 @@ pub enum Step {
     },
     /// A forced apply of another manager: the data and the labels, or the data only.
     Take(Content),
+    /// Another manager replaces the whole object.
+    Replace,
     Delete {
         uid: Which,
         version: Which,
@@ -102,7 +104,7 @@ impl Step {
                 let version = if choices.one_in(4) { Which::Wrong } else { Which::Current };
                 Self::Delete { uid, version }
             }
-            18 => Self::Get,
+            18 => Self::Replace,
             _ if choices.one_in(3) => Self::Terminate,
             _ => Self::Get,
         }

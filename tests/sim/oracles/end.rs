@@ -7,6 +7,7 @@ use ecr_pull_secrets::simulation::core::request::OptIn;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use super::Oracle;
+use crate::store::secret::SecretObject;
 use crate::store::{Key, Name, Object};
 use crate::world::{World, is_invented};
 
@@ -125,7 +126,14 @@ impl World {
             return;
         };
         let name = &granted.request.secret_name;
-        let foreign = self.store.secret(namespace, name).is_some_and(|secret| secret.ours.is_none());
+        let is_adopted = |secret: &SecretObject| {
+            self.settings.adopt.iter().any(|rule| rule.matches(name, &secret.labels))
+                && secret.is_pull_secret()
+        };
+        let foreign = self
+            .store
+            .secret(namespace, name)
+            .is_some_and(|secret| secret.ours.is_none() && !is_adopted(secret));
         let immutable = self.store.secret(namespace, name).is_some_and(|secret| secret.immutable);
         let endpoints_exist = |granted: &ecr_pull_secrets::simulation::core::grants::Granted| {
             granted.assignments.iter().all(|a| !is_invented(&a.request.key.endpoint.to_string()))

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::Request;
+use ecr_pull_secrets::simulation::core::LABEL_INSTANCE;
 use ecr_pull_secrets::simulation::core::grants::TokenKey;
 use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDraft};
 use ecr_pull_secrets::simulation::core::request::Target;
@@ -27,6 +28,11 @@ const BUDGET: u32 = 30;
 /// Whether no other client changed it since our last apply.
 fn is_whole(secret: &SecretObject) -> bool {
     secret.ours.is_some_and(|ours| ours & ALL == ALL)
+}
+
+/// Whether it is the Secret of another tool.
+fn is_foreign(secret: &SecretObject) -> bool {
+    secret.ours.is_none() && !secret.labels.contains_key(LABEL_INSTANCE)
 }
 
 fn recent(times: &mut VecDeque<Duration>, now: Duration) -> u32 {
@@ -113,6 +119,18 @@ impl World {
         if self.oracles.unrepaired.remove(&key) {
             *self.oracles.repaired.entry(key).or_default() += 1;
         }
+        if let Some(before) = before.filter(|before| is_foreign(before)) {
+            let labels = &before.labels;
+            let is_allowed = self
+                .settings
+                .adopt
+                .iter()
+                .any(|rule| rule.matches(&draft.applied.request.secret_name, labels));
+            if !is_allowed || before.immutable || before.uid != after.uid {
+                let text = format!("{namespace}: a secret of another tool was changed");
+                return self.report(Oracle::NoneTaken, text);
+            }
+        }
         self.check_scope(namespace, draft, after);
         if let Some(before) = before {
             self.check_entries(namespace, draft, before, after);
@@ -196,6 +214,10 @@ impl World {
     pub fn secret_deleted(&mut self, namespace: &Name, deletion: &Deletion, before: Option<&SecretObject>) {
         let Some(before) = before else { return };
         let name = &deletion.name;
+        if is_foreign(before) {
+            let text = format!("{namespace}/{name} of another tool was deleted");
+            return self.report(Oracle::NoneTaken, text);
+        }
         if **namespace == *"outside" && before.ours.is_none() {
             self.synchronise_copy(before);
             let text = format!("{namespace}/{name}, which the controller did not apply, was deleted");

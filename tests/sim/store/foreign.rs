@@ -40,6 +40,19 @@ impl Store {
         self.replace(namespace, name, current, new)
     }
 
+    /// A PUT of another client: the whole object, whatever its version is.
+    #[expect(clippy::result_large_err, reason = "the callers classify the status as the client's")]
+    pub fn replace_secret(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        body: &SecretObject,
+    ) -> Result<(SecretObject, Option<Event>), Status> {
+        let current = self.found(namespace, name)?;
+        let new = current.replaced(body);
+        self.replace(namespace, name, current, new)
+    }
+
     /// A forced apply of another field manager.
     #[expect(clippy::result_large_err, reason = "the callers classify the status as the client's")]
     pub fn take_secret(
@@ -118,6 +131,22 @@ impl SecretObject {
         }
         let changed = self.differences(&new);
         new.take_over(changed);
+        new.others &= new.present();
+        new
+    }
+
+    /// The Secret after a PUT: what `body` leaves out is gone, and the client owns each field whose value it changes.
+    pub fn replaced(&self, body: &Self) -> Self {
+        let mut new = Self {
+            labels: body.labels.clone(),
+            annotations: body.annotations.clone(),
+            data: body.data.clone(),
+            kind: body.kind.clone(),
+            immutable: body.immutable,
+            finalizer: false,
+            ..self.clone()
+        };
+        new.take_over(self.differences(&new));
         new.others &= new.present();
         new
     }

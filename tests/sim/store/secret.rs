@@ -178,8 +178,8 @@ impl SecretObject {
     }
 
     /// The record that the production code makes of the metadata.
-    pub fn observed(&self, settings: &Settings) -> Observed {
-        self.record.0.get_or_init(|| observe::secret(&self.meta("", ""), settings)).clone()
+    pub fn observed(&self, name: &str, settings: &Settings) -> Observed {
+        self.record.0.get_or_init(|| observe::secret(&self.meta("", name), settings)).clone()
     }
 
     /// The password of each entry, by host.

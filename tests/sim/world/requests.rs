@@ -152,7 +152,7 @@ impl World {
             }
             Request::ReadSecret(name) => {
                 let found = self.store.secret(namespace, name);
-                let found = found.map(|secret| secret.observed(&self.settings));
+                let found = found.map(|secret| secret.observed(name, &self.settings));
                 Outcome::SecretRead(Ok(found))
             }
             Request::ReadNamespace => {
@@ -216,7 +216,7 @@ impl World {
         let before = before.as_deref().and_then(Object::as_secret);
         let after = after.as_secret().expect("a secret");
         self.secret_written(namespace, draft, before, after);
-        Ok(after.observed(&settings))
+        Ok(after.observed(&name, &settings))
     }
 
     fn set_pull_secret(

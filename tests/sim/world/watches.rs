@@ -146,7 +146,8 @@ impl World {
                 Change::Namespace { namespace: name, record: None, terminating: false }
             }
             (WatchTarget::Secrets(_), Some(Object::Secret(object))) => {
-                Change::Secret { namespace, name, seen: Seen::Present(object.observed(&process.settings)) }
+                let seen = Seen::Present(object.observed(&name, &process.settings));
+                Change::Secret { namespace, name, seen }
             }
             (WatchTarget::Secrets(_), _) => Change::Secret { namespace, name, seen: Seen::Deleted(version) },
             (WatchTarget::ServiceAccounts, Some(Object::ServiceAccount(refs))) => {

@@ -1,5 +1,6 @@
 //! The contract of the decisions: the steps and the content that [`plan`] and [`compose`] return in each situation.
 
+mod adoption;
 mod composing;
 mod convergence;
 mod planning;

@@ -190,6 +190,23 @@ impl Stub {
         self.issuer().issue_as(principal, lifetime)
     }
 
+    /// Issues a token of ECR in [`Stub::REGION`] without a request, as if another tool had fetched it.
+    pub fn mint(&self, lifetime: Duration) -> Minted {
+        let minted = |password| Minted {
+            password,
+            region: Self::REGION.to_owned(),
+            expires_at: Some(state::later(Timestamp::now(), lifetime)),
+            access_key: Self::ACCESS_KEY.to_owned(),
+            principal: Principal::fixed().arn,
+            role: None,
+            policy: None,
+            public: false,
+        };
+        let mut state = self.state();
+        state.mint(None, minted);
+        state.minted.last().expect("it was just issued").clone()
+    }
+
     /// Refuses all credentials that were issued so far, as if they had been deleted.
     pub fn revoke_issued(&self) {
         self.state().revoke_issued();
