@@ -1,4 +1,4 @@
-//! A real Prometheus, which scrapes every second.
+//! A real Prometheus, which scrapes every two seconds.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -90,7 +90,7 @@ fn configuration(targets: &[(String, Value)]) -> String {
     let targets: Vec<_> = targets.iter().map(target).collect();
     // JSON is YAML. The `job` of a target's labels takes precedence.
     json!({
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yaml"],
         "scrape_configs": [{"job_name": "targets", "static_configs": targets}],
     })
