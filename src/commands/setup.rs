@@ -99,6 +99,7 @@ impl Candidate {
             context: args.context.clone(),
             namespace: args.namespace.clone(),
             identity: Some(identity.clone()),
+            is_shared: true,
         };
         let (instance, election) = (settings.names.instance.clone(), settings.election);
         Self { connection, clock: Clock::start(), instance, election, identity, metrics }
@@ -108,12 +109,19 @@ impl Candidate {
         self.connection.connect(self.metrics.clone()).await
     }
 
-    /// Starts the election, with a separate connection, so that no other request delays a renewal.
+    /// The Lease has a separate connection, so that no other request delays a renewal.
+    async fn lease(&self) -> Result<LeaseClient, ConnectError> {
+        let connection = Connection { is_shared: false, ..self.connection.clone() };
+        let client = connection.connect(self.metrics.clone()).await?;
+        Ok(LeaseClient::new(client, &self.instance, self.election))
+    }
+
+    /// Starts the election.
     pub(super) async fn start_election(
         &self,
         on_contact: impl Fn() + Send + 'static,
     ) -> Result<Leader, ConnectError> {
-        let lease = LeaseClient::new(self.connect().await?, &self.instance, self.election);
+        let lease = self.lease().await?;
         let (election, permit) = Election::start(lease, self.identity.clone(), self.clock, on_contact);
         Ok((Some(election), permit))
     }
@@ -128,7 +136,7 @@ impl Candidate {
             warn!("running without the Lease (--force); a running controller may write at the same time");
             return Ok((None, WritePermit::unopposed(self.clock)));
         }
-        let lease = LeaseClient::new(self.connect().await?, &self.instance, self.election);
+        let lease = self.lease().await?;
         let acquired = Election::acquire(lease, self.identity.clone(), self.clock, args.timeout);
         let (election, permit) = unless_stopped(stop, Box::pin(acquired)).await?;
         Ok((Some(election), permit))

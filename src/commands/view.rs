@@ -28,5 +28,6 @@ pub fn connection(view: &ViewArgs, command: &str) -> Connection {
         context: view.context.clone(),
         namespace: None,
         identity: Some(command.to_owned()),
+        is_shared: true,
     }
 }

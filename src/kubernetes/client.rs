@@ -14,7 +14,7 @@ use tower::layer::layer_fn;
 use tower::timeout::Timeout;
 use tower_http::timeout::ResponseBodyTimeout;
 
-use super::reload;
+use super::{http2, reload};
 use crate::core::planted::call_limit;
 use crate::telemetry::metrics::{KubernetesRequest, Metrics};
 
@@ -39,6 +39,9 @@ pub struct Connection {
     pub namespace: Option<String>,
     /// The leader election identity, which audit logs show in the user agent.
     pub identity: Option<String>,
+    /// Whether all requests share one HTTP/2 connection. A request that gets no response leaves that connection in use until
+    /// a ping fails, while one on HTTP/1.1 closes its own, so the Lease uses HTTP/1.1.
+    pub is_shared: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +122,12 @@ impl Connection {
             config.headers.push((header::USER_AGENT, agent));
         }
         config.default_retry = false;
-        let ours = layer_fn(|inner| with_layers(inner, metrics.clone()));
-        Ok(ClientBuilder::try_from(config)?.with_layer(&ours).build())
+        // Only kube's own stack shows when the certificate of a credential plugin expires. It uses HTTP/1.1.
+        if !self.is_shared || config.auth_info.exec.is_some() || config.proxy_url.is_some() {
+            let ours = layer_fn(|inner| with_layers(inner, metrics.clone()));
+            return Ok(ClientBuilder::try_from(config)?.with_layer(&ours).build());
+        }
+        Ok(Client::new(with_layers(http2::service(&config)?, metrics.clone()), config.default_namespace))
     }
 }
 

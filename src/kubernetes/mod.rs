@@ -4,6 +4,7 @@ pub mod client;
 pub mod cluster;
 pub mod errors;
 pub mod events;
+mod http2;
 pub mod inventory;
 pub mod leader_election;
 pub mod observe;

@@ -8,6 +8,7 @@ mod alerts;
 mod attacks;
 mod aws_faults;
 mod bad_input;
+mod budgets;
 mod chart;
 mod cleanup;
 mod creation;

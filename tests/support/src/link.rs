@@ -1,6 +1,7 @@
 //! A TCP connection that can be frozen, as a network does that drops every packet, and whose bytes are counted.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,7 +50,10 @@ impl Link {
             let counts = Arc::clone(&shared);
             async move {
                 counts.connections.fetch_add(1, Ordering::Relaxed);
+                // The other side of the link must not wait for a full packet.
+                let _ = client.set_nodelay(true);
                 let Ok(server) = TcpStream::connect(target).await else { return };
+                let _ = server.set_nodelay(true);
                 let ((from_client, to_client), (from_server, to_server)) =
                     (client.into_split(), server.into_split());
                 tokio::select! {
@@ -71,6 +75,15 @@ impl Link {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counts { connections, sent, received } = &*self.counts;
         Traffic { connections: of(connections), sent: of(sent), received: of(received) }
+    }
+
+    /// Changes a kubeconfig of this crate, so that it leads to an API server through the link.
+    pub fn lead(&self, kubeconfig: &Path) {
+        let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
+        let mut value: serde_json::Value =
+            serde_json::from_str(&text).expect("kubeconfigs of this crate are JSON");
+        value["clusters"][0]["cluster"]["server"] = format!("https://{}", self.address()).into();
+        std::fs::write(kubeconfig, value.to_string()).expect("the folder of kubeconfigs accepts files");
     }
 
     /// From now on no byte is passed on, in either direction. Connections stay open, and new ones are accepted.

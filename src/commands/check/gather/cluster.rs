@@ -40,6 +40,7 @@ pub async fn gather(
         context: args.context.clone(),
         namespace: args.controller_namespace.clone(),
         identity: Some("check".to_owned()),
+        is_shared: true,
     };
     if !connection.is_in_cluster() {
         // The namespace of the context is seldom the controller's.
