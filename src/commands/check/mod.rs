@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use tracing::info;
 
 use self::finding::{Category, Finding, Outcome};
 use super::document::{API_VERSION, pretty};
@@ -40,6 +41,7 @@ async fn rounds(args: &CheckArgs) -> Vec<Finding> {
         if count(&findings, Outcome::Failed) == 0 || Instant::now() >= deadline {
             return findings;
         }
+        info!(failed = count(&findings, Outcome::Failed), "checks failed, repeating them");
         sleep(PAUSE).await;
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::controller::index::NamespaceState;
 use crate::core::grants::{Assignment, Grants};
 use crate::core::plan::{Facts, Plan, Step, plan};
-use crate::core::request::{OptIn, Problem};
+use crate::core::request::{OptIn, Problem, Request};
 use crate::core::secret::{StaticSources, static_registries};
 use crate::core::settings::Settings;
 use crate::core::{Now, whole_seconds};
@@ -99,17 +99,7 @@ pub fn explain(
     let plan = plan(&facts, settings, now);
     let granted = plan.granted.as_ref();
     let request = granted.map(|granted| &granted.request);
-    let is_present = |opt_in: &OptIn| {
-        let OptIn::In(present) = opt_in else { return false };
-        request.is_none_or(|used| used.secret_name == present.secret_name && used.role == present.role)
-    };
-    let requested_by = match (parsed.map(|parsed| &parsed.opt_in), request) {
-        (Some(OptIn::In(present)), _) if present.by_default => RequestedBy::Configuration,
-        (Some(opt_in), _) if is_present(opt_in) => RequestedBy::Annotation,
-        (Some(OptIn::In(_) | OptIn::Invalid), Some(_)) => RequestedBy::AppliedRequest,
-        (Some(OptIn::In(_) | OptIn::Invalid), None) => RequestedBy::Annotation,
-        (Some(OptIn::Out) | None, _) => RequestedBy::Nothing,
-    };
+    let requested_by = requested_by(parsed.map(|parsed| &parsed.opt_in), request.map(|request| &**request));
     let granted_entries = static_registries::granted(&settings.static_grants, namespace);
     let mut static_entries: Vec<StaticRow> = vec![];
     for (grant, host) in granted_entries.filter(|_| granted.is_some()) {
@@ -127,6 +117,26 @@ pub fn explain(
         service_accounts: request.map(|request| request.service_accounts.clone()).unwrap_or_default(),
         refused: plan.problems.iter().map(refusal).collect(),
         next: next(&plan, terminating),
+    }
+}
+
+/// `used` is the request of the plan, with the registries that are granted.
+fn requested_by(opt_in: Option<&OptIn>, used: Option<&Request>) -> RequestedBy {
+    let present = match opt_in {
+        Some(OptIn::In(present)) => Some(present),
+        Some(OptIn::Invalid) => None,
+        Some(OptIn::Out) | None => return RequestedBy::Nothing,
+    };
+    let is_part = |used: &Request, present: &Request| {
+        let has_registry = |target| present.registries.contains(target);
+        let whole = Request { registries: present.registries.clone(), ..used.clone() };
+        whole == *present && used.registries.iter().all(has_registry)
+    };
+    match (present, used) {
+        (Some(present), Some(used)) if !is_part(used, present) => RequestedBy::AppliedRequest,
+        (None, Some(_)) => RequestedBy::AppliedRequest,
+        (Some(present), _) if present.by_default => RequestedBy::Configuration,
+        (Some(_), _) | (None, None) => RequestedBy::Annotation,
     }
 }
 
@@ -178,5 +188,67 @@ fn next(plan: &Plan, terminating: bool) -> String {
         }
         Step::SetPullSecret(change) => format!("change service account {:?}", change.service_account),
         Step::ListServiceAccounts => "list the service accounts".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::plan::{NamespaceRecord, Observed};
+    use crate::core::request::ParsedAnnotations;
+    use crate::core::testing::{HOST, at, observed, parsed, request, settings};
+
+    fn explained(parsed: Option<ParsedAnnotations>, secret: Option<Observed>) -> Explanation {
+        let namespace = parsed.map(|parsed| NamespaceRecord { uid: "u".into(), parsed: Arc::new(parsed) });
+        let secrets = secret.map(|observed| ("ecr-pull".into(), observed)).into_iter().collect();
+        let state = NamespaceState { namespace, secrets, ..NamespaceState::default() };
+        explain("team-a", &state, false, &settings(), at(0))
+    }
+
+    #[test]
+    fn the_present_request_is_distinguished_from_the_applied_one() {
+        let ours = || observed(&request(&[HOST]));
+        let ungranted = |key: fn(&mut Request)| {
+            let mut request = request(&[HOST]);
+            key(&mut request);
+            parsed(request)
+        };
+        let role = || ungranted(|request| request.role = vec!["admin".into()]);
+        let repositories = || ungranted(|request| request.repositories = vec!["team-a/*".into()]);
+        let by_default = Request { by_default: true, ..request(&[HOST]) };
+        let out = ParsedAnnotations { opt_in: OptIn::Out, renew: None, problems: vec![] };
+        for (given, secret, expected, entries) in [
+            (Some(parsed(request(&[HOST]))), None, RequestedBy::Annotation, 1),
+            (Some(parsed(by_default)), None, RequestedBy::Configuration, 1),
+            (Some(role()), Some(ours()), RequestedBy::AppliedRequest, 1),
+            (Some(repositories()), Some(ours()), RequestedBy::AppliedRequest, 1),
+            (Some(role()), None, RequestedBy::Annotation, 0),
+            (Some(out), Some(ours()), RequestedBy::Nothing, 0),
+            (None, None, RequestedBy::Nothing, 0),
+        ] {
+            let explained = explained(given, secret);
+            assert_eq!(
+                (explained.requested_by, explained.entries.len()),
+                (expected, entries),
+                "{explained:?}"
+            );
+            let is_refused = expected == RequestedBy::AppliedRequest
+                || (entries == 0 && expected == RequestedBy::Annotation);
+            assert_eq!(!explained.refused.is_empty(), is_refused, "{explained:?}");
+        }
+    }
+
+    #[test]
+    fn the_json_has_the_documented_fields() {
+        let json = serde_json::json!(explained(Some(parsed(request(&[HOST]))), None));
+        let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
+        let documented = include_str!("../../../docs/commands.md");
+        for key in [keys(&json), keys(&json["entries"][0])].into_iter().flatten().flatten() {
+            let is_documented = |end: &str| documented.contains(&format!("{key}{end}"));
+            assert!(is_documented("`") || is_documented("[]"), "{key}");
+        }
+        assert_eq!(json["next"], "write secret \"ecr-pull\": it did not exist");
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::world::World;
-use crate::commands::explain::explanation::{Entry, explain};
+use crate::commands::explain::explanation::explain;
 use crate::config::Config;
 use crate::controller::index::NamespaceState;
 use crate::core::PREFIX;
@@ -105,10 +105,7 @@ proptest! {
             let secrets = world.secrets.iter().filter(|((of, _), _)| **of == *namespace);
             state.secrets = secrets.map(|((_, name), observed)| (name.clone(), observed.clone())).collect();
 
-            // A token of the controller names its default registry, and those of this world name none.
-            let is_written = |entry: &&Entry| entry.registry != "default" || entry.role_arn.is_some();
-            let written: Vec<_> = explained.entries.iter().filter(is_written).collect();
-            if written.is_empty() {
+            if explained.entries.is_empty() {
                 prop_assert!(state.secrets.is_empty(), "{:?} but {:?}", explained, state.secrets);
                 continue;
             }
@@ -117,7 +114,8 @@ proptest! {
             let applied = observed.applied.as_ref().expect("it was written");
             prop_assert_eq!(explained.secret.as_deref(), Some(&**name));
             prop_assert_eq!(&applied.request.secret_name, &**name);
-            let shown = written.iter().map(|e| (e.registry.clone(), e.identity.clone(), e.scope.clone()));
+            let shown = explained.entries.iter();
+            let shown = shown.map(|entry| (entry.registry.clone(), entry.identity.clone(), entry.scope.clone()));
             let entries = applied.request.registries.iter().zip(&applied.entries);
             let entries = entries.filter_map(|(target, entry)| {
                 let entry = entry.as_ref()?;

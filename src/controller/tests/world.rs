@@ -388,7 +388,10 @@ impl World {
                 authorization: STANDARD.encode(format!("AWS:{key:?}")).into(),
                 expires_at: Some(self.now.after(SignedDuration::from_secs(life))),
                 server_time: Some(self.now.wall),
-                proxy_endpoint: None,
+                proxy_endpoint: Some(format!(
+                    "https://123456789012.dkr.ecr.{}.amazonaws.com",
+                    key.endpoint.region()
+                )),
             }),
         };
         Some(Input::TokenFetched { key, result, duration: Duration::ZERO })
