@@ -4,6 +4,7 @@ use std::process::Command;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use kube::api::ListParams;
 use testing::compromised_credential::{TYPE, secret};
 use testing::tenants::{INSTANCE, NAME};
 
@@ -59,19 +60,38 @@ fn the_commands_of_the_incident_playbook_end_a_stolen_token_and_its_queries_find
         assert!(denied.starts_with("policy: "), "{denied}");
         let secrets: Api<Secret> = Api::namespaced(stolen.client.clone(), "team-a");
         secrets.get(NAME).await.expect("it can read this");
+        let all = ListParams::default().fields(&format!("metadata.name={NAME}"));
+        secrets.list(&all).await.expect("it can list these");
 
-        let queries = blocks("audit.log");
-        assert_eq!(queries.len(), 4);
-        for (query, part) in
-            queries.into_iter().zip(["tenant\tsecrets\tecr-pull", "private", "/api/v1/", "ecr-pull"])
-        {
+        let mut queries = blocks("audit.log");
+        queries.retain(|block| block.starts_with("jq"));
+        let parts = [
+            "tenant\tsecrets\tecr-pull",
+            "private",
+            "/api/v1/",
+            "\tlist\t",
+            "ecr-pull-secrets:ecr-pull-secrets",
+        ];
+        assert_eq!(queries.len(), parts.len());
+        for (query, part) in queries.into_iter().zip(parts) {
             let lines = async || run(cluster, query.clone()).await.contains(part).then_some(());
             cluster.wait_for(&format!("{part} in the audit log, by {query}"), lines).await;
         }
-        run(cluster, blocks("annotate namespace team-a").remove(0)).await;
+        let only = |part| blocks(part).remove(0);
+        assert!(run(cluster, only("[.metadata.namespace, (")).await.contains("team-a\t"));
+        run(cluster, only("annotate --overwrite namespace")).await;
+        run(cluster, only("annotate namespace team-a")).await;
+        run(cluster, only("> canary.token")).await;
+        let review = async || run(cluster, only("TokenReview")).await;
+        assert!(review().await.contains(r#""authenticated":true"#), "the token is valid");
         for block in blocks("kubectl delete") {
             run(cluster, block).await;
         }
+        cluster
+            .wait_until("the check says so", async || review().await.contains("invalid bearer token"))
+            .await;
+        run(cluster, only("kubectl apply --filename restore.json")).await;
+        assert!(!review().await.contains(r#""authenticated":true"#), "the token stays invalid");
         let refused =
             async || secrets.get(NAME).await.is_err_and(|error| error.to_string().contains("nauthorized"));
         cluster.wait_until("the token is invalid", refused).await;
