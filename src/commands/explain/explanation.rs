@@ -203,7 +203,8 @@ mod tests {
     fn explained(parsed: Option<ParsedAnnotations>, secret: Option<Observed>) -> Explanation {
         let namespace = parsed.map(|parsed| NamespaceRecord { uid: "u".into(), parsed: Arc::new(parsed) });
         let secrets = secret.map(|observed| ("ecr-pull".into(), observed)).into_iter().collect();
-        let state = NamespaceState { namespace, secrets, ..NamespaceState::default() };
+        let mut state = NamespaceState::default();
+        (state.namespace, state.secrets) = (namespace, secrets);
         explain("team-a", &state, false, &settings(), at(0))
     }
 
