@@ -83,7 +83,9 @@ fn each_value_has_a_description_in_the_schema() {
     fn without(path: &str, schema: &Value, found: &mut Vec<String>) {
         match schema["properties"].as_object() {
             Some(fields) => {
-                fields.iter().for_each(|(key, field)| without(&format!("{path}.{key}"), field, found))
+                for (key, field) in fields {
+                    without(&format!("{path}.{key}"), field, found);
+                }
             }
             None if schema["description"].is_string() => {}
             None => found.push(path.to_owned()),
