@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use testing::aws::Stub;
@@ -59,9 +60,17 @@ async fn patch(cluster: &TestCluster, tool: Tool, patch: Value) -> Secret {
     patched.expect("an admin edits it")
 }
 
+/// Whether the controller wrote the present content: a later write of the tool takes the field away from our entry.
 fn is_ours(secret: &Secret) -> bool {
     let labels = secret.metadata.labels.clone().unwrap_or_default();
-    labels.get("ecr-pull-secrets.dev/instance").is_some_and(|value| value == RELEASE)
+    let entries = secret.metadata.managed_fields.iter().flatten();
+    let owns_data = |entry: &ManagedFieldsEntry| {
+        let is_ours = entry.manager.as_deref() == Some("ecr-pull-secrets");
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:data"]["f:.dockerconfigjson"]);
+        is_ours && entry.operation.as_deref() == Some("Apply") && fields.is_some_and(|field| !field.is_null())
+    };
+    let has_label = labels.get("ecr-pull-secrets.dev/instance").is_some_and(|value| value == RELEASE);
+    has_label && entries.clone().any(owns_data)
 }
 
 async fn wait_until_adopted(cluster: &TestCluster, tool: Tool) -> Secret {
