@@ -59,13 +59,13 @@ mod tests {
 
     #[test]
     fn every_text_is_displayed_as_it_was_read() {
-        let uuid = "0b5a6f3e-9f0c-4c3e-8d57-6a1f2f3c4d5e";
-        let upper = uuid.to_uppercase();
-        let (simple, braced) = (uuid.replace('-', ""), format!("{{{uuid}}}"));
-        for text in [uuid, &upper, &simple, &braced, "uid-1", ""] {
+        let canonical = "0b5a6f3e-9f0c-4c3e-8d57-6a1f2f3c4d5e";
+        let upper = canonical.to_uppercase();
+        let (simple, braced) = (canonical.replace('-', ""), format!("{{{canonical}}}"));
+        for text in [canonical, &upper, &simple, &braced, "uid-1", ""] {
             let uid = Uid::from(text);
             assert_eq!(uid.to_string(), text);
-            assert_eq!(matches!(uid.0, Form::Uuid(_)), text == uuid, "{text}");
+            assert_eq!(matches!(uid.0, Form::Uuid(_)), text == canonical, "{text}");
             assert!(uid == Uid::from(text) && (text == upper || uid != Uid::from(&*upper)), "{text}");
         }
     }

@@ -321,7 +321,7 @@ impl Index {
         match target {
             WatchTarget::Secrets(name) if removed && history.is_written(name) => history.forget_content(),
             WatchTarget::ServiceAccounts if removed => {
-                drop(history.service_accounts.change(|all| all.remove(name)));
+                history.service_accounts.change(|all| all.remove(name));
             }
             WatchTarget::Namespaces => {
                 state.drop_accounts();

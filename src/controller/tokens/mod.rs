@@ -276,8 +276,8 @@ impl TokenCache {
 
     /// Drops a key that no namespace needs, unless its call is running.
     fn drop_unused(&mut self, id: KeyId) {
-        let is_used = |entry: &Box<CacheEntry>| entry.users > 0 || entry.called_at.is_some();
-        if self.entries.get(&id).is_none_or(is_used) {
+        let is_used = |entry: &CacheEntry| entry.users > 0 || entry.called_at.is_some();
+        if self.entries.get(&id).is_none_or(|entry| is_used(entry)) {
             return;
         }
         let Some(entry) = self.entries.remove(&id) else { return };
