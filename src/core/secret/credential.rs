@@ -187,7 +187,7 @@ mod tests {
     fn an_entry_whose_fields_contradict_each_other_is_not_read() {
         let mut entry = serde_json::to_value(credential("AWS:hunter2")).expect("strings");
         entry["password"] = "hunter3".into();
-        let error = serde_json::from_value::<RegistryCredential>(entry).err().expect("it is refused");
+        let error = serde_json::from_value::<RegistryCredential>(entry).expect_err("it is refused");
         assert!(!error.to_string().contains("hunter"), "{error}");
     }
 }
