@@ -129,16 +129,15 @@ impl Overview {
     pub fn remove_namespace(&mut self, meta: &ObjectMeta) {
         let Some(namespace) = meta.name.as_deref().map(Arc::from) else { return };
         self.missed.remove(&namespace);
+        self.names.remove(&namespace);
         self.index.apply(Change::Namespace { namespace, record: None, terminating: false });
     }
 
-    /// Adds a Secret of a selected namespace.
+    /// Adds a Secret. A watch may report it before its Namespace, so that it is kept in any case.
     pub fn add_secret(&mut self, name: &Arc<str>, meta: &ObjectMeta, settings: &Settings) {
-        let Some(namespace) = meta.namespace.as_deref() else { return };
-        if let Some((namespace, _)) = self.names.get_key_value(namespace) {
-            let seen = Seen::Present(observe::secret(meta, settings));
-            self.index.apply(Change::Secret { namespace: namespace.clone(), name: name.clone(), seen });
-        }
+        let Some(namespace) = meta.namespace.as_deref().map(Arc::from) else { return };
+        let seen = Seen::Present(observe::secret(meta, settings));
+        self.index.apply(Change::Secret { namespace, name: name.clone(), seen });
     }
 
     pub fn remove_secret(&mut self, name: &Arc<str>, meta: &ObjectMeta) {

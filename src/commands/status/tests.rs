@@ -142,6 +142,27 @@ fn without_rights_on_secrets_each_state_is_unknown_and_problems_come_from_annota
 }
 
 #[test]
+fn a_watch_may_report_a_secret_before_its_namespace_and_after_it_was_deselected() {
+    let settings = settings();
+    let meta = |meta: Value| serde_json::from_value::<ObjectMeta>(meta).expect("metadata");
+    let secret = meta(json!({
+        "name": "ecr-pull", "namespace": "a", "uid": "s", "resourceVersion": "3",
+        "labels": {"app.kubernetes.io/managed-by": "ecr-pull-secrets", "ecr-pull-secrets.dev/instance": "test"},
+    }));
+    let mut namespace = requests(HOST);
+    namespace["name"] = "a".into();
+    let namespace = meta(namespace);
+    let mut overview = Overview::default();
+    overview.add_secret(&"ecr-pull".into(), &secret, &settings);
+    assert!(rows(&overview, &settings, KNOWN, at(0)).is_empty(), "the namespace is not selected yet");
+    overview.add_namespace(&namespace, &settings);
+    assert_eq!(overview.index.get("a").map(|state| state.managed().count()), Some(1));
+    assert_eq!(rows(&overview, &settings, KNOWN, at(0)).len(), 1);
+    overview.remove_namespace(&namespace);
+    assert!(rows(&overview, &settings, KNOWN, at(0)).is_empty(), "it is no longer selected");
+}
+
+#[test]
 fn the_wide_table_lists_each_registry() {
     let overview = overview(vec![("half", requests(&format!("{HOST} {OTHER}")), Some(half_expired()))]);
     assert!(table(&overview, true).contains(&format!("{HOST},{OTHER}")));

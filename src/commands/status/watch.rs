@@ -68,6 +68,7 @@ impl Watching {
 
     fn print(&self, printed: &mut BTreeMap<Arc<str>, Row>, changed: &mut impl FnMut(&Row)) {
         let now = self.clock.now();
+        printed.retain(|namespace, _| self.overview.names.contains_key(namespace));
         for namespace in self.overview.names.keys() {
             match row(namespace, &self.overview, &self.settings, self.knowledge, now) {
                 Some(row) if printed.get(namespace) != Some(&row) => {
