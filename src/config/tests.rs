@@ -57,7 +57,7 @@ fn a_bad_field_is_named_with_its_value() {
         ("adopt: [{labels: {}}]", "name"),
         ("adopt: [{name: ecr-pull}]", "adopt[0].labels: missing: list the labels"),
         ("adopt: [{name: ecr-pull, labels: {-a: b}}]", "adopt[0].labels: \"-a\": expected a label key"),
-        ("adopt: [{name: ecr-pull, labels: {a: '-'}}]", "adopt[0].labels.a: \"-\": expected a label value"),
+        ("adopt: [{name: ecr-pull, labels: {a: b c}}]", "adopt[0].labels.a: \"b c\": expected a label value"),
         ("retiredSecretNames: [old]\nadopt: [{name: old, labels: {}}]", "adopt[0].name: \"old\""),
         ("namespaces: {include: ['a*b']}", "namespaces.include[0]: \"a*b\": expected"),
         ("namespaces: {exclude: ['']}", "namespaces.exclude[0]"),

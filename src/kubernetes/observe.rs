@@ -319,11 +319,11 @@ mod tests {
             owner(any(), &|m| m["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")),
             Owner::Unmanaged
         );
-        let change_owned: &dyn Fn(&mut Value) = &|m| {
+        let with_reference: &dyn Fn(&mut Value) = &|m| {
             m["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "A", "name": "b", "uid": "c"}]);
         };
         let by = Obstacle::OwnerReference("A/b".into());
-        assert_eq!(owner(any(), change_owned), Owner::NotAdoptable(by));
+        assert_eq!(owner(any(), with_reference), Owner::NotAdoptable(by));
         let another: &dyn Fn(&mut Value) = &|m| {
             m["labels"][LABEL_MANAGED_BY] = json!(MANAGER);
             m["labels"][LABEL_INSTANCE] = json!("two");

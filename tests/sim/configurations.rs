@@ -2,7 +2,7 @@
 
 use ecr_pull_secrets::simulation::core::grants::{Identity, IdentityName, Pattern};
 use ecr_pull_secrets::simulation::core::secret::{SecretTemplate, StaticGrant};
-use ecr_pull_secrets::simulation::core::settings::{AdoptionRule, Settings};
+use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing;
 use kube::core::Expression;
 
@@ -47,10 +47,4 @@ pub fn with_selector() -> Settings {
 pub fn with_template() -> Settings {
     let labels = [(TEMPLATE_LABEL.to_owned(), "blue".to_owned())].into();
     Settings { secret_template: SecretTemplate::new(labels, [].into()), ..testing::settings() }
-}
-
-/// The Secrets of other tools are adopted.
-pub fn with_adoption() -> Settings {
-    let adopt = vec![AdoptionRule { name: "ecr-pull".into(), labels: [].into() }];
-    Settings { adopt, ..testing::settings() }
 }

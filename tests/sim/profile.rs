@@ -23,8 +23,6 @@ pub enum What {
     Finalize,
     MakeImmutable,
     ForeignSecret,
-    /// Another tool replaces a Secret, or creates it.
-    ToolWrites,
     /// A copy of a managed Secret in a namespace that did not opt in.
     CloneSecret,
     EditServiceAccount,

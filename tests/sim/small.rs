@@ -5,9 +5,7 @@ use std::time::Duration;
 use strum::VariantArray as _;
 
 use crate::choices::{Choices, shrink};
-use crate::configurations::{
-    with_adoption, with_own_keys, with_selector, with_static_entries, with_template,
-};
+use crate::configurations::{with_own_keys, with_selector, with_static_entries, with_template};
 use crate::oracles::Violation;
 use crate::profile::{Fate, Profile, What};
 use crate::store::Key;
@@ -115,16 +113,6 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
 fn guards_of_secrets() -> Vec<(&'static str, Profile)> {
     use What as W;
     vec![
-        (
-            "adoption while the other tool still writes",
-            Profile {
-                settings: with_adoption,
-                // Longer than the repairs of what the tool wrote last.
-                calm: Duration::from_mins(40),
-                ..Profile::small(&[W::ToolWrites, W::Annotate, W::OptOut, W::DeleteSecret, W::Crash])
-            }
-            .with_fates(&[Fate::ReplyLost, Fate::Late], 10),
-        ),
         (
             "labels of a template that are stripped",
             Profile {

@@ -13,7 +13,7 @@ use testing::tenants::HOST;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
-    /// <https://github.com/nabsul/k8s-ecr-login-renew/blob/02386dee/src/k8s/kubernetes.go> and `chart/values.yaml`: a `CronJob`
+    /// <https://github.com/nabsul/k8s-ecr-login-renew/blob/02386dee/src/k8s/kubernetes.go> and `chart/values.yaml`: a job
     /// that updates what it read.
     LoginRenew,
     /// <https://github.com/upmc-enterprises/registry-creds/blob/b2e8fec4/main.go> and `k8sutil/k8sutil.go`, which is minikube's

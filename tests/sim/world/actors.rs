@@ -115,7 +115,6 @@ impl World {
             What::TerminateNamespace => {}
             What::DeleteNamespace => self.delete_namespace(&namespace),
             What::ForeignSecret => self.foreign_secret(&namespace),
-            What::ToolWrites => self.tool_writes(&namespace),
             What::CloneSecret => self.clone_secret(&namespace),
             What::EditServiceAccount => self.edit_service_account(&namespace),
             What::ChangeSource => self.change_source(second),
@@ -213,23 +212,6 @@ impl World {
         let key = secret_key(namespace, "ecr-pull");
         self.edited(&key);
         self.put(&key, Some(Object::Secret(secret)));
-    }
-
-    /// A tool that writes the same Secret replaces all of it: the labels and annotations of the controller are gone.
-    fn tool_writes(&mut self, namespace: &Name) {
-        let Some(secret) = self.store.secret(namespace, "ecr-pull") else {
-            return self.foreign_secret(namespace);
-        };
-        let entry = serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
-        let data = serde_json::json!({"auths": {testing::HOST: entry}}).to_string().into_bytes();
-        let kind = secret.kind.clone();
-        let body = SecretObject { data: Arc::new(data), ..SecretObject::foreign(&kind) };
-        let key = secret_key(namespace, "ecr-pull");
-        // An immutable Secret cannot be replaced.
-        if let Ok((_, Some(event))) = self.store.replace_secret(namespace, "ecr-pull", &body) {
-            self.edited(&key);
-            self.publish(&event);
-        }
     }
 
     /// A policy engine copies a managed Secret, labels included, and keeps the copy in place.
