@@ -26,7 +26,9 @@ pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
     let random = random();
     let config = Config::load(args.cluster.config.as_deref())?;
     let (names, election) = (config.owned_names()?, config.election()?);
-    let settings = Arc::new(Settings::without_grants(names, election, Jitter::new(random)));
+    let mut settings = Settings::without_grants(names, election, Jitter::new(random));
+    settings.namespace_selector = config.namespace_selector()?;
+    let settings = Arc::new(settings);
     let candidate = Candidate::new(&args.cluster, &settings, random, Metrics::default());
     let client = candidate.connect().await?;
     if !args.yes {
@@ -50,7 +52,7 @@ async fn list(
     client: &Client,
     settings: &Settings,
 ) -> Result<(Vec<OwnReference>, Vec<OwnSecret>), InventoryError> {
-    Ok((inventory::references(client, &settings.names).await?, inventory::secrets(client, settings).await?))
+    Ok((inventory::references(client, settings).await?, inventory::secrets(client, settings).await?))
 }
 
 async fn print_plan(client: &Client, settings: &Settings) -> Result<(), CommandError> {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::identities::Program;
 use self::validate::{LABEL_EXPECTED, check, invalid, is_label, is_object_name, parse};
 use crate::core::aws::{AccountId, Region, Registry};
-use crate::core::grants::{Grants, Identity};
+use crate::core::grants::{Grants, Identity, NamespaceSelector};
 use crate::core::leader_election::ElectionTiming;
 use crate::core::request::{MAX_REGISTRIES, OwnedNames};
 use crate::core::secret::RefreshPolicy;
@@ -194,7 +194,7 @@ impl Config {
             election: self.election()?,
             secret_template: self.secret_template.build()?,
             adopt: adopt::build(&self.adopt, &names)?,
-            namespace_selector: namespaces::build(&self.namespaces)?,
+            namespace_selector: self.namespace_selector()?,
             default_registries: self.default_registries(region.as_ref())?,
             grants: Grants {
                 identities: identities::build(
@@ -234,6 +234,11 @@ impl Config {
             retired_names: self.retired_secret_names.iter().map(|name| name.as_str().into()).collect(),
             service_accounts: self.service_accounts.enabled,
         })
+    }
+
+    /// Validates the selection of namespaces.
+    pub fn namespace_selector(&self) -> Result<NamespaceSelector, ConfigError> {
+        namespaces::build(&self.namespaces)
     }
 
     /// A token of the controller opens what the roles keep apart, so with roles this choice must be written.

@@ -6,8 +6,12 @@ use kube::core::{Expression, Selector};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::{ConfigError, check, check_label_key, parse_each};
+use super::validate::{ConfigError, check, check_label_key, is_label, parse_each};
 use crate::core::grants::NamespaceSelector;
+use crate::core::quote;
+
+/// Each namespace has its own watches.
+const MAX_ONLY: usize = 32;
 
 /// The namespaces that get the default registries without an annotation. Default: none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +26,10 @@ pub struct NamespacesConfig {
     /// Names of excluded namespaces, or prefixes that end in `*`. They override `selector` and `include`.
     /// Default: none.
     pub exclude: Vec<String>,
+    /// Single-namespace mode, for users without permissions in the whole cluster: the names of all namespaces that the
+    /// controller works in, at most 32. Each gets the default registries; its annotations count as well if the controller
+    /// may read the Namespace. Not valid with the other fields. Default: none.
+    pub only: Vec<String>,
 }
 
 /// A Kubernetes label selector. A namespace must meet all of its requirements.
@@ -61,11 +69,39 @@ pub enum Operator {
 }
 
 pub(super) fn build(config: &NamespacesConfig) -> Result<NamespaceSelector, ConfigError> {
+    check_only(config)?;
     Ok(NamespaceSelector {
+        only: config.only.iter().map(|name| name.as_str().into()).collect(),
         selector: selector(&config.selector)?,
         include: parse_each("namespaces.include", &config.include)?,
         exclude: parse_each("namespaces.exclude", &config.exclude)?,
     })
+}
+
+fn check_only(config: &NamespacesConfig) -> Result<(), ConfigError> {
+    let NamespacesConfig { selector, include, exclude, only } = config;
+    let has_others = *selector != LabelSelector::default() || !include.is_empty() || !exclude.is_empty();
+    check(
+        "namespaces.only",
+        only.is_empty() || !has_others,
+        || "not valid with selector, include or exclude: list the names of all namespaces here, or remove it",
+    )?;
+    let count = only.len();
+    check("namespaces.only", count <= MAX_ONLY, || {
+        format!(
+            "{count} namespaces: expected at most {MAX_ONLY}; install the controller for the whole cluster"
+        )
+    })?;
+    for (index, name) in only.iter().enumerate() {
+        let field = format!("namespaces.only[{index}]");
+        check(&field, is_label(name) && !name.contains('.'), || {
+            format!("{}: expected the name of a namespace, without *", quote(name))
+        })?;
+        check(&field, !only[..index].contains(name), || {
+            format!("duplicate name {}: list it once", quote(name))
+        })?;
+    }
+    Ok(())
 }
 
 fn selector(config: &LabelSelector) -> Result<Selector, ConfigError> {

@@ -62,6 +62,17 @@ fn a_bad_field_is_named_with_its_value() {
         ("namespaces: {include: ['a*b']}", "namespaces.include[0]: \"a*b\": expected"),
         ("namespaces: {exclude: ['']}", "namespaces.exclude[0]"),
         (
+            "namespaces: {only: [a], include: [b]}",
+            "namespaces.only: not valid with selector, include or exclude",
+        ),
+        (
+            "namespaces: {only: [a], selector: {matchLabels: {a: b}}}",
+            "namespaces.only: not valid with selector",
+        ),
+        ("namespaces: {only: [a, 'b*']}", "namespaces.only[1]: \"b*\": expected the name of a namespace"),
+        ("namespaces: {only: [a.b]}", "namespaces.only[0]: \"a.b\": expected the name"),
+        ("namespaces: {only: [a, a]}", "namespaces.only[1]: duplicate name \"a\""),
+        (
             "namespaces: {selector: {matchLabels: {'-a': b}}}",
             "namespaces.selector.matchLabels: \"-a\": expected",
         ),

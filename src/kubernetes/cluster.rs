@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 
 use super::leader_election::WritePermit;
-use super::{errors, observe};
+use super::{errors, namespaces, observe};
 use crate::controller::error::RequestError;
 use crate::core::plan::NamespaceRecord;
 use crate::core::planted::call_limit;
@@ -31,7 +31,14 @@ impl Cluster {
     /// in; [`RequestError::NamespaceGone`] if it does not exist or is being deleted.
     pub async fn namespace_record(&self, namespace: &str) -> Result<Option<NamespaceRecord>, RequestError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let current = self.call(api.get_metadata_opt(namespace)).await?;
+        let selector = &self.settings.namespace_selector;
+        let current = match self.call(api.get_metadata_opt(namespace)).await {
+            // Without the permission, only the configuration counts.
+            Err(RequestError::Forbidden(_)) if selector.is_single() => {
+                return Ok(observe::namespace(&namespaces::unread(namespace), &self.settings));
+            }
+            current => current?,
+        };
         let meta = current.map(|current| current.metadata).filter(|meta| meta.deletion_timestamp.is_none());
         let meta = meta.ok_or(RequestError::NamespaceGone)?;
         Ok(observe::namespace(&meta, &self.settings))

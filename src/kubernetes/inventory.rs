@@ -10,10 +10,9 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::errors::message;
-use super::observe;
+use super::{observe, scope};
 use crate::core::Uid;
 use crate::core::plan::Owner;
-use crate::core::request::OwnedNames;
 use crate::core::settings::Settings;
 
 const PAGE_SIZE: u32 = 500;
@@ -47,7 +46,7 @@ pub async fn secrets(client: &Client, settings: &Settings) -> Result<Vec<OwnSecr
     let mut found = vec![];
     for name in settings.names.all() {
         let params = ListParams::default().fields(&format!("metadata.name={name}")).limit(PAGE_SIZE);
-        let listed = list_all::<Secret>(&Api::all(client.clone()), params).await;
+        let listed = list_everywhere(&scope::apis::<Secret>(client, settings), &params).await;
         let listed = listed.map_err(|error| InventoryError::Secrets { name: name.clone(), error })?;
         found.extend(listed.into_iter().filter_map(|meta| own_secret(meta, name, settings)));
     }
@@ -66,12 +65,13 @@ fn own_secret(meta: ObjectMeta, name: &Arc<str>, settings: &Settings) -> Option<
 
 /// Every service account with a pull secret that this instance added. Returns none if service accounts are not enabled,
 /// because the RBAC rules then do not allow the list.
-pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnReference>, InventoryError> {
+pub async fn references(client: &Client, settings: &Settings) -> Result<Vec<OwnReference>, InventoryError> {
+    let names = &settings.names;
     if !names.service_accounts {
         return Ok(vec![]);
     }
     let params = ListParams::default().limit(PAGE_SIZE);
-    let listed = list_all::<ServiceAccount>(&Api::all(client.clone()), params).await;
+    let listed = list_everywhere(&scope::apis::<ServiceAccount>(client, settings), &params).await;
     let listed = listed.map_err(InventoryError::ServiceAccounts)?;
     let changed = listed.into_iter().filter(|meta| !observe::attached(meta, names).is_empty());
     let reference = |meta: ObjectMeta| OwnReference {
@@ -79,6 +79,18 @@ pub async fn references(client: &Client, names: &OwnedNames) -> Result<Vec<OwnRe
         service_account: meta.name.unwrap_or_default(),
     };
     Ok(changed.map(reference).collect())
+}
+
+/// The metadata of every object of all these APIs, in pages of the limit in `page`.
+async fn list_everywhere<K>(apis: &[Api<K>], page: &ListParams) -> kube::Result<Vec<ObjectMeta>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let mut found = vec![];
+    for api in apis {
+        found.extend(list_all(api, page.clone()).await?);
+    }
+    Ok(found)
 }
 
 /// The metadata of every object, in pages of the limit in `page`.

@@ -1,4 +1,4 @@
-//! The watches: one of all Namespaces, one of the Secrets of each allowed name, and, if they are configured, one of all
+//! The watches: one of all Namespaces, or regular reads of a few ([`namespaces`]), one of the Secrets of each allowed name, and, if they are configured, one of all
 //! service accounts and one of each Secret with static entries. Each object becomes a small record; nothing else is
 //! kept.
 
@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use super::client::WATCH_TIMEOUT;
 use super::errors::message;
 use super::observe::{self, resource_version};
+use super::{merged, namespaces, scope};
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::core::plan::Backoff;
 use crate::core::secret::{DockerConfig, StaticSource};
@@ -39,7 +40,8 @@ const CHANGE_CAPACITY: usize = 256;
 const RESYNC_PERIOD: Duration = Duration::from_hours(4);
 
 /// kube's default backoff resets slowly, which is an unnecessary delay for a client with few watches.
-const BACKOFF: Backoff = Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30) };
+pub(super) const BACKOFF: Backoff =
+    Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(30) };
 
 /// The watches that the configuration requires.
 pub fn targets(settings: &Settings) -> Vec<WatchTarget> {
@@ -96,20 +98,14 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
     let named = |name: &str| all.clone().fields(&format!("metadata.name={name}"));
     let owned = &settings.names;
     match watch.target.clone() {
+        WatchTarget::Namespaces if settings.namespace_selector.is_single() => {
+            namespaces::poll(client, settings.clone(), watch.changes, watch.relist).await;
+        }
         WatchTarget::Namespaces => {
             let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {
-                let namespace = object.metadata.name.as_deref()?.into();
-                let record = if deleted { None } else { observe::namespace(&object.metadata, &settings) };
-                if !deleted
-                    && record.is_none()
-                    && let Some(missed) = observe::missed_opt_in(&object.metadata, &settings)
-                {
-                    return Some(Change::MissedOptIn { namespace, missed: Box::new(missed) });
-                }
-                let terminating = !deleted && object.metadata.deletion_timestamp.is_some();
-                Some(Change::Namespace { namespace, record, terminating })
+                namespaces::change(&object.metadata, deleted, &settings)
             };
-            watch.run(Api::all(client), all, change).await;
+            watch.run(&[Api::all(client)], all, change).await;
         }
         WatchTarget::Secrets(name) => {
             let change = |object: &PartialObjectMeta<Secret>, deleted| {
@@ -118,7 +114,7 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
                 let seen = seen(meta, deleted, || observe::secret(meta, &settings));
                 Some(Change::Secret { namespace, name: name.clone(), seen })
             };
-            watch.run(Api::all(client), named(&name), change).await;
+            watch.run(&scope::apis(&client, &settings), named(&name), change).await;
         }
         WatchTarget::ServiceAccounts => {
             // The controller keeps the service accounts of namespaces that opted in, so it must know these first. Otherwise it
@@ -130,11 +126,11 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
                 let seen = seen(meta, deleted, || observe::service_account(object, owned));
                 Some(Change::ServiceAccount { namespace, name, seen })
             };
-            watch.run(Api::all(client), all, change).await;
+            watch.run(&scope::apis(&client, &settings), all, change).await;
         }
         WatchTarget::StaticSource(name) => {
             let change = |object: &Secret, deleted| Some(static_source(&name, object, deleted));
-            watch.run(Api::default_namespaced(client), named(&name), change).await;
+            watch.run(&[Api::default_namespaced(client)], named(&name), change).await;
         }
     }
 }
@@ -170,7 +166,7 @@ struct Watch {
 impl Watch {
     async fn run<K>(
         mut self,
-        api: Api<K>,
+        apis: &[Api<K>],
         config: watcher::Config,
         to_change: impl Fn(&K, bool) -> Option<Change>,
     ) where
@@ -184,13 +180,16 @@ impl Watch {
                 _ => PAGE_SIZE,
             };
             let config = if self.streaming { config.streaming_lists() } else { config.page_size(page_size) };
-            let mut events = watcher(api.clone(), config).boxed();
+            let mut events = merged::events(apis, &config, self.jitter, &self.target);
             let resync = RESYNC_PERIOD.mul_f64(1.0 - 0.25 * self.jitter.fraction(&self.target));
             let resync = sleep(resync);
             tokio::pin!(resync);
             loop {
                 let event = tokio::select! {
-                    Some(event) = events.next() => event,
+                    event = events.next() => match event {
+                        Some(event) => event,
+                        None => break,
+                    },
                     () = self.relist.notified() => break,
                     () = &mut resync => break,
                 };
@@ -200,7 +199,6 @@ impl Watch {
                     Ok(_) => 0,
                     Err(_) => failures + 1,
                 };
-                let is_failure = event.is_err();
                 let is_lost = event.as_ref().is_err_and(|error| describe(error).0 == 0);
                 if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
                     && self.streaming
@@ -221,10 +219,9 @@ impl Watch {
                         self.namespaces_listed.notify_one();
                     }
                 }
-                if is_failure {
-                    sleep(BACKOFF.delay(failures, self.jitter, &self.target)).await;
-                }
                 if is_lost && self.relists_when_lost {
+                    // The next list is another attempt, which waits as the watch itself would.
+                    sleep(BACKOFF.delay(failures, self.jitter, &self.target)).await;
                     break;
                 }
             }
@@ -252,7 +249,7 @@ impl Watch {
 }
 
 /// The HTTP status, or 0 without a response, and the message.
-fn describe(error: &watcher::Error) -> (u16, String) {
+pub(super) fn describe(error: &watcher::Error) -> (u16, String) {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)

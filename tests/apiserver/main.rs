@@ -29,6 +29,7 @@ mod rights;
 mod rotated_credentials;
 mod secret_template;
 mod service_accounts;
+mod single_namespace;
 mod six_registries;
 mod static_registries;
 mod sync;

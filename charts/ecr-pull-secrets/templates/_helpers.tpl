@@ -88,14 +88,19 @@ annotations:
 {{- default (list) .Values.config.retiredSecretNames | toJson }}
 {{- end }}
 
+{{- /* The namespaces of single-namespace mode. */}}
+{{- define "ecr-pull-secrets.only" -}}
+{{- default (list) (default (dict) .Values.config.namespaces).only | toJson }}
+{{- end }}
+
 {{- define "ecr-pull-secrets.writesServiceAccounts" -}}
 {{- if (default (dict) .Values.config.serviceAccounts).enabled }}true{{ end }}
 {{- end }}
 
-{{- /* Only `false` disables it. `helm template` does not know the API server, and every version that `kubeVersion` allows
+{{- /* Only `false` and single-namespace mode disable it. `helm template` does not know the API server, and every version that `kubeVersion` allows
 serves the policy. */}}
 {{- define "ecr-pull-secrets.hasAdmissionPolicy" -}}
-{{- if ne (toString .Values.admissionPolicy.enabled) "false" }}true{{ end }}
+{{- if and (ne (toString .Values.admissionPolicy.enabled) "false") (not (include "ecr-pull-secrets.only" . | fromJsonArray)) }}true{{ end }}
 {{- end }}
 
 {{- /* OpenShift assigns each namespace its own user and group IDs, and refuses others. */}}

@@ -1,3 +1,45 @@
+{{- /* The rules on the objects of the namespaces, for a ClusterRole or a Role. */}}
+{{- define "ecr-pull-secrets.rules" -}}
+# Only secrets with these names, in every namespace. list and watch are authorized by name because they have the field
+# selector metadata.name. A server-side apply that creates the secret is authorized as create, with the name.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ include "ecr-pull-secrets.secretNames" . }}
+  verbs: [get, list, watch, create, patch, delete]
+{{- with include "ecr-pull-secrets.retiredSecretNames" . | fromJsonArray }}
+# Former names: the controller only deletes these secrets.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ toJson . }}
+  verbs: [get, list, watch, delete]
+{{- end }}
+# To report actions and failures in the namespace. patch: to increase the count of a repeated Event.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- if include "ecr-pull-secrets.writesServiceAccounts" . }}
+# config.serviceAccounts.enabled. RBAC cannot restrict the fields that change; the admission policy does.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, list, watch, patch]
+{{- end }}
+{{- end }}
+
+{{- /* The rules of the cleanup on the objects of the namespaces. */}}
+{{- define "ecr-pull-secrets.cleanupRules" -}}
+# To list and delete the secrets of this instance.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ concat (include "ecr-pull-secrets.secretNames" . | fromJsonArray) (include "ecr-pull-secrets.retiredSecretNames" . | fromJsonArray) | toJson }}
+  verbs: [list, delete]
+{{- if include "ecr-pull-secrets.writesServiceAccounts" . }}
+# To remove the references from service accounts.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get, list, patch]
+{{- end }}
+{{- end }}
+
 {{- /* The CEL variables `ownEntries` and `owned`: whether the secret belongs to the instance. They require `creates`. */}}
 {{- define "ecr-pull-secrets.celOwned" -}}
 - name: ownEntries

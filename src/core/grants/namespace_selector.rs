@@ -19,9 +19,16 @@ pub struct NamespaceSelector {
     pub include: Vec<Pattern>,
     /// Names that are excluded. They override the other fields.
     pub exclude: Vec<Pattern>,
+    /// In single-namespace mode, the names of all namespaces that the controller works in; the other fields are empty.
+    pub only: Vec<Box<str>>,
 }
 
 impl NamespaceSelector {
+    /// Whether the controller works in the namespaces of [`Self::only`] and has no permissions in others.
+    pub fn is_single(&self) -> bool {
+        !self.only.is_empty()
+    }
+
     /// Whether the selector depends on this label.
     pub fn uses_label(&self, label: &str) -> bool {
         use Expression::{DoesNotExist, Equal, Exists, In, NotEqual, NotIn};
@@ -39,6 +46,9 @@ impl NamespaceSelector {
 
     /// Whether a namespace without the annotation `registries` gets the default registries.
     pub fn includes(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        if self.is_single() {
+            return self.only.iter().any(|name| **name == *namespace);
+        }
         let matches = |pattern: &Pattern| pattern.matches(namespace);
         if self.exclude.iter().any(matches) {
             return false;
@@ -61,7 +71,7 @@ mod tests {
     fn includes(include: &[&str], exclude: &[&str], namespace: &str) -> bool {
         let selector = Expression::Equal("pull".into(), "yes".into()).into();
         let (include, exclude) = (patterns(include), patterns(exclude));
-        let namespace_selector = NamespaceSelector { selector, include, exclude };
+        let namespace_selector = NamespaceSelector { selector, include, exclude, only: vec![] };
         let labels =
             if namespace.contains("labelled") { vec![("pull".to_owned(), "yes".to_owned())] } else { vec![] };
         namespace_selector.includes(namespace, &labels.into_iter().collect())
@@ -83,6 +93,16 @@ mod tests {
     #[test]
     fn an_empty_selector_includes_no_namespace() {
         assert!(!NamespaceSelector::default().includes("team-a", &BTreeMap::new()));
+    }
+
+    #[test]
+    fn in_single_namespace_mode_exactly_the_listed_names_are_included() {
+        let selector =
+            NamespaceSelector { only: vec!["team-a".into(), "kube-x".into()], ..Default::default() };
+        let labels = BTreeMap::from([("pull".to_owned(), "yes".to_owned())]);
+        let included = ["team-a", "kube-x", "team-b", "team-"].map(|name| selector.includes(name, &labels));
+        assert_eq!(included, [true, true, false, false]);
+        assert!(selector.is_single() && !NamespaceSelector::default().is_single());
     }
 
     #[test]

@@ -57,9 +57,14 @@ fn yaml(objects: &[Value]) -> String {
 
 /// Applies what an installation consists of, but for what only pods run.
 pub async fn install(cluster: &TestCluster, values: &[&str]) {
+    cluster.control_plane.apply(&installation(values).await).await;
+}
+
+/// What [`install`] applies.
+pub async fn installation(values: &[&str]) -> String {
     let mut objects = render(values).await.expect("the chart renders");
     objects.retain(|object| !["Pod", "Job"].contains(&object["kind"].as_str().unwrap_or_default()));
-    cluster.control_plane.apply(&yaml(&objects)).await;
+    yaml(&objects)
 }
 
 /// The configuration file that its pods have.

@@ -197,6 +197,11 @@ impl ControlPlane {
         apply::apply(&self.admin, yaml).await;
     }
 
+    /// As [`ControlPlane::apply`], with the rights of this client.
+    pub async fn apply_as(&self, client: &Client, yaml: &str) {
+        apply::apply(client, yaml).await;
+    }
+
     /// Ends kube-apiserver: its port refuses connections until [`ControlPlane::start_apiserver`].
     pub async fn stop_apiserver(&mut self) {
         self.programs.stop_apiserver().await;
