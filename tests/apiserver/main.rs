@@ -19,6 +19,7 @@ mod incidents;
 mod kubeconfigs;
 mod metrics;
 mod migration;
+mod mutating_policy;
 mod opt_in;
 mod outage;
 mod process;

@@ -62,3 +62,22 @@
   ? ({{ include "ecr-pull-secrets.celPatterns" $kube }})
   : ({{ include "ecr-pull-secrets.celPatterns" $namespaces.include }} || ({{ include "ecr-pull-secrets.celSelector" (default (dict) $namespaces.selector) }})))
 {{- end }}
+
+{{- /* The CEL variable `optedIn`: whether the namespace opted in, by the controller's own rule. It is preceded by those that it
+uses. */}}
+{{- define "ecr-pull-secrets.celOptIn" -}}
+- name: key
+  expression: "'ecr-pull-secrets.dev/registries'"
+- name: annotations
+  expression: "has(namespaceObject.metadata.annotations) ? namespaceObject.metadata.annotations : {}"
+- name: labels
+  expression: "has(namespaceObject.metadata.labels) ? namespaceObject.metadata.labels : {}"
+- name: included
+  expression: |
+    {{- include "ecr-pull-secrets.celIncluded" . | nindent 4 }}
+- name: optedIn
+  expression: >-
+    variables.key in variables.annotations
+    ? variables.annotations[variables.key].trim() != 'none'
+    : variables.included
+{{- end }}

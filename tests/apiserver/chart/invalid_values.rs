@@ -18,6 +18,11 @@ async fn unknown_and_wrong_values_are_rejected_with_their_names() {
         ("admissionPolicy.allowedMetadata={a*b}", "/admissionPolicy/allowedMetadata/0"),
         ("metrics.service.port=0", "/metrics/service/port"),
         ("serviceAccount.create=false", "serviceAccount.name: name an existing service account"),
+        ("mutatingAdmissionPolicy.enabled=true", "set config.serviceAccounts.enabled=true too"),
+        (
+            "mutatingAdmissionPolicy.enabled=true,config.serviceAccounts.enabled=true,config.namespaces.only={a}",
+            "not valid with config.namespaces.only",
+        ),
         ("serviceMonitor.enabled=true,metrics.service.enabled=false", "set metrics.service.enabled=true"),
     ] {
         let error = render(&["--set", set]).await.expect_err(set);
