@@ -49,6 +49,7 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 	tests/tools/build kubeconform >/dev/null
 	tests/tools/build crane >/dev/null
 	tests/tools/build moto >/dev/null
+	tests/tools/build hcl2 >/dev/null
 	tests/tools/build promtool >/dev/null
 	tests/tools/build prometheus >/dev/null
 	tests/tools/build prometheus-operator >/dev/null

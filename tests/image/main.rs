@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+mod release;
+
 const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 const PLATFORMS: [(&str, u16); 2] = [("amd64", 62), ("arm64", 183)];
 const VARIABLES: [(&str, &str); 3] = [

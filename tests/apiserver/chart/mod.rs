@@ -4,6 +4,7 @@ mod arguments;
 mod cleanup_hook;
 mod conformity;
 mod coverage;
+mod examples;
 mod installations;
 mod invalid_values;
 mod monitors;
@@ -31,11 +32,12 @@ pub async fn render(values: &[&str]) -> Result<Vec<Value>, String> {
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 
-/// The files of values in `ci`.
+/// The files of values in `ci`, and those of the examples.
 fn value_files() -> Vec<PathBuf> {
     let folder = std::fs::read_dir(Path::new(CHART).join("ci")).expect("the folder of value files");
-    let files: Vec<_> = folder.map(|file| file.expect("a file").path()).collect();
+    let mut files: Vec<_> = folder.map(|file| file.expect("a file").path()).collect();
     assert!(files.len() >= 4);
+    files.extend(examples::values());
     files
 }
 
