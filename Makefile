@@ -82,7 +82,7 @@ bench-report: ## docs/performance.md and its plots, from the figures of earlier 
 	$(CARGO) run --quiet --locked --package ecr-pull-secrets-bench -- report --figures $(PERFORMANCE) \
 		--document docs/performance.md
 
-chaos: ## Random faults on two replicas and a real API server, then every known defect; SECONDS=600, SEED=N repeats a run
+chaos: ## Random faults on two replicas and a real API server, then every guard; SECONDS=600, SEED=N repeats a run
 	tests/tools/build kubernetes >/dev/null
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) CHAOS_REPORT=$(CURDIR)/target/chaos.json \
 		$(CARGO) test --locked --test chaos -- --exact random::two_replicas_survive_random_faults --nocapture

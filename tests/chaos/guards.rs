@@ -62,4 +62,5 @@ guards! {
     a_rotated_credentials_file_is_read_again_b5: plain(), aws::rotated_file;
     a_leader_that_is_cut_off_is_replaced: plain(), neighbours::partition;
     pods_with_ipv6_only_are_probed_r11: plain(), listener::ipv6_only;
+    the_network_policy_leaves_the_sources_of_credentials_open_b14: plain(), neighbours::network_policy;
 }

@@ -3,7 +3,6 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`known`] | the table of known defects: a scenario, and the oracle that still reports it |
 //! | [`guards`] | scenarios in which no oracle may report anything |
 //! | [`kills`] | SIGKILL before and after each write |
 //! | [`random`] | two replicas and faults in a random order; `make chaos` |
@@ -17,7 +16,6 @@ mod guards;
 mod harness;
 mod judge;
 mod kills;
-mod known;
 mod observer;
 mod oracles;
 mod random;

@@ -77,7 +77,7 @@ impl Story {
     }
 
     /// Prints the table of the run, and writes it to the file that `CHAOS_REPORT` names.
-    pub fn summarise(&self, known: &[(&str, &Violation)], new: &[Violation]) {
+    pub fn summarise(&self, found: &[Violation]) {
         println!("\n{:<32} {:>6}", "fault", "number");
         for (kind, number) in &self.faults {
             println!("{kind:<32} {number:>6}");
@@ -85,13 +85,9 @@ impl Story {
         println!("{:<32} {:>6}", "looks at every namespace", self.looks.number);
         let longest = self.looks.longest_missing.as_secs_f32();
         println!("{:<32} {longest:>6.1}", "longest wait for a Secret, in s");
-        println!("{:<32} {:>6}", "violations of known defects", known.len());
-        println!("{:<32} {:>6}", "violations that are new", new.len());
-        for (id, violation) in known {
-            println!("known, {id}: {}", violation.text);
-        }
-        for violation in new {
-            println!("NEW, {:?}: {}", violation.oracle, violation.text);
+        println!("{:<32} {:>6}", "violations", found.len());
+        for violation in found {
+            println!("{:?}: {}", violation.oracle, violation.text);
         }
         let Some(path) = std::env::var_os("CHAOS_REPORT") else { return };
         let report = json!({
@@ -100,8 +96,7 @@ impl Story {
             "faults": self.faults,
             "looks": self.looks.number,
             "longestWaitSeconds": longest,
-            "known": known.iter().map(|(id, it)| json!({"id": id, "text": it.text})).collect::<Vec<_>>(),
-            "new": new.iter().map(|it| json!({"oracle": format!("{:?}", it.oracle), "text": it.text}))
+            "violations": found.iter().map(|it| json!({"oracle": format!("{:?}", it.oracle), "text": it.text}))
                 .collect::<Vec<_>>(),
         });
         std::fs::write(path, format!("{report:#}\n")).expect("the report is written");

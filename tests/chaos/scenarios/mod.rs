@@ -3,7 +3,6 @@
 pub mod aws;
 pub mod listener;
 pub mod neighbours;
-pub mod pods;
 pub mod replies;
 pub mod silence;
 pub mod slow;
