@@ -69,12 +69,14 @@ impl Known {
     }
 }
 
-/// Reads each Namespace again and again, and reports them as a watch does, until the receiver of `changes` is dropped.
+/// Reads each Namespace again and again, and reports them as a watch does, until the receiver of `changes` is dropped. Notifies
+/// `listed` after each report.
 pub async fn poll(
     client: Client,
     settings: Arc<Settings>,
     changes: mpsc::Sender<Change>,
     relist: Arc<Notify>,
+    listed: Arc<Notify>,
 ) {
     let api: Api<Namespace> = Api::all(client);
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
@@ -104,6 +106,7 @@ pub async fn poll(
                     return;
                 }
             }
+            listed.notify_one();
             PERIOD
         };
         tokio::select! {

@@ -99,7 +99,8 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
     let owned = &settings.names;
     match watch.target.clone() {
         WatchTarget::Namespaces if settings.namespace_selector.is_single() => {
-            namespaces::poll(client, settings.clone(), watch.changes, watch.relist).await;
+            let Watch { changes, relist, namespaces_listed, .. } = watch;
+            namespaces::poll(client, settings.clone(), changes, relist, namespaces_listed).await;
         }
         WatchTarget::Namespaces => {
             let change = |object: &PartialObjectMeta<Namespace>, deleted: bool| {

@@ -6,7 +6,7 @@ use crate::scenarios::{aws, listener, neighbours, replies, silence, slow, state}
 use crate::world::{World, plain, violations};
 
 fn reports_nothing(control_plane: Builder, scenario: impl AsyncFnOnce(&mut World<'_>)) {
-    let Some(found) = violations(control_plane, None, scenario) else { return };
+    let Some(found) = violations(control_plane, scenario) else { return };
     assert!(found.is_empty(), "{found:#?}");
 }
 

@@ -26,7 +26,7 @@ kind. */}}
 {{- end }}
 
 {{- /* The rules of files/rules.yaml for this installation. */}}
-{{- define "ecr-pull-secrets.rules" -}}
+{{- define "ecr-pull-secrets.alertRules" -}}
 {{- $matchers := include "ecr-pull-secrets.matchers" . | replace "$" "$$" }}
 {{- $settings := .Values.prometheusRule }}
 {{- $rules := list }}

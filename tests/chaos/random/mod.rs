@@ -62,7 +62,7 @@ fn two_replicas_survive_random_faults() {
     let seed = variable("CHAOS_SEED").unwrap_or_else(Random::seed);
     let mut story = Story::start(seed, Duration::from_secs(seconds));
     let mut random = Random::new(seed);
-    let found = violations(plain(), None, async |world| run(world, &mut story, &mut random).await);
+    let found = violations(plain(), async |world| run(world, &mut story, &mut random).await);
     let Some(found) = found else { return };
     story.summarise(&found);
     assert!(found.is_empty(), "seed {seed}: {found:#?}");
