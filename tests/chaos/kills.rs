@@ -125,7 +125,7 @@ async fn kill_at_each_write(world: &mut World<'_>, moment: Moment) {
 
 #[test]
 fn a_kill_before_each_write_leaves_nothing_undone() {
-    let found = violations(plain(), None, async |world| {
+    let found = violations(plain(), async |world| {
         kill_at_each_write(world, Moment::BeforeTheRequest).await;
     });
     assert_eq!(found.unwrap_or_default(), []);
@@ -133,7 +133,7 @@ fn a_kill_before_each_write_leaves_nothing_undone() {
 
 #[test]
 fn a_kill_after_each_write_leaves_nothing_undone() {
-    let found = violations(plain(), None, async |world| {
+    let found = violations(plain(), async |world| {
         kill_at_each_write(world, Moment::AfterTheCommit).await;
     });
     assert_eq!(found.unwrap_or_default(), []);
