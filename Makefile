@@ -25,7 +25,7 @@ GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README
 	deploy/admission-policy.yaml deploy/alerts/rules.yaml $(CHART)/files/dashboard.json \
 	deploy/kustomize/install.yaml
 
-.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet bench bench-report demo lint advisories prose fmt generate drift generated tools
+.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet bench bench-report demo lint advisories prose workflows fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -106,7 +106,7 @@ demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	$(CARGO) build --quiet --locked --package ecr-pull-secrets --package ecr-pull-secrets-testing
 	target/debug/demo --controller target/debug/ecr-pull-secrets $(if $(KEEP),--keep)
 
-lint: $(DENY) prose ## Format, clippy, docs, dependencies, prose
+lint: $(DENY) prose workflows ## Format, clippy, docs, dependencies, prose, workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	$(CARGO) clippy --all-targets --features simulation --locked -- --deny warnings
@@ -124,6 +124,10 @@ ifdef RUST_PROSE
 endif
 	@tests/tools/links
 	@tests/tools/threat-model
+
+workflows: ## actionlint and zizmor on the workflows of GitHub
+	$$(tests/tools/build actionlint)/actionlint .github/workflows/*.yml
+	$$(tests/tools/build zizmor)/bin/zizmor --offline --quiet .github/workflows
 
 fmt: ## Format
 	$(CARGO) fmt --all

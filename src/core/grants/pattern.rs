@@ -283,9 +283,14 @@ mod tests {
 
     #[test]
     fn a_pattern_of_dev_never_matches_dev_prod() {
-        for text in
-            ["{namespace}*", "{namespace}-x/*", "x/{namespace}.", "{namespace}{namespace}", "{name}/*"]
-        {
+        for text in [
+            "{namespace}*",
+            "a*{namespace}",
+            "{namespace}-x/*",
+            "x/{namespace}.",
+            "{namespace}{namespace}",
+            "{name}/*",
+        ] {
             assert!(text.parse::<Template>().is_err(), "{text:?} was accepted");
         }
         for (text, expanded) in [

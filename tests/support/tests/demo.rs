@@ -1,4 +1,4 @@
-//! The demo runs to its end, and shows what the README says that it shows.
+//! The demo runs to its end, and shows what `docs/demo.md` says that it shows.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testing::process::Process;
 
-const README: &str = include_str!("../../../README.md");
+const DOCUMENT: &str = include_str!("../../../docs/demo.md");
 
 /// What is the same in every run: no numbers, no folder's name, no width of columns.
 fn shape(text: &str) -> Vec<String> {
@@ -20,7 +20,7 @@ fn shape(text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn it_shows_what_the_readme_says() {
+async fn it_shows_what_its_document_says() {
     if !testing::real_cluster() {
         return;
     }
@@ -42,6 +42,6 @@ async fn it_shows_what_the_readme_says() {
     let mut demo = Process::spawn("demo", &command, folder.path());
     let code = demo.wait(Duration::from_mins(4)).await;
     assert_eq!(code, Some(0), "{}", demo.log_tail());
-    let block = README.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
-    assert_eq!(shape(&demo.log()), shape(block.expect("the README shows the demo")));
+    let block = DOCUMENT.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(shape(&demo.log()), shape(block.expect("the document shows the demo")));
 }
