@@ -161,7 +161,9 @@ async fn clients_pull_after_login() {
     let mut world = World::start().await;
     world.home.run(&[&["login"], &HOSTS[..]].concat()).ok();
     world.assert_pulls();
-    world.helm(&["pull", &format!("oci://{HOST}/charts/app"), "--version", "1.0.0"]).ok();
+    for host in HOSTS {
+        world.helm(&["pull", &format!("oci://{host}/charts/app"), "--version", "1.0.0"]).ok();
+    }
     // A new password, as after 12 hours.
     world.registries[0].set_password("another");
     assert!(world.pull(HOST).into_iter().all(|ended| ended.code != Some(0)));
@@ -176,20 +178,21 @@ async fn clients_pull_after_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_log_in_with_the_password_on_standard_input() {
     let world = World::start().await;
-    let script = |login: String| {
+    let log_in = |host: &str, login: String| {
         let mut command = world.home.command("bash");
         command.args(["-o", "pipefail", "-c"]);
-        command.arg(format!("ecr-pull-secrets login-password --registry {OTHER_HOST} | {login} --username AWS --password-stdin {OTHER_HOST}"));
+        command.arg(format!("ecr-pull-secrets login-password --registry {host} | {login} --username AWS --password-stdin {host}"));
         finish(command, "").ok()
     };
-    script(format!("{} auth login", world.crane.display()));
-    world.crane(&["pull", &format!("{OTHER_HOST}/{IMAGE}"), "image.tar"]).ok();
-    world.log_out();
-    script(format!("{} login --authfile auth.json", world.skopeo.display()));
-    let image = format!("docker://{OTHER_HOST}/{IMAGE}");
-    world.skopeo(&["inspect", "--authfile", "auth.json", &image]).ok();
-    script(format!("{} registry login", world.helm.display()));
-    world.helm(&["pull", &format!("oci://{OTHER_HOST}/charts/app"), "--version", "1.0.0"]).ok();
+    for host in HOSTS {
+        log_in(host, format!("{} auth login", world.crane.display()));
+        world.crane(&["pull", &format!("{host}/{IMAGE}"), "image.tar"]).ok();
+        world.log_out();
+        log_in(host, format!("{} login --authfile auth.json", world.skopeo.display()));
+        world.skopeo(&["inspect", "--authfile", "auth.json", &format!("docker://{host}/{IMAGE}")]).ok();
+        log_in(host, format!("{} registry login", world.helm.display()));
+        world.helm(&["pull", &format!("oci://{host}/charts/app"), "--version", "1.0.0"]).ok();
+    }
 }
 
 /// The example of <https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html#registry_auth_http>.
