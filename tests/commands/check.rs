@@ -3,11 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testing::aws::{Behaviour, Fault, Operation};
+use testing::compromised_credential::{TYPE, secret};
 use testing::proxy::Proxy;
 use testing::registry::Registry;
-use testing::tenants::{HOST, INSTANCE};
+use testing::tenants::{HOST, INSTANCE, NAME};
 
 use crate::harness::{RBAC, TestCluster, cluster_test};
 use crate::users::{Output, User};
@@ -42,6 +46,12 @@ impl Ecr {
 /// Installs everything that a sound setup has, and starts the controller.
 async fn install(cluster: &mut TestCluster) {
     cluster.control_plane.apply(POLICY).await;
+    // `default` did not opt in. A policy takes effect some time after it was created.
+    let secrets: Api<Secret> = Api::namespaced(cluster.own_client().await, "default");
+    let dry_run = PatchParams { dry_run: true, force: true, ..PatchParams::apply("ecr-pull-secrets") };
+    let own = Patch::Apply(secret(NAME, TYPE, INSTANCE));
+    let in_force = async || secrets.patch(NAME, &dry_run, &own).await.is_err();
+    cluster.wait_until("the policy is in force", in_force).await;
     cluster.start_controller("controller", &["--leader-election"]);
     cluster.wait_until_leader("controller").await;
     cluster.opt_in("team-a").await;

@@ -60,6 +60,30 @@ fn a_token_that_was_issued_before_the_time_is_replaced_at_once_and_only_in_that_
     assert_eq!(issued_at(&world, "team-b"), before, "a fresh token of another namespace stays");
 }
 
+/// An attacker with the controller's credential can write any issue time.
+#[test]
+fn an_issue_time_in_the_future_does_not_satisfy_the_request() {
+    for ahead in [SignedDuration::from_secs(50), SignedDuration::from_hours(11)] {
+        let mut world = served(&["team-a"]);
+        world.kill_all();
+        let forged = whole_seconds(world.now.after(ahead));
+        world.edit("team-a", "ecr-pull", |secret| {
+            let mut applied = (**secret.applied.as_ref().expect("a record")).clone();
+            applied.entries[0].as_mut().expect("an entry").issued_at = Some(forged);
+            secret.applied = Some(applied.into());
+        });
+        world.start("two");
+        world.run(SignedDuration::from_secs(5), SECOND, |_| {});
+        assert_eq!(issued_at(&world, "team-a"), forged, "the edit is not detected");
+        let time = world.now.wall;
+        renew(&mut world, "team-a", time);
+        world.run(SignedDuration::from_secs(5), SECOND, |_| {});
+        let issued_at = issued_at(&world, "team-a");
+        assert!(whole_seconds(time) <= issued_at && issued_at <= world.now.wall, "{issued_at}");
+        assert_eq!(requested(&world), 1);
+    }
+}
+
 #[test]
 fn a_token_that_another_namespace_caused_satisfies_the_request() {
     let mut world = served(&["team-a", "team-b"]);

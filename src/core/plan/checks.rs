@@ -70,7 +70,7 @@ fn lacks_entry(s: &Situation<'_>, applied: &AppliedState) -> bool {
 /// Whether a token was issued before the time that an annotation names.
 fn holds_older(s: &Situation<'_>, applied: &AppliedState) -> bool {
     let mut entries = s.granted.assignments.iter().filter_map(|a| applied.entry(&a.target));
-    s.issued_after.is_some_and(|time| entries.any(|entry| entry.is_older(time)))
+    s.issued_after.is_some_and(|time| entries.any(|entry| entry.is_older(time, s.now)))
 }
 
 /// A missing entry is not a changed scope: its renewal is due.

@@ -136,7 +136,7 @@ fn choose<'a>(
     let host = host(assignment, token);
     let existing = existing_entry(plan.observed.as_deref(), assignment, host.as_ref(), now);
     let is_requested = |entry: &AppliedEntry, token: &Token| {
-        plan.issued_after.is_some_and(|time| entry.is_older(time) && token.is_issued_after(time))
+        plan.issued_after.is_some_and(|time| entry.is_older(time, now) && token.is_issued_after(time))
     };
     let token = token.filter(|token| match &existing {
         Some(entry) if is_requested(entry, token) && token.is_live(now) => true,

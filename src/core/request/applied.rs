@@ -82,9 +82,10 @@ pub struct AppliedEntry {
 }
 
 impl AppliedEntry {
-    /// Whether its token was issued before `time`, as far as is known.
-    pub fn is_older(&self, time: Timestamp) -> bool {
-        self.issued_at.is_none_or(|at| at < time)
+    /// Whether its token was issued before `time`, as far as is known. A time in the future was written by another client, or
+    /// while the wall clock was wrong.
+    pub fn is_older(&self, time: Timestamp, now: Now) -> bool {
+        self.issued_at.is_none_or(|at| at < time || at > now.wall)
     }
 }
 
