@@ -3,6 +3,7 @@
 mod check;
 mod cleanup;
 mod completion;
+mod configuration;
 mod controller;
 mod credentials;
 mod document;

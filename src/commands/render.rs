@@ -1,23 +1,22 @@
 //! `ecr-pull-secrets render`: the Secret that the controller would write for registries.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::CommandError;
 use super::document::print_document;
 use super::setup::{random, stop_on_signals, unless_stopped};
+use super::{CommandError, configuration};
 use crate::cli::diagnosis::RenderArgs;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::PREFIX;
 use crate::core::grants::{Granted, TokenKey};
 use crate::core::plan::{Facts, History, Step, compose, plan};
 use crate::core::request::annotations::{self, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME};
 use crate::core::request::{ParsedAnnotations, Problem};
 use crate::core::secret::{DockerConfig, StaticSources, Token, TokenSource as _};
-use crate::core::{Jitter, PREFIX};
 use crate::ecr::aws::AwsEcr;
 
 /// The request of the flags is invalid or not granted.
@@ -29,9 +28,7 @@ pub(super) async fn run(args: RenderArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let config = Config::load(args.config.as_deref())?;
     let aws = Box::pin(AwsEcr::load_once(config.endpoints()?)).await?;
-    let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
-    let settings =
-        config.settings(aws.region(), token_file.as_deref().map(Path::new), Jitter::new(random()))?;
+    let settings = configuration::settings(&config, aws.region(), random())?;
     let parsed = annotations::parse(&annotations(&args), false, settings.request_rules())
         .ok_or_else(|| InvalidRequest(vec![]))?;
     let parsed: ParsedAnnotations = if parsed.problems.is_empty() {

@@ -3,7 +3,6 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::IsTerminal as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::CommandError;
+use super::{CommandError, configuration};
 use crate::cli::{ClusterArgs, LeaseArgs};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::controller::RunPolicy;
-use crate::core::Jitter;
 use crate::core::leader_election::ElectionTiming;
 use crate::core::settings::Settings;
 use crate::ecr::aws::AwsEcr;
@@ -156,9 +154,7 @@ pub(super) async fn connect(args: &ClusterArgs, metrics: Metrics) -> Result<Conn
     let config = Config::load(args.config.as_deref())?;
     let random = random();
     let aws = Box::pin(AwsEcr::load(config.endpoints()?)).await?;
-    let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
-    let token_file = token_file.as_deref().map(Path::new);
-    let settings = Arc::new(config.settings(aws.region(), token_file, Jitter::new(random))?);
+    let settings = configuration::settings(&config, aws.region(), random)?;
     let candidate = Candidate::new(args, &settings, random, metrics);
     let client = candidate.connect().await?;
     info!(

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::cli::{IdentityArgs, RegistryArgs};
 use crate::clock::Clock;
 use crate::commands::CommandError;
+use crate::commands::configuration::web_identity_token_file;
 use crate::config::{CommandLine, Config, ConfigError};
 use crate::core::aws::{Endpoint, Region, Registry};
 use crate::core::grants::{Choice, ChoiceError, Wanted};
@@ -21,8 +22,8 @@ pub(super) struct Fetched {
 
 /// Reads and validates the configuration.
 pub(super) fn load(given: Option<&Path>) -> Result<CommandLine, ConfigError> {
-    let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
-    Config::load(Config::user_file(given).as_deref())?.command_line(token_file.as_deref().map(Path::new))
+    let token_file = web_identity_token_file();
+    Config::load(Config::user_file(given).as_deref())?.command_line(token_file.as_deref())
 }
 
 /// Fetches a token for the registry of the flags.

@@ -5,15 +5,15 @@ mod cluster;
 mod rights;
 mod samples;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::facts::{ConfigurationFacts, Facts, Gathered, NamespacesFacts};
 use crate::cli::diagnosis::CheckArgs;
 use crate::clock::Clock;
+use crate::commands::configuration;
 use crate::commands::setup::random;
 use crate::config::Config;
-use crate::core::Jitter;
+use crate::core::aws::Region;
 use crate::core::grants::Grants;
 use crate::core::settings::Settings;
 use crate::ecr::aws::AwsEcr;
@@ -50,11 +50,8 @@ pub async fn gather(args: &CheckArgs) -> Facts {
     facts
 }
 
-fn settings(config: &Config, region: Option<crate::core::aws::Region>) -> Gathered<Arc<Settings>> {
-    let token_file = std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE");
-    let token_file = token_file.as_deref().map(Path::new);
-    let settings = config.settings(region, token_file, Jitter::new(random()));
-    settings.map(Arc::new).map_err(|error| error.to_string())
+fn settings(config: &Config, region: Option<Region>) -> Gathered<Arc<Settings>> {
+    configuration::settings(config, region, random()).map_err(|error| error.to_string())
 }
 
 fn facts_of(settings: &Settings, args: &CheckArgs) -> ConfigurationFacts {
