@@ -7,15 +7,17 @@ use jiff::Timestamp;
 
 use super::document::print_document;
 use super::setup::{random, stop_on_signals, unless_stopped};
+use super::view::facts;
 use super::{CommandError, configuration};
 use crate::cli::diagnosis::RenderArgs;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::controller::index::NamespaceState;
 use crate::core::PREFIX;
 use crate::core::grants::{Granted, TokenKey};
-use crate::core::plan::{Facts, History, Step, compose, plan};
+use crate::core::plan::{Step, compose, plan};
+use crate::core::request::Problem;
 use crate::core::request::annotations::{self, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME};
-use crate::core::request::{ParsedAnnotations, Problem};
 use crate::core::secret::{DockerConfig, StaticSources, Token, TokenSource as _};
 use crate::ecr::aws::AwsEcr;
 
@@ -31,24 +33,12 @@ pub(super) async fn run(args: RenderArgs) -> Result<(), CommandError> {
     let settings = configuration::settings(&config, aws.region(), random())?;
     let parsed = annotations::parse(&annotations(&args), false, settings.request_rules())
         .ok_or_else(|| InvalidRequest(vec![]))?;
-    let parsed: ParsedAnnotations = if parsed.problems.is_empty() {
-        parsed
-    } else {
+    if !parsed.problems.is_empty() {
         return Err(InvalidRequest(parsed.problems).into());
-    };
-    let (history, sources) = (History::default(), StaticSources::new());
-    let facts = Facts {
-        namespace: &args.namespace,
-        parsed: Some(&parsed),
-        terminating: false,
-        held: false,
-        secrets: &[],
-        service_accounts: &[],
-        misses_accounts: false,
-        // They are in the controller's namespace.
-        static_sources: &sources,
-        history: &history,
-    };
+    }
+    // The static sources are in the controller's namespace.
+    let (nothing, sources) = (NamespaceState::default(), StaticSources::new());
+    let facts = facts(&args.namespace, Some(&parsed), false, &nothing, &sources);
     let clock = Clock::start();
     let planned = plan(&facts, &settings, clock.now());
     let write = match planned.step {

@@ -6,6 +6,10 @@ use super::setup::random;
 use super::{CommandError, configuration};
 use crate::cli::diagnosis::ViewArgs;
 use crate::config::Config;
+use crate::controller::index::NamespaceState;
+use crate::core::plan::Facts;
+use crate::core::request::ParsedAnnotations;
+use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
 use crate::ecr::aws::configured_region;
 use crate::kubernetes::client::Connection;
@@ -24,5 +28,26 @@ pub fn connection(view: &ViewArgs, command: &str) -> Connection {
         namespace: None,
         identity: Some(command.to_owned()),
         is_shared: true,
+    }
+}
+
+/// The facts of a plan that is only shown: its service accounts are not read, and it is not held.
+pub fn facts<'a>(
+    namespace: &'a str,
+    parsed: Option<&'a ParsedAnnotations>,
+    terminating: bool,
+    state: &'a NamespaceState,
+    static_sources: &'a StaticSources,
+) -> Facts<'a> {
+    Facts {
+        namespace,
+        parsed,
+        terminating,
+        held: false,
+        secrets: &state.secrets,
+        service_accounts: &[],
+        misses_accounts: false,
+        static_sources,
+        history: &state.history,
     }
 }

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::commands::view::facts;
 use crate::controller::index::NamespaceState;
 use crate::core::grants::{Assignment, Grants};
-use crate::core::plan::{Facts, Plan, Step, plan};
+use crate::core::plan::{Plan, Step, plan};
 use crate::core::request::{OptIn, Problem, Request};
 use crate::core::secret::{StaticSources, static_registries};
 use crate::core::settings::Settings;
@@ -85,17 +86,7 @@ pub fn explain(
 ) -> Explanation {
     let sources = StaticSources::new();
     let parsed = state.namespace.as_ref().map(|record| &*record.parsed);
-    let facts = Facts {
-        namespace,
-        parsed,
-        terminating,
-        held: false,
-        secrets: &state.secrets,
-        service_accounts: &[],
-        misses_accounts: false,
-        static_sources: &sources,
-        history: &state.history,
-    };
+    let facts = facts(namespace, parsed, terminating, state, &sources);
     let plan = plan(&facts, settings, now);
     let granted = plan.granted.as_ref();
     let request = granted.map(|granted| &granted.request);

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::knowledge::Knowledge;
+use crate::commands::view::facts;
 use crate::controller::index::NamespaceState;
-use crate::core::plan::{Facts, Owner, Plan, Readiness, Step, WriteReason, plan};
+use crate::core::plan::{Owner, Plan, Readiness, Step, WriteReason, plan};
 use crate::core::request::{OptIn, Problem, Target};
 use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
@@ -113,18 +114,8 @@ pub fn row(
     let terminating = overview.names.get(namespace).copied().unwrap_or_default();
     let is_known = overview.secrets_denied.is_none();
     let sources = StaticSources::new();
-    let facts = Facts {
-        namespace,
-        parsed: state.namespace.as_ref().map(|record| &*record.parsed),
-        terminating,
-        held: false,
-        secrets: &state.secrets,
-        // Their references are not read.
-        service_accounts: &[],
-        misses_accounts: false,
-        static_sources: &sources,
-        history: &state.history,
-    };
+    let parsed = state.namespace.as_ref().map(|record| &*record.parsed);
+    let facts = facts(namespace, parsed, terminating, state, &sources);
     let plan = knowledge.filter(plan(&facts, settings, now));
     if !(state.is_opted_in() || is_left(state)) {
         return overview.missed.get(namespace).map(|missed| ignored(namespace, missed));
