@@ -131,6 +131,18 @@ pub enum Command {
     ConfigSchema,
 }
 
+/// How to find the API server.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster options")]
+pub struct KubeconfigArgs {
+    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
+    #[arg(long = "kubeconfig", value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
+    pub file: Option<PathBuf>,
+    /// Context of the kubeconfig file. Default: the current context.
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
+    pub context: Option<String>,
+}
+
 /// Flags of the commands that connect to a cluster. Structs with a heading are flattened last, because the heading
 /// applies to all flags after it.
 #[derive(Clone, Debug, Args)]
@@ -139,12 +151,8 @@ pub struct ClusterArgs {
     /// Path of the configuration file (YAML). Without it, every field has its default.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
-    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file. Default: the current context.
-    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
     /// Namespace of the controller, which contains the Lease and the secrets of static registries. Default: the
     /// namespace of the pod's service account or of the kubeconfig context.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE")]

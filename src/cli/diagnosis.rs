@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use clap_complete::Shell;
 
-use super::parse_duration;
+use super::{KubeconfigArgs, parse_duration};
 
 /// Flags of the commands that show namespaces. In these, `--namespace` selects a namespace to show, as in kubectl.
 #[derive(Clone, Debug, Args)]
@@ -16,12 +16,8 @@ pub struct ViewArgs {
     /// out.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
-    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file. Default: the current context.
-    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT")]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
     /// The namespace to show. Default: the namespace of the context.
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -142,12 +138,8 @@ pub struct CheckArgs {
     /// Path of the controller's configuration file (YAML). Without it, every field has its default.
     #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Path of the kubeconfig file. Default: the service account of the pod, else $KUBECONFIG, else ~/.kube/config.
-    #[arg(long, value_name = "FILE", env = "ECR_PULL_SECRETS_KUBECONFIG", help_heading = "Cluster options")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig file. Default: the current context.
-    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_CONTEXT", help_heading = "Cluster options")]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub kubeconfig: KubeconfigArgs,
     /// Namespace of the controller, which contains its Lease. Default: in a pod its namespace, else the name of the
     /// instance.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE", help_heading = "Cluster options")]

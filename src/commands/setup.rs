@@ -93,8 +93,8 @@ impl Candidate {
         let name = args.identity(std::env::var_os("POD_NAME"));
         let identity = leader_election_identity(name.as_deref(), random);
         let connection = Connection {
-            kubeconfig: args.kubeconfig.clone(),
-            context: args.context.clone(),
+            kubeconfig: args.kubeconfig.file.clone(),
+            context: args.kubeconfig.context.clone(),
             namespace: args.namespace.clone(),
             identity: Some(identity.clone()),
             is_shared: true,

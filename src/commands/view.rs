@@ -23,8 +23,8 @@ pub async fn settings(view: &ViewArgs) -> Result<Arc<Settings>, CommandError> {
 /// The connection, whose user agent names the command.
 pub fn connection(view: &ViewArgs, command: &str) -> Connection {
     Connection {
-        kubeconfig: view.kubeconfig.clone(),
-        context: view.context.clone(),
+        kubeconfig: view.kubeconfig.file.clone(),
+        context: view.kubeconfig.context.clone(),
         namespace: None,
         identity: Some(command.to_owned()),
         is_shared: true,

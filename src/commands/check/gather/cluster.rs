@@ -36,8 +36,8 @@ pub async fn gather(
     clock: Clock,
 ) -> (Gathered<ClusterFacts>, Option<Overview>) {
     let mut connection = Connection {
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
+        kubeconfig: args.kubeconfig.file.clone(),
+        context: args.kubeconfig.context.clone(),
         namespace: args.controller_namespace.clone(),
         identity: Some("check".to_owned()),
         is_shared: true,
