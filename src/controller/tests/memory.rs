@@ -1,6 +1,5 @@
 //! The memory that the controller holds for each namespace, in requested bytes and blocks: these do not depend on the machine.
 
-use allocation_counter::measure;
 use jiff::SignedDuration;
 
 use super::world::World;
@@ -14,12 +13,10 @@ fn held(settings: Settings, namespaces: usize) -> (i64, i64) {
     for n in 0..namespaces {
         world.annotate(&format!("team-{n}"), request(&[HOST]));
     }
-    let node = world.start("a");
+    world.start("a");
     world.run(SignedDuration::from_mins(5), std::time::Duration::from_secs(5), |_| {});
     assert_eq!(world.secrets.len(), namespaces);
-    let controller = world.into_controller(node);
-    let freed = measure(|| drop(controller));
-    (-freed.bytes_current, -freed.count_current)
+    world.held()
 }
 
 /// The bytes and blocks of one more namespace.

@@ -149,17 +149,13 @@ impl World {
         node
     }
 
-    /// Ends the world. Returns how many bytes its controllers held.
-    pub fn held_bytes(mut self) -> i64 {
-        let nodes = std::mem::take(&mut self.nodes);
+    /// Ends the world. Returns how many bytes its controllers held, and in how many blocks.
+    pub fn held(mut self) -> (i64, i64) {
+        let controllers: Vec<_> = self.nodes.drain(..).map(|node| node.controller).collect();
         // Objects that the world shares with them count.
         drop(self);
-        -allocation_counter::measure(|| drop(nodes)).bytes_current
-    }
-
-    /// The state machine of a process, after the end of everything else.
-    pub fn into_controller(mut self, node: usize) -> Controller {
-        self.nodes.swap_remove(node).controller
+        let freed = allocation_counter::measure(|| drop(controllers));
+        (-freed.bytes_current, -freed.count_current)
     }
 
     /// Kills a process, which releases nothing.
