@@ -1,47 +1,25 @@
 //! The scripts of `deploy/release`, against a registry on loopback.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use testing::process::Process;
+use testing::{helm, tools};
 
 use super::*;
 
-/// A registry in memory. It ends with this value.
-struct Registry {
-    process: Child,
-    address: String,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let mut process = Command::new(crane())
-            .args(["registry", "serve", "--address", "127.0.0.1:0"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("crane starts");
-        let mut log = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let port = log.find_map(|line| Some(line.split_once("serving on port ")?.1.trim().to_owned()));
-        // The registry ends when its pipe is closed.
-        std::thread::spawn(move || log.for_each(drop));
-        Self { process, address: format!("127.0.0.1:{}", port.expect("the port of the registry")) }
+/// Starts a registry in memory: its process, and its address.
+async fn start_registry(crane: &Path, folder: &Path) -> (Process, String) {
+    let mut command = Command::new(crane);
+    command.args(["registry", "serve", "--address", "127.0.0.1:0"]);
+    let mut process = Process::spawn("registry", &command, folder);
+    loop {
+        let log = process.log();
+        if let Some(line) = log.lines().find_map(|line| line.split_once("serving on port ")) {
+            return (process, format!("127.0.0.1:{}", line.1.trim()));
+        }
+        assert_eq!(process.exit_code(), None, "{log}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn tool(name: &str) -> PathBuf {
-    let output = Command::new("tests/tools/build").arg(name).current_dir(SOURCES).output();
-    let output = output.expect("the script starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join(name)
-}
-
-fn crane() -> PathBuf {
-    tool("crane")
 }
 
 /// Runs a script of `deploy/release`: its only line, or its errors.
@@ -49,21 +27,19 @@ fn release(sources: &Path, script: &str, arguments: &[&str]) -> Result<String, S
     let mut command = Command::new(format!("deploy/release/{script}"));
     let home = tempfile::tempdir().expect("a temporary folder");
     command.args(arguments).current_dir(sources).env("HELM_FLAGS", "--plain-http");
-    command.env("XDG_CONFIG_HOME", home.path()).env("XDG_CACHE_HOME", cache());
+    for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(folder, home.path());
+    }
     let output = command.output().expect("the script starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// The folder of the tools, which Helm would otherwise share with that of its user.
-fn cache() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache");
-    std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from)
-}
-
-#[test]
-fn an_image_and_a_chart_are_pushed_and_the_chart_installs_the_image_by_its_digest() {
-    let registry = Registry::start();
+#[tokio::test]
+async fn an_image_and_a_chart_are_pushed_and_the_chart_installs_the_image_by_its_digest() {
+    let crane = tools::folder("crane").await.join("crane");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (_registry, address) = start_registry(&crane, folder.path()).await;
     let programs: Vec<_> = PLATFORMS.iter().map(|(_, machine)| elf(*machine, 1)).collect();
     let archive = run(Path::new(SOURCES), "release", &programs, &VARIABLES);
     let digest = String::from_utf8_lossy(&archive.stderr)
@@ -72,32 +48,20 @@ fn an_image_and_a_chart_are_pushed_and_the_chart_installs_the_image_by_its_diges
     let archive = written(&archive).display().to_string();
     let sources = Path::new(SOURCES);
 
-    let name = format!("{}/team/ecr-pull-secrets", registry.address);
+    let name = format!("{address}/team/ecr-pull-secrets");
     let image = release(sources, "push-image", &[&archive, &format!("{name}:9.9.9")]).expect("it is pushed");
     assert_eq!(Some(image.as_str()), digest.map(|digest| format!("{name}@{digest}")).as_deref());
-    let index = Command::new(crane()).args(["manifest", &image]).output().expect("crane starts");
+    let index = Command::new(&crane).args(["manifest", &image]).output().expect("crane starts");
     let index: Value = serde_json::from_slice(&index.stdout).expect("an index");
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(PLATFORMS.len()));
 
-    let charts = format!("{}/charts", registry.address);
+    let charts = format!("{address}/charts");
     let chart = release(sources, "push-chart", &["9.9.9", &charts, &image]).expect("it is pushed");
     assert!(chart.starts_with(&format!("{charts}/ecr-pull-secrets@sha256:")), "{chart}");
-    let rendered = Command::new(tool("helm"))
-        .args([
-            "template",
-            "a",
-            &format!("oci://{charts}/ecr-pull-secrets"),
-            "--version",
-            "9.9.9",
-            "--plain-http",
-        ])
-        .output()
-        .expect("Helm starts");
-    let rendered = String::from_utf8_lossy(&rendered.stdout);
-    assert!(
-        rendered.contains(&format!("image: {image:?}")) || rendered.contains(&format!("image: {image}")),
-        "{image}"
-    );
+    let place = format!("oci://{charts}/ecr-pull-secrets");
+    let rendered = helm::run(&["template", "a", &place, "--version", "9.9.9", "--plain-http"]).await;
+    let rendered = rendered.expect("the chart is rendered");
+    assert!(rendered.contains(&format!("image: {image:?}")), "{image}");
 
     let again = release(sources, "push-chart", &["9.9.9", &charts, &image]).expect_err("it exists");
     assert!(again.contains("a release is never replaced"), "{again}");

@@ -69,7 +69,7 @@ pub fn values() -> Vec<PathBuf> {
             let Some(values) = embedded(&document) else { continue };
             let folder =
                 path.parent().and_then(Path::file_name).expect("a folder").to_string_lossy().into_owned();
-            let name = format!("example-{}-{folder}.yaml", std::process::id());
+            let name = format!("example-{folder}.yaml");
             let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
             fs::write(&file, values).expect("the folder of the tests accepts files");
             files.push(file);
@@ -83,14 +83,16 @@ pub fn values() -> Vec<PathBuf> {
 #[test]
 fn every_manifest_of_kubernetes_itself_is_accepted_and_the_others_are_known() {
     cluster_test(async |cluster| {
+        let mut applied = 0;
         for (path, document) in manifests() {
             let kind = document["kind"].as_str().unwrap_or_else(|| panic!("{}: no kind", path.display()));
             if kind == "HelmChart" || FOREIGN.iter().any(|(known, _)| *known == kind) {
                 continue;
             }
             cluster.control_plane.apply(&document.to_string()).await;
+            applied += 1;
         }
-        assert!(cluster.admin.list_core_api_resources("v1").await.is_ok());
+        assert!(applied >= 2, "{applied} manifests were applied");
     });
 }
 
