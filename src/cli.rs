@@ -86,8 +86,9 @@ pub enum Command {
     Cleanup(CleanupArgs),
     /// Check whether the controller can work, and print the remedy for each check that fails.
     ///
-    /// Checks the configuration, the cluster, the rights of the controller, AWS, and each registry with a token. Requests
-    /// tokens from AWS, and stores nothing.
+    /// Checks the configuration, the cluster, the rights of the controller, and AWS. Requests at most 32 tokens, one for each
+    /// identity and endpoint in use, and sends a request to one registry with each; not to every registry that an annotation
+    /// names. Stores nothing.
     #[command(after_help = "Exit codes: 0 no check failed, 1 a check failed, 2 invalid flags.")]
     Check(CheckArgs),
     /// Show the state of the namespaces that opted in, trouble first.
@@ -153,8 +154,8 @@ pub struct ClusterArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub kubeconfig: KubeconfigArgs,
-    /// Namespace of the controller, which contains the Lease and the secrets of static registries. Default: the
-    /// namespace of the pod's service account or of the kubeconfig context.
+    /// Namespace of the controller, which contains the Lease and the secrets of static registries. Default: in a pod its
+    /// namespace, else the name of the instance.
     #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE")]
     pub namespace: Option<String>,
     /// Identity of this process in the Lease and in audit logs. A random suffix is added. Default: the environment
@@ -200,7 +201,8 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "ADDR", default_value = "[::]:8080", env = "ECR_PULL_SECRETS_LISTEN")]
     pub listen: SocketAddr,
     /// Write only while this process holds the Lease, so that several replicas can run. The Lease is in the
-    /// controller's namespace and is named after the instance. Default: true in a pod, else false.
+    /// controller's namespace and is named after the instance. Default: true in a pod without --kubeconfig and --context, else
+    /// false.
     #[arg(long, value_name = "BOOL", env = "ECR_PULL_SECRETS_LEADER_ELECTION")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_election: Option<bool>,
@@ -322,7 +324,7 @@ mod tests {
         assert_flags("render", &["default"], &[&render[..], &reveal].concat());
         assert_flags("completion", &["zsh"], &[]);
         let config = ("--config=a.yaml", "ECR_PULL_SECRETS_CONFIG");
-        let identity = [config, ("--identity=a", ""), ("--namespace=b", "ECR_PULL_SECRETS_NAMESPACE")];
+        let identity = [config, ("--identity=a", ""), ("--namespace=b", "ECR_PULL_SECRETS_TOKEN_NAMESPACE")];
         assert_flags(
             "token",
             &[],

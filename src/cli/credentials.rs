@@ -73,7 +73,7 @@ pub struct IdentityArgs {
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
     /// The namespace that replaces {namespace} in the repositories of the identity.
-    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_NAMESPACE")]
+    #[arg(long, value_name = "NAME", env = "ECR_PULL_SECRETS_TOKEN_NAMESPACE")]
     pub namespace: Option<String>,
     #[command(flatten)]
     pub config: UserConfigArgs,
@@ -130,6 +130,7 @@ pub struct LoginArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct CredentialHelperArgs {
+    /// The action of Docker's protocol that the client requests
     #[arg(value_enum)]
     pub action: HelperAction,
     #[command(flatten)]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use kube::Client;
 
+use super::configuration::Unused;
 use super::setup::{Candidate, random, stop_on_signals, unless_stopped};
 use super::{CommandError, print_line};
 use crate::cli::CleanupArgs;
@@ -12,7 +13,7 @@ use crate::config::Config;
 use crate::controller::error::RequestError;
 use crate::core::plan::{DeleteReason, Deletion};
 use crate::core::settings::Settings;
-use crate::core::{Jitter, ObjectVersion};
+use crate::core::{Jitter, ObjectVersion, counted};
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::inventory::{self, InventoryError, OwnReference, OwnSecret};
 use crate::telemetry::metrics::Metrics;
@@ -31,6 +32,8 @@ pub(super) async fn run(args: CleanupArgs) -> Result<(), CommandError> {
     let settings = Arc::new(settings);
     let candidate = Candidate::new(&args.cluster, &settings, random, Metrics::default());
     let client = candidate.connect().await?;
+    let warning = Unused::warn(args.cluster.config.as_deref(), &candidate.connection, &client);
+    unless_stopped(&stop, warning.map(Ok::<_, CommandError>)).await?;
     if !args.yes {
         return unless_stopped(&stop, print_plan(&client, &settings)).await;
     }
@@ -63,10 +66,8 @@ async fn print_plan(client: &Client, settings: &Settings) -> Result<(), CommandE
     for OwnSecret { namespace, name, .. } in &secrets {
         print_line(format_args!("would delete secret {namespace}/{name}"));
     }
-    let (references, secrets) = (references.len(), secrets.len());
-    print_line(format_args!(
-        "would remove {references} references and {secrets} secrets; nothing was changed, run again with --yes"
-    ));
+    let all = objects(references.len(), secrets.len());
+    print_line(format_args!("would remove {all}; nothing was changed, run again with --yes"));
     Ok(())
 }
 
@@ -88,14 +89,17 @@ async fn remove_all(client: &Client, cluster: &Cluster, settings: &Settings) -> 
         print_line(format_args!("FAILED {failure}"));
     }
     let (instance, failed) = (&settings.names.instance, failures.len());
-    print_line(format_args!(
-        "{references} references and {secrets} secrets of instance {instance:?} removed, {failed} failed"
-    ));
-    match failed {
-        0 => Ok(()),
-        _ => Err(format!("{failed} objects were not removed; see the list above, and run the command again")
-            .into()),
+    let removed = objects(references, secrets);
+    print_line(format_args!("{removed} of instance {instance:?} removed, {failed} failed"));
+    if failed == 0 {
+        return Ok(());
     }
+    let failed = counted(failed, "object");
+    Err(format!("could not remove {failed}; see the list above, and run the command again").into())
+}
+
+fn objects(references: usize, secrets: usize) -> String {
+    format!("{} and {}", counted(references, "reference"), counted(secrets, "secret"))
 }
 
 /// Returns how many removals succeeded, and appends the others to `failures`.

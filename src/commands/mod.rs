@@ -88,6 +88,11 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     result
 }
 
+/// The flags of all commands: for the reference in `docs/flags.md`, and for the tests of the commands in documents.
+pub fn flags() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Prints a line to standard output. A command completes its work even if the reader has closed the pipe
 /// (`cleanup --yes | head -1`).
 fn print_line(line: impl Display) {

@@ -100,6 +100,7 @@ impl Candidate {
             is_shared: true,
         };
         let (instance, election) = (settings.names.instance.clone(), settings.election);
+        let connection = connection.in_namespace_of(&instance);
         Self { connection, clock: Clock::start(), instance, election, identity, metrics }
     }
 
@@ -146,7 +147,7 @@ pub(super) struct Connected {
     pub candidate: Candidate,
     settings: Arc<Settings>,
     aws: AwsEcr,
-    client: kube::Client,
+    pub client: kube::Client,
     streaming: bool,
 }
 
@@ -261,4 +262,15 @@ async fn ended(election: &mut Option<Election>) -> String {
 pub(super) fn task_ended(task: &str, how: &dyn std::fmt::Debug) -> CommandError {
     error!(task, ?how, "a task ended unexpectedly");
     format!("{task} ended unexpectedly").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every container is process 1.
+    #[test]
+    fn random_numbers_differ_although_the_process_number_is_the_same() {
+        assert_ne!(random(), random());
+    }
 }

@@ -1,9 +1,13 @@
 //! `ecr-pull-secrets sync`: one pass over all namespaces.
 
+use futures::FutureExt as _;
+
+use super::configuration::Unused;
 use super::setup::{INTERRUPTED, connect, stop_on_signals, unless_stopped};
 use super::{CommandError, print_line};
 use crate::cli::SyncArgs;
 use crate::controller::RunPolicy;
+use crate::core::counted;
 use crate::runtime::Summary;
 use crate::telemetry::http::Health;
 use crate::telemetry::metrics::Metrics;
@@ -11,6 +15,9 @@ use crate::telemetry::metrics::Metrics;
 pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
     let stop = stop_on_signals()?;
     let connected = unless_stopped(&stop, connect(&args.cluster, Metrics::default())).await?;
+    let file = args.cluster.config.as_deref();
+    let warning = Unused::warn(file, &connected.candidate.connection, &connected.client);
+    unless_stopped(&stop, warning.map(Ok::<_, CommandError>)).await?;
     let leader = connected.candidate.acquire(&args.lease, &stop).await?;
     let confirm_removals = args.removals.confirm_removals;
     let policy = RunPolicy { repeat: false, delete: args.prune, confirm_removals };
@@ -21,7 +28,7 @@ pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
     print(&summary);
     match summary.failures.len() {
         0 => Ok(()),
-        failed => Err(format!("{failed} namespaces failed; see the list above").into()),
+        failed => Err(format!("{} failed; see the list above", counted(failed, "namespace")).into()),
     }
 }
 

@@ -14,10 +14,10 @@ use super::{ActionId, Controller, Effect, Request};
 use crate::core::Now;
 use crate::core::grants::{Assignment, Granted};
 use crate::core::plan::{
-    Deletion, Observed, PullSecretChange, Replacement, Step, WritePlan, WriteReason, compose,
+    Deletion, Observed, PullSecretChange, Replacement, SecretDraft, Step, WritePlan, WriteReason, compose,
 };
 use crate::core::planted::{Bug, planted};
-use crate::core::secret::Token;
+use crate::core::secret::{RefreshPolicy, Token};
 
 /// After a write without the token of a slow endpoint: how long until the token is looked up again.
 const SLOW_ENDPOINT_RETRY: SignedDuration = SignedDuration::from_secs(15);
@@ -90,6 +90,23 @@ impl CollectedTokens {
     fn fresh(&self) -> Vec<Option<Arc<Token>>> {
         self.tokens.iter().map(|collected| collected.token.clone().filter(|_| collected.is_fresh)).collect()
     }
+
+    /// When there may be other tokens. One that fails must not delay the renewal of another one.
+    fn wake(&self, refresh: RefreshPolicy) -> Option<Timestamp> {
+        let fresh = self.fresh();
+        let renewals = fresh.iter().flatten().map(|token| token.successor_due_at(refresh));
+        renewals.chain(self.retry_at).min()
+    }
+}
+
+/// The tokens of a write.
+struct Needed<'a> {
+    granted: &'a Granted,
+    observed: Option<&'a Observed>,
+    /// The time before which no token may have been issued.
+    issued_after: Option<Timestamp>,
+    /// Another write that may need its tokens soon.
+    kept: Option<&'a Granted>,
 }
 
 impl Controller {
@@ -103,7 +120,7 @@ impl Controller {
                 Step::Write(plan) => self.start_write(&namespace, *plan, slot, now),
                 Step::Idle(wake) => self.requeue(&namespace, wake, now),
                 Step::Replace(replacement) => self.start_replacement(&namespace, replacement, slot, now),
-                removal if Priority::of(&removal, now) == Some(Priority::Delete) => {
+                removal if removal.is_removal() => {
                     self.start(&namespace, Action::Confirm(removal), Request::ReadNamespace, slot, now);
                 }
                 Step::Delete(deletion) => self.delete(&namespace, deletion, now),
@@ -131,17 +148,54 @@ impl Controller {
         [renewal, self.slots.time_to_room(now.mono)].into_iter().flatten().min()
     }
 
-    fn start_write(&mut self, namespace: &Arc<str>, plan: WritePlan, slot: Slot, now: Now) {
-        let observed = plan.observed.as_deref();
-        let collected = self.collect_tokens(namespace, &plan.granted, observed, plan.issued_after, now);
+    fn start_write(&mut self, namespace: &Arc<str>, mut plan: WritePlan, slot: Slot, now: Now) {
+        let other = plan.otherwise.take();
+        let (granted, kept) = (plan.granted.clone(), other.as_ref().map(|other| other.granted.clone()));
+        let Err(wake) = self.try_write(namespace, plan, kept.as_deref(), slot, now) else { return };
+        let Some(other) = other else { return self.await_tokens(namespace, wake, now) };
+        if let Err(later) = self.try_write(namespace, *other, Some(&granted), slot, now) {
+            self.await_tokens(namespace, wake.into_iter().chain(later).min(), now);
+        }
+    }
+
+    /// Starts a write, or waits for tokens that are on their way. Keeps the tokens of another write. If the present tokens are of
+    /// no use, it returns when there may be others.
+    fn try_write(
+        &mut self,
+        namespace: &Arc<str>,
+        plan: WritePlan,
+        kept: Option<&Granted>,
+        slot: Slot,
+        now: Now,
+    ) -> Result<(), Option<Timestamp>> {
+        let needed = Needed {
+            granted: &plan.granted,
+            observed: plan.observed.as_deref(),
+            issued_after: plan.issued_after,
+            kept,
+        };
+        let collected = self.collect_tokens(namespace, &needed, now);
         if let Some(until) = collected.wait_until {
             // The namespace is reconciled when the call ends, but at the latest at this time.
-            return self.queue.schedule(namespace, Some(until), now);
+            self.queue.schedule(namespace, Some(until), now);
+            return Ok(());
         }
-        let Some(facts) = self.index.facts(namespace) else { return };
-        let Some(draft) = compose(&plan, &collected.all(), &facts, &self.settings, now) else {
-            return self.await_tokens(namespace, &collected, now);
-        };
+        let Some(facts) = self.index.facts(namespace) else { return Ok(()) };
+        let draft = compose(&plan, &collected.all(), &facts, &self.settings, now);
+        let draft = draft.ok_or_else(|| collected.wake(self.settings.refresh))?;
+        self.write(namespace, plan, draft, &collected, slot, now);
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        namespace: &Arc<str>,
+        plan: WritePlan,
+        draft: SecretDraft,
+        collected: &CollectedTokens,
+        slot: Slot,
+        now: Now,
+    ) {
         let mut base = plan.observed.map(|observed| observed.version());
         if let Some(base) = base.as_mut().filter(|_| planted(Bug::WrongUid)) {
             base.uid = "another".into();
@@ -165,25 +219,26 @@ impl Controller {
         slot: Slot,
         now: Now,
     ) {
-        let observed = Some(&replacement.observed);
-        let collected = self.collect_tokens(namespace, &replacement.granted, observed, None, now);
+        let (granted, observed) = (&*replacement.granted, Some(&replacement.observed));
+        let needed = Needed { granted, observed, issued_after: None, kept: None };
+        let collected = self.collect_tokens(namespace, &needed, now);
         if let Some(until) = collected.wait_until {
             return self.queue.schedule(namespace, Some(until), now);
         }
         // A token that could not be renewed may expire before the new Secret exists.
         if !replacement.is_ready(&collected.fresh(), now) {
-            return self.await_tokens(namespace, &collected, now);
+            // With the last entry that no token replaces, nothing is left to lose.
+            let expiries = replacement.observed.entries().filter_map(|entry| entry.expires_at);
+            let expiries = expiries.filter(|at| *at > now.wall);
+            let wake = collected.wake(self.settings.refresh).into_iter().chain(expiries).min();
+            return self.await_tokens(namespace, wake, now);
         }
         let replace = Action::Confirm(Step::Replace(replacement));
         self.start(namespace, replace, Request::ReadNamespace, slot, now);
     }
 
     /// The present tokens are of no use: plans again when there may be others.
-    fn await_tokens(&mut self, namespace: &Arc<str>, collected: &CollectedTokens, now: Now) {
-        let fresh = collected.fresh();
-        let renewals = fresh.iter().flatten().map(|token| token.successor_due_at(self.settings.refresh));
-        // A token that fails must not delay the renewal of another one.
-        let wake = renewals.chain(collected.retry_at).min();
+    fn await_tokens(&mut self, namespace: &Arc<str>, wake: Option<Timestamp>, now: Now) {
         let soonest = now.after(MIN_DELAY);
         self.requeue(namespace, Some(wake.map_or(soonest, |wake| wake.max(soonest))), now);
     }
@@ -195,26 +250,25 @@ impl Controller {
     }
 
     /// Looks up the token of every entry, and requests those that are due, or that were issued before `issued_after`.
-    fn collect_tokens(
-        &mut self,
-        namespace: &Arc<str>,
-        granted: &Granted,
-        observed: Option<&Observed>,
-        issued_after: Option<Timestamp>,
-        now: Now,
-    ) -> CollectedTokens {
+    fn collect_tokens(&mut self, namespace: &Arc<str>, needed: &Needed<'_>, now: Now) -> CollectedTokens {
+        let Needed { granted, observed, issued_after, kept } = *needed;
         let mut collected = CollectedTokens::default();
         let renewed_at = self.index.get(namespace).and_then(|state| state.history.pace.renewed_at);
         let held_until = renewed_at.and_then(|at| at.checked_add(RENEW_INTERVAL).ok());
-        let renewal = issued_after.map(|issued_after| RenewalRequest { issued_after, held_until });
         let earliest = |old: Option<Timestamp>, new: Timestamp| Some(old.map_or(new, |old| old.min(new)));
         // Another client can write the record of a Secret.
         let applied = observed.filter(|observed| observed.intact).and_then(|o| o.applied.as_deref());
-        let expiry = |assignment: &Assignment| applied?.entry(&assignment.target)?.expires_at;
-        let wants = granted.assignments.iter();
-        let wants = wants.map(|a| Want { request: &a.request, expires_at: expiry(a), renewal });
+        let wants = granted.assignments.iter().map(|Assignment { target, request, .. }| {
+            let entry = applied.and_then(|applied| applied.entry(target));
+            let renewal = issued_after.map(|issued_after| RenewalRequest {
+                issued_after,
+                held_until,
+                is_pending: entry.is_some_and(|entry| entry.is_older(issued_after, now)),
+            });
+            Want { request, expires_at: entry.and_then(|entry| entry.expires_at), renewal }
+        });
         let wants: Vec<_> = wants.collect();
-        let found = self.tokens.lookup(namespace, &wants, now);
+        let found = self.tokens.lookup(namespace, &wants, kept, now);
         for (assignment, CachedToken { token, state, renews }) in granted.assignments.iter().zip(found) {
             if renews && let Some(history) = self.index.history(namespace) {
                 history.pace.change(|pace| pace.renewed_at = Some(now.wall));

@@ -1,5 +1,7 @@
 //! The reasons why a request to the API server failed.
 
+use std::time::Duration;
+
 /// The outcome of a failed request. Messages are bounded and contain no response body. The name of a variant, in snake
 /// case, is the value of the metric label `result`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames)]
@@ -28,10 +30,22 @@ pub enum RequestError {
     /// Any other 4xx.
     #[error("{0}")]
     Rejected(String),
-    /// No response, or a 5xx.
-    #[error("{0}")]
-    Unavailable(String),
+    /// No response, or a 429 or 5xx, which may contain how long to wait (`Retry-After`).
+    #[error("{message}")]
+    Unavailable { message: String, retry_after: Option<Duration> },
     /// This process lost the Lease before or during the request.
     #[error("this process is no longer the leader")]
     NotLeader,
+}
+
+impl RequestError {
+    /// A request without a response.
+    pub fn unavailable(message: &str) -> Self {
+        Self::Unavailable { message: message.to_owned(), retry_after: None }
+    }
+
+    /// How long the API server demands to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Unavailable { retry_after, .. } = self { *retry_after } else { None }
+    }
 }

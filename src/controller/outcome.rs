@@ -26,7 +26,7 @@ const RECHECK: SignedDuration = SignedDuration::from_secs(1);
 impl Controller {
     pub(super) fn action_done(&mut self, id: ActionId, outcome: Outcome, duration: Duration, now: Now) {
         let Some(RunningAction { namespace, action, slot, began }) = self.actions.remove(&id) else { return };
-        let is_unavailable = matches!(outcome.error(), Some(RequestError::Unavailable(_)));
+        let is_unavailable = matches!(outcome.error(), Some(RequestError::Unavailable { .. }));
         let is_unanswered = is_unavailable && now.mono >= began + UNANSWERED;
         self.slots.end(began, slot, is_unavailable && !is_unanswered, now.mono);
         if is_unanswered {
@@ -151,7 +151,8 @@ impl Controller {
             Err(error) => return self.record_failure(namespace, secret, *operation, &error, now),
         };
         let version = read.as_ref().map_or(0, |read| read.resource_version);
-        if self.index.is_rewound(namespace) && self.may_act() {
+        let is_missed = read.is_some() && self.index.is_missed(namespace, secret);
+        if (self.index.is_rewound(namespace) || is_missed) && self.may_act() {
             return self.read_secret(namespace, secret, *operation, error.clone(), now);
         }
         self.index.set_read_secret(namespace, secret, read, *known);
@@ -282,7 +283,8 @@ impl Controller {
                 self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
             }
             Err(error) => {
-                let record = |retry: &mut RetryState| retry.record_failure(namespace, jitter, now);
+                let after = error.retry_after();
+                let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
                 let retry_at = history.map(|history| history.change_service_account(service_account, record));
                 self.report_service_account_failure(namespace, Some(service_account), &error, retry_at);
                 self.reconcile(namespace, now);
@@ -312,7 +314,8 @@ impl Controller {
                 return self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
             }
             Err(error) => {
-                let record = |retry: &mut RetryState| retry.record_failure(namespace, jitter, now);
+                let after = error.retry_after();
+                let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
                 let retry_at = retry.map(|retry| retry.change(record));
                 self.report_service_account_failure(namespace, None, &error, retry_at);
             }
@@ -328,7 +331,7 @@ impl Controller {
         error: &RequestError,
         now: Now,
     ) {
-        if matches!(error, RequestError::Unavailable(_) | RequestError::NotLeader)
+        if matches!(error, RequestError::Unavailable { .. } | RequestError::NotLeader)
             && let Some(history) = self.index.history(namespace)
         {
             // The write may have succeeded, so an unknown version may be that of the write.
@@ -337,8 +340,7 @@ impl Controller {
         if *error == RequestError::NotLeader {
             return self.queue.schedule(namespace, Some(now.after(RECHECK)), now);
         }
-        if matches!(error, RequestError::Immutable(_)) {
-            self.index.set_immutable(namespace, secret);
+        if matches!(error, RequestError::Immutable(_)) && self.index.set_immutable(namespace, secret) {
             return self.reconcile(namespace, now);
         }
         let denied = matches!(error, RequestError::AdmissionDenied(_)) && self.policy.repeat;
@@ -367,8 +369,9 @@ impl Controller {
     ) {
         let jitter = self.settings.jitter;
         let history = self.index.history(namespace);
-        let retry_at =
-            history.map(|history| history.retry.change(|retry| retry.record_failure(namespace, jitter, now)));
+        let after = error.retry_after();
+        let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
+        let retry_at = history.map(|history| history.retry.change(record));
         self.report_write_failure(namespace, secret, operation, error, retry_at);
         self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)), now);
     }
@@ -394,10 +397,16 @@ impl Controller {
         self.granted.sweep();
         let mut counts = NamespaceCounts { held: self.removals.counts(), ..NamespaceCounts::default() };
         self.index.states().for_each(|state| count(state, now, &mut counts));
-        let in_sync = counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();
+        let mut tokens = self.tokens.expiries();
+        if !self.is_leader {
+            // Only the leader plans, so a standby cannot tell the two apart. Its tokens are those of a former term.
+            (counts.pending, counts.blocked) = (0, 0);
+            tokens.clear();
+        }
+        let in_sync = self.is_leader && counts.pending == 0 && counts.expired == 0 && self.actions.is_empty();
         self.tell(Tell::Counted(Box::new(Counted {
             namespaces: counts,
-            tokens: self.tokens.expiries(),
+            tokens,
             queued: self.queue.lengths(),
             in_sync_at: in_sync.then_some(now.wall),
         })));
@@ -406,8 +415,7 @@ impl Controller {
 
 fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
     let expiry = state.earliest_expiry();
-    let refresh =
-        state.managed().filter_map(|observed| observed.times).map(|times| times.refresh_after).min();
+    let refresh = state.earliest_refresh();
     counts.earliest_expiry = [counts.earliest_expiry, expiry].into_iter().flatten().min();
     counts.earliest_refresh = [counts.earliest_refresh, refresh].into_iter().flatten().min();
     if !state.is_opted_in() {

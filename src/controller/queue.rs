@@ -51,6 +51,7 @@ impl Priority {
             Step::Write(_) => Some(Self::New),
             Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
             Step::ListServiceAccounts => Some(Self::List),
+            Step::Replace(replacement) if !replacement.observed.is_live(now) => Some(Self::Urgent),
             Step::SetPullSecret(_) | Step::Delete(_) | Step::Replace(_) => Some(Self::Delete),
         }
     }
@@ -258,8 +259,14 @@ fn expiry(step: &Step) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::SignedDuration;
+
     use super::*;
-    use crate::core::testing::{at, wall};
+    use crate::core::plan::{Observed, WritePlan, WriteReason};
+    use crate::core::request::Times;
+    use crate::core::testing::{HOST, HOUR, at, observed, request, settings, wall};
 
     fn push(queue: &mut Queue, namespace: &Arc<str>, priority: Priority) {
         queue.push(namespace, priority, Step::Idle(None));
@@ -285,6 +292,42 @@ mod tests {
         let later = Now { mono: now.mono + Duration::from_millis(100), ..now };
         assert_eq!(queue.time_to_next_renewal(now), Some(Duration::from_millis(100)));
         assert_eq!(pop(&mut queue, later), Some(b));
+    }
+
+    /// The renewal of a Secret that expires then, with a token of 12 hours.
+    fn renewal(expires_at: Timestamp) -> Step {
+        let (granted, _) = settings().grants.assign("team-a", &request(&[HOST])).expect("granted");
+        let times = Some(Times { expires_at, refresh_after: expires_at - SignedDuration::from_hours(6) });
+        Step::Write(Box::new(WritePlan {
+            reason: WriteReason::RenewalDue,
+            granted: Arc::new(granted),
+            static_entries: BTreeMap::new(),
+            observed: Some(Box::new(Observed { times, ..observed(&request(&[HOST])) })),
+            issued_after: None,
+            otherwise: None,
+        }))
+    }
+
+    #[test]
+    fn secrets_that_expire_within_half_an_hour_come_first_and_unpaced_and_the_others_by_expiry() {
+        let mut queue = Queue::new(1);
+        let now = at(0);
+        let half = HOUR / 2;
+        // Arrival and expiry are in different orders.
+        for expiry in [2 * HOUR, half + 1, half, 5 * HOUR, -HOUR, half - 1, -1, HOUR] {
+            let step = renewal(wall(expiry));
+            let lane = Priority::of(&step, now).expect("a write");
+            queue.push(&expiry.to_string().into(), lane, step);
+        }
+        let mut pop_expiry = |now| queue.pop(|_| true, now).map(|(name, lane, _)| (name.to_string(), lane));
+        for expiry in [-HOUR, -1, half - 1, half] {
+            assert_eq!(pop_expiry(now), Some((expiry.to_string(), Priority::Urgent)), "at once");
+        }
+        for (second, expiry) in (0..).zip([half + 1, HOUR, 2 * HOUR, 5 * HOUR]) {
+            let later = Now { mono: now.mono + Duration::from_secs(second), ..now };
+            assert_eq!(pop_expiry(later), Some((expiry.to_string(), Priority::Renewal)), "one in a second");
+            assert_eq!(pop_expiry(later), None, "the next renewal waits");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Planning: the facts of a namespace → its next step, in the queue.
 
+use std::mem;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -61,30 +62,27 @@ impl Controller {
         if !self.is_leader || self.queue.is_running(namespace) {
             return;
         }
-        let Some(Plan { mut step, mut problems, revocations, granted }) = self.plan(namespace, now) else {
+        let Some(mut plan) = self.plan(namespace, now) else {
             self.forget(namespace);
             return self.queue.schedule(namespace, None, now);
         };
         let was_held = self.removals.is_held(namespace);
-        if self.note_revocations(namespace, revocations) {
+        if self.note_revocations(namespace, mem::take(&mut plan.revocations)) {
             for other in self.removals.decide(&self.index, now).iter().filter(|other| *other != namespace) {
                 self.reconcile(other, now);
             }
         }
         if self.removals.is_held(namespace) != was_held
-            && let Some(plan) = self.plan(namespace, now)
+            && let Some(changed) = self.plan(namespace, now)
         {
-            (step, problems) = (plan.step, plan.problems);
+            (plan.step, plan.problems) = (changed.step, changed.problems);
         }
-        match &granted {
-            Some(granted) => self.tokens.retain(namespace, granted),
-            None => self.tokens.release(namespace),
-        }
+        self.tokens.retain(namespace, [plan.granted.as_deref(), plan.former.as_deref()]);
         if let Some(state) = self.index.get_mut(namespace) {
-            state.blocked = !problems.is_empty() && state.managed().next().is_none();
+            state.blocked = plan.is_blocked();
         }
-        self.report_problems(namespace, problems);
-        self.file(namespace, step, now);
+        self.report_problems(namespace, plan.problems);
+        self.file(namespace, plan.step, now);
     }
 
     /// The plan for a namespace that is in the index.
@@ -100,7 +98,7 @@ impl Controller {
     /// Queues a step, unless this run must not make it.
     fn file(&mut self, namespace: &Arc<str>, step: Step, now: Now) {
         let priority = Priority::of(&step, now);
-        if priority == Some(Priority::Delete) && !self.policy.delete {
+        if step.is_removal() && !self.policy.delete {
             self.tell_would_delete(namespace, &step);
             return self.queue.schedule(namespace, None, now);
         }

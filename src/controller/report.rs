@@ -12,7 +12,7 @@ use super::dispatch::RunningWrite;
 use super::error::RequestError;
 use super::tell::{EventRecord, Operation, Tell};
 use crate::core::grants::{Assignment, TokenKey};
-use crate::core::plan::{Deletion, Observed, Step, WriteReason};
+use crate::core::plan::{Deletion, Mutability, Observed, Step, WriteReason};
 use crate::core::request::Problem;
 use crate::core::secret::TokenError;
 use crate::core::{EventReason, whole_seconds};
@@ -109,7 +109,7 @@ impl Controller {
                 "; the policy must allow the request: if a mutating webhook or policy of the cluster sets the field, set \
                  admissionPolicy.allowedMetadata or admissionPolicy.allowImmutable of the chart, or exclude the secret",
             ),
-            RequestError::Immutable(_) | RequestError::Rejected(_) | RequestError::Unavailable(_) => {
+            RequestError::Immutable(_) | RequestError::Rejected(_) | RequestError::Unavailable { .. } => {
                 (EventReason::WriteFailed, "")
             }
         };
@@ -152,6 +152,7 @@ impl Controller {
             secret: secret.clone(),
             reason,
             expiry,
+            may_be_immutable: observed.mutability == Mutability::Unknown,
         });
         if reason == WriteReason::Missing {
             let message = format!("secret {secret:?} created");

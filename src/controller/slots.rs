@@ -14,8 +14,12 @@ const MAX_HANGING: usize = 64;
 pub const UNANSWERED: Duration = Duration::from_secs(5);
 /// The maximum number of creations: those that hang, as behind a webhook, leave slots for renewals.
 const MAX_NEW: usize = 48;
+/// While this many creations hang, the next ones start at least this far apart: each may hang for 40 seconds, and a namespace
+/// that opts in must not wait until the first ones end.
+const MANY_HANGING: usize = 48;
+const NEW_INTERVAL: Duration = Duration::from_millis(1_300);
 /// The maximum number of actions in namespaces whose last request was not answered.
-const MAX_SLOW: usize = 8;
+const MAX_SLOW: usize = 16;
 /// The maximum number of lists. Each holds a page of whole objects in memory, and a user determines their size.
 const MAX_LISTS: usize = 2;
 /// How many actions may be fresh at first, and at least.
@@ -80,7 +84,16 @@ impl Slots {
         }
         let is_open =
             self.occupied(|_| true, now) < MAX_ACTIONS && self.younger_than(FRESH, now) < self.limit;
-        is_open && (slot != Slot::New || self.occupied(|of| of == Slot::New, now) < MAX_NEW)
+        let is_new_open = || now >= self.next_new(now) && self.occupied(|of| of == Slot::New, now) < MAX_NEW;
+        is_open && (slot != Slot::New || is_new_open())
+    }
+
+    /// From when on the next creation may start.
+    fn next_new(&self, now: Duration) -> Duration {
+        let creations = || self.running.iter().filter(|(_, of)| *of == Slot::New).map(|(began, _)| *began);
+        let is_paced = creations().filter(|began| now >= *began + UNANSWERED).count() >= MANY_HANGING;
+        let last = creations().max().filter(|_| is_paced);
+        last.map_or(Duration::ZERO, |last| last + NEW_INTERVAL)
     }
 
     fn count(&self, slot: Slot) -> usize {
@@ -102,6 +115,7 @@ impl Slots {
     pub fn time_to_room(&self, now: Duration) -> Option<Duration> {
         let running = self.running.iter().filter(|(_, of)| !of.is_separate());
         let ends = running.flat_map(|(began, _)| [*began + FRESH, *began + UNANSWERED]);
+        let ends = ends.chain([self.next_new(now)]);
         ends.filter(|end| now < *end).map(|end| end.saturating_sub(now)).min()
     }
 
@@ -175,19 +189,39 @@ mod tests {
             while slots.has_room(lane, *now) {
                 slots.begin(Slot::of(lane), *now);
             }
-            *now += FRESH;
+            *now += NEW_INTERVAL;
         }
     }
 
     #[test]
     fn creations_that_hang_leave_slots_for_others_and_slow_namespaces_have_their_own() {
         let (mut slots, mut now) = (Slots::new(), Duration::from_secs(1_000));
-        hang(&mut slots, Priority::New, Duration::from_secs(20), &mut now);
+        hang(&mut slots, Priority::New, Duration::from_mins(3), &mut now);
         assert_eq!(slots.running.len(), MAX_NEW + MAX_HANGING);
         assert!(slots.has_room(Priority::Renewal, now) && slots.has_room(Priority::Slow, now));
         hang(&mut slots, Priority::Renewal, Duration::from_secs(20), &mut now);
         assert_eq!(slots.running.len(), MAX_ACTIONS + MAX_HANGING);
         assert!(slots.has_room(Priority::Slow, now) && !slots.has_room(Priority::Urgent, now));
+    }
+
+    #[test]
+    fn behind_creations_that_hang_for_forty_seconds_another_one_starts_every_few_seconds() {
+        let (mut slots, mut now) = (Slots::new(), Duration::from_secs(1_000));
+        let (mut started, mut longest) = (now, Duration::ZERO);
+        while now < Duration::from_mins(20) {
+            let limit = Duration::from_secs(40);
+            let ended = slots.running.iter().filter(|(began, _)| now >= *began + limit).copied();
+            for (began, slot) in ended.collect::<Vec<_>>() {
+                slots.end(began, slot, false, now);
+            }
+            while slots.has_room(Priority::New, now) {
+                slots.begin(Slot::New, now);
+                longest = longest.max(now.saturating_sub(started));
+                started = now;
+            }
+            now += 100 * MILLISECOND;
+        }
+        assert!(longest <= Duration::from_secs(3), "{longest:?}");
     }
 
     #[test]

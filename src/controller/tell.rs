@@ -113,7 +113,13 @@ pub enum Tell {
     /// condition lasts.
     Notice { event: EventRecord, first: bool },
     /// A Secret was created or updated; its token expires at `expiry`.
-    SecretWritten { namespace: Arc<str>, secret: Arc<str>, reason: WriteReason, expiry: Option<Timestamp> },
+    SecretWritten {
+        namespace: Arc<str>,
+        secret: Arc<str>,
+        reason: WriteReason,
+        expiry: Option<Timestamp>,
+        may_be_immutable: bool,
+    },
     /// A Secret was deleted.
     SecretDeleted { namespace: Arc<str>, secret: Arc<str>, reason: DeleteReason },
     /// The `imagePullSecrets` of a service account were changed.

@@ -81,6 +81,8 @@ pub struct LeaderElector {
     requested_at: Option<Duration>,
     /// The last request succeeded. After a failed one, the Lease may have changed since `observed`.
     fresh: bool,
+    /// An overloaded API server refused the last request.
+    is_refused: bool,
     /// When the last successful write was sent.
     renewed_at: Option<Duration>,
     /// The last version of the Lease; 0 without one.
@@ -110,6 +112,17 @@ impl LeaderElector {
         self.observed.as_ref()?.holder.as_deref().filter(|holder| *holder != self.identity)
     }
 
+    /// Whether another process held the Lease when it was last read, and its term has not ended since.
+    pub fn is_standby(&self, now: Now) -> bool {
+        let held = self.observed.as_ref().filter(|_| self.fresh && self.other_leader().is_some());
+        held.is_some_and(|record| !self.term_left(record, now).is_zero())
+    }
+
+    /// How long until the holder of `record`, which is another process, loses the Lease unless it renews it.
+    fn term_left(&self, record: &LeaseRecord, now: Now) -> Duration {
+        (self.observed_at + record.lease_duration.min(MAX_LEASE_DURATION)).saturating_sub(now.mono)
+    }
+
     /// How often a response had an older version of the Lease than the one before, or none: the API server has older data
     /// than before, as after a restored backup of etcd, unless the Lease was deleted.
     pub fn rewinds(&self) -> u32 {
@@ -133,6 +146,7 @@ impl LeaderElector {
             self.observed_at = now.mono;
         }
         (self.observed, self.requested_at, self.fresh) = (Some(record), Some(asked.mono), true);
+        self.is_refused = false;
     }
 
     /// Records the response to a write that was sent at `asked`.
@@ -144,13 +158,23 @@ impl LeaderElector {
     /// Records a conflict, or a request whose outcome is unknown: the Lease must be read again.
     pub fn request_failed(&mut self, asked: Now) {
         (self.requested_at, self.fresh, self.renewed_at) = (Some(asked.mono), false, None);
+        self.is_refused = false;
+    }
+
+    /// The same for a request that an overloaded API server refused. The next one is not sent before `retryPeriod` has passed,
+    /// however long the API server demands to wait: the term would end.
+    pub fn request_refused(&mut self, asked: Now) {
+        self.request_failed(asked);
+        self.is_refused = true;
     }
 
     pub fn next(&self, now: Now) -> ElectionStep {
         let remaining = |since: Option<Duration>, period: Duration| {
             since.map_or(Duration::ZERO, |since| (since + period).saturating_sub(now.mono))
         };
-        let retry = remaining(self.requested_at, self.timing.read_period());
+        let timing = self.timing;
+        let period = if self.is_refused { timing.retry_period } else { timing.read_period() };
+        let retry = remaining(self.requested_at, period);
         let (Some(record), true) = (&self.observed, self.fresh) else {
             return if retry.is_zero() { ElectionStep::Read } else { ElectionStep::Wait(retry) };
         };
@@ -165,7 +189,7 @@ impl LeaderElector {
                 return if renewal.is_zero() { write(false) } else { ElectionStep::Wait(renewal) };
             }
             None => remaining(self.rewound_at, self.timing.lease_duration),
-            Some(_) => remaining(Some(self.observed_at), record.lease_duration.min(MAX_LEASE_DURATION)),
+            Some(_) => self.term_left(record, now),
         };
         match (expiry.is_zero(), retry.is_zero()) {
             (true, _) => write(true),
@@ -291,6 +315,7 @@ mod tests {
             ElectionStep::Wait(ms(300)),
             "until it expires, not until the next read"
         );
+        assert!(me.is_standby(at(4509)) && !me.is_standby(at(4510)));
         assert_eq!(me.next(at(4510)), write(Some("2"), 8, true), "only over the version that expired");
     }
 
@@ -314,6 +339,19 @@ mod tests {
         assert_eq!(me.next(at(2500)), ElectionStep::Read);
         me.observed(held_by("me", 6), at(2500), at(2510));
         assert_eq!(me.next(at(2510)), write(Some("6"), 7, false), "the failed request may have succeeded");
+    }
+
+    #[test]
+    fn a_request_that_an_overloaded_server_refused_is_repeated_after_the_retry_period() {
+        let mut me = LeaderElector::new("me".into(), TIMING);
+        me.wrote(held_by("me", 5), at(1000), at(1010));
+        me.request_refused(at(2000));
+        assert_eq!(me.next(at(2000)), ElectionStep::Wait(TIMING.retry_period));
+        assert_eq!(me.next(at(3000)), ElectionStep::Read);
+        me.observed(held_by("me", 5), at(3000), at(3010));
+        assert_eq!(me.next(at(3010)), write(Some("5"), 7, false));
+        me.request_failed(at(3010));
+        assert_eq!(me.next(at(3510)), ElectionStep::Read, "another failure");
     }
 
     #[test]

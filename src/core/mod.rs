@@ -49,7 +49,7 @@ pub use self::jitter::Jitter;
 pub use self::now::Now;
 pub use self::object_version::ObjectVersion;
 pub use self::redaction::without_principals;
-pub use self::text::{one_line, quote, whole_seconds};
+pub use self::text::{counted, one_line, quote, whole_seconds};
 pub use self::uid::Uid;
 
 /// Prefix of every annotation that the controller reads or writes.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::aws::Region;
 use super::grants::{Assignment, CredentialSource, Grants, Identity, NamespaceSelector, Role};
 use super::leader_election::ElectionTiming;
-use super::plan::{Observed, Owner, SecretDraft};
+use super::plan::{Mutability, Observed, Owner, SecretDraft};
 use super::request::applied::{AppliedEntry, RecordedState};
 use super::request::{
     AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, ScopeFingerprint, Target, Times,
@@ -171,7 +171,7 @@ pub fn observed_with(applied: AppliedState) -> Observed {
         intact: true,
         data_intact: true,
         is_deleting: false,
-        immutable: false,
+        mutability: Mutability::Mutable,
         times: Some(Times { expires_at: wall(12 * HOUR), refresh_after: wall(6 * HOUR) }),
         applied: Some(Arc::new(applied)),
     }

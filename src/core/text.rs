@@ -31,9 +31,21 @@ pub fn quote(value: &str) -> String {
     }
 }
 
+/// The number with the noun in its singular or plural: `1 namespace`, `0 namespaces`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_one_is_singular() {
+        let all = [0, 1, 2].map(|count| counted(count, "more secret"));
+        assert_eq!(all, ["0 more secrets", "1 more secret", "2 more secrets"]);
+    }
 
     /// With a line break or an escape sequence, an annotation could forge a line of the log or recolor it, and with a
     /// bidirectional control show another value.

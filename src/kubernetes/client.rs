@@ -6,20 +6,31 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Limited};
 use kube::client::{AuthError, Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::core::Status;
+use kube::core::response::StatusDetails;
 use kube::{Client, Config};
-use tower::Service;
+use tokio::time::{sleep, timeout};
 use tower::layer::layer_fn;
-use tower::timeout::Timeout;
+use tower::timeout::error::Elapsed;
+use tower::{BoxError, Service};
 use tower_http::timeout::ResponseBodyTimeout;
 
+use super::watch_pace::WatchPace;
 use super::{http2, reload};
 use crate::core::planted::call_limit;
 use crate::telemetry::metrics::{KubernetesRequest, Metrics};
 
-/// The limit for the head of a response.
+/// The limit for the head of a response, except to a write.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit for a write. Webhooks that do not respond delay it one after the other, and the API server ends it after 34 seconds
+/// (`requestTimeoutUpperBound` in `k8s.io/apiserver/pkg/endpoints/handlers/rest.go`, 1.30 to 1.37). A client that gives up
+/// earlier cancels the write, and so each retry.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(40);
+/// The same for the head of its response, longer so that a caller without that limit is bounded, too.
+const WRITE_HEAD_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long the API server keeps a watch open: each ends regularly, so that a connection on which nothing arrives is
 /// noticed.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(35);
@@ -27,6 +38,9 @@ pub const WATCH_TIMEOUT: Duration = Duration::from_secs(35);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
 /// The longest pause that an overloaded API server causes with `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// The longest body of a refusal that is read, in bytes.
+const MAX_REFUSAL: usize = 64 * 1024;
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +88,16 @@ impl Connection {
         self.kubeconfig.is_none()
             && self.context.is_none()
             && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    }
+
+    /// Outside a pod, sets the controller's own namespace to the name of the instance unless it was given: the namespace of
+    /// the context is seldom the controller's, and a Lease there would not exclude the controller.
+    #[must_use]
+    pub fn in_namespace_of(mut self, instance: &str) -> Self {
+        if !self.is_in_cluster() {
+            self.namespace.get_or_insert_with(|| instance.to_owned());
+        }
+        self
     }
 
     /// Returns a client without retries, because the controller has its own backoff. In a pod, kubeconfig files and kube's
@@ -132,12 +156,12 @@ impl Connection {
 }
 
 /// A service whose requests are counted and end within a bounded time.
-pub type Layered<S> = Measured<Timeout<ResponseBodyTimeout<S>>>;
+pub type Layered<S> = Measured<ResponseBodyTimeout<S>>;
 
 /// Adds our layers to the service that sends requests. The simulation has its own service and uses them, too.
 pub fn with_layers<S>(inner: S, metrics: Metrics) -> Layered<S> {
     let inner = ResponseBodyTimeout::new(inner, call_limit(SILENCE_TIMEOUT));
-    Measured { inner: Timeout::new(inner, call_limit(HEAD_TIMEOUT)), metrics }
+    Measured { inner, metrics, pace: WatchPace::new() }
 }
 
 /// Whether a proxy comes from the environment, which configures AWS, and not from the kubeconfig. Outside a cluster,
@@ -149,55 +173,105 @@ fn is_from_environment(proxy: &http::Uri) -> bool {
         .any(|named| named == *proxy)
 }
 
-/// Counts and times every request.
+/// Counts and times every request, and limits the time until the head of its response.
 pub struct Measured<S> {
     inner: S,
     metrics: Metrics,
+    pace: WatchPace,
 }
 
 impl<S, B> Service<Request<Body>> for Measured<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
-    B: Send + 'static,
-    S::Error: Send + 'static,
+    B: hyper::body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    S::Error: Into<BoxError> + Send + 'static,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (verb, resource) = classify(request.method(), request.uri().path(), request.uri().query());
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let (verb, resource) = classify(request.method(), path, query);
+        let watch = (verb == "watch").then(|| watch_of(path, query));
+        let pause = watch.as_deref().map_or(Duration::ZERO, |watch| self.pace.start(watch));
+        let pace = self.pace.clone();
         let metrics = self.metrics.clone();
         let start = Instant::now();
-        let response = self.inner.call(request);
+        let limit = if matches!(verb, "patch" | "delete") { WRITE_HEAD_TIMEOUT } else { HEAD_TIMEOUT };
+        let response = timeout(call_limit(limit), self.inner.call(request));
         let is_repeated = matches!(verb, "list" | "watch");
         Box::pin(async move {
-            let response = response.await;
+            let response = match response.await {
+                Ok(response) => response.map_err(Into::into),
+                Err(_) => Err(Elapsed::new().into()),
+            };
             let code = response.as_ref().map_or(0, |response| response.status().as_u16());
             metrics.kubernetes_request(&KubernetesRequest { verb, resource, code }, start.elapsed());
-            // The watcher repeats these without regard to the header, and does not show it.
-            if let Ok(response) = response.as_ref()
-                && is_repeated
-                && let Some(pause) = retry_after(response)
-            {
-                tokio::time::sleep(pause).await;
+            let response = response?;
+            match retry_after(&response) {
+                // The watcher repeats these without regard to the header, and does not show it.
+                Some(demanded) if is_repeated => sleep(demanded.min(MAX_RETRY_AFTER)).await,
+                Some(demanded) => return Err(refusal(response, demanded).await.into()),
+                None => {}
             }
-            response
+            if let Some(watch) = watch
+                && response.status().is_success()
+            {
+                pace.wait(&watch, pause).await;
+            }
+            Ok(response)
         })
     }
 }
 
+/// The path of a watch, and the object that it selects.
+fn watch_of(path: &str, query: Option<&str>) -> String {
+    let mut pairs = query.unwrap_or_default().split('&');
+    let selector = pairs.find(|pair| pair.starts_with("fieldSelector="));
+    selector.map_or_else(|| path.to_owned(), |selector| format!("{path}?{selector}"))
+}
+
 /// The pause that the header of a refusal demands.
 fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
-    let is_busy = matches!(response.status().as_u16(), 429 | 503);
+    let is_busy = matches!(response.status().as_u16(), 429 | 500..);
     let header = response.headers().get(header::RETRY_AFTER).filter(|_| is_busy)?;
-    let seconds = header.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+    let seconds: u32 = header.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.into()))
+}
+
+/// The error that kube returns for a refusal, with the pause. kube drops the header, which alone has it if the body is not a
+/// Status, as that of priority and fairness, or of a proxy.
+async fn refusal<B>(response: Response<B>, retry_after: Duration) -> kube::Error
+where
+    B: hyper::body::Body,
+    B::Error: Into<BoxError>,
+{
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_REFUSAL).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let mut status: Status = serde_json::from_slice(&body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&body);
+        Status::failure(text.trim(), "the body is not a Status").with_code(code)
+    });
+    if status.code == 0 {
+        // Each field of a Status is optional, so any object can be read as one.
+        status.code = code;
+    }
+    let details = status.details.take();
+    let details = details.map_or_else(|| serde_json::from_str("{}"), Ok);
+    status.details = details.ok().map(|details: StatusDetails| StatusDetails {
+        retry_after_seconds: u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX),
+        ..details
+    });
+    kube::Error::Api(Box::new(status))
 }
 
 /// The verb and the resource of a request, from fixed lists: a path is never a label value.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::iter::successors;
+use std::time::Duration;
 
 use kube::core::Status;
 
@@ -11,8 +12,18 @@ use crate::core::one_line;
 pub fn classify(error: &kube::Error) -> RequestError {
     match error {
         kube::Error::Api(status) => classify_status(status),
-        other => RequestError::Unavailable(message(other)),
+        other => RequestError::unavailable(&message(other)),
     }
+}
+
+/// How long the API server demands to wait before a request is repeated.
+pub fn retry_after(error: &kube::Error) -> Option<Duration> {
+    if let kube::Error::Api(status) = error { status_retry_after(status) } else { None }
+}
+
+fn status_retry_after(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 /// A 422 is classified by the field of its cause (as of API server 1.36).
@@ -32,7 +43,9 @@ fn classify_status(status: &Status) -> RequestError {
         422 if has_field("metadata.uid") => RequestError::Conflict(text),
         422 if has_field("type") => RequestError::OtherType(text),
         422 if text.contains("`immutable`") => RequestError::Immutable(text),
-        408 | 429 | 500.. => RequestError::Unavailable(text),
+        408 | 429 | 500.. => {
+            RequestError::Unavailable { message: text, retry_after: status_retry_after(status) }
+        }
         _ => RequestError::Rejected(text),
     }
 }

@@ -14,10 +14,10 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::errors::message;
+use super::errors::{message, retry_after};
 use crate::controller::tell::EventRecord;
 use crate::core::turns::Turns;
 use crate::core::{MANAGER, whole_seconds};
@@ -31,6 +31,8 @@ const MIN_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The pause before an Event shows another condition.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_REPEAT_INTERVAL: Duration = Duration::from_mins(10);
+/// The longest pause that an overloaded API server causes with `Retry-After`.
+const MAX_PAUSE: Duration = Duration::from_mins(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// In characters.
 const MAX_MESSAGE_LEN: usize = 1000;
@@ -147,10 +149,10 @@ impl Writer {
     async fn write_or_warn(&mut self, name: String, record: &EventRecord) {
         let before = self.series.remove(&name);
         let count = before.as_ref().and_then(|series| series.count);
-        let written = match tokio::time::timeout(CALL_TIMEOUT, self.write(&name, record, count)).await {
-            Ok(Ok(count)) => Ok(count),
-            Ok(Err(error)) => Err(message(&error)),
-            Err(_) => Err("the API server did not respond in time".to_owned()),
+        let (written, demanded) = match timeout(CALL_TIMEOUT, self.write(&name, record, count)).await {
+            Ok(Ok(count)) => (Ok(count), None),
+            Ok(Err(error)) => (Err(message(&error)), retry_after(&error)),
+            Err(_) => (Err("the API server did not respond in time".to_owned()), None),
         };
         let is_repeated = written.as_ref().is_ok_and(|count| *count > 1) || written.is_err();
         let longer = |series: Series| (series.interval * 2).min(MAX_REPEAT_INTERVAL);
@@ -162,6 +164,10 @@ impl Writer {
         if let Err(reason) = written {
             let (namespace, event) = (&*record.namespace, record.reason.into_str());
             warn!(namespace, event, reason, "cannot write an Event");
+        }
+        if let Some(demanded) = demanded {
+            // The API server is overloaded, so the other Events wait, too.
+            sleep(demanded.min(MAX_PAUSE)).await;
         }
     }
 
@@ -249,8 +255,17 @@ fn shortened(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use kube::client::Body;
+
     use super::*;
     use crate::core::EventReason;
+    use crate::kubernetes::client::with_layers;
+    use crate::telemetry::metrics::Metrics;
 
     fn record(namespace: &str, reason: EventReason, subject: &str) -> EventRecord {
         let (namespace, subject) = (namespace.into(), subject.to_owned());
@@ -298,5 +313,44 @@ mod tests {
         }
         assert_eq!(queue.0.len(), MAX_QUEUED / 2);
         assert!(queue.push(record("late", EventReason::TokenFailed, "eu-west-1")));
+    }
+
+    /// Records an Event of each of these namespaces every second for `length`, while the API server refuses all of them. Returns
+    /// the number of requests.
+    async fn refused(namespaces: &[&str], length: Duration, retry_after: Option<u32>) -> usize {
+        let requests = Arc::new(Mutex::new(0));
+        let count = requests.clone();
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            *count.lock().expect("no panic") += 1;
+            let mut response = Response::builder().status(if retry_after.is_some() { 429 } else { 403 });
+            if let Some(seconds) = retry_after {
+                response = response.header("retry-after", seconds);
+            }
+            // Priority and fairness refuse with a text, not with a Status.
+            let body = Full::new(Bytes::from("Too many requests, please try again later."));
+            async move { Ok::<_, Infallible>(response.body(body).expect("a response")) }
+        });
+        let client = Client::new(with_layers(service, Metrics::default()), "default");
+        let (recorder, _writer) = Recorder::start(client, "test");
+        let start = Instant::now();
+        while start.elapsed() < length {
+            for namespace in namespaces {
+                recorder.record(record(namespace, EventReason::TokenFailed, "eu-west-1"));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        *requests.lock().expect("no panic")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_is_refused_is_sent_again_at_growing_intervals() {
+        let requests = refused(&["team-a"], Duration::from_hours(1), None).await;
+        assert!((5..=13).contains(&requests), "{requests} requests in an hour");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_overloaded_api_server_gets_no_event_until_it_demands_one() {
+        let requests = refused(&["team-a", "team-b", "team-c"], Duration::from_mins(5), Some(30)).await;
+        assert!((5..=11).contains(&requests), "{requests} requests in five minutes");
     }
 }

@@ -15,7 +15,15 @@ use super::watch::{BACKOFF, describe};
 use crate::controller::change::WatchTarget;
 use crate::core::Jitter;
 
-type Item<K> = watcher::Result<Event<K>>;
+/// Why the events of a watch are interrupted.
+#[derive(Debug)]
+pub enum Interruption {
+    Watch(watcher::Error),
+    /// The response with a streamed list ended before the list was complete. kube's watcher repeats the request without an error.
+    ListCutOff,
+}
+
+pub type Item<K> = Result<Event<K>, Interruption>;
 
 /// The events of all `apis`. Ends when one of several watches lists again by itself: then each must list again.
 pub fn events<K>(
@@ -27,7 +35,10 @@ pub fn events<K>(
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let one = |api: &Api<K>| paused(watcher(api.clone(), config.clone()), jitter, target.clone()).boxed();
+    let one = |api: &Api<K>| {
+        let events = watcher(api.clone(), config.clone());
+        paused(checked(events), jitter, target.clone()).boxed()
+    };
     if let [api] = apis {
         return one(api);
     }
@@ -49,6 +60,21 @@ async fn next<K: Send + 'static>((mut watches, mut merge): State<K>) -> Option<(
             return None;
         }
     }
+}
+
+/// The events of one watch, with an interruption where a list begins again although it was not complete and no request failed.
+fn checked<K: Send + 'static>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = Item<K>> + Send + 'static {
+    let mut is_listing = false;
+    events.map(move |event| {
+        let was_listing = is_listing;
+        is_listing = matches!(&event, Ok(Event::Init | Event::InitApply(_)));
+        match event {
+            Ok(Event::Init) if was_listing => Err(Interruption::ListCutOff),
+            event => event.map_err(Interruption::Watch),
+        }
+    })
 }
 
 /// The events of one watch. After an error it pauses before the next attempt.
@@ -159,7 +185,8 @@ mod tests {
     fn item(sent: &Sent) -> Item<Secret> {
         let error = |code| {
             let status = Status { code, ..Status::default() };
-            Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
+            let error = watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)));
+            Err(Interruption::Watch(error))
         };
         match sent {
             Sent::Init => Ok(Event::Init),

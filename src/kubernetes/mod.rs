@@ -16,3 +16,4 @@ mod scope;
 mod secrets;
 mod service_accounts;
 pub mod watch;
+mod watch_pace;

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 
 use crate::controller::change::MissedOptIn;
 use crate::core::plan::service_accounts::{ATTACHED, PullSecretRefs, attached_names};
-use crate::core::plan::{NamespaceRecord, Observed, Obstacle, Owner};
+use crate::core::plan::{Mutability, NamespaceRecord, Observed, Obstacle, Owner};
 use crate::core::request::applied::{APPLIED, AppliedState, EXPIRES_AT, REFRESH_AFTER, RecordedState};
 use crate::core::request::{OwnedNames, Problem, annotations, unknown_keys};
+use crate::core::secret::{DockerConfig, StaticSource};
 use crate::core::settings::Settings;
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, ObjectVersion, PREFIX, SECRET_KEY, Uid};
 
@@ -82,7 +83,11 @@ pub fn secret(meta: &ObjectMeta, settings: &Settings) -> Observed {
         intact: labels_intact && data_intact && times_intact && applied_intact && template_intact,
         data_intact,
         is_deleting: meta.deletion_timestamp.is_some(),
-        immutable: managed.iter().any(|entry| owns(entry, &["f:immutable"])),
+        mutability: if managed.iter().any(|entry| owns(entry, &["f:immutable"])) {
+            Mutability::Unknown
+        } else {
+            Mutability::Mutable
+        },
         times: recorded.times.filter(|_| times_intact),
         applied: applied.map(|applied| Arc::new(trusted(applied, applied_intact))),
     }
@@ -112,6 +117,15 @@ pub fn service_account(service_account: &ServiceAccount, names: &OwnedNames) -> 
 pub fn attached(meta: &ObjectMeta, names: &OwnedNames) -> Vec<Arc<str>> {
     let annotation = meta.annotations.as_ref().and_then(|all| all.get(&format!("{PREFIX}{ATTACHED}")));
     attached_names(annotation.map(String::as_str), names)
+}
+
+/// The entries of a Secret that static registries are copied from.
+pub fn static_source(secret: &Secret) -> StaticSource {
+    let data = secret.data.as_ref().and_then(|data| data.get(SECRET_KEY));
+    let entries = data.map(|data| DockerConfig::parse_foreign(&data.0)).unwrap_or_default();
+    let keys = data.map(|data| DockerConfig::foreign_keys(&data.0)).unwrap_or_default();
+    let unreadable = keys.into_iter().filter(|host| !entries.contains_key(host)).collect();
+    StaticSource { version: resource_version(&secret.metadata), entries, unreadable }
 }
 
 pub fn version(meta: &ObjectMeta) -> ObjectVersion {
@@ -153,6 +167,19 @@ fn foreign(meta: &ObjectMeta, labels: &BTreeMap<String, String>, settings: &Sett
         }
         None => Owner::Adoptable,
     }
+}
+
+/// The field managers that own a data key of a Secret.
+pub fn data_managers<'a>(meta: &'a ObjectMeta, key: &str) -> Vec<&'a ManagedFieldsEntry> {
+    let owns_key = |entry: &&ManagedFieldsEntry| owns(entry, &["f:data", &format!("f:{key}")]);
+    meta.managed_fields.iter().flatten().filter(owns_key).collect()
+}
+
+/// Whether our next apply without a data key removes it: our Apply entry owns it, and no other manager does
+/// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>).
+pub fn is_data_only_ours(meta: &ObjectMeta, key: &str) -> bool {
+    let managers = data_managers(meta, key);
+    !managers.is_empty() && managers.into_iter().all(is_our_apply)
 }
 
 fn is_our_apply(entry: &ManagedFieldsEntry) -> bool {
@@ -216,7 +243,7 @@ mod tests {
     fn a_secret_that_this_instance_applied_is_managed_and_intact() {
         let seen = secret(&meta(|_| {}), &of("one"));
         assert_eq!((seen.owner, seen.intact, seen.resource_version), (Owner::This, true, 7));
-        assert!(seen.applied.is_some() && seen.times.is_some() && !seen.immutable);
+        assert!(seen.applied.is_some() && seen.times.is_some() && seen.mutability == Mutability::Mutable);
     }
 
     #[test]
@@ -332,11 +359,28 @@ mod tests {
     }
 
     #[test]
-    fn immutable_is_detected_by_the_manager_of_the_field() {
+    fn an_apply_removes_a_data_key_that_only_our_apply_owns() {
+        let entry = |manager: &str, operation: &str, key: &str| json!({"manager": manager, "operation": operation, "fieldsV1": {"f:data": {format!("f:{key}"): {}}}});
+        let meta = meta(|m| {
+            m["managedFields"] = json!([
+                entry("ecr-pull-secrets", "Apply", "a"),
+                entry("ecr-pull-secrets", "Apply", "b"),
+                entry("kubectl", "Apply", "b"),
+                entry("ecr-pull-secrets", "Update", "c"),
+            ]);
+        });
+        let removed = ["a", "b", "c", "d"].map(|key| is_data_only_ours(&meta, key));
+        assert_eq!(removed, [true, false, false, false]);
+        let managers = data_managers(&meta, "b").into_iter().map(|entry| entry.manager.as_deref());
+        assert_eq!(managers.collect::<Vec<_>>(), [Some("ecr-pull-secrets"), Some("kubectl")]);
+    }
+
+    #[test]
+    fn whether_a_client_set_immutable_is_known_by_the_manager_of_the_field_and_its_value_is_not() {
         let immutable = |m: &mut Value| {
             let entry = json!({"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:immutable": {}}});
             m["managedFields"].as_array_mut().expect("a list").push(entry);
         };
-        assert!(secret(&meta(immutable), &of("one")).immutable);
+        assert_eq!(secret(&meta(immutable), &of("one")).mutability, Mutability::Unknown);
     }
 }

@@ -11,6 +11,7 @@ use kube::{Api, Client};
 
 use super::errors::message;
 use super::inventory::list_all;
+use super::namespaces::unread;
 use super::observe;
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::controller::index::Index;
@@ -48,8 +49,14 @@ pub struct Overview {
     pub missed: BTreeMap<Arc<str>, Problem>,
     /// Why no Secret could be read, if RBAC denies it.
     pub secrets_denied: Option<String>,
+    /// The namespaces of single-namespace mode whose Secrets RBAC does not allow to read.
+    pub denied: BTreeSet<Arc<str>>,
+    /// The namespaces of single-namespace mode that RBAC does not allow to read: their annotations do not count.
+    pub unread: BTreeSet<Arc<str>>,
     /// The latest Warning of each namespace. Empty if none was read.
     pub warnings: BTreeMap<Arc<str>, Warning>,
+    /// Why the Warnings could not be read.
+    pub warnings_error: Option<String>,
     /// The lists of watches that are incomplete: of Namespaces, or of the Secrets of a name.
     listing: BTreeSet<Option<Arc<str>>>,
 }
@@ -67,6 +74,15 @@ pub enum OverviewError {
     Secrets { name: Arc<str>, error: kube::Error },
 }
 
+impl OverviewError {
+    /// The HTTP status with which the API server refused the request.
+    fn code(&self) -> Option<u16> {
+        let (Self::Namespaces(error) | Self::Namespace { error, .. } | Self::Secrets { error, .. }) = self;
+        let kube::Error::Api(status) = error else { return None };
+        Some(status.code)
+    }
+}
+
 impl Default for Overview {
     fn default() -> Self {
         Self {
@@ -74,7 +90,10 @@ impl Default for Overview {
             names: BTreeMap::new(),
             missed: BTreeMap::new(),
             secrets_denied: None,
+            denied: BTreeSet::new(),
+            unread: BTreeSet::new(),
             warnings: BTreeMap::new(),
+            warnings_error: None,
             listing: BTreeSet::new(),
         }
     }
@@ -93,20 +112,63 @@ impl Overview {
         for meta in namespaces(client, selection).await? {
             overview.add_namespace(&meta, settings);
         }
+        overview.read_content(client, selection, settings, with_warnings).await?;
+        Ok(overview)
+    }
+
+    /// Reads each Namespace of single-namespace mode by its name, with its Secrets and the latest Warnings. As for the
+    /// controller, the configuration alone counts where a Namespace cannot be read.
+    pub async fn read_single(client: &Client, settings: &Settings) -> Result<Self, OverviewError> {
+        let mut overview = Self::default();
+        for name in &settings.namespace_selector.only {
+            let selection = Selection { namespace: Some(name.to_string()), selector: None };
+            let found = match namespaces(client, &selection).await {
+                Ok(found) => found,
+                Err(error) => match error.code() {
+                    Some(404) => continue,
+                    Some(403) => {
+                        overview.unread.insert((**name).into());
+                        vec![unread(name)]
+                    }
+                    _ => return Err(error),
+                },
+            };
+            for meta in &found {
+                overview.add_namespace(meta, settings);
+            }
+            overview.read_content(client, &selection, settings, true).await?;
+            if overview.secrets_denied.take().is_some() {
+                overview.denied.insert((**name).into());
+            }
+        }
+        Ok(overview)
+    }
+
+    /// Reads the Secrets, and the latest Warnings if they cannot be read or with `with_warnings`.
+    async fn read_content(
+        &mut self,
+        client: &Client,
+        selection: &Selection,
+        settings: &Settings,
+        with_warnings: bool,
+    ) -> Result<(), OverviewError> {
         for name in settings.names.all() {
             match secrets(client, selection, name).await {
-                Ok(found) => found.iter().for_each(|meta| overview.add_secret(name, meta, settings)),
+                Ok(found) => found.iter().for_each(|meta| self.add_secret(name, meta, settings)),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
-                    overview.secrets_denied.get_or_insert(one_line(&status.message));
+                    self.secrets_denied.get_or_insert(one_line(&status.message));
                 }
                 Err(error) => return Err(OverviewError::Secrets { name: name.clone(), error }),
             }
         }
-        if with_warnings || overview.secrets_denied.is_some() {
-            // Without the right to read Events, the overview is complete but for the latest problems.
-            overview.warnings = warnings(client, selection, settings).await.unwrap_or_default();
+        if with_warnings || self.secrets_denied.is_some() {
+            match warnings(client, selection, settings).await {
+                Ok(found) => self.warnings.extend(found),
+                // The overview is complete but for the latest problems.
+                Err(error) => self.warnings_error = Some(message(&error)),
+            }
         }
-        Ok(overview)
+        Ok(())
     }
 
     /// Adds a Namespace, as the watch of the controller would.

@@ -39,11 +39,11 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let mut conflicts = 0;
         loop {
-            let Some(current) = self.call(api.get_opt(service_account)).await? else { return Ok(None) };
+            let Some(current) = self.read(api.get_opt(service_account)).await? else { return Ok(None) };
             let Some(patch) = patch_for(&current, secret, names) else {
                 return Ok(Some((observe::service_account(&current, names), false)));
             };
-            match self.call(api.patch(service_account, &params, &Patch::Merge(patch))).await {
+            match self.write(api.patch(service_account, &params, &Patch::Merge(patch))).await {
                 Ok(changed) => return Ok(Some((observe::service_account(&changed, names), true))),
                 Err(RequestError::NamespaceGone) => return Ok(None),
                 Err(RequestError::Conflict(_)) if conflicts < MAX_CONFLICTS => conflicts += 1,
@@ -62,7 +62,7 @@ impl Cluster {
         &self,
         namespace: &str,
     ) -> Result<Vec<(Arc<str>, PullSecretRefs)>, RequestError> {
-        self.call(self.list_pages(namespace)).await
+        self.read(self.list_pages(namespace)).await
     }
 
     async fn list_pages(&self, namespace: &str) -> kube::Result<Vec<(Arc<str>, PullSecretRefs)>> {

@@ -20,11 +20,11 @@ use tracing::{debug, info, warn};
 
 use super::client::WATCH_TIMEOUT;
 use super::errors::message;
+use super::merged::{self, Interruption, Item};
 use super::observe::{self, resource_version};
-use super::{merged, namespaces, scope};
+use super::{namespaces, scope};
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::core::plan::Backoff;
-use crate::core::secret::{DockerConfig, StaticSource};
 use crate::core::settings::Settings;
 use crate::core::{Jitter, SECRET_KEY, one_line};
 
@@ -137,14 +137,12 @@ async fn run(client: Client, settings: Arc<Settings>, watch: Watch) {
 }
 
 fn static_source(name: &Arc<str>, secret: &Secret, deleted: bool) -> Change {
-    let data = secret.data.as_ref().and_then(|data| data.get(SECRET_KEY));
-    let entries = data.map(|data| DockerConfig::parse_foreign(&data.0)).unwrap_or_default();
+    let source = observe::static_source(secret);
     if deleted {
         warn!(secret = &**name, "the secret with static entries was deleted; copies of its entries are kept");
-    } else if entries.is_empty() {
+    } else if source.entries.is_empty() {
         warn!(secret = &**name, "the secret with static entries has no usable entry under {SECRET_KEY}");
     }
-    let source = StaticSource { version: resource_version(&secret.metadata), entries };
     Change::StaticSource { name: name.clone(), source: (!deleted).then_some(source) }
 }
 
@@ -201,13 +199,15 @@ impl Watch {
                     Err(_) => failures + 1,
                 };
                 let is_lost = event.as_ref().is_err_and(|error| describe(error).0 == 0);
-                if let Some((400 | 422, reason)) = event.as_ref().err().map(describe)
-                    && self.streaming
+                if self.streaming
+                    && let Err(error) = &event
+                    && cannot_stream(error)
                 {
-                    // kube's watcher has no fallback and would repeat the same request.
+                    // kube's watcher has no fallback and would repeat the same request. Each page has its own time limit.
                     self.streaming = false;
-                    let target = &self.target;
-                    warn!(?target, reason, "the API server rejects streaming lists, using paginated lists");
+                    let (target, reason) = (&self.target, describe(error).1);
+                    warn!(?target, reason, "the API server does not stream lists, using paginated lists");
+                    sleep(BACKOFF.delay(failures, self.jitter, target)).await;
                     break;
                 }
                 if let Some(change) = self.change(event, &to_change) {
@@ -229,11 +229,7 @@ impl Watch {
         }
     }
 
-    fn change<K>(
-        &self,
-        event: watcher::Result<Event<K>>,
-        to_change: impl Fn(&K, bool) -> Option<Change>,
-    ) -> Option<Change> {
+    fn change<K>(&self, event: Item<K>, to_change: impl Fn(&K, bool) -> Option<Change>) -> Option<Change> {
         let target = &self.target;
         match event {
             Ok(Event::Init) => Some(Change::ListStarted(target.clone())),
@@ -249,8 +245,23 @@ impl Watch {
     }
 }
 
+/// Whether lists by pages may succeed where a streamed one did not.
+fn cannot_stream(error: &Interruption) -> bool {
+    matches!(error, Interruption::ListCutOff) || matches!(describe(error).0, 400 | 422)
+}
+
 /// The HTTP status, or 0 without a response, and the message.
-pub(super) fn describe(error: &watcher::Error) -> (u16, String) {
+pub(super) fn describe(error: &Interruption) -> (u16, String) {
+    let error = match error {
+        Interruption::Watch(error) => error,
+        Interruption::ListCutOff => {
+            let seconds = WATCH_TIMEOUT.as_secs();
+            return (
+                200,
+                format!("the list was not complete when its response ended, after {seconds} s at the latest"),
+            );
+        }
+    };
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -289,3 +300,6 @@ pub async fn retry_until_ok<T>(what: &str, jitter: Jitter, request: impl AsyncFn
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,10 +84,11 @@ impl Reporter {
             }
             Tell::WouldDelete { object } => self.would_delete(object),
             Tell::Notice { event, first } => self.notice(event, first),
-            Tell::SecretWritten { namespace, secret, reason, expiry } => {
+            Tell::SecretWritten { namespace, secret, reason, expiry, may_be_immutable } => {
                 self.summary.written += 1;
                 let expires_at = expiry.map(|at| at.to_string());
-                info!(%namespace, %secret, reason = reason.into_str(), expires_at, "secret written");
+                let may_be_immutable = may_be_immutable.then_some(true);
+                info!(%namespace, %secret, reason = reason.into_str(), expires_at, may_be_immutable, "secret written");
             }
             Tell::SecretDeleted { namespace, secret, reason } => {
                 self.summary.deleted += 1;

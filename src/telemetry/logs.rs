@@ -66,6 +66,45 @@ fn level_limits() -> Targets {
     Targets::new().with_default(LevelFilter::TRACE).with_targets(MAX_LEVELS)
 }
 
+/// The log of one test.
+#[cfg(test)]
+pub mod testing {
+    use std::io;
+    use std::sync::{Arc, Mutex, Once};
+
+    use tracing::subscriber::DefaultGuard;
+
+    #[derive(Clone, Default)]
+    pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        /// Records what this thread logs at level info or above, until the guard is dropped.
+        pub fn capture(&self) -> DefaultGuard {
+            // Without a global subscriber, a message that another thread logs at this moment may count as never enabled.
+            static GLOBAL: Once = Once::new();
+            GLOBAL
+                .call_once(|| drop(tracing::subscriber::set_global_default(tracing_subscriber::registry())));
+            let log = self.clone();
+            let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone());
+            tracing::subscriber::set_default(lines.finish())
+        }
+
+        pub fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+        }
+    }
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

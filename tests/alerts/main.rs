@@ -58,8 +58,9 @@ async fn rendered(values: &[&str]) -> Value {
         "--set",
         "prometheusRule.enabled=true",
     ];
-    let text =
-        testing::helm::run(&[&args[..], values].concat()).await.unwrap_or_else(|said| panic!("{said}"));
+    let text = testing::tools::run("helm", &[&args[..], values].concat(), &[])
+        .await
+        .unwrap_or_else(|said| panic!("{said}"));
     let rule: Value = serde_saphyr::from_str(&text).expect("YAML");
     rule["spec"].clone()
 }
@@ -150,8 +151,9 @@ fn every_metric_of_the_rules_and_of_the_dashboard_is_documented() {
 async fn the_chart_puts_the_dashboard_into_a_config_map_that_the_sidecar_of_grafana_selects() {
     let args = ["template", "ecr", CHART, "--show-only", "templates/dashboard.yaml", "--set-json"];
     let values = r#"grafanaDashboard={"enabled":true,"namespace":"monitoring","annotations":{"grafana_folder":"AWS"},"extraLabels":{"a":"b"}}"#;
-    let text =
-        testing::helm::run(&[&args[..], &[values]].concat()).await.unwrap_or_else(|said| panic!("{said}"));
+    let text = testing::tools::run("helm", &[&args[..], &[values]].concat(), &[])
+        .await
+        .unwrap_or_else(|said| panic!("{said}"));
     let map: Value = serde_saphyr::from_str(&text).expect("YAML");
     let metadata = &map["metadata"];
     assert_eq!(

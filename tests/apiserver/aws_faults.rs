@@ -188,6 +188,19 @@ fn lifetimes_count_from_the_clock_of_aws_when_the_local_one_is_off() {
     });
 }
 
+/// AWS rejects the signatures of such a clock, so only rejected requests show it.
+#[test]
+fn a_clock_for_which_aws_rejects_each_request_is_logged() {
+    cluster_test(async |cluster| {
+        cluster.aws.set(Behaviour { date_skew: 1_000, ..Behaviour::failing(Fault::SignatureExpired) });
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        let message = cluster.wait_for_message("team-a", "TokenFailed").await;
+        assert!(message.contains("InvalidSignatureException"), "{message}");
+        cluster.wait_until("the log", async || cluster.log().contains("the local clock")).await;
+    });
+}
+
 /// All of moto's tokens expired on 2015-01-01. Twenty seconds have one retry; `controller::tests` has the backoff.
 #[test]
 fn against_moto_expired_tokens_are_retried_with_backoff() {

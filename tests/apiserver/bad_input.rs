@@ -181,6 +181,14 @@ async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
     let run_with = async |env: (&str, &str)| run(&["controller", "--listen", "127.0.0.1:0"], &[env]).await;
     let (code, said) = run_with(("ECR_PULL_SECRETS_CONFIG", "/nowhere")).await;
     assert_eq!((code, said.contains("/nowhere")), (Some(2), true), "{said}");
+    let (code, said) = run_with(("AWS_REGION", "nowhere")).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("AWS_REGION") && said.contains("\"nowhere\""), "{said}");
+    // White space around a region is ignored: what fails is the next thing that the start needs.
+    let args = ["controller", "--listen", "127.0.0.1:0", "--config", &region, "--kubeconfig", "/nowhere"];
+    let (code, said) = run(&args, &[("AWS_REGION", " eu-central-1\n")]).await;
+    assert_eq!((code, said.contains("AWS_REGION")), (Some(2), false), "{said}");
+    assert!(said.contains("--kubeconfig"), "{said}");
     // Tokens and credentials are not sent in the open, whichever setting names the endpoint.
     for variable in
         ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SSO"]

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
 use testing::compromised_credential::{TYPE, secret};
+use testing::documents;
 use testing::tenants::{INSTANCE, NAME};
 
 use crate::admission::install_chart;
@@ -15,39 +16,35 @@ const PLAYBOOK: &str = include_str!("../../docs/incident-playbook.md");
 
 /// The blocks of shell commands that contain `part`.
 fn blocks(part: &str) -> Vec<String> {
-    let mut found = vec![];
-    for block in PLAYBOOK.split("```sh\n").skip(1) {
-        let block = block.split("```").next().expect("the end of the block");
-        if block.contains(part) {
-            found.push(block.lines().map(str::trim_start).collect::<Vec<_>>().join("\n"));
-        }
-    }
+    let mut found = documents::texts(PLAYBOOK, "sh");
+    found.retain(|block| block.contains(part));
     assert!(!found.is_empty(), "{part}");
     found
 }
 
 /// Runs a block in the folder of the audit log, as an admin: its output.
 async fn run(cluster: &TestCluster, block: String) -> String {
-    let mut command = Command::new("bash");
-    command
-        .args(["-euo", "pipefail", "-c", &block])
-        .current_dir(cluster.control_plane.admin_kubeconfig().parent().expect("a folder"));
-    command.env("KUBECONFIG", cluster.control_plane.admin_kubeconfig());
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
-    let output = output.expect("bash starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{block}: {}", text(&output.stderr));
-    text(&output.stdout)
+    let kubeconfig = cluster.control_plane.admin_kubeconfig();
+    documents::run(&cluster.control_plane, kubeconfig.parent().expect("a folder"), &block).await
 }
 
-fn has(program: &str) -> bool {
-    Command::new(program).arg("--help").output().is_ok()
+/// Replaces the access key of a user, except for what AWS does.
+async fn replace_key(cluster: &TestCluster, replacement: &str, id: String) {
+    let create = "kubectl create secret generic ecr-pull-secrets-aws --namespace ecr-pull-secrets \
+        --from-literal AWS_ACCESS_KEY_ID=old --from-literal other=old";
+    run(cluster, create.to_owned()).await;
+    assert_eq!(run(cluster, id.clone()).await, "old");
+    run(cluster, format!("echo AWS_ACCESS_KEY_ID=new > key.env\n{replacement}")).await;
+    assert_eq!(run(cluster, id).await, "new");
+    let annotations = "kubectl get secret ecr-pull-secrets-aws --namespace ecr-pull-secrets \
+        --output jsonpath={.metadata.annotations}";
+    assert_eq!(run(cluster, annotations.to_owned()).await, "", "no copy of the key");
 }
 
 #[test]
 fn the_commands_of_the_incident_playbook_end_a_stolen_token_and_its_queries_find_it() {
-    if !["kubectl", "jq"].into_iter().all(has) {
-        println!("skipped: kubectl or jq is missing");
+    if Command::new("jq").arg("--help").output().is_err() {
+        testing::skip_this("jq is missing");
         return;
     }
     cluster_test(async |cluster| {
@@ -70,7 +67,7 @@ fn the_commands_of_the_incident_playbook_end_a_stolen_token_and_its_queries_find
             "private",
             "/api/v1/",
             "\tlist\t",
-            "ecr-pull-secrets:ecr-pull-secrets",
+            "ecr-pull-secrets:ecr-pull-secrets\tsystem:serviceaccounts,",
         ];
         assert_eq!(queries.len(), parts.len());
         for (query, part) in queries.into_iter().zip(parts) {
@@ -79,9 +76,19 @@ fn the_commands_of_the_incident_playbook_end_a_stolen_token_and_its_queries_find
         }
         let only = |part| blocks(part).remove(0);
         assert!(run(cluster, only("[.metadata.namespace, (")).await.contains("team-a\t"));
+        let can_i = only("auth can-i").replace("USER", "mallory").replace("GROUP", "system:masters");
+        assert_eq!(run(cluster, can_i).await, "yes\n", "the group counts");
+        assert!(run(cluster, only("get clusterrolebindings")).await.contains("system:masters"));
         run(cluster, only("annotate --overwrite namespace")).await;
         run(cluster, only("annotate namespace team-a")).await;
         run(cluster, only("> canary.token")).await;
+        let bindings = run(cluster, only("get rolebindings,clusterrolebindings")).await;
+        for binding in
+            ["ClusterRoleBinding\t\tecr-pull-secrets\n", "RoleBinding\tecr-pull-secrets\tecr-pull-secrets\n"]
+        {
+            assert!(bindings.contains(binding), "{bindings}");
+        }
+        assert_eq!(bindings.lines().count(), 2, "{bindings}");
         let review = async || run(cluster, only("TokenReview")).await;
         assert!(review().await.contains(r#""authenticated":true"#), "the token is valid");
         for block in blocks("kubectl delete") {
@@ -92,6 +99,7 @@ fn the_commands_of_the_incident_playbook_end_a_stolen_token_and_its_queries_find
             .await;
         run(cluster, only("kubectl apply --filename restore.json")).await;
         assert!(!review().await.contains(r#""authenticated":true"#), "the token stays invalid");
+        replace_key(cluster, &only("kubectl replace"), only("{.data.AWS_ACCESS_KEY_ID}")).await;
         let refused =
             async || secrets.get(NAME).await.is_err_and(|error| error.to_string().contains("nauthorized"));
         cluster.wait_until("the token is invalid", refused).await;

@@ -35,3 +35,4 @@ mod six_registries;
 mod static_registries;
 mod sync;
 mod tenants;
+mod walkthrough;

@@ -60,7 +60,7 @@ fn the_series_of_a_token_ends_with_the_last_namespace_that_needs_it() {
             let text = cluster.probe("/metrics").await.1;
             let series =
                 text.lines().filter(|line| line.starts_with("ecr_pull_secrets_token_expiration_timestamp"));
-            let region = |line: &str| line.split("region=\"").nth(1)?.split('"').next().map(str::to_owned);
+            let region = |line: &str| line.split("endpoint=\"").nth(1)?.split('"').next().map(str::to_owned);
             series.filter_map(region).collect::<Vec<_>>()
         };
         let both = async || regions().await == ["eu-central-1", "us-east-1"];

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use testing::tenants::{HOST, NAME};
 use tokio::time::sleep;
 
+use crate::admission::POLICY;
 use crate::chart::{configuration, install};
-use crate::harness::{TestCluster, cluster_test};
+use crate::harness::{TestCluster, cluster_test, cluster_test_with};
 
 const ATTACHED: &str = "ecr-pull-secrets.dev/attached";
 const OTHER: &str = "other-pull";
@@ -86,7 +87,7 @@ async fn apply_at_once(cluster: &TestCluster, namespace: &str) -> Vec<String> {
 
 #[test]
 fn pods_that_are_created_with_their_service_account_get_the_reference_and_an_opt_out_removes_it() {
-    cluster_test(async |cluster| {
+    cluster_test_with(POLICY, async |cluster| {
         start(cluster).await;
         let config = cluster.config(&configuration(&VALUES).await);
         cluster.run_controller_with(&["--config", &config]).await;
@@ -133,7 +134,7 @@ fn without_the_policy_such_a_pod_never_gets_the_reference() {
 
 #[test]
 fn a_service_account_is_only_changed_where_the_controller_would_change_it() {
-    cluster_test(async |cluster| {
+    cluster_test_with(POLICY, async |cluster| {
         start(cluster).await;
         let ours = |name: &str| Some(format!("ecr-pull-secrets/{name}"));
         let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();

@@ -78,6 +78,23 @@ fn sigterm_in_the_middle_of_two_hundred_creations_loses_no_write() {
     });
 }
 
+#[test]
+fn the_start_warns_once_if_every_namespace_gets_the_controllers_whole_scope_and_not_without_that_identity() {
+    cluster_test(async |cluster| {
+        for (identity, expected) in [("controller", 1), ("none", 0)] {
+            cluster.run_controller_configured(&format!("defaults: {{identity: {identity}}}\n")).await;
+            let log = cluster.log();
+            let is_warning = |line: &&str| line.contains("\"WARN\"") && line.contains("whole scope");
+            let warnings: Vec<_> = log.lines().filter(is_warning).collect();
+            assert_eq!(warnings.len(), expected, "{identity}: {warnings:?}");
+            let names_remedy = |line: &&str| line.contains("set defaults.identity to \\\"none\\\"");
+            assert!(warnings.iter().all(names_remedy), "{warnings:?}");
+            assert!(log.contains("\"starting\""), "the log has the start");
+            cluster.stop_controller().await;
+        }
+    });
+}
+
 /// Runs `probe` once: its exit code and output.
 async fn probe(cluster: &mut TestCluster, url: &str) -> (Option<i32>, String) {
     cluster.run_program(&["probe", url, "--timeout", "0"]).await

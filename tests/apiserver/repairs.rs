@@ -75,6 +75,9 @@ fn what_was_edited_while_stopped_is_repaired() {
         let spoiled = spoil(cluster).await;
         cluster.run_controller().await;
         wait_for_repairs(cluster, &spoiled).await;
+        // An entry of the audit log may follow the response. Each Secret was created and repaired.
+        let audited = async || cluster.requests("patch").len() >= 2 * spoiled.len();
+        cluster.wait_until("the audit log has the repairs", audited).await;
         let writes = cluster.requests("patch").len();
         sleep(Duration::from_secs(3)).await;
         assert_eq!(cluster.requests("patch").len(), writes, "then nothing is written");
@@ -180,8 +183,13 @@ fn a_writer_in_a_loop_does_not_make_the_controller_spin() {
             edits += 1;
             sleep(Duration::from_millis(50)).await;
         }
-        let repairs = cluster.requests("patch").len() - before;
-        assert!(edits > 25 && (2..=4).contains(&repairs), "{repairs} repairs of {edits} edits in 5 s");
+        let requests: Vec<_> = cluster.requests("patch").into_iter().skip(before).collect();
+        // An edit overtakes the request of a slow repair, which follows again.
+        let of = |code: u16| requests.iter().filter(|entry| entry.code == code).count();
+        let (repairs, overtaken) = (of(200), of(409));
+        assert_eq!(repairs + overtaken, requests.len(), "{requests:?}");
+        let text = format!("{repairs} repairs and {overtaken} overtaken ones of {edits} edits in 5 s");
+        assert!(edits > 25 && (2..=4).contains(&repairs) && overtaken <= 5 * (repairs + 1), "{text}");
         let right = async || {
             let secret = cluster.existing_secret("team-a").await;
             !annotation(&secret, "expires-at").starts_with("edit")
@@ -206,6 +214,29 @@ fn a_deleter_in_a_loop_does_not_make_the_controller_spin() {
         let creations = cluster.requests("patch").len();
         assert!((2..=5).contains(&creations), "{creations} creations in 5 s");
         cluster.wait_for_secret("team-a").await;
+    });
+}
+
+/// Its `managedFields` look like those of an immutable one.
+#[test]
+fn a_secret_with_immutable_false_is_renewed_in_place() {
+    cluster_test(async |cluster| {
+        cluster.aws.set(Behaviour::living(Duration::from_secs(8)));
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        let first = cluster.wait_for_secret("team-a").await;
+        cluster.edit("team-a", json!({"immutable": false})).await;
+        let since = Timestamp::now() + Duration::from_secs(8);
+        let renewed = async || {
+            cluster
+                .secret("team-a")
+                .await
+                .filter(|now| time(now, "expires-at") > since + Duration::from_secs(4))
+        };
+        let now = cluster.wait_for("a renewal after the first token expired", renewed).await;
+        assert_eq!((uid(&now), now.immutable), (uid(&first), Some(false)));
+        assert!(cluster.events_of("team-a", "SecretImmutable").await.is_empty());
+        assert!(cluster.log().contains("may_be_immutable"));
     });
 }
 

@@ -47,7 +47,9 @@ fn a_changed_template_is_applied_without_aws_an_event_or_a_new_uid() {
             cluster.run_controller_configured(config).await;
             let now = wait_for(cluster, expected).await;
             assert_eq!((uid(&now), password(&now, HOST)), (uid(&first), password(&first, HOST)), "{config}");
-            assert!(cluster.log().contains("TemplateChanged"), "{config}");
+            // The log follows the response.
+            let is_logged = async || cluster.log().contains("TemplateChanged");
+            cluster.wait_until(&format!("{config} is in the log"), is_logged).await;
             assert_ne!(version(&now), version(&before));
             cluster.stop_controller().await;
             cluster.run_controller_configured(config).await;

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use testing::aws::{Behaviour, Fault, Minted};
-use testing::tenants::{self, assert_untouched, auths, time};
+use testing::tenants::{self, HOST, assert_untouched, auths, hosts, time};
 
 use crate::harness::{TestCluster, cluster_test};
 
@@ -229,6 +229,42 @@ fn only_tokens_of_an_identity_with_list_tags_may_list_them_and_a_change_replaces
             allows(cluster, "team-a", A, expected).await;
             allows(cluster, "dev", B, false).await;
             cluster.stop_controller().await;
+        }
+    });
+}
+
+/// The token of the controller's own credentials names their account; a role's ARN names the account of the role.
+#[test]
+fn default_is_checked_against_the_grant_by_the_host_that_it_gets() {
+    cluster_test(async |cluster| {
+        let config = |own: &str, of_role: &str| {
+            format!(
+                "
+defaults: {{identity: none}}
+identities:
+  - {{name: controller, namespaces: [dev], registries: ['{own}/*']}}
+  - {{name: a, roleArn: {ROLE_A}, namespaces: [team-a], registries: ['{of_role}/*'], repositories: ['*']}}"
+            )
+        };
+        cluster.request("dev", &format!("default,{A}")).await;
+        cluster.request("team-a", "default").await;
+        // Each identity serves the account of the other one.
+        cluster.run_controller_configured(&config("222222222222", "123456789012")).await;
+        let secret = cluster.wait_for_secret("dev").await;
+        assert_eq!(hosts(&secret), [A], "the token names {HOST}, which is not granted");
+        wait_for_event(cluster, "team-a", NOT_GRANTED, "serves default").await;
+        assert!(cluster.secret("team-a").await.is_none());
+        assert_eq!(cluster.aws.count("AssumeRole"), 0, "no session for a registry that is not granted");
+        cluster.stop_controller().await;
+
+        // Each serves its own.
+        cluster.run_controller_configured(&config("123456789012", "222222222222")).await;
+        for (namespace, host) in [("dev", HOST), ("team-a", A)] {
+            let found = async || {
+                let hosts = cluster.secret(namespace).await.map(|secret| hosts(&secret));
+                hosts == Some(vec![host.to_owned()])
+            };
+            cluster.wait_until(&format!("{host} alone in {namespace}"), found).await;
         }
     });
 }

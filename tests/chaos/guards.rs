@@ -25,7 +25,7 @@ guards! {
     // libtest starts tests in the order of their names, and this one takes longest.
     a_watch_request_without_a_reply_is_given_up_r7: plain(), silence::unanswered_watch;
     writes_of_four_seconds_succeed_r5: plain(), slow::writes;
-    a_webhook_that_holds_writes_for_ten_seconds_prevents_none_b2: plain(), slow::webhook;
+    two_webhooks_that_hold_each_write_for_ten_seconds_prevent_none_b2: plain(), slow::webhooks;
     a_deployment_tool_does_not_prune_the_secrets_b3: plain(), neighbours::pruner;
     #[ignore = "the model guards it too: make chaos"]
     replies_of_a_second_about_the_lease_prevent_no_leader_r5: plain(), slow::lease;

@@ -1,5 +1,8 @@
 //! `check`: green on a sound setup, in the cluster and from a laptop, and the remedy of each planted fault.
 
+mod adoption;
+mod single_namespace;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testing::aws::{Behaviour, Fault, Operation};
-use testing::compromised_credential::{TYPE, secret};
+use testing::compromised_credential::{TYPE, outcome, secret};
 use testing::proxy::Proxy;
 use testing::registry::Registry;
 use testing::tenants::{HOST, INSTANCE, NAME};
@@ -50,7 +53,7 @@ async fn install(cluster: &mut TestCluster) {
     let secrets: Api<Secret> = Api::namespaced(cluster.own_client().await, "default");
     let dry_run = PatchParams { dry_run: true, force: true, ..PatchParams::apply("ecr-pull-secrets") };
     let own = Patch::Apply(secret(NAME, TYPE, INSTANCE));
-    let in_force = async || secrets.patch(NAME, &dry_run, &own).await.is_err();
+    let in_force = async || outcome(secrets.patch(NAME, &dry_run, &own).await).starts_with("policy");
     cluster.wait_until("the policy is in force", in_force).await;
     cluster.start_controller("controller", &["--leader-election"]);
     cluster.wait_until_leader("controller").await;
@@ -95,7 +98,7 @@ fn a_sound_setup_is_green_in_the_cluster_and_from_a_laptop() {
                 "aws-identity: AWS is called as arn:aws",
                 "tokens: eu-central-1",
                 &format!("registries: {HOST}"),
-                "namespaces: 1 of 1 namespaces are ready",
+                "namespaces: 1 of 1 namespace ready",
             ] {
                 assert!(passed.contains(category), "{}: {category} is missing in {passed}", user.name);
             }
@@ -211,6 +214,8 @@ fn faults_of_aws_and_of_registries_are_found_with_their_remedy() {
         .await;
         cluster.aws.reset();
         cluster.aws.set(Behaviour { date_skew: 1_000, password: password(), ..Behaviour::default() });
+        assert_finds(cluster, &user, &[], "failed", &["clock: AWS's clock differs", "NTP"]).await;
+        cluster.aws.set(Behaviour { date_skew: 1_000, ..Behaviour::failing(Fault::SignatureExpired) });
         assert_finds(cluster, &user, &[], "failed", &["clock: AWS's clock differs", "NTP"]).await;
         cluster.aws.reset();
         cluster.aws.set(Behaviour {

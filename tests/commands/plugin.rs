@@ -3,32 +3,51 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use testing::aws::Stub;
+use testing::tenants::HOST;
+
+use crate::harness::cluster_test;
+use crate::users::{PLUGIN, User};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ecr-pull-secrets");
 const KREW: &str = include_str!("../../deploy/krew/ecr-pull-secrets.yaml");
-const PLUGIN: &str = "kubectl-ecr_pull_secrets";
 
 fn run(program: &str, args: &[&str]) -> Output {
     Command::new(program).args(args).output().expect("the program runs")
 }
 
 #[test]
-fn under_the_name_of_the_plugin_usage_shows_the_command_of_kubectl() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let plugin = folder.path().join(PLUGIN);
-    std::os::unix::fs::symlink(PROGRAM, &plugin).expect("a link");
-    let plugin = plugin.to_str().expect("a path");
-    for (args, expected) in [
-        (&["--help"][..], "Usage: kubectl ecr-pull-secrets [OPTIONS] <COMMAND>"),
-        (&["status", "--help"], "Usage: kubectl ecr-pull-secrets status [OPTIONS]"),
-    ] {
-        let help = String::from_utf8(run(plugin, args).stdout).expect("text");
-        assert!(help.contains(expected), "{help}");
-    }
-    let help = String::from_utf8(run(PROGRAM, &["--help"]).stdout).expect("text");
-    assert!(help.contains("Usage: ecr-pull-secrets [OPTIONS] <COMMAND>"), "{help}");
+fn kubectl_runs_the_link_in_path_as_its_plugin() {
+    cluster_test(async |cluster| {
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        let admin = User::admin(cluster);
+        let account = Stub::ACCOUNT;
+        for (args, expected) in [
+            (&["--help"][..], "Usage: kubectl ecr-pull-secrets [OPTIONS] <COMMAND>"),
+            (&["status", "--help"], "Usage: kubectl ecr-pull-secrets status [OPTIONS]"),
+            (&["status", "-A"], "team-a      Ready"),
+            (&["explain", "-n", "team-a"], HOST),
+            (&["render", account, "-n", "team-a"], "kubernetes.io/dockerconfigjson"),
+            (&["completion", "bash"], "all-namespaces"),
+        ] {
+            let output = admin.run_by_kubectl(cluster, args).await;
+            assert_eq!(output.code, Some(0), "{args:?}: {}", output.text);
+            assert!(output.text.contains(expected), "{args:?}: {}", output.text);
+        }
+        let output = admin.run_by_kubectl(cluster, &["check", "-o", "json"]).await;
+        assert_eq!(
+            (output.code, &output.json()["kind"]),
+            (Some(1), &json!("CheckResult")),
+            "{}",
+            output.text
+        );
+        let output = admin.run_by_kubectl(cluster, &["stauts"]).await;
+        assert_eq!(output.code, Some(2), "{}", output.text);
+    });
 }
 
 #[test]

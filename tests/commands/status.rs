@@ -118,6 +118,25 @@ fn without_rights_on_secrets_it_shows_what_namespaces_and_events_tell() {
 }
 
 #[test]
+fn without_the_events_it_prints_how_to_see_why_a_namespace_is_pending() {
+    cluster_test(async |cluster| {
+        cluster.control_plane.apply(RBAC_STATUS).await;
+        cluster.run_controller().await;
+        cluster.aws.set(Behaviour::failing(Fault::AccessDenied));
+        cluster.opt_in("failing").await;
+        cluster.wait_for_event("failing", "TokenFailed").await;
+        // As the controller's service account, this user may not list Events.
+        let user = User::with_roles(cluster, "viewer", &["ecr-pull-secrets-status"]).await;
+        let all = user.run(cluster, &["status", "-A"]).await.text;
+        assert!(all.contains("Pending") && all.contains("--events adds"), "{all}");
+        let one = user.run(cluster, &["status", "-n", "failing"]).await.text;
+        assert!(one.contains("cannot list resource") && one.contains("kubectl events -n NAME"), "{one}");
+        let admin = User::admin(cluster).run(cluster, &["status", "-n", "failing"]).await.text;
+        assert!(admin.contains("TokenFailed: could not fetch") && !admin.contains("Events"), "{admin}");
+    });
+}
+
+#[test]
 fn two_thousand_namespaces_take_one_list_of_namespaces_and_one_for_each_name() {
     cluster_test(async |cluster| {
         cluster.control_plane.apply(RBAC_STATUS).await;

@@ -1,5 +1,6 @@
 //! Users of the commands: service accounts with exactly the rights of a file, and the programs that they run.
 
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -9,10 +10,13 @@ use tempfile::TempDir;
 use testing::leaks;
 use testing::process::Process;
 use testing::tenants::INSTANCE;
+use testing::tools;
 
 use crate::harness::TestCluster;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ecr-pull-secrets");
+/// The name of the program as the plugin of kubectl.
+pub const PLUGIN: &str = "kubectl-ecr_pull_secrets";
 
 /// A user, and the environment of the programs that the user runs.
 pub struct User {
@@ -99,6 +103,17 @@ impl User {
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         command.envs(self.env.clone()).env("TERM", "xterm").env(variable.0, variable.1);
+        self.finish(cluster, self.spawn(args[0], &command)).await
+    }
+
+    /// Runs the program to its end by `kubectl ecr-pull-secrets`, which finds the link of the plugin in `PATH`.
+    pub async fn run_by_kubectl(&self, cluster: &TestCluster, args: &[&str]) -> Output {
+        let folder = TempDir::new().expect("a temporary folder");
+        symlink(PROGRAM, folder.path().join(PLUGIN)).expect("a link");
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new(tools::folder("kubectl").await.join("kubectl"));
+        command.arg("ecr-pull-secrets").args(args).envs(self.env.clone());
+        command.env("PATH", path).env("KUBECONFIG", &self.kubeconfig);
         self.finish(cluster, self.spawn(args[0], &command)).await
     }
 

@@ -189,7 +189,10 @@ async fn clients_log_in_with_the_password_on_standard_input() {
         world.crane(&["pull", &format!("{host}/{IMAGE}"), "image.tar"]).ok();
         world.log_out();
         log_in(host, format!("{} login --authfile auth.json", world.skopeo.display()));
-        world.skopeo(&["inspect", "--authfile", "auth.json", &format!("docker://{host}/{IMAGE}")]).ok();
+        let image = format!("docker://{host}/{IMAGE}");
+        let _ = std::fs::remove_dir_all(world.home.path("pulled"));
+        world.skopeo(&["--insecure-policy", "copy", "--authfile", "auth.json", &image, "dir:pulled"]).ok();
+        assert!(world.home.path("pulled/manifest.json").exists(), "skopeo pulled the image");
         log_in(host, format!("{} registry login", world.helm.display()));
         world.helm(&["pull", &format!("oci://{host}/charts/app"), "--version", "1.0.0"]).ok();
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::aws::{Outcome, Stub};
@@ -23,8 +23,8 @@ const APP: &str = "team/app:1";
 const NAMESPACE: &str = "team-a";
 const AUDIENCE: &str = "sts.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/app";
-/// The user whose keys the node has.
-const NODE: &str = "arn:aws:iam::123456789012:user/controller";
+/// The user of the kubelet.
+const KUBELET: &str = "system:node:node";
 const OF_NODE: &str = "the token of the node";
 const OF_ROLE: &str = "the token of the role of the service account";
 const CONFIG: &str = include_str!("../../deploy/kubelet/credential-provider.yaml");
@@ -46,7 +46,7 @@ impl World {
         let start = Instant::now();
         let folder = TempDir::new().expect("a temporary folder");
         let aws = Stub::start().await;
-        aws.set_password_for(NODE, OF_NODE);
+        aws.set_password_for(Stub::PRINCIPAL, OF_NODE);
         aws.set_password_for(ROLE, OF_ROLE);
         aws.trust(ROLE, AUDIENCE, &format!("system:serviceaccount:{NAMESPACE}:app"));
         let cluster = ControlPlane::builder().controller_manager(true).address(ADDRESS).start().await;
@@ -57,7 +57,6 @@ impl World {
         node.push(SANDBOX, &format!("{HOST}/{APP}"), OF_NODE);
         let tenants = Tenants::new(cluster.admin()).timeout(Duration::from_mins(2));
         let world = Self { tenants, node, registry, aws, cluster, _folder: folder, start };
-        world.cluster.apply(RBAC).await;
         world
             .cluster
             .apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"))
@@ -83,8 +82,16 @@ impl World {
         };
         self.tenants.wait_for(&format!("service account {account}"), exists).await;
         let container = json!({"name": "app", "image": format!("{HOST}/{APP}"), "imagePullPolicy": "Always"});
-        let spec = json!({"serviceAccountName": account, "terminationGracePeriodSeconds": 0, "containers": [container]});
+        let spec = json!({
+            "serviceAccountName": account, "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 0, "containers": [container],
+        });
         self.tenants.create::<Pod>(NAMESPACE, json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+
+    async fn delete(&self, name: &str) {
+        let api: Api<Pod> = self.tenants.api(NAMESPACE);
+        api.delete(name, &DeleteParams::default()).await.expect("the admin deletes pods");
     }
 
     async fn status(&self, name: &str) -> Option<Value> {
@@ -119,15 +126,29 @@ impl World {
         );
     }
 
-    /// Asserts that the RBAC rule allows a node to request a token for the audience.
-    async fn assert_nodes_may_request_tokens(&self) {
+    /// The statuses with which the API server replied to the kubelet's requests for tokens of service accounts. No
+    /// pod here has a token of its own.
+    fn token_requests(&self) -> Vec<u16> {
+        let all = self.cluster.requests(KUBELET, "create", "serviceaccounts");
+        all.iter()
+            .filter(|entry| entry.subresource.as_deref() == Some("token"))
+            .map(|entry| entry.code)
+            .collect()
+    }
+
+    /// Applies the rule that allows nodes to request tokens for the audience, and waits until it is effective.
+    async fn allow_token_requests(&self) {
+        self.cluster.apply(RBAC).await;
         let verb = "request-serviceaccounts-token-audience";
         let attributes = json!({"namespace": NAMESPACE, "verb": verb, "resource": AUDIENCE, "name": "app", "version": "v1"});
-        let spec = json!({"user": "system:node:other", "groups": ["system:nodes"], "resourceAttributes": attributes});
-        let review = serde_json::from_value(json!({"spec": spec})).expect("a review");
+        let spec = json!({"user": KUBELET, "groups": ["system:nodes"], "resourceAttributes": attributes});
+        let review: SubjectAccessReview = serde_json::from_value(json!({"spec": spec})).expect("a review");
         let api: Api<SubjectAccessReview> = Api::all(self.cluster.admin());
-        let reviewed = api.create(&PostParams::default(), &review).await.expect("the admin creates reviews");
-        assert!(reviewed.status.expect("a status").allowed);
+        let allowed = async || {
+            let reviewed = api.create(&PostParams::default(), &review).await;
+            reviewed.expect("the admin creates reviews").status.expect("a status").allowed
+        };
+        self.tenants.wait_until("the rule to be effective", allowed).await;
     }
 }
 
@@ -158,10 +179,16 @@ fn a_kubelet_pulls_with_the_identity_of_the_node_or_of_the_service_account_and_n
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let world = World::start().await;
-            world.assert_nodes_may_request_tokens().await;
+            world.run("too-early", "app").await;
+            world.wait_until_pull_fails("too-early").await;
+            world.delete("too-early").await;
+            let replies = world.token_requests();
+            assert!(!replies.is_empty() && replies.iter().all(|code| *code == 403), "{replies:?}");
+            world.log("without the rule of deploy/kubelet/rbac.yaml, the kubelet gets no token of a service account");
+            world.allow_token_requests().await;
             world.run("by-node", "default").await;
             world.wait_until_running("by-node").await;
-            assert!(world.aws.minted().iter().all(|token| token.principal == NODE));
+            assert!(world.aws.minted().iter().all(|token| token.principal == Stub::PRINCIPAL));
             world.log("a pod without a role runs, by the identity of the node");
 
             world.registry.set_password(OF_ROLE);

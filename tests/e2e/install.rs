@@ -8,6 +8,12 @@ use testing::tenants::{HOST, NAME};
 use crate::harness::{CHART, E2e, RELEASE, basic};
 use crate::upgrades::first;
 
+/// The Secret `aws`, with the keys of the stub.
+pub fn credentials() -> Value {
+    let keys = json!({"AWS_ACCESS_KEY_ID": Stub::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": Stub::SECRET_KEY});
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "aws"}, "stringData": keys})
+}
+
 impl E2e {
     async fn install(&self, values: &Value) {
         let args = ["install", RELEASE, CHART, "--create-namespace", "--wait", "--timeout", "2m"];
@@ -16,11 +22,10 @@ impl E2e {
     }
 
     pub async fn install_on_the_node(&self) {
-        let keys = json!({"AWS_ACCESS_KEY_ID": Stub::ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": Stub::SECRET_KEY});
         self.install(&json!({
             "hostNetwork": true, "replicaCount": 1, "strategy": {"type": "Recreate", "rollingUpdate": null},
             "aws": {"region": Stub::REGION, "credentialsSecret": "aws"},
-            "extraObjects": [{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "aws"}, "stringData": keys}],
+            "extraObjects": [credentials()],
         }))
         .await;
         self.helm_test().await;
@@ -74,6 +79,8 @@ impl E2e {
         leaks::assert_none(&said, &self.aws.secrets());
         self.helm(&["uninstall", RELEASE, "--wait", "--timeout", "2m"], &Value::Null).await;
         self.log("helm uninstall, with cleanup");
+        // Helm creates the namespace of a release, and does not delete it.
+        self.kubectl(&["delete", "namespace", RELEASE]).await;
         for namespace in namespaces {
             self.clear(namespace).await;
         }

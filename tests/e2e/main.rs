@@ -1,12 +1,16 @@
 //! From `helm install` to a running pod: a real API server, a real node with a network of pods and Services, Helm, and a
 //! registry that demands the token.
 
+mod at_once;
 mod availability;
 mod compromised_credential;
 mod credential_provider;
 mod failover;
 mod harness;
+mod in_a_pod;
 mod install;
+mod installations;
+mod monitoring;
 mod upgrades;
 
 use testing::tenants::HOST;
@@ -20,7 +24,21 @@ fn a_pod_runs_by_the_secret_and_not_without_it() {
     e2e_test("a_pod_runs_by_the_secret_and_not_without_it", &namespaces, async |e2e| {
         e2e.install_on_the_node().await;
         e2e.test_pull().await;
+        let prometheus = e2e.start_prometheus().await;
         e2e.test_renewal().await;
+        e2e.test_dashboard(&prometheus).await;
+    });
+}
+
+/// One way after the other, on the pods' own network.
+#[test]
+fn each_way_to_install_ends_in_a_pod_that_pulls() {
+    let namespaces = installations::NAMESPACES.map(str::to_owned);
+    e2e_test("each_way_to_install_ends_in_a_pod_that_pulls", &namespaces, async |e2e| {
+        e2e.test_installations().await;
+        e2e.install_from_registry().await;
+        e2e.test_commands("by-chart").await;
+        e2e.test_pods_with_their_account("by-chart").await;
     });
 }
 

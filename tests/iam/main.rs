@@ -111,7 +111,7 @@ fn only_what_pulling_takes_is_allowed() {
             let allowed = if is_trust(name) {
                 ["sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:TagSession"].contains(&action)
             } else {
-                action == "sts:AssumeRole" && name == "assume-roles.json"
+                ["sts:AssumeRole", "sts:TagSession"].contains(&action) && name == "assume-roles.json"
                     || FILL_A_CACHE.contains(&action) && name == "pull-through-cache.json"
                     || action == "ecr:ListImages" && name == "list-tags.json"
                     || PULL.contains(&action)
@@ -140,7 +140,7 @@ fn what_has_a_resource_is_never_allowed_on_all_of_them() {
             let [of, service, region, account, path] = arn(resource);
             assert_eq!(of, partition, "{name}: {resource}");
             assert!(account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()), "{name}: {resource}");
-            if actions == ["sts:AssumeRole"] {
+            if actions.contains(&"sts:AssumeRole") {
                 assert_eq!((service, region, path), ("iam", "", "role/ecr-pull"), "{name}");
                 continue;
             }
@@ -153,6 +153,16 @@ fn what_has_a_resource_is_never_allowed_on_all_of_them() {
             }
         }
     });
+}
+
+/// The session tags of EKS Pod Identity are transitive: <https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html>.
+#[test]
+fn both_sides_of_a_second_role_allow_the_session_tags_of_pod_identity() {
+    for name in ["assume-roles.json", "trust-controller.json"] {
+        for statement in statements(&files()[name]) {
+            assert_eq!(texts(&statement["Action"]), ["sts:AssumeRole", "sts:TagSession"], "{name}");
+        }
+    }
 }
 
 #[test]

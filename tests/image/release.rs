@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testing::process::Process;
-use testing::{helm, tools};
+use testing::tools;
 
 use super::*;
 
@@ -22,17 +22,9 @@ async fn start_registry(crane: &Path, folder: &Path) -> (Process, String) {
     }
 }
 
-/// Runs a script of `deploy/release`: its only line, or its errors.
+/// Runs a script of `deploy/release`, for a registry without TLS: its only line, or its errors.
 fn release(sources: &Path, script: &str, arguments: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(format!("deploy/release/{script}"));
-    let home = tempfile::tempdir().expect("a temporary folder");
-    command.args(arguments).current_dir(sources).env("HELM_FLAGS", "--plain-http");
-    for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(folder, home.path());
-    }
-    let output = command.output().expect("the script starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    testing::release::run(sources, script, arguments, &[("HELM_FLAGS", "--plain-http")])
 }
 
 #[tokio::test]
@@ -59,7 +51,8 @@ async fn an_image_and_a_chart_are_pushed_and_the_chart_installs_the_image_by_its
     let chart = release(sources, "push-chart", &["9.9.9", &charts, &image]).expect("it is pushed");
     assert!(chart.starts_with(&format!("{charts}/ecr-pull-secrets@sha256:")), "{chart}");
     let place = format!("oci://{charts}/ecr-pull-secrets");
-    let rendered = helm::run(&["template", "a", &place, "--version", "9.9.9", "--plain-http"]).await;
+    let rendered =
+        tools::run("helm", &["template", "a", &place, "--version", "9.9.9", "--plain-http"], &[]).await;
     let rendered = rendered.expect("the chart is rendered");
     assert!(rendered.contains(&format!("image: {image:?}")), "{image}");
 
@@ -97,6 +90,20 @@ fn a_tag_that_is_not_the_version_of_the_sources_is_refused_with_each_difference(
     };
     change("CHANGELOG.md", &|text| text.replace("## [Unreleased]", "## [0.1.0] - 2026-12-01"));
     change("deploy/release/addresses", &|text| text.replace("OWNER", "example"));
+    let refused = release(copy.path(), "check", &["v0.1.0"]).expect_err("the chart has other addresses");
+    for difference in ["addresses that are not below", "Chart.yaml has the placeholder OWNER"] {
+        assert!(refused.contains(difference), "{difference}: {refused}");
+    }
+    change("charts/ecr-pull-secrets/Chart.yaml", &|text| text.replace("OWNER", "example"));
+    let icon = "raw.githubusercontent.com/example/";
+    change("charts/ecr-pull-secrets/Chart.yaml", &|text| {
+        text.replace(icon, "raw.githubusercontent.com/other/")
+    });
+    let refused = release(copy.path(), "check", &["v0.1.0"]).expect_err("the icon has another address");
+    assert!(refused.contains("change https://raw.githubusercontent.com/other/"), "{refused}");
+    change("charts/ecr-pull-secrets/Chart.yaml", &|text| {
+        text.replace("raw.githubusercontent.com/other/", icon)
+    });
     let notes = copy.path().join("notes").display().to_string();
     let found = release(copy.path(), "check", &["v0.1.0", &notes]);
     assert_eq!(found.as_deref(), Ok("0.1.0"));

@@ -38,6 +38,16 @@ const IO: [&str; 12] = [
 ];
 const PURE: &str = "kube::core::";
 
+/// Hashes with a fixed key, which a user can make collide.
+const FIXED_HASHES: [&str; 5] = ["DefaultHasher", "BuildHasher", "with_hasher", "ahash", "fxhash"];
+/// The files of the core and the controller that hash with a fixed key, and why a collision is harmless there.
+const HASHED: [(&str, &str); 4] = [
+    ("controller/report.rs", "two Events of one namespace are one series"),
+    ("controller/tokens/share.rs", "a namespace does not wait until it is quiet"),
+    ("core/jitter.rs", "two delays are equal"),
+    ("core/plan/compose.rs", "a write of a namespace counts as its last one"),
+];
+
 /// The production code of a file or folder: no comments, no tests.
 fn sources(path: &Path) -> Vec<(PathBuf, String)> {
     if path.is_dir() {
@@ -106,6 +116,24 @@ fn the_core_and_the_controller_do_no_io() {
             assert_eq!(found, None, "{}: the {part} does no I/O", path.display());
         }
     }
+}
+
+/// Maps with keys of users have the randomly seeded hash of the standard library, or are sorted.
+#[test]
+fn no_map_of_the_core_and_the_controller_has_a_hash_with_a_fixed_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut hashed = vec![];
+    for (path, code) in ["core", "controller"].into_iter().flat_map(source_of) {
+        if FIXED_HASHES.iter().any(|name| code.contains(name)) {
+            let file = path.strip_prefix(&root).expect("below src").display().to_string();
+            // Maps have a hasher as their last parameter.
+            let in_map = code.contains("_hasher(") || code.contains("BuildHasher");
+            assert!(!in_map, "{file}: a map with a hasher of its own");
+            hashed.push(file);
+        }
+    }
+    hashed.sort();
+    assert_eq!(hashed, HASHED.map(|(file, _)| file), "the files that hash with a fixed key");
 }
 
 #[test]

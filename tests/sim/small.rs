@@ -7,7 +7,7 @@ use strum::VariantArray as _;
 use crate::choices::{Choices, shrink};
 use crate::configurations::{with_own_keys, with_selector, with_static_entries, with_template};
 use crate::oracles::Violation;
-use crate::profile::{Fate, Profile, What};
+use crate::profile::{ALL_FATES, Fate, Profile, What};
 use crate::store::Key;
 use crate::world::{World, default_registry, variant};
 
@@ -72,6 +72,19 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
         (
             "deletions and replies that overtake each other",
             Profile::small(&[W::DeleteSecret, W::DeleteNamespace, W::Annotate, W::OptOut, W::ForeignSecret]),
+        ),
+        (
+            "lists while Secrets are deleted",
+            Profile::small(&[W::DeleteSecret, W::BreakWatch, W::StaleWatch, W::Annotate, W::OptOut]),
+        ),
+        (
+            "other names while a region fails",
+            Profile {
+                gaps: HOURS,
+                token_life: 1_800,
+                annotations: |n| variant(2 + n % 3),
+                ..Profile::small(&[W::Annotate, W::AwsFails, W::Crash, W::EditSecret])
+            },
         ),
         (
             "lost replies",
@@ -246,14 +259,19 @@ fn a_region_that_hangs_delays_no_other_r9() {
     }
 }
 
-/// Everything that may happen, without what leads to a known defect.
+/// Everything that may happen in a world with these settings.
 pub fn everything() -> Profile {
     use What as W;
     let what = [
         W::Annotate,
+        W::AnnotateDefault,
         W::AskRenewal,
         W::OptOut,
+        W::DeleteNamespace,
         W::TerminateNamespace,
+        W::DeleteSecret,
+        W::ForeignSecret,
+        W::CloneSecret,
         W::EditSecret,
         W::StripLabels,
         W::Finalize,
@@ -269,9 +287,11 @@ pub fn everything() -> Profile {
         W::Quota,
         W::Crash,
         W::Freeze,
+        W::ClockAhead,
+        W::ClockBehind,
         W::Suspend,
     ];
-    Profile::small(&what).with_fates(&[Fate::RequestLost, Fate::Unavailable], 20)
+    Profile::small(&what).with_fates(ALL_FATES, 20)
 }
 
 #[test]

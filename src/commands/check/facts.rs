@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
+use crate::commands::configuration::Unused;
 use crate::commands::status::Row;
 use crate::core::Now;
 use crate::core::aws::{Region, Registry};
-use crate::core::grants::CredentialSource;
+use crate::core::grants::{Assignment, CredentialSource};
+use crate::core::plan::Refusal;
 use crate::core::secret::TokenError;
 use crate::ecr::registry::{RegistryError, RegistryResponse};
 
@@ -42,11 +44,25 @@ pub struct ClusterFacts {
     pub clock: Option<Clocks>,
     /// The namespace of the controller.
     pub namespace: String,
+    /// `None` outside single-namespace mode.
+    pub single: Option<SingleNamespaceMode>,
     pub subject: Subject,
+    /// The controller's configuration, if this command has no file and it differs from the defaults.
+    pub unused_configuration: Option<Unused>,
     pub rights: Gathered<Vec<RightFact>>,
     pub policy: Option<PolicyFacts>,
     pub lease: Option<Gathered<Option<LeaseFacts>>>,
     pub namespaces: Option<Gathered<NamespacesFacts>>,
+    /// `None` without a rule under `adopt`.
+    pub adoption: Option<Gathered<AdoptionFacts>>,
+}
+
+/// The scope of the controller with `namespaces.only`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SingleNamespaceMode {
+    pub namespaces: Vec<String>,
+    /// Whether the controller changes service accounts.
+    pub writes_service_accounts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,8 +152,50 @@ pub struct LeaseFacts {
 
 pub struct NamespacesFacts {
     pub rows: Vec<Row>,
+    /// The namespaces of `namespaces.only` that do not exist.
+    pub absent: Vec<String>,
+    /// Those that RBAC does not allow to read.
+    pub unread: Vec<String>,
     /// Why the secrets could not be read.
     pub secrets_denied: Option<String>,
+}
+
+/// The Secrets of other tools that a rule under `adopt` describes.
+pub struct AdoptionFacts {
+    pub secrets: Vec<ForeignSecret>,
+    /// How many more match.
+    pub more: usize,
+}
+
+#[derive(Clone)]
+pub struct ForeignSecret {
+    pub namespace: String,
+    pub name: String,
+    /// The entries of the write with which the controller adopts it; `None` if the namespace requests no Secret of this name.
+    pub assignments: Option<Vec<Assignment>>,
+    /// The keys of the static entries of that write.
+    pub static_hosts: Vec<String>,
+    /// Why it is not adopted.
+    pub refusal: Option<Refusal>,
+    pub content: Gathered<ForeignContent>,
+}
+
+/// The content of a Secret, without values.
+#[derive(Clone)]
+pub struct ForeignContent {
+    /// The field managers.
+    pub managers: Vec<String>,
+    /// The keys of its entries.
+    pub registries: Vec<String>,
+    /// The other data keys.
+    pub keys: Vec<DataKey>,
+}
+
+#[derive(Clone)]
+pub struct DataKey {
+    pub name: String,
+    /// Whether an apply of the controller removes it.
+    pub is_removed: bool,
 }
 
 pub struct AwsFacts {

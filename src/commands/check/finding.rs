@@ -21,6 +21,7 @@ pub enum Category {
     Tokens,
     Registries,
     Namespaces,
+    Adoption,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -91,6 +92,7 @@ pub enum Link {
     Rights,
     WideRights,
     AdmissionPolicy,
+    NoAdmissionPolicy,
     Lease,
     Clock,
     Credentials,
@@ -98,6 +100,8 @@ pub enum Link {
     Tokens,
     Registries,
     Namespaces,
+    SingleNamespace,
+    Adoption,
     SharedIdentity,
 }
 
@@ -111,6 +115,7 @@ impl Link {
             Self::Rights => "docs/commands.md#rights",
             Self::WideRights => "docs/commands.md#rights-that-are-too-wide",
             Self::AdmissionPolicy => "docs/commands.md#admission-policy",
+            Self::NoAdmissionPolicy => "docs/single-namespace.md#no-admission-policy",
             Self::Lease => "docs/operations.md#more-than-one-controller",
             Self::Clock => "docs/aws.md#clocks",
             Self::Credentials => "docs/aws.md#credentials-and-region",
@@ -118,6 +123,8 @@ impl Link {
             Self::Tokens => "docs/operations.md#tokenfailed",
             Self::Registries => "docs/commands.md#registries",
             Self::Namespaces => "docs/commands.md#status",
+            Self::SingleNamespace => "docs/single-namespace.md#differences",
+            Self::Adoption => "docs/migrate.md#which-secrets-are-adopted",
             Self::SharedIdentity => "docs/aws.md#how-tokens-are-fetched",
         }
     }

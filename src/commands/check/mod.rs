@@ -18,6 +18,7 @@ use super::setup::{stop_on_signals, unless_stopped};
 use super::table::{BAD, GOOD, MIDDLING, print_styled};
 use super::{CommandError, print_line};
 use crate::cli::diagnosis::{CheckArgs, CheckFormat};
+use crate::core::counted;
 
 /// The pause between two rounds of `--wait`.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<(), CommandError> {
     let failed = count(&findings, Outcome::Failed);
     match failed {
         0 => Ok(()),
-        _ => Err(format!("{failed} checks failed; see the list above").into()),
+        _ => Err(format!("{} failed; see the list above", counted(failed, "check")).into()),
     }
 }
 
@@ -82,14 +83,17 @@ fn by_category(findings: &[Finding]) -> Vec<String> {
         }
         all.extend(lines(finding));
     }
-    let (failed, warnings) = (count(findings, Outcome::Failed), count(findings, Outcome::Warning));
     all.push(String::new());
-    all.push(match (failed, warnings) {
-        (0, 0) => "All checks passed.".to_owned(),
-        (0, _) => format!("All checks passed, with {warnings} warnings."),
-        _ => format!("{failed} checks failed, {warnings} warnings."),
-    });
+    all.push(summary(count(findings, Outcome::Failed), count(findings, Outcome::Warning)));
     all
+}
+
+fn summary(failed: usize, warnings: usize) -> String {
+    match (failed, counted(warnings, "warning")) {
+        (0, _) if warnings == 0 => "All checks passed.".to_owned(),
+        (0, warnings) => format!("All checks passed, with {warnings}."),
+        (_, warnings) => format!("{} failed, {warnings}.", counted(failed, "check")),
+    }
 }
 
 fn lines(finding: &Finding) -> Vec<String> {
@@ -105,4 +109,17 @@ fn lines(finding: &Finding) -> Vec<String> {
         lines.push(format!("    see {}", hint.link));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_failures_and_warnings() {
+        assert_eq!(summary(0, 0), "All checks passed.");
+        assert_eq!(summary(0, 1), "All checks passed, with 1 warning.");
+        assert_eq!(summary(1, 0), "1 check failed, 0 warnings.");
+        assert_eq!(summary(2, 2), "2 checks failed, 2 warnings.");
+    }
 }

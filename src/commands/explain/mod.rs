@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 
 use self::explanation::{Entry, Explanation, RequestedBy, explain};
+use super::configuration::Unused;
 use super::document::{API_VERSION, print_document};
 use super::setup::{stop_on_signals, unless_stopped};
 use super::view::{connection, settings};
@@ -79,10 +80,12 @@ fn from_file(
 }
 
 async fn from_cluster(args: &ExplainArgs, settings: &Settings) -> Result<(Arc<str>, Overview), CommandError> {
-    let client = connection(&args.view, "explain").connect(Metrics::default()).await?;
+    let connection = connection(&args.view, "explain");
+    let client = connection.connect(Metrics::default()).await?;
     let namespace = args.view.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let selection = Selection { namespace: Some(namespace.clone()), selector: None };
     let overview = Overview::read(&client, &selection, settings, false).await?;
+    Unused::warn(args.view.config.as_deref(), &connection, &client).await;
     if let Some(reason) = &overview.secrets_denied {
         tracing::warn!(reason, "without the right to read secrets, the next step is that of a new namespace");
     }

@@ -51,6 +51,9 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), CommandError> {
         eprintln!("{none}");
         return Ok(());
     }
+    if rows.iter().any(Row::is_unexplained) {
+        explain_missing(&overview, with_warnings);
+    }
     let mut table = Table::new(args.output == Some(StatusFormat::Wide));
     print(&rows, args.output, args.watch, &mut table, clock);
     if args.watch {
@@ -59,6 +62,21 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), CommandError> {
         let _ = unless_stopped(&stop, watching.run(changed)).await;
     }
     Ok(())
+}
+
+/// Prints how to see the problem of a namespace whose Events were not read.
+fn explain_missing(overview: &Overview, with_warnings: bool) {
+    if let Some(reason) = &overview.warnings_error {
+        tracing::warn!(
+            reason,
+            "without the Events, a last problem may be missing; users with the right to list them see it with \
+             kubectl events -n NAME --for namespace/NAME"
+        );
+    } else if !with_warnings && overview.secrets_denied.is_none() {
+        eprintln!(
+            "a namespace has no Secret, and its annotations show no problem; --events adds the problem of its last Event"
+        );
+    }
 }
 
 fn is_table(format: Option<StatusFormat>) -> bool {

@@ -91,6 +91,13 @@ pub struct Row {
     pub problem: Option<ProblemRow>,
 }
 
+impl Row {
+    /// Whether only an Event can show the problem.
+    pub fn is_unexplained(&self) -> bool {
+        matches!(self.state, State::Pending | State::Unknown) && self.problem.is_none()
+    }
+}
+
 /// The rows of an overview, trouble first.
 pub fn rows(overview: &Overview, settings: &Settings, knowledge: Knowledge, now: Now) -> Vec<Row> {
     let row = |namespace| row(namespace, overview, settings, knowledge, now);
@@ -112,7 +119,7 @@ pub fn row(
         return overview.missed.get(namespace).map(|missed| ignored(namespace, missed));
     };
     let terminating = overview.names.get(namespace).copied().unwrap_or_default();
-    let is_known = overview.secrets_denied.is_none();
+    let is_known = overview.secrets_denied.is_none() && !overview.denied.contains(namespace);
     let sources = StaticSources::new();
     let parsed = state.namespace.as_ref().map(|record| &*record.parsed);
     let facts = facts(namespace, parsed, terminating, state, &sources);
@@ -155,8 +162,7 @@ fn state_of(state: &NamespaceState, plan: &Plan, is_lacking: bool, now: Now) -> 
     {
         return State::Removing;
     }
-    let blocked = has_problem && state.managed().next().is_none();
-    match Readiness::of(state.earliest_expiry(), blocked, now) {
+    match Readiness::of(state.earliest_expiry(), plan.is_blocked(), now) {
         Readiness::Expired => State::Expired,
         Readiness::Blocked => State::Blocked,
         Readiness::Pending => State::Pending,

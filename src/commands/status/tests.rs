@@ -142,6 +142,18 @@ fn without_rights_on_secrets_each_state_is_unknown_and_problems_come_from_annota
 }
 
 #[test]
+fn only_a_namespace_without_a_secret_and_without_a_problem_needs_its_events() {
+    let mut overview = every_state();
+    let unexplained = |overview: &Overview| {
+        let rows = rows(overview, &settings(), KNOWN, at(0));
+        rows.into_iter().filter(Row::is_unexplained).map(|row| row.namespace.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(unexplained(&overview), [""; 0]);
+    overview.warnings.clear();
+    assert_eq!(unexplained(&overview), ["pending"]);
+}
+
+#[test]
 fn a_watch_may_report_a_secret_before_its_namespace_and_after_it_was_deselected() {
     let settings = settings();
     let meta = |meta: Value| serde_json::from_value::<ObjectMeta>(meta).expect("metadata");

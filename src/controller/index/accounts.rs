@@ -121,7 +121,10 @@ impl Index {
         if !self.is_rewound(namespace)
             && !self.replies.is_deleted(&target, namespace, name, refs.resource_version)
         {
-            self.lists.mark_seen(&target, namespace, name, u64::MAX);
+            let accounts = self.get(namespace).map(|state| &state.service_accounts);
+            if accounts.is_none_or(|all| all.iter().all(|(known, _)| known != name)) {
+                self.lists.expect(&target, namespace, name);
+            }
             self.set_service_account(namespace, name, refs);
         }
     }
@@ -129,8 +132,10 @@ impl Index {
     /// Records the service accounts of a namespace as they were listed. If events about some of them were ignored since,
     /// because the namespace had not opted in, or a list of the watch may be newer, they must be listed again.
     pub fn set_listed_accounts(&mut self, namespace: &Arc<str>, listed: Vec<(Arc<str>, PullSecretRefs)>) {
+        let target = WatchTarget::ServiceAccounts;
         if self.is_rewound(namespace)
-            || self.replies.is_listed(&WatchTarget::ServiceAccounts, namespace)
+            || self.lists.is_in_progress(&target)
+            || self.replies.is_listed(&target, namespace)
             || self.replies.is_interrupted(namespace)
         {
             return;

@@ -44,6 +44,11 @@ impl Lists {
         self.listed.contains(target)
     }
 
+    /// Whether the watch lists.
+    pub fn is_in_progress(&self, target: &WatchTarget) -> bool {
+        self.unseen.contains_key(target)
+    }
+
     /// A list begins, where `known` are the known objects of its watch.
     pub fn begin(&mut self, target: WatchTarget, known: BTreeMap<ObjectRef, u64>) {
         self.older.remove(&target);
@@ -55,7 +60,15 @@ impl Lists {
         self.unsynced.remove(target);
     }
 
-    /// A list in progress or a reply reported an object at `version`.
+    /// A reply reported an object that is not known. A list in progress that does not report it is older or newer: in the first
+    /// case, the watch reports the object after the list, and in the second, it was deleted.
+    pub fn expect(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>) {
+        if let Some(unseen) = self.unseen.get_mut(target) {
+            unseen.entry((namespace.clone(), name.clone())).or_insert(0);
+        }
+    }
+
+    /// A list in progress reported an object at `version`.
     pub fn mark_seen(&mut self, target: &WatchTarget, namespace: &Arc<str>, name: &Arc<str>, version: u64) {
         let Some(unseen) = self.unseen.get_mut(target) else { return };
         let known = unseen.remove(&(namespace.clone(), name.clone()));

@@ -20,7 +20,7 @@ pub use self::replies::Reply;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
 use crate::core::plan::{
-    Facts, History, NamespaceRecord, Observed, Obstacle, Owner, PullSecretRefs, RetryState,
+    Facts, History, Mutability, NamespaceRecord, Observed, Obstacle, Owner, PullSecretRefs, RetryState,
 };
 use crate::core::planted::{Bug, planted};
 use crate::core::rare::Rare;
@@ -39,7 +39,7 @@ pub struct NamespaceState {
     accounts: Accounts,
     /// The writes, failures and repairs of this process in it.
     pub history: History,
-    /// Whether the last plan found a problem that a person must fix.
+    /// Whether, by the last plan, a person must act before the controller can do anything.
     pub blocked: bool,
 }
 
@@ -52,6 +52,11 @@ impl NamespaceState {
     /// The earliest expiry of the Secrets that this instance manages.
     pub fn earliest_expiry(&self) -> Option<Timestamp> {
         self.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min()
+    }
+
+    /// The earliest renewal of the Secrets that this instance manages.
+    pub fn earliest_refresh(&self) -> Option<Timestamp> {
+        self.managed().filter_map(|observed| observed.times).map(|times| times.refresh_after).min()
     }
 
     /// Whether its annotations or the configuration request a Secret.
@@ -216,6 +221,12 @@ impl Index {
     pub fn set_secret(&mut self, namespace: &Arc<str>, name: &Arc<str>, mut observed: Observed) -> bool {
         observed.applied = observed.applied.map(|applied| self.applied.intern(applied));
         let all = &mut self.state_of(namespace).secrets;
+        let known = all.iter().find(|(known, _)| known == name).map(|(_, known)| known);
+        let is_immutable =
+            |known: &Observed| known.uid == observed.uid && known.mutability == Mutability::Immutable;
+        if known.is_some_and(is_immutable) {
+            observed.mutability = Mutability::Immutable;
+        }
         upsert_newer(all, name, observed, |observed| observed.resource_version)
     }
 
@@ -241,15 +252,24 @@ impl Index {
         if self.replies.is_deleted(&target, namespace, name, observed.resource_version) {
             return Reply::Deleted;
         }
-        let is_known = self.secret_version(namespace, name).is_some();
-        let is_missed = self.replies.is_listed(&target, namespace) && !is_known;
-        if self.replies.is_rewound(namespace) || is_missed {
+        if self.replies.is_rewound(namespace) || self.is_missed(namespace, name) {
             return Reply::Uncertain;
         }
-        // A list in progress may be older than the reply.
-        self.lists.mark_seen(&target, namespace, name, u64::MAX);
-        self.set_secret(namespace, name, observed);
+        self.record_reply(&target, namespace, name, observed);
         Reply::Recorded
+    }
+
+    fn record_reply(
+        &mut self,
+        target: &WatchTarget,
+        namespace: &Arc<str>,
+        name: &Arc<str>,
+        observed: Observed,
+    ) {
+        if self.secret_version(namespace, name).is_none() {
+            self.lists.expect(target, namespace, name);
+        }
+        self.set_secret(namespace, name, observed);
     }
 
     /// Records a Secret as it was read, where `known` was its version in the index when the read began. The API server
@@ -267,16 +287,27 @@ impl Index {
         }
         let target = WatchTarget::Secrets(name.clone());
         if !self.replies.is_deleted(&target, namespace, name, observed.resource_version) {
-            self.lists.mark_seen(&target, namespace, name, u64::MAX);
-            self.set_secret(namespace, name, observed);
+            self.record_reply(&target, namespace, name, observed);
         }
+    }
+
+    /// Whether a list ended since the action in the namespace began, and did not report the Secret: it may be older or newer
+    /// than the reply.
+    pub fn is_missed(&self, namespace: &str, name: &Arc<str>) -> bool {
+        let target = WatchTarget::Secrets(name.clone());
+        self.replies.is_listed(&target, namespace) && self.secret_version(namespace, name).is_none()
     }
 
     /// The versions of the API server went back, as after a restored backup of etcd. No known version can be compared
     /// with a new one, so every watch lists again, and nothing is written until then.
     pub fn rewind(&mut self) {
         for state in self.namespaces.values_mut() {
-            state.secrets.iter_mut().for_each(|(_, observed)| observed.resource_version = 0);
+            for (_, observed) in &mut state.secrets {
+                observed.resource_version = 0;
+                if observed.mutability == Mutability::Immutable {
+                    observed.mutability = Mutability::Unknown;
+                }
+            }
             state.service_accounts.iter_mut().for_each(|(_, refs)| refs.resource_version = 0);
             state.history.forget_content();
         }
@@ -355,12 +386,15 @@ impl Index {
         }
     }
 
-    /// Records that a write was rejected because the Secret is immutable.
-    pub fn set_immutable(&mut self, namespace: &str, name: &str) {
+    /// Records that a write was rejected because the Secret is immutable, which holds as long as it exists.
+    /// Returns whether the Secret is known.
+    pub fn set_immutable(&mut self, namespace: &str, name: &str) -> bool {
         let secrets = self.namespaces.get_mut(namespace).map(|state| &mut state.secrets);
         if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
-            observed.immutable = true;
+            observed.mutability = Mutability::Immutable;
+            return true;
         }
+        false
     }
 
     /// Records that this version of a Secret cannot be adopted.
@@ -379,7 +413,9 @@ impl Index {
             self.static_sources.remove(&name);
             return vec![];
         };
-        if self.static_sources.get(&name).is_some_and(|known| known.entries == source.entries) {
+        let is_same =
+            |known: &StaticSource| known.entries == source.entries && known.unreadable == source.unreadable;
+        if self.static_sources.get(&name).is_some_and(is_same) {
             return vec![];
         }
         self.static_sources.insert(name, source);

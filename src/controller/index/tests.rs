@@ -70,6 +70,42 @@ fn a_reply_older_than_a_deletion_changes_nothing() {
     assert!(index.get("a").is_some_and(|state| state.secrets.len() == 1), "our deletion was of an older one");
 }
 
+/// The watch was interrupted, and did not report the deletion.
+#[test]
+fn a_reply_from_before_a_list_in_progress_does_not_outlive_it() {
+    let (namespace, name): (Arc<str>, Arc<str>) = ("a".into(), "ecr-pull".into());
+    for read in [false, true] {
+        let (mut index, secrets) = index();
+        index.apply(self::namespace("a"));
+        index.await_reply(&namespace);
+        index.apply(Change::ListStarted(secrets.clone()));
+        if read {
+            index.set_read_secret(&namespace, &name, Some(observed(100)), 0);
+        } else {
+            assert_eq!(index.set_replied_secret(&namespace, &name, observed(100)), Reply::Recorded);
+        }
+        assert_eq!(index.apply(Change::ListDone(secrets.clone())).len(), 1);
+        assert!(index.get("a").is_some_and(|state| state.secrets.is_empty()), "the list is newer");
+        assert_eq!(index.set_replied_secret(&namespace, &name, observed(100)), Reply::Uncertain);
+        assert!(index.is_missed("a", &name), "what was read is read again");
+        index.apply(secret("a", Seen::Present(observed(100))));
+        assert!(index.get("a").is_some_and(|state| state.secrets.len() == 1), "the list was older");
+    }
+}
+
+#[test]
+fn a_reply_about_a_known_secret_during_a_list_outlives_it() {
+    let (mut index, secrets) = index();
+    index.apply(namespace("a"));
+    index.apply(secret("a", Seen::Present(observed(1))));
+    index.await_reply(&"a".into());
+    index.apply(Change::ListStarted(secrets.clone()));
+    index.apply(secret("a", Seen::Present(observed(1))));
+    assert_eq!(index.set_replied_secret(&"a".into(), &"ecr-pull".into(), observed(2)), Reply::Recorded);
+    assert!(index.apply(Change::ListDone(secrets)).is_empty());
+    assert_eq!(index.secret_version("a", "ecr-pull"), Some(2));
+}
+
 #[test]
 fn an_event_older_than_our_own_write_changes_nothing() {
     let (mut index, _) = index();

@@ -43,7 +43,7 @@ impl Aws {
         let expires_at = applied.then(|| self.now.after(SignedDuration::from_hours(6)));
         let want = |request| Want { request, expires_at, renewal: None };
         let wants: Vec<_> = requests.iter().map(want).collect();
-        self.cache.lookup(&Arc::from(namespace), &wants, self.now)
+        self.cache.lookup(&Arc::from(namespace), &wants, None, self.now)
     }
 
     /// Lets time pass, in which calls start and end.
@@ -189,7 +189,7 @@ fn what_expires_first_is_fetched_first_and_before_new_keys_and_renewals() {
         let request = narrowed("eu-central-1", &format!("{name}/a"));
         let expires_at = left.map(|left| aws.now.after(SignedDuration::from_secs(left)));
         let want = Want { request: &request, expires_at, renewal: None };
-        aws.cache.lookup(&Arc::from(name), &[want], aws.now);
+        aws.cache.lookup(&Arc::from(name), &[want], None, aws.now);
     };
     for (name, left) in
         [("renewal", Some(20_000)), ("new", None), ("soon", Some(600)), ("expired", Some(-60))]
@@ -223,4 +223,30 @@ fn a_request_that_changes_ten_times_a_second_causes_few_writes_and_the_last_one_
     world.run(SignedDuration::from_secs(15), Duration::from_secs(1), |_| {});
     let applied = world.secret("team-a", "ecr-pull").and_then(|secret| secret.applied.clone());
     assert_eq!(applied.map(|applied| applied.request.clone()), Some(wants(599)));
+}
+
+/// As behind two webhooks that do not respond and fail open, for 10 seconds each, when every Secret is overdue.
+#[test]
+fn if_each_write_takes_twenty_seconds_two_thousand_overdue_secrets_are_renewed_within_eight_minutes() {
+    const NAMESPACES: usize = 2_000;
+    let mut world = World::new();
+    let first = world.start("one");
+    for n in 0..NAMESPACES {
+        world.annotate(&format!("team-{n}"), request(&[HOST]));
+    }
+    world.run(SignedDuration::from_secs(1), Duration::from_millis(100), |_| {});
+    assert_eq!(world.writes.len(), NAMESPACES);
+    world.kill(first);
+    world.run(SignedDuration::from_hours(8), Duration::from_mins(10), |_| {});
+    world.write_duration = Duration::from_secs(20);
+    world.start("two");
+    let (start, mut end) = (world.now.mono, None);
+    world.run(SignedDuration::from_mins(15), Duration::from_secs(1), |world| {
+        if world.writes.len() == 2 * NAMESPACES {
+            end.get_or_insert(world.now.mono.saturating_sub(start));
+        }
+    });
+    let end = end.expect("all are renewed");
+    println!("renewed in {end:?}");
+    assert!(end < Duration::from_mins(8), "{end:?}");
 }

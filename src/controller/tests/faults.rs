@@ -7,10 +7,10 @@ use jiff::SignedDuration;
 
 use super::world::{Reply, World};
 use crate::core::EventReason;
-use crate::core::plan::PullSecretRefs;
+use crate::core::plan::{Observed, PullSecretRefs};
 use crate::core::request::Request;
 use crate::core::secret::TokenErrorKind;
-use crate::core::testing::{HOST, HOUR, request};
+use crate::core::testing::{HOST, HOUR, request, settings, target};
 
 const MILLIS: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
@@ -128,6 +128,54 @@ fn repairs_of_constant_edits_back_off_and_renewals_still_happen() {
     }
 }
 
+/// The repairs wrote the old token, so the backoff of the last one began after the renewal was due.
+#[test]
+fn once_aws_responds_again_the_backoff_of_repairs_delays_no_renewal() {
+    let mut world = started();
+    let edit = |world: &mut World| {
+        if world.secret("team-a", "ecr-pull").is_some_and(|secret| secret.intact) {
+            world.edit("team-a", "ecr-pull", |observed| observed.intact = false);
+        }
+        world.run(SignedDuration::from_secs(20), MINUTE, |_| {});
+    };
+    world.replies.insert("eu-central-1".into(), Reply::Error(TokenErrorKind::ServerError));
+    let expires_at =
+        world.secret("team-a", "ecr-pull").and_then(|secret| secret.times).expect("times").expires_at;
+    while world.now.until(expires_at) > SignedDuration::from_mins(7) {
+        edit(&mut world);
+    }
+    world.replies.clear();
+    for _ in 0..9 {
+        edit(&mut world);
+    }
+    let renewed = world.secret("team-a", "ecr-pull").and_then(|secret| secret.times).expect("times");
+    assert!(renewed.expires_at > expires_at, "renewed within 3 minutes");
+}
+
+/// With two regions of which one fails, the old entry of that one expires first.
+#[test]
+fn an_entry_that_expired_is_renewed_unpaced_when_its_region_responds_again() {
+    const COUNT: usize = 300;
+    let mut settings = settings();
+    settings.refresh.writes_per_second = 1;
+    let mut world = World::with_settings(settings);
+    world.start("one");
+    for n in 0..COUNT {
+        world.annotate(&format!("team-{n}"), request(&[HOST, WEST]));
+    }
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    world.replies.insert("eu-west-1".into(), Reply::Error(TokenErrorKind::ServerError));
+    world.run(SignedDuration::from_hours(13), MINUTE, |_| {});
+    world.replies.clear();
+    world.run(SignedDuration::from_secs(90), SECOND, |_| {});
+    let target = target(WEST);
+    let is_live = |secret: &Observed| {
+        let entry = secret.applied.as_ref().and_then(|applied| applied.entry(&target).cloned());
+        entry.and_then(|entry| entry.expires_at).is_some_and(|at| at > world.now.wall)
+    };
+    assert_eq!(world.secrets.values().filter(|secret| is_live(secret)).count(), COUNT);
+}
+
 #[test]
 fn repairs_of_constant_deletions_back_off() {
     let mut world = started();
@@ -212,4 +260,16 @@ fn while_every_request_hangs_a_due_renewal_does_not_wake_the_loop() {
     // The run fails if it takes a hundred thousand steps.
     world.run(SignedDuration::from_hours(4), Duration::from_mins(10), |_| {});
     assert_eq!(world.writes.len(), 100, "no request is answered");
+}
+
+#[test]
+fn a_refused_write_is_repeated_when_the_api_server_demands_it_and_each_minute_at_the_latest() {
+    for (demanded, most) in [(Some(30), 20), (Some(3_600), 11)] {
+        let mut world = started();
+        world.delete("team-a", "ecr-pull");
+        world.retry_after = demanded.map(Duration::from_secs);
+        world.refused = 0;
+        world.run(SignedDuration::from_mins(10), SECOND, |_| {});
+        assert!((9..=most).contains(&world.refused), "{} writes in ten minutes", world.refused);
+    }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::world::World;
+use super::world::{Reply, World};
 use crate::controller::tell::Tell;
 use crate::core::plan::{DeleteReason, WriteReason};
-use crate::core::request::Request;
-use crate::core::testing::{HOST, request};
+use crate::core::request::annotations::{OptIn, ParsedAnnotations, REGISTRIES};
+use crate::core::request::{Problem, Request, Target};
+use crate::core::testing::{HOST, request, request_for, settings};
 
 const LONG: Duration = Duration::from_mins(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,6 +29,35 @@ fn deletions(world: &World) -> Vec<DeleteReason> {
         _ => None,
     };
     world.tells.iter().filter_map(reason).collect()
+}
+
+/// A standby does not plan, so it cannot tell whether a person must act.
+#[test]
+fn a_blocked_namespace_is_pending_on_no_replica() {
+    let mut world = World::new();
+    world.start("first");
+    world.start("second");
+    let problem = Problem::invalid(REGISTRIES, "not a registry");
+    let invalid = ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![problem] };
+    world.set_annotations(NAMESPACE, invalid);
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    let counts: Vec<_> = world
+        .tells
+        .iter()
+        .filter_map(|tell| match tell {
+            Tell::Counted(counted) => {
+                Some((counted.namespaces.pending, counted.namespaces.blocked, counted.in_sync_at))
+            }
+            _ => None,
+        })
+        .collect();
+    let of = |blocked| {
+        counts
+            .iter()
+            .filter(move |(_, count, in_sync)| *count == blocked && in_sync.is_some() == (blocked == 1))
+    };
+    assert!(of(1).count() > 5 && of(0).count() > 5, "the leader and the standby: {counts:?}");
+    assert!(counts.iter().all(|(pending, ..)| *pending == 0), "{counts:?}");
 }
 
 #[test]
@@ -136,4 +166,42 @@ fn a_deleted_secret_is_recreated_unless_the_namespace_opted_out() {
     world.opt_out(NAMESPACE);
     world.run(SignedDuration::from_secs(2), SECOND, |_| {});
     assert!(world.secrets.is_empty());
+}
+
+#[test]
+fn after_a_change_of_the_region_default_is_the_registry_of_the_new_one_at_once() {
+    let mut world = World::new();
+    let first = world.start("first");
+    world.annotate(NAMESPACE, request_for(vec![Target::Default]));
+    world.run(SignedDuration::from_secs(10), SECOND, |_| {});
+    let region = |world: &World| {
+        let observed = world.secret(NAMESPACE, "ecr-pull").expect("a secret");
+        let applied = observed.applied.as_ref().expect("a record");
+        applied.entry(&Target::Default).and_then(|entry| entry.host.region()).map(ToString::to_string)
+    };
+    assert_eq!(region(&world).as_deref(), Some("eu-central-1"));
+
+    world.kill(first);
+    let corrected = Some("eu-west-1".parse().expect("a region"));
+    let mut changed = settings();
+    changed.region.clone_from(&corrected);
+    changed.grants.default_region = corrected;
+    world.settings = changed.into();
+    // Until there is a token of the new region, the Secret keeps the entry of the old one.
+    world.replies.insert("eu-west-1".to_owned(), Reply::Hang);
+    let second = world.start("second");
+    world.run(SignedDuration::from_secs(30), SECOND, |world| assert!(world.is_valid(NAMESPACE, "ecr-pull")));
+    assert_eq!(region(&world).as_deref(), Some("eu-central-1"));
+    assert_eq!(reasons(&world), [WriteReason::Missing]);
+
+    world.kill(second);
+    world.replies.clear();
+    let third = world.start("third");
+    world.run(SignedDuration::from_secs(10), SECOND, |world| assert!(world.is_valid(NAMESPACE, "ecr-pull")));
+    assert_eq!(region(&world).as_deref(), Some("eu-west-1"));
+    assert_eq!(reasons(&world), [WriteReason::Missing, WriteReason::RenewalDue]);
+    world.kill(third);
+    world.start("fourth");
+    world.run(SignedDuration::from_hours(1), SECOND, |_| {});
+    assert_eq!(reasons(&world).len(), 2, "no further write");
 }

@@ -186,3 +186,45 @@ fn after_a_restart_a_request_that_was_served_asks_for_nothing() {
     world.run(SignedDuration::from_hours(1), Duration::from_mins(1), |_| {});
     assert_eq!((requested(&world), world.calls.len()), (1, 2));
 }
+
+/// A controller that has just started holds no token, so that it fetches one whatever the time.
+#[test]
+fn after_a_restart_the_first_request_is_served_at_once_and_counts() {
+    let mut world = served(&["team-a"]);
+    renew_and_restart(&mut world);
+    let time = world.now.wall;
+    renew(&mut world, "team-a", time);
+    world.run(SignedDuration::from_secs(37), SECOND, |_| {});
+    assert_eq!((requested(&world), world.calls.len()), (2, 3), "the restart ended the wait");
+    let time = world.now.wall;
+    renew(&mut world, "team-a", time);
+    world.run(SignedDuration::from_mins(4), SECOND, |_| {});
+    assert_eq!((requested(&world), world.calls.len()), (2, 3), "the next one waits");
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    assert_eq!((requested(&world), world.calls.len()), (3, 4));
+}
+
+#[test]
+fn after_a_restart_an_ordinary_renewal_delays_no_request() {
+    let mut world = served(&["team-a"]);
+    renew_and_restart(&mut world);
+    let before = world.calls.len();
+    while world.calls.len() == before {
+        world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    }
+    let time = world.now.wall;
+    renew(&mut world, "team-a", time);
+    world.run(SignedDuration::from_secs(5), SECOND, |_| {});
+    assert_eq!((requested(&world), world.calls.len()), (2, before + 2));
+}
+
+/// Serves one request, then replaces the controller, and waits for the Lease.
+fn renew_and_restart(world: &mut World) {
+    let time = world.now.wall;
+    renew(world, "team-a", time);
+    world.run(SignedDuration::from_secs(5), SECOND, |_| {});
+    world.kill_all();
+    world.start("two");
+    world.run(SignedDuration::from_secs(30), SECOND, |_| {});
+    assert_eq!((requested(world), world.calls.len()), (1, 2));
+}

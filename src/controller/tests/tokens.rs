@@ -20,6 +20,8 @@ enum Reply {
     WithoutExpiry,
     /// With a clock that is this many seconds ahead.
     Ahead(i64),
+    /// An error, with such a clock.
+    RejectedAhead(i64),
     Fails,
 }
 
@@ -49,7 +51,7 @@ impl Harness {
     fn lookup_for(&mut self, namespace: &str, requests: &[TokenRequest]) -> Vec<CachedToken> {
         let want = |request| Want { request, expires_at: None, renewal: None };
         let wants: Vec<_> = requests.iter().map(want).collect();
-        self.cache.lookup(&namespace.into(), &wants, self.now)
+        self.cache.lookup(&namespace.into(), &wants, None, self.now)
     }
 
     /// Ends the next call with `reply`.
@@ -75,6 +77,10 @@ fn respond(reply: Reply, now: Timestamp) -> Result<FetchedToken, TokenError> {
         Reply::Lives(life) => (Some(life), 0),
         Reply::WithoutExpiry => (None, 0),
         Reply::Ahead(ahead) => (Some(12 * HOUR), ahead),
+        Reply::RejectedAhead(ahead) => {
+            let error = TokenError::new(TokenErrorKind::Credentials, "the signature expired");
+            return Err(error.at(Some(now + SignedDuration::from_secs(ahead))));
+        }
         Reply::Fails => return Err(TokenError::new(TokenErrorKind::ServerError, "out of order")),
     };
     let clock = now + SignedDuration::from_secs(ahead);
@@ -241,6 +247,16 @@ fn a_clock_that_differs_is_reported_and_does_not_shorten_a_token() {
         let left = harness.now.until(outcome.result.expect("a token").expires_at());
         assert_eq!(left, SignedDuration::from_hours(12));
     }
+}
+
+/// AWS rejects the requests of such a clock.
+#[test]
+fn a_clock_that_differs_is_reported_after_a_rejected_request() {
+    let mut harness = Harness::new();
+    harness.lookup();
+    let outcome = harness.finish(Reply::RejectedAhead(-7_200));
+    assert!(outcome.result.is_err());
+    assert_eq!(outcome.skew, Some(Duration::from_hours(2)));
 }
 
 #[test]

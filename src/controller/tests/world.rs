@@ -15,11 +15,11 @@ use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::controller::error::RequestError;
 use crate::controller::index::Index;
 use crate::controller::tell::Tell;
-use crate::controller::{Controller, Effect, Input, Outcome, Request, RunPolicy};
+use crate::controller::{ActionId, Controller, Effect, Input, Outcome, Request, RunPolicy};
 use crate::core::EventReason;
 use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LeaderElector, Leadership, LeaseRecord};
-use crate::core::plan::{NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
+use crate::core::plan::{Mutability, NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
 use crate::core::request::{self, ParsedAnnotations, Times};
 use crate::core::secret::{DockerConfig, FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
@@ -53,6 +53,14 @@ struct Node {
     is_alive: bool,
 }
 
+/// A write of a node that is not stored yet.
+struct RunningWrite {
+    node: usize,
+    id: ActionId,
+    namespace: Arc<str>,
+    request: Request,
+}
+
 /// More inputs at one instant, and more steps in one run, than any test needs. A controller that writes without end
 /// exceeds one of them.
 const LIMIT: usize = 100_000;
@@ -70,8 +78,14 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// Whether the API server responds.
     pub api_available: bool,
+    /// How long the API server, which refuses every write, demands to wait.
+    pub retry_after: Option<Duration>,
     /// Whether the API server does not reply.
     pub api_hangs: bool,
+    /// How long the API server takes for each write of a Secret. Its response follows then.
+    pub write_duration: Duration,
+    /// The writes that are not stored yet, by when they are.
+    writing: BTreeMap<(Duration, u64), RunningWrite>,
     /// Whether lists of service accounts fail.
     pub lists_fail: bool,
     /// The ID of the removals that the next controllers may make.
@@ -89,6 +103,8 @@ pub struct World {
     /// The errors of writes to existing Secrets, and how many writes failed with them.
     pub refusals: BTreeMap<SecretKey, RequestError>,
     pub refused: usize,
+    /// The error of each creation of a Secret.
+    pub creations_fail: Option<RequestError>,
     pub tells: Vec<Tell>,
     /// The time of each message.
     pub told_at: Vec<Timestamp>,
@@ -111,7 +127,10 @@ impl World {
             now: at(0),
             settings: Arc::new(settings),
             api_available: true,
+            retry_after: None,
             api_hangs: false,
+            write_duration: Duration::ZERO,
+            writing: BTreeMap::new(),
             lists_fail: false,
             confirms: None,
             replies: BTreeMap::new(),
@@ -121,6 +140,7 @@ impl World {
             lists: vec![],
             refusals: BTreeMap::new(),
             refused: 0,
+            creations_fail: None,
             tells: vec![],
             told_at: vec![],
             secrets: BTreeMap::new(),
@@ -250,7 +270,8 @@ impl World {
             let left = Duration::try_from(self.now.until(end)).expect("time is left");
             let alive = self.nodes.iter().filter(|node| node.is_alive);
             let work = alive.filter_map(|node| node.controller.time_to_work(self.now)).min();
-            let pause = work.unwrap_or(step).min(step).min(left) + Duration::from_millis(1);
+            let stored = self.writing.keys().next().map_or(step, |(at, _)| at.saturating_sub(self.now.mono));
+            let pause = work.unwrap_or(step).min(step).min(stored).min(left) + Duration::from_millis(1);
             self.now = Now { wall: self.now.after(pause), mono: self.now.mono + pause };
             self.settle();
             check(self);
@@ -263,6 +284,12 @@ impl World {
             self.elect(node);
             self.inputs.push_back((node, Input::Tick));
         }
+        let mut stored = std::mem::take(&mut self.writing);
+        self.writing = stored.split_off(&(self.now.mono, u64::MAX));
+        for RunningWrite { node, id, namespace, request } in stored.into_values() {
+            let outcome = self.act(namespace, request);
+            self.inputs.push_back((node, Input::ActionDone { id, outcome, duration: self.write_duration }));
+        }
         let mut delivered = 0;
         while let Some((node, input)) = self.inputs.pop_front() {
             delivered += 1;
@@ -271,7 +298,7 @@ impl World {
                 continue;
             }
             for effect in self.nodes[node].controller.handle(input, self.now) {
-                if let Some(input) = self.execute(effect) {
+                if let Some(input) = self.execute(node, effect) {
                     self.inputs.push_back((node, input));
                 }
             }
@@ -319,7 +346,7 @@ impl World {
     }
 
     /// Executes an effect, and returns its outcome. A call to AWS that hangs has none.
-    fn execute(&mut self, effect: Effect) -> Option<Input> {
+    fn execute(&mut self, node: usize, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Tell(tell) => {
                 self.tells.push(tell);
@@ -329,6 +356,13 @@ impl World {
             Effect::FetchToken(request) => self.fetch_token(request.key),
             Effect::Relist(target) => panic!("{target:?} is listed again"),
             Effect::Act { .. } if self.api_hangs => None,
+            Effect::Act { id, namespace, request: request @ Request::Write { .. } }
+                if !self.write_duration.is_zero() =>
+            {
+                let at = (self.now.mono + self.write_duration, id.0);
+                self.writing.insert(at, RunningWrite { node, id, namespace, request });
+                None
+            }
             Effect::Act { id, namespace, request } => {
                 let outcome = self.act(namespace, request);
                 Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
@@ -337,10 +371,15 @@ impl World {
     }
 
     fn act(&mut self, namespace: Arc<str>, request: Request) -> Outcome {
-        let unavailable = || RequestError::Unavailable("the API server does not respond".to_owned());
+        let unavailable = || RequestError::unavailable("the API server does not respond");
         let available = self.api_available;
         match request {
             Request::Write { .. } if !available => Outcome::Written(Err(unavailable())),
+            Request::Write { .. } if self.retry_after.is_some() => {
+                self.refused += 1;
+                let (message, retry_after) = ("too many requests".to_owned(), self.retry_after);
+                Outcome::Written(Err(RequestError::Unavailable { message, retry_after }))
+            }
             Request::Write { base, draft } => Outcome::Written(self.write(&namespace, base.as_ref(), *draft)),
             Request::ReadSecret(_) if !available => Outcome::SecretRead(Err(unavailable())),
             Request::ReadSecret(name) => {
@@ -406,6 +445,9 @@ impl World {
         if current.as_ref() != base {
             return Err(RequestError::Conflict("another version".to_owned()));
         }
+        if let Some(error) = self.creations_fail.as_ref().filter(|_| base.is_none()) {
+            return Err(error.clone());
+        }
         if let Some(error) = self.refusals.get(&key).filter(|_| base.is_some()) {
             self.refused += 1;
             return Err(error.clone());
@@ -428,7 +470,7 @@ impl World {
                 intact: true,
                 data_intact: true,
                 is_deleting: false,
-                immutable: false,
+                mutability: Mutability::Mutable,
                 times: Some(draft.times),
                 applied: Some(Arc::new(draft.applied)),
             },

@@ -91,6 +91,11 @@ impl CacheEntry {
         self.token.as_ref().is_some_and(|token| !token.is_issued_after(time))
     }
 
+    /// Whether a call is due because the key has no token yet, as after a start.
+    pub fn needs_first_token(&self, state: &KeyState) -> bool {
+        self.token.is_none() && self.pending_since.is_none() && matches!(state, KeyState::Pending { .. })
+    }
+
     /// The state of a key whose token needs no renewal, but is older than an annotation requests.
     pub fn renewal_state(&mut self, renewal: RenewalRequest, now: Now) -> KeyState {
         if let Some(since) = self.pending_since {

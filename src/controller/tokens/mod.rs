@@ -22,7 +22,9 @@ use super::tell::TokenExpiries;
 use crate::core::aws::Endpoint;
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::planted::{Bug, planted};
-use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, skew};
+use crate::core::secret::{
+    FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, server_time, skew,
+};
 use crate::core::{Jitter, Now};
 
 /// The maximum number of keys.
@@ -58,6 +60,8 @@ pub struct RenewalRequest {
     pub issued_after: Timestamp,
     /// Until when no call may be made for the namespace.
     pub held_until: Option<Timestamp>,
+    /// Whether the entry in the Secret is older than requested.
+    pub is_pending: bool,
 }
 
 /// A token that the Secret of a namespace needs.
@@ -119,9 +123,16 @@ impl TokenCache {
     }
 
     /// Returns the tokens that the Secret of a namespace needs, and queues the calls that are due or requested. The namespace
-    /// is returned when a pending call ends. Keys that it named before, and does not name any more, are dropped.
-    pub fn lookup(&mut self, namespace: &Arc<str>, wants: &[Want<'_>], now: Now) -> Vec<CachedToken> {
-        let held_until = self.set_keys(namespace, wants, now);
+    /// is returned when a pending call ends. Keys that it named before, and does not name any more, are dropped, except for
+    /// those of `kept`.
+    pub fn lookup(
+        &mut self,
+        namespace: &Arc<str>,
+        wants: &[Want<'_>],
+        kept: Option<&Granted>,
+        now: Now,
+    ) -> Vec<CachedToken> {
+        let held_until = self.set_keys(namespace, wants, kept, now);
         wants.iter().map(|want| self.lookup_one(namespace, want, held_until, now)).collect()
     }
 
@@ -142,9 +153,13 @@ impl TokenCache {
         entry.used_at = now.mono;
         let mut state = entry.state(self.policy, now);
         let is_renewed = |renewal: &RenewalRequest| entry.is_older(renewal.issued_after);
-        let renewal = want.renewal.filter(|_| state == KeyState::Fresh).filter(is_renewed);
+        let mut renewal = want.renewal.filter(|_| state == KeyState::Fresh).filter(is_renewed);
         if let Some(renewal) = renewal {
             state = entry.renewal_state(renewal, now);
+        } else if entry.needs_first_token(&state) {
+            // If the Secret waits for a requested renewal, this call counts as one.
+            renewal = want.renewal.filter(|renewal| renewal.is_pending);
+            entry.renewed_at = renewal.map(|_| now.wall).or(entry.renewed_at);
         }
         let renews = renewal.is_some() && entry.renewed_at == Some(now.wall);
         let token = entry.token.clone();
@@ -172,12 +187,16 @@ impl TokenCache {
         }
     }
 
-    /// Drops the keys that the request of a namespace does not name any more.
-    pub fn retain(&mut self, namespace: &str, granted: &Granted) {
+    /// Drops the keys of a namespace that none of these requests names.
+    pub fn retain(&mut self, namespace: &str, requests: [Option<&Granted>; 2]) {
+        if requests == [None, None] {
+            return self.release(namespace);
+        }
         let Some(share) = self.shares.get_mut(namespace) else { return };
         let is_named = |id: &KeyId| {
             let key = self.entries.get(id).map(|entry| &entry.key);
-            granted.assignments.iter().any(|assignment| Some(&assignment.request.key) == key)
+            let mut assignments = requests.iter().flatten().flat_map(|granted| &granted.assignments);
+            assignments.any(|assignment| Some(&assignment.request.key) == key)
         };
         let (named, dropped) = mem::take(&mut share.keys).into_iter().partition::<Vec<_>, _>(is_named);
         share.keys = named.into();
@@ -210,7 +229,13 @@ impl TokenCache {
     }
 
     /// Sets the keys that the request of a namespace names. Returns until when it waits for new ones.
-    fn set_keys(&mut self, namespace: &Arc<str>, wants: &[Want<'_>], now: Now) -> Option<Timestamp> {
+    fn set_keys(
+        &mut self,
+        namespace: &Arc<str>,
+        wants: &[Want<'_>],
+        kept: Option<&Granted>,
+        now: Now,
+    ) -> Option<Timestamp> {
         let wanted: BTreeSet<_> = wants.iter().map(|want| &want.request.key).collect();
         let new: Vec<_> = wanted.iter().copied().filter(|key| !self.ids.contains_key(*key)).collect();
         let share = self.shares.entry(namespace.clone()).or_default();
@@ -221,8 +246,11 @@ impl TokenCache {
                 self.create(&want.request.key, namespace);
             }
         }
-        let keys: BTreeSet<_> = wanted.iter().filter_map(|key| self.ids.get(*key)).copied().collect();
+        let mut keys: BTreeSet<_> = wanted.iter().filter_map(|key| self.ids.get(*key)).copied().collect();
         let share = self.shares.entry(namespace.clone()).or_default();
+        let kept = kept.iter().flat_map(|granted| &granted.assignments);
+        let kept = kept.filter_map(|assignment| self.ids.get(&assignment.request.key));
+        keys.extend(kept.filter(|id| share.keys.contains(id)));
         let before = mem::replace(&mut share.keys, keys.iter().copied().collect());
         for id in keys.iter().filter(|id| !before.contains(id)) {
             if let Some(entry) = self.entries.get_mut(id) {
@@ -304,7 +332,8 @@ impl TokenCache {
     /// Records the result of a call.
     pub fn finish_call(&mut self, key: &TokenKey, result: FetchResult, now: Now) -> FetchOutcome {
         self.calls.finish(key, result.as_ref().map(drop).map_err(|error| error.kind));
-        let skew = result.as_ref().ok().and_then(|reply| skew(reply.server_time?, now.wall));
+        // AWS rejects requests of a clock that differs too much, so most of these replies are errors.
+        let skew = server_time(&result).and_then(|at| skew(at, now.wall));
         let id = self.ids.get(key).copied();
         let Some((id, entry)) = id.and_then(|id| Some((id, self.entries.get_mut(&id)?))) else {
             let error = TokenError::new(TokenErrorKind::Other, "no namespace needs the token any more");
@@ -365,8 +394,18 @@ mod tests {
 
     fn name_keys(cache: &mut TokenCache, namespace: &str, prefix: &str, count: usize) {
         let requests: Vec<_> = (0..count).map(|n| narrowed(&format!("{prefix}/{n}"))).collect();
+        name(cache, namespace, &requests, at(0));
+    }
+
+    fn name(cache: &mut TokenCache, namespace: &str, requests: &[TokenRequest], now: Now) {
         let want = |request| Want { request, expires_at: None, renewal: None };
-        cache.lookup(&namespace.into(), &requests.iter().map(want).collect::<Vec<_>>(), at(0));
+        cache.lookup(&namespace.into(), &requests.iter().map(want).collect::<Vec<_>>(), None, now);
+    }
+
+    /// The numbers of the missing ones among the first `count` keys of a prefix.
+    fn missing(cache: &TokenCache, prefix: &str, count: usize) -> Vec<usize> {
+        let is_missing = |n: &usize| !cache.ids.contains_key(&narrowed(&format!("{prefix}/{n}")).key);
+        (0..count).filter(is_missing).collect()
     }
 
     #[test]
@@ -380,5 +419,26 @@ mod tests {
         }
         assert_eq!(cache.entries.len(), MAX_KEYS);
         assert!(cache.shares["a"].keys.len() == 64 && cache.shares["team-269"].keys.len() == 62);
+    }
+
+    #[test]
+    fn above_the_bound_the_namespace_with_most_keys_loses_the_least_recently_used_one() {
+        let mut cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
+        name_keys(&mut cache, "most", "most", 64);
+        // Another namespace uses the first two later, and leaves.
+        let later: Vec<_> = (0..2).map(|n| narrowed(&format!("most/{n}"))).collect();
+        name(&mut cache, "guest", &later, at(1));
+        cache.release("guest");
+        let others = (MAX_KEYS - 64) / 60;
+        for n in 0..others {
+            name_keys(&mut cache, &format!("team-{n}"), &format!("team-{n}"), 60);
+        }
+        assert_eq!((cache.entries.len(), MAX_KEYS - 64), (MAX_KEYS, others * 60), "the cache is full");
+        name_keys(&mut cache, "new", "new", 2);
+        assert_eq!(cache.entries.len(), MAX_KEYS);
+        assert_eq!(missing(&cache, "most", 64), [2, 3], "the oldest ones that the guest did not use");
+        assert_eq!(cache.shares["most"].keys.len(), 62);
+        let intact = (0..others).all(|n| missing(&cache, &format!("team-{n}"), 60).is_empty());
+        assert!(intact && missing(&cache, "new", 2).is_empty());
     }
 }

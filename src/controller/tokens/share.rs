@@ -28,7 +28,8 @@ struct Pace {
     spent_until: Duration,
     /// When it last named other new keys than before.
     changed_at: Option<Duration>,
-    /// A fingerprint of the new keys that it names, and until when it must be quiet.
+    /// A fingerprint of the new keys that it names, and until when it must be quiet. Its hash has a fixed key, so an owner can
+    /// find two sets that collide. Then the second set does not have to be quiet, and still costs its new keys.
     named: Option<(u64, Duration)>,
 }
 

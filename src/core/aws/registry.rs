@@ -57,6 +57,15 @@ impl Endpoint {
             Self::Public => PUBLIC_REGION,
         }
     }
+
+    /// The value of a label: `REGION`, `REGION-fips` or `public`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Private(region) => region.to_string(),
+            Self::Fips(region) => format!("{region}-fips"),
+            Self::Public => "public".to_owned(),
+        }
+    }
 }
 
 /// A registry host of Amazon ECR. [`fmt::Display`] returns exactly the host that was parsed.

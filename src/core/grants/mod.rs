@@ -82,7 +82,10 @@ impl Grants {
             }
         }
         if problems.len() > MAX_NAMED {
-            let more = format!("and {} more registries are not granted", problems.len() - MAX_NAMED);
+            let more = match problems.len() - MAX_NAMED {
+                1 => "and 1 more registry is not granted".to_owned(),
+                more => format!("and {more} more registries are not granted"),
+            };
             problems.truncate(MAX_NAMED);
             problems.push(Problem::ungranted(REGISTRIES, &more));
         }

@@ -1,10 +1,25 @@
 //! Secrets of other tools: the messages about those that are not adopted, with the command to run.
 
+use std::fmt;
+
 use super::observed::{Obstacle, Owner};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, quote};
 
-/// Why the controller leaves a Secret alone, and what to do; `None` if it manages or adopts it.
-pub(super) fn refusal(namespace: &str, name: &str, owner: &Owner) -> Option<String> {
+/// Why the controller leaves a Secret alone, and what to do.
+#[derive(Clone)]
+pub struct Refusal {
+    pub reason: String,
+    pub remedy: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.remedy)
+    }
+}
+
+/// Why the controller leaves a Secret alone; `None` if it manages or adopts it.
+pub fn refusal(namespace: &str, name: &str, owner: &Owner) -> Option<Refusal> {
     let delete = format!("kubectl delete secret -n {namespace} {name}");
     let choose = "or choose another name with ecr-pull-secrets.dev/secret-name";
     let (is, remedy) = match owner {
@@ -37,5 +52,5 @@ pub(super) fn refusal(namespace: &str, name: &str, owner: &Owner) -> Option<Stri
             format!("run {delete:?}, and the controller creates it again immediately, {choose}"),
         ),
     };
-    Some(format!("secret {name:?} {is}, and is not changed: {remedy}"))
+    Some(Refusal { reason: format!("secret {name:?} {is}, and is not changed"), remedy })
 }

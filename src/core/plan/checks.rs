@@ -9,7 +9,7 @@ use super::observed::{Observed, Owner};
 use super::reasons::WriteReason;
 use crate::core::Now;
 use crate::core::grants::{Assignment, Granted};
-use crate::core::request::{AppliedState, TemplateFingerprint};
+use crate::core::request::{AppliedState, Target, TemplateFingerprint};
 
 /// The desired content of a Secret, and the writes of this process.
 pub struct Situation<'a> {
@@ -62,9 +62,16 @@ fn foreign_write(s: &Situation<'_>, observed: &Observed) -> bool {
     written.is_some_and(|(_, version)| *version != observed.resource_version)
 }
 
-/// Whether a registry has no entry yet, because its token was missing when the Secret was written.
+/// Whether a registry has no entry yet, because its token was missing when the Secret was written, or because the region of
+/// the controller changed: `default` is then a registry of that region. An entry of unknown expiry was kept when another
+/// client had changed the record, or the wall clock was wrong.
 fn lacks_entry(s: &Situation<'_>, applied: &AppliedState) -> bool {
-    s.granted.assignments.iter().any(|assignment| applied.entry(&assignment.target).is_none())
+    s.granted.assignments.iter().any(|assignment| {
+        let entry = applied.entry(&assignment.target).filter(|entry| entry.expires_at.is_some());
+        let Some(entry) = entry else { return true };
+        let region = entry.host.region().filter(|_| assignment.target == Target::Default);
+        region.is_some_and(|region| region.as_str() != assignment.request.key.endpoint.region())
+    })
 }
 
 /// Whether a token was issued before the time that an annotation names.

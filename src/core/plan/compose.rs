@@ -12,7 +12,7 @@ use super::reasons::WriteReason;
 use crate::core::aws::{Endpoint, Registry};
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
-use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
+use crate::core::request::applied::{AppliedEntry, AppliedState, MAX_LIFETIME, Times, is_plausible};
 use crate::core::secret::{DockerConfig, DraftEntry, Manifest, Token, default_host};
 use crate::core::secret::{after_fraction, static_registries};
 use crate::core::settings::Settings;
@@ -80,6 +80,12 @@ pub fn compose(
     let is_worth_writing = match plan.reason {
         _ if would_lose_entries(observed, &choices, now) => false,
         WriteReason::Missing => has_token,
+        // Otherwise, the record would only lose the expiries, which may be right: the wall clock may be wrong.
+        WriteReason::ImplausibleTimes => {
+            let is_known =
+                |choice: &Choice<'_>| choice.entry.as_ref().is_some_and(|e| e.expires_at.is_some());
+            choices.iter().any(is_known) || observed.is_some_and(|observed| changes(observed, plan, &choices))
+        }
         // The tool that created it may have a live token for each registry.
         WriteReason::Adopted => choices.iter().all(|choice| choice.token.is_some()),
         WriteReason::RenewalDue | WriteReason::RenewRequested => {
@@ -112,6 +118,15 @@ pub fn compose(
     })
 }
 
+/// Whether the write changes more than times: the request, static entries, or which registries have an entry.
+fn changes(observed: &Observed, plan: &WritePlan, choices: &[Choice<'_>]) -> bool {
+    observed.applied.as_ref().is_none_or(|applied| {
+        applied.request != *plan.granted.request
+            || applied.static_entries != static_registries::tags(&plan.static_entries)
+            || choices.iter().any(|choice| choice.entry.is_none() && applied.entry(choice.target).is_some())
+    })
+}
+
 /// Whether the record of a live Secret cannot be read, so that entries without a token would be lost.
 fn would_lose_entries(observed: Option<&Observed>, choices: &[Choice<'_>], now: Now) -> bool {
     let is_unread = |o: &Observed| o.data_intact && o.applied.is_none() && o.is_live(now);
@@ -133,13 +148,22 @@ fn choose<'a>(
     now: Now,
 ) -> Choice<'a> {
     let Assignment { target, request, scope, .. } = assignment;
-    let host = host(assignment, token);
-    let existing = existing_entry(plan.observed.as_deref(), assignment, host.as_ref(), now);
+    let host = entry_host(assignment, token);
+    let mut existing = existing_entry(plan.observed.as_deref(), assignment, host.as_ref(), now);
     let is_requested = |entry: &AppliedEntry, token: &Token| {
-        plan.issued_after.is_some_and(|time| entry.is_older(time, now) && token.is_issued_after(time))
+        let is_newer = |time| entry.is_older(time, now) && token.is_issued_after(time);
+        plan.issued_after.is_some_and(is_newer) && is_trusted(token, now) && !is_newer_than(entry, token)
     };
+    if let (Some(entry), Some(token)) = (&mut existing, token)
+        && entry.expires_at.is_none()
+        && is_newer_than(entry, token)
+    {
+        // Its expiry is unknown, and not earlier than that of the token.
+        entry.expires_at = Some(whole_seconds(token.expires_at())).filter(|at| is_plausible(*at, now));
+        return Choice { target, entry: existing, token: None };
+    }
     let token = token.filter(|token| match &existing {
-        Some(entry) if is_requested(entry, token) && token.is_live(now) => true,
+        Some(entry) if is_requested(entry, token) => true,
         Some(entry) => !keep_existing(entry, token, now),
         // An expired token would only hide that there is none.
         None => token.is_usable(now),
@@ -151,12 +175,14 @@ fn choose<'a>(
         issued_at: Some(whole_seconds(token.issued_at())),
         expires_at: Some(whole_seconds(token.expires_at())),
     });
+    // Without a host, the token must not replace the credential of the entry that is kept.
+    let token = token.filter(|_| new.is_some() || existing.is_none());
     Choice { target, entry: new.or(existing), token }
 }
 
 /// The host of an entry, if it is granted. [`Target::Default`] is the registry of the role's account; the account of the
 /// controller's own credentials is only known from a token.
-fn host(assignment: &Assignment, token: Option<&Token>) -> Option<Registry> {
+pub fn entry_host(assignment: &Assignment, token: Option<&Token>) -> Option<Registry> {
     let Assignment { target, request, .. } = assignment;
     match (target, &request.session, &request.key.endpoint) {
         (Target::Host(registry), ..) => Some(registry.clone()),
@@ -191,11 +217,25 @@ fn existing_entry(
 /// Whether to keep the existing entry. A live entry is never replaced by a token that expires sooner, an expired one never
 /// by an expired token that is not newer, and one with unknown expiry only by a live token.
 fn keep_existing(existing: &AppliedEntry, token: &Token, now: Now) -> bool {
-    let Some(expires_at) = existing.expires_at else { return !token.is_live(now) };
+    let Some(expires_at) = existing.expires_at else { return !is_trusted(token, now) };
     if expires_at > now.wall {
-        return expires_at.duration_since(token.expires_at()) > DATE_RESOLUTION;
+        let later_by = expires_at.duration_since(token.expires_at());
+        return later_by > DATE_RESOLUTION
+            || (later_by >= -DATE_RESOLUTION && is_newer_than(existing, token));
     }
     !token.is_live(now) && token.expires_at().duration_since(expires_at) <= DATE_RESOLUTION
+}
+
+/// Whether the token of an entry was issued after another one, as far as is known. AWS rejects requests of a wrong clock, so
+/// the issue times can be compared even if the wall clock is wrong now.
+fn is_newer_than(entry: &AppliedEntry, token: &Token) -> bool {
+    let by = entry.issued_at.map(|at| at.duration_since(token.issued_at()));
+    by.is_some_and(|by| by > DATE_RESOLUTION && by <= MAX_LIFETIME)
+}
+
+/// Whether a token is live. After the wall clock was set back, it may be older than an entry of another process.
+fn is_trusted(token: &Token, now: Now) -> bool {
+    token.is_live(now) && token.is_plausible(now)
 }
 
 fn registry_entry(choice: &Choice<'_>) -> Option<DraftEntry> {

@@ -124,11 +124,16 @@ impl History {
         (!left.is_zero()).then(|| now.after(left))
     }
 
-    /// Until when a repair is delayed, so that two writers do not loop. A renewal that has become due since the last
-    /// repair is not delayed.
+    /// Whether the Secret of our last write is due for renewal, even if its annotations were changed.
+    pub fn is_due(&self, now: Now) -> bool {
+        self.due.is_some_and(|due| due <= now.wall)
+    }
+
+    /// Until when a repair is delayed, so that two writers do not loop; or until the renewal is due, if that
+    /// is earlier.
     pub fn repair_after(&self, namespace: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
-        let (last, later) = self.retry.repair_after(namespace, jitter, now)?;
-        let later = self.due.filter(|due| *due > last).map_or(later, |due| later.min(due));
-        (later > now.wall).then_some(later)
+        let later = self.retry.repair_after(namespace, jitter, now)?;
+        let due = self.due.filter(|due| *due > now.wall);
+        (later > now.wall).then_some(due.map_or(later, |due| later.min(due)))
     }
 }

@@ -24,17 +24,19 @@ use jiff::{SignedDuration, Timestamp};
 use self::checks::Situation;
 use super::grants::{Assignment, Granted};
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES, RENEW};
+use super::request::applied::AppliedEntry;
 use super::request::{Problem, Request, Target};
 use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{EventReason, Now, ObjectVersion};
 
+pub use self::adoption::{Refusal, refusal};
 pub use self::backoff::Backoff;
-pub use self::compose::{SecretDraft, compose};
+pub use self::compose::{SecretDraft, compose, entry_host};
 pub use self::facts::Facts;
 pub use self::history::History;
-pub use self::observed::{NamespaceRecord, Observed, Obstacle, Owner};
+pub use self::observed::{Mutability, NamespaceRecord, Observed, Obstacle, Owner};
 pub use self::readiness::Readiness;
 pub use self::reasons::{DeleteReason, WriteReason};
 pub use self::removals::{RemovalCause, Revocation};
@@ -47,6 +49,9 @@ const TOO_LONG: &str = "with the static registries of the controller's configura
 
 /// A Secret that expires within this time is urgent.
 pub const URGENT: SignedDuration = SignedDuration::from_mins(30);
+
+/// An entry that expired this long ago is not urgent any more.
+const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
 
 /// How far ahead a requested renewal may be: clocks differ.
 const MAX_RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
@@ -62,14 +67,24 @@ pub struct WritePlan {
     pub observed: Option<Box<Observed>>,
     /// The time before which no token may have been issued, because an annotation names it.
     pub issued_after: Option<Timestamp>,
+    /// The write to try if the tokens of this one are not at hand.
+    pub otherwise: Option<Box<WritePlan>>,
 }
 
 impl WritePlan {
-    /// Whether the current Secret has expired, or will within half an hour and in the last quarter of its lifetime.
+    /// Whether the current Secret or an entry of it has expired, or the Secret will within half an hour and in the last quarter
+    /// of its lifetime.
     pub fn is_urgent(&self, now: Now) -> bool {
-        let times = self.observed.as_ref().and_then(|observed| observed.times);
-        times.is_some_and(|times| {
-            now.until(times.expires_at) <= times.last_quarter().clamp(SignedDuration::ZERO, URGENT)
+        let Some(observed) = &self.observed else { return false };
+        // One that expired long ago waits for a person, and must not make every renewal urgent.
+        let has_expired = |entry: &AppliedEntry| {
+            entry.expires_at.is_some_and(|at| at <= now.wall && now.wall.duration_since(at) < ABANDONED)
+        };
+        if observed.intact && observed.entries().any(has_expired) {
+            return true;
+        }
+        observed.times.is_some_and(|times| {
+            now.until(times.expires_at) <= observed.last_quarter(times).clamp(SignedDuration::ZERO, URGENT)
         })
     }
 }
@@ -95,10 +110,11 @@ impl Replacement {
     pub fn is_ready(&self, tokens: &[Option<Arc<Token>>], now: Now) -> bool {
         let applied = self.observed.applied.as_ref();
         let better = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
-            let current = applied.and_then(|applied| applied.entry(&assignment.target)?.expires_at);
+            let entry = applied.and_then(|applied| applied.entry(&assignment.target));
+            let current = entry.and_then(|entry| entry.expires_at);
             let ends = token.as_ref().map(|token| token.expires_at()).filter(|at| *at > now.wall);
             ends.is_some_and(|ends| current.is_none_or(|current| ends > current))
-                || (ends.is_none() && current.is_some_and(|current| current <= now.wall))
+                || (ends.is_none() && (entry.is_none() || current.is_some_and(|current| current <= now.wall)))
         };
         let mut all = self.granted.assignments.iter().zip(tokens);
         let has_token = tokens.iter().flatten().any(|token| token.is_live(now));
@@ -130,6 +146,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether a Secret is deleted, or its reference in a service account.
+    pub fn is_removal(&self) -> bool {
+        match self {
+            Self::Delete(_) | Self::Replace(_) => true,
+            Self::SetPullSecret(change) => change.secret.is_none(),
+            Self::Idle(_) | Self::Write(_) | Self::ListServiceAccounts => false,
+        }
+    }
+
     /// This step now, or, if there is a `time`, not before then.
     fn at(self, time: Option<Timestamp>) -> Self {
         if time.is_some() { Self::Idle(time) } else { self }
@@ -152,16 +177,27 @@ pub struct Plan {
     pub problems: Vec<Problem>,
     /// The part of the present request that is granted, or of the applied one if that is in force.
     pub granted: Option<Arc<Granted>>,
+    /// The request of the Secret under a former name, if its renewal is due and the one under the requested name is missing.
+    pub former: Option<Arc<Granted>>,
     /// The Secrets that this step or a later one removes because of the configuration.
     pub revocations: Vec<Revocation>,
 }
 
+impl Plan {
+    /// Whether a person must act before the controller can do anything. The controller looks for an unknown region itself.
+    pub fn is_blocked(&self) -> bool {
+        let is_own = |problem: &Problem| problem.reason == EventReason::RegionUnknown;
+        self.step == Step::Idle(None) && !self.problems.is_empty() && !self.problems.iter().any(is_own)
+    }
+}
+
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
-    let mut planner = Planner { facts, settings, now, problems: vec![], granted: None, revocations: vec![] };
+    let (problems, revocations) = (vec![], vec![]);
+    let mut planner = Planner { facts, settings, now, problems, granted: None, former: None, revocations };
     let step = planner.next_step();
-    let Planner { problems, granted, revocations, .. } = planner;
-    Plan { step, problems, granted, revocations }
+    let Planner { problems, granted, former, revocations, .. } = planner;
+    Plan { step, problems, granted, former, revocations }
 }
 
 /// The arguments of one decision, and the problems found so far.
@@ -171,6 +207,7 @@ struct Planner<'a> {
     now: Now,
     problems: Vec<Problem>,
     granted: Option<Arc<Granted>>,
+    former: Option<Arc<Granted>>,
     revocations: Vec<Revocation>,
 }
 
@@ -248,7 +285,9 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let current = facts.secret(&request.secret_name);
-        let is_stuck = |observed: &Observed| observed.immutable && observed.owner == Owner::This;
+        let is_stuck = |observed: &Observed| {
+            observed.mutability == Mutability::Immutable && observed.owner == Owner::This
+        };
         if let Some((name, observed)) = current.filter(|(_, observed)| is_stuck(observed)) {
             return self.replace_immutable(name, observed, granted);
         }
@@ -263,23 +302,34 @@ impl Planner<'_> {
             let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
             return self.finish(&request).or_else(|| Step::Idle(due.into_iter().chain(later).min()));
         };
+        let copy = observed.cloned().map(Box::new);
+        let write =
+            WritePlan { reason, granted, static_entries, observed: copy, issued_after, otherwise: None };
         if reason == WriteReason::Missing
             && let Some(renewal) = self.renew_former(&request)
         {
-            return renewal;
+            // The API server refused the new one, so the old one comes first.
+            let failed = history.retry.failures > 0;
+            let (first, second) = if failed { (renewal, write) } else { (write, renewal) };
+            let step = self.write(WritePlan { otherwise: Some(Box::new(second.clone())), ..first });
+            return step.or_else(|| self.write(second));
         }
-        let observed = observed.cloned().map(Box::new);
-        let write = self.write(WritePlan { reason, granted, static_entries, observed, issued_after });
+        let write = self.write(write);
         if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
     }
 
     /// Writes now, or when the backoff of failures or repairs ends.
-    fn write(&self, plan: WritePlan) -> Step {
+    fn write(&self, mut plan: WritePlan) -> Step {
         let Facts { namespace, history, .. } = self.facts;
         let creates = matches!(plan.reason, WriteReason::Missing | WriteReason::Adopted);
         let repairs = plan.reason.is_repair() || creates || history.repeated;
-        let repair_after =
+        let mut repair_after =
             history.repair_after(namespace, self.settings.jitter, self.now).filter(|_| repairs);
+        let renews = plan.reason.is_repair() || plan.reason == WriteReason::RenewalDue;
+        if repair_after.is_some() && renews && history.is_due(self.now) {
+            // The backoff does not delay a renewal, which is not written again with the same tokens.
+            (plan.reason, repair_after) = (WriteReason::RenewalDue, None);
+        }
         // A change never delays a renewal.
         let is_due =
             plan.observed.as_ref().is_none_or(|o| o.times.is_none_or(|times| times.is_due(self.now)));
@@ -313,10 +363,10 @@ impl Planner<'_> {
         // Pods of a service account that still refers to the old Secret need it.
         let accounts = self.facts.service_accounts;
         let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
-        let current = self.facts.secret(&secret);
-        let replaced = current.is_some_and(|(_, observed)| observed.is_live(self.now));
+        let current = self.facts.secret(&secret).map(|(_, observed)| observed);
+        let replaces = |old: &Observed| current.is_some_and(|current| current.replaces(old, request, now));
         let obsolete = |name: &Arc<str>, observed: &Observed| {
-            *name != secret && !referred(name) && (replaced || !observed.is_live(now))
+            *name != secret && !referred(name) && (replaces(observed) || !observed.is_live(now))
         };
         let list = self.list_service_accounts(request);
         let accounts = list.or_else(|| self.set_pull_secret(wanted, None));
@@ -351,27 +401,29 @@ impl Planner<'_> {
         BTreeMap::new()
     }
 
-    /// The renewal of a Secret under a former name, if it is due and the Secret under the requested name cannot be created.
-    fn renew_former(&mut self, request: &Request) -> Option<Step> {
+    /// The renewal of a Secret under a former name, if it is due. The Secret under the requested name is missing.
+    fn renew_former(&mut self, request: &Request) -> Option<WritePlan> {
         let Self { facts, settings, now, .. } = *self;
-        let is_due = |o: &Observed| o.times.is_some_and(|times| times.is_due(now)) && !o.immutable;
+        let is_due = |o: &Observed| {
+            o.times.is_some_and(|times| times.is_due(now)) && o.mutability != Mutability::Immutable
+        };
         let allowed = |name: &Arc<str>| settings.names.secret_names.contains(name);
         let mut former = facts.managed().filter(|(name, _)| **name != *request.secret_name && allowed(name));
         let (name, observed) = former.find(|(_, observed)| is_due(observed))?;
-        let applied = observed.applied.as_ref().filter(|_| facts.history.retry.failures > 0)?;
+        let applied = observed.applied.as_ref()?;
         let request = Request { secret_name: name.to_string(), ..applied.request.clone() };
         let (granted, _) = self.assign(&request).ok()?;
         let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
-        self.granted = Some(granted.clone());
+        self.former = Some(granted.clone());
         let observed = Some(Box::new(observed.clone()));
-        Some(self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None }))
+        Some(WritePlan { reason, granted, static_entries, observed, issued_after: None, otherwise: None })
     }
 
     /// The report about a Secret of this name that this instance neither manages nor may adopt.
     fn name_conflict(&self, name: &str) -> Option<Problem> {
         let (_, observed) = self.facts.secret(name)?;
-        let message = adoption::refusal(self.facts.namespace, name, &observed.owner)?;
+        let message = refusal(self.facts.namespace, name, &observed.owner)?.to_string();
         Some(Problem { reason: EventReason::SecretNotOwned, subject: name.to_owned(), message })
     }
 
@@ -414,7 +466,8 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let times = observed.times.filter(|times| times.is_plausible(self.now));
-        let last_quarter = times.and_then(|times| times.expires_at.checked_sub(times.last_quarter()).ok());
+        let last_quarter =
+            times.and_then(|times| times.expires_at.checked_sub(observed.last_quarter(times)).ok());
         let wake = last_quarter.filter(|at| *at > self.now.wall);
         match self.delete(name, observed, DeleteReason::Immutable).at(wake) {
             Step::Delete(deletion) => {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::core::request::{AppliedState, ParsedAnnotations, Times};
+use jiff::SignedDuration;
+
+use crate::core::request::applied::AppliedEntry;
+use crate::core::request::{AppliedState, ParsedAnnotations, Request, Target, Times};
 use crate::core::{Now, ObjectVersion, Uid};
 
 /// The record of a Namespace that opted in.
@@ -39,6 +42,18 @@ pub enum Obstacle {
     Immutable,
 }
 
+/// Whether the data of a Secret can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutability {
+    /// No client set the field `immutable`.
+    Mutable,
+    /// A client set the field. Metadata do not contain its value, which may be `false`.
+    Unknown,
+    /// It has `immutable: true`, because the API server rejected a write for that reason. The value never changes
+    /// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-immutable>).
+    Immutable,
+}
+
 /// The record of a Secret of an allowed name, read from its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a separate property of the object")]
@@ -56,8 +71,7 @@ pub struct Observed {
     pub data_intact: bool,
     /// Whether it was deleted, and only a finalizer holds it.
     pub is_deleting: bool,
-    /// Whether a client set the field `immutable`.
-    pub immutable: bool,
+    pub mutability: Mutability,
     /// `None` if another client wrote one of the two annotations.
     pub times: Option<Times>,
     /// `None` if the annotation is missing, cannot be parsed, or names another instance.
@@ -68,6 +82,40 @@ impl Observed {
     /// Whether its earliest live entry has not expired.
     pub fn is_live(&self, now: Now) -> bool {
         self.times.is_some_and(|times| times.expires_at > now.wall)
+    }
+
+    /// Its entries, as they are recorded.
+    pub fn entries(&self) -> impl Iterator<Item = &AppliedEntry> {
+        self.applied.iter().flat_map(|applied| applied.entries.iter().flatten())
+    }
+
+    /// How long the last quarter of its lifetime is. The lifetime is that of the entry that expires first; if it is unknown, a
+    /// renewal is due near half of it.
+    pub fn last_quarter(&self, times: Times) -> SignedDuration {
+        let expires_at = times.expires_at;
+        let first = self
+            .entries()
+            .find(|entry| entry.expires_at == Some(expires_at))
+            .and_then(|entry| entry.issued_at);
+        first.map_or_else(
+            || expires_at.duration_since(times.refresh_after) / 2,
+            |issued_at| expires_at.duration_since(issued_at) / 4,
+        )
+    }
+
+    /// Whether it serves `request` as well as `old`, a Secret of another name: it is live, and has a live entry for each
+    /// registry of the request for which `old` has one.
+    pub fn replaces(&self, old: &Self, request: &Request, now: Now) -> bool {
+        let is_live = |observed: &Self, target: &Target| {
+            // The request may have named the same host in another way.
+            let entry = observed.applied.as_ref().and_then(|applied| match target {
+                Target::Host(host) => applied.entry_of(host),
+                Target::Default => applied.entry(target),
+            });
+            entry.and_then(|entry| entry.expires_at).is_some_and(|at| at > now.wall)
+        };
+        self.is_live(now)
+            && request.registries.iter().all(|target| !is_live(old, target) || is_live(self, target))
     }
 
     /// The version to which a write or a deletion must apply.

@@ -19,7 +19,7 @@ pub enum Readiness {
 
 impl Readiness {
     /// `expires_at` is the earliest expiry of the Secrets that this instance manages; `None` if there are none. `blocked` is
-    /// set if the plan has a problem.
+    /// that of the plan.
     pub fn of(expires_at: Option<Timestamp>, blocked: bool, now: Now) -> Self {
         match expires_at {
             Some(at) if at > now.wall => Self::Ready,

@@ -1,12 +1,13 @@
 //! Removals: what a namespace no longer requests, and what the configuration no longer grants, includes or names. Many
 //! removals of the second kind are held until an administrator confirms them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{DeleteReason, Deletion, Facts, Observed, Planner, Step, WritePlan, WriteReason};
 use crate::core::grants::Granted;
 use crate::core::request::{Problem, Request};
-use crate::core::secret::static_registries;
+use crate::core::secret::static_registries::{self, StaticEntry};
 use crate::core::{EventReason, Uid};
 
 /// The part of the configuration that a removal follows from.
@@ -25,8 +26,7 @@ impl RemovalCause {
     pub fn possible(observed: &Observed) -> impl Iterator<Item = Self> {
         let applied = observed.applied.as_deref();
         let included = applied.filter(|applied| applied.request.by_default).map(|_| Self::Namespaces);
-        let identities = applied.into_iter().flat_map(|applied| applied.entries.iter().flatten());
-        let identities = identities.map(|entry| Self::Identity(entry.identity.clone()));
+        let identities = observed.entries().map(|entry| Self::Identity(entry.identity.clone()));
         identities.chain(included).chain([Self::SecretNames])
     }
 }
@@ -54,8 +54,8 @@ impl Planner<'_> {
         let Self { facts, settings, .. } = *self;
         let is_granted = |name: &str| settings.grants.is_granted(facts.namespace, name);
         for (_, observed) in facts.managed().filter(|(_, observed)| is_removable(observed)) {
-            let entries = || observed.applied.iter().flat_map(|applied| applied.entries.iter().flatten());
-            let lost = entries().find(|entry| !is_granted(&entry.identity)).or_else(|| entries().next());
+            let lost = observed.entries().find(|entry| !is_granted(&entry.identity));
+            let lost = lost.or_else(|| observed.entries().next());
             let cause = match reason {
                 DeleteReason::NotIncluded => RemovalCause::Namespaces,
                 _ => RemovalCause::Identity(lost.map(|entry| entry.identity.clone()).unwrap_or_default()),
@@ -81,19 +81,24 @@ impl Planner<'_> {
         }
     }
 
-    /// Deletes the first Secret that is obsolete because of its name.
+    /// Deletes the first Secret with an obsolete name. During a hold, it keeps those with a retired name. A Secret with a static
+    /// entry that lost its grant is an exception: RBAC does not allow the controller to write a retired name.
     pub(super) fn delete_obsolete(&mut self, obsolete: impl Fn(&Arc<str>, &Observed) -> bool) -> Step {
         let Self { facts, settings, .. } = *self;
         let is_retired = |name: &Arc<str>| settings.names.is_retired(name);
-        let is_held = |name: &Arc<str>| facts.held && is_retired(name);
-        for (name, _) in facts.managed().filter(|(name, observed)| is_held(name) && obsolete(name, observed))
-        {
+        let is_held = |name: &Arc<str>, observed: &Observed| {
+            facts.held && is_retired(name) && self.kept_static_entries(observed).is_none()
+        };
+        let held =
+            facts.managed().filter(|(name, observed)| is_held(name, observed) && obsolete(name, observed));
+        let held: Vec<_> = held.map(|(name, _)| name.clone()).collect();
+        for name in &held {
             self.report_held(name);
         }
         let reason = |name: &Arc<str>| {
             if is_retired(name) { DeleteReason::Retired } else { DeleteReason::Renamed }
         };
-        self.delete_first(|name, observed| obsolete(name, observed) && !is_held(name), reason)
+        self.delete_first(|name, observed| obsolete(name, observed) && !held.contains(name), reason)
     }
 
     /// Deletes the first managed Secret that matches. One that a finalizer holds is reported.
@@ -154,21 +159,32 @@ impl Planner<'_> {
         self.problems.push(Problem { reason: EventReason::RemovalHeld, subject: name.to_owned(), message });
     }
 
-    fn revoke_static_entries(&self, name: &str, observed: &Observed) -> Step {
+    /// The static entries of a Secret that are still granted; `None` if that is all of them.
+    fn kept_static_entries(&self, observed: &Observed) -> Option<BTreeMap<String, StaticEntry>> {
         let Self { facts, settings, .. } = *self;
         let is_ours = observed.intact && !observed.is_deleting;
-        let Some(applied) = observed.applied.as_ref().filter(|_| is_ours) else { return Step::Idle(None) };
+        let applied = observed.applied.as_ref().filter(|_| is_ours)?;
         let (grants, sources) = (&settings.static_grants, facts.static_sources);
         let copied = &applied.static_entries;
-        let mut static_entries = static_registries::entries(grants, facts.namespace, sources, Some(copied));
-        static_entries.retain(|host, _| copied.contains_key(host));
-        if static_entries.len() == copied.len() {
-            return Step::Idle(None);
-        }
+        let mut kept = static_registries::entries(grants, facts.namespace, sources, Some(copied));
+        kept.retain(|host, _| copied.contains_key(host));
+        (kept.len() < copied.len()).then_some(kept)
+    }
+
+    fn revoke_static_entries(&self, name: &str, observed: &Observed) -> Step {
+        let Some(applied) = &observed.applied else { return Step::Idle(None) };
+        let Some(static_entries) = self.kept_static_entries(observed) else { return Step::Idle(None) };
         let request = Request { secret_name: name.to_owned(), ..applied.request.clone() };
         let granted = Arc::new(Granted { request: Arc::new(request), assignments: vec![] });
         let (reason, observed) = (WriteReason::StaticEntryChanged, Some(Box::new(observed.clone())));
-        self.write(WritePlan { reason, granted, static_entries, observed, issued_after: None })
+        self.write(WritePlan {
+            reason,
+            granted,
+            static_entries,
+            observed,
+            issued_after: None,
+            otherwise: None,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The time of the next attempt on one object, after failures, or if another client reverts each change.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff::Backoff;
@@ -38,6 +40,22 @@ impl RetryState {
         self.failures = self.failures.saturating_add(1);
         self.conflicts = 0;
         *self.retry_at.insert(now.after(Backoff::CALLS.delay(self.failures, jitter, &object)))
+    }
+
+    /// The same for a refusal. The retry is not earlier than the API server demands with `retry_after`, up to the longest backoff;
+    /// those of different objects are spread over a quarter of it.
+    pub fn record_refusal(
+        &mut self,
+        object: &str,
+        retry_after: Option<Duration>,
+        jitter: Jitter,
+        now: Now,
+    ) -> Timestamp {
+        let retry_at = self.record_failure(object, jitter, now);
+        let Some(retry_after) = retry_after else { return retry_at };
+        let cap = Backoff::CALLS.cap;
+        let demanded = retry_after.min(cap).mul_f64(1.0 + 0.25 * jitter.fraction(&(object, self.failures)));
+        *self.retry_at.insert(retry_at.max(now.after(demanded.min(cap))))
     }
 
     /// Records a denial that a stale admission cache may explain. Returns when to retry silently, or `None` once it has
@@ -80,19 +98,17 @@ impl RetryState {
         self.retry_at.filter(|at| now.is_within(*at, Backoff::CALLS.longest()))
     }
 
-    /// The last repair, and until when it delays the next one; that time may have passed. `None` if the last repair no
-    /// longer counts.
-    pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<(Timestamp, Timestamp)> {
+    /// Until when the last repair delays the next one; that time may have passed. `None` if the last repair no longer counts.
+    pub fn repair_after(&self, object: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
         // A repair in the future was recorded before the wall clock was set back.
         let recent = |last: &Timestamp| self.repairs > 0 && *last <= now.wall && self.is_remembered(now.wall);
         let last = self.repaired_at.filter(recent)?;
-        let later = last.checked_add(Backoff::REPAIRS.delay(self.repairs, jitter, &object)).ok()?;
-        Some((last, later))
+        last.checked_add(Backoff::REPAIRS.delay(self.repairs, jitter, &object)).ok()
     }
 
     /// Until when the next write of any kind is delayed.
     pub fn blocked_until(&self, object: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
-        let repair = self.repair_after(object, jitter, now).map(|(_, later)| later);
+        let repair = self.repair_after(object, jitter, now);
         self.retry_after(now).max(repair.filter(|until| *until > now.wall))
     }
 }
@@ -112,6 +128,23 @@ mod tests {
         assert_eq!(now.wall.duration_since(at(0).wall), SignedDuration::from_millis(700));
         let later = retry.record_failure("a", JITTER, now);
         assert!(later > now.after(SignedDuration::from_secs(1)), "then it is an ordinary failure");
+    }
+
+    #[test]
+    fn a_refusal_delays_the_retry_as_long_as_the_api_server_demands_but_not_beyond_the_longest_backoff() {
+        for (demanded, least) in [(None, 0), (Some(30), 30), (Some(60), 60), (Some(3_600), 60)] {
+            let mut retry = RetryState::default();
+            for failures in 1..20 {
+                let later = retry.record_refusal("a", demanded.map(Duration::from_secs), JITTER, at(0));
+                let delay = later.duration_since(at(0).wall);
+                let longest = SignedDuration::from_mins(1);
+                assert!(
+                    delay >= SignedDuration::from_secs(least) && delay <= longest,
+                    "{failures}: {delay:?}"
+                );
+                assert_eq!(retry.retry_after(at(0)), Some(later));
+            }
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 /// The longest host of a registry: 12 digits, the longest region, and the longest suffix.
 const MAX_HOST_LEN: usize = 80;
 /// The 12 hours of a token, and an hour for clocks that differ.
-const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
+pub const MAX_LIFETIME: SignedDuration = SignedDuration::from_hours(13);
 
 /// The times of a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +41,6 @@ impl Times {
     /// was wrong.
     pub fn is_due(&self, now: Now) -> bool {
         self.refresh_after <= now.wall || self.refresh_after > self.expires_at
-    }
-
-    /// How long the last quarter of its lifetime is: a renewal is due near half of it.
-    pub fn last_quarter(self) -> SignedDuration {
-        self.expires_at.duration_since(self.refresh_after) / 2
     }
 
     /// Whether a token can have these times: a token of ECR lives for at most 12 hours.

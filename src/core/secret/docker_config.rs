@@ -7,6 +7,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -73,6 +74,18 @@ impl DockerConfig {
         entries
             .filter_map(|(host, entry)| Some((host.clone(), RegistryCredential::parse_foreign(entry)?)))
             .collect()
+    }
+
+    /// The keys of `auths` in the value of [`SECRET_KEY`] of another tool. Their credentials are not read.
+    pub fn foreign_keys(bytes: &[u8]) -> Vec<String> {
+        #[derive(Default, Deserialize)]
+        struct Keys {
+            #[serde(default)]
+            #[expect(clippy::zero_sized_map_values, reason = "a set cannot be deserialized from a map")]
+            auths: BTreeMap<String, IgnoredAny>,
+        }
+        let read: Keys = serde_json::from_slice(bytes).unwrap_or_default();
+        read.auths.into_keys().collect()
     }
 
     fn encode(&self) -> String {
@@ -216,6 +229,10 @@ mod tests {
         assert_eq!(entries.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert!(entries["a"] == entries["b"]);
         assert!(DockerConfig::parse_foreign(b"\xff").is_empty());
+        assert_eq!(DockerConfig::foreign_keys(theirs.to_string().as_bytes()), ["a", "b", "c", "d"]);
+        assert!(
+            DockerConfig::foreign_keys(b"\xff").is_empty() && DockerConfig::foreign_keys(b"{}").is_empty()
+        );
     }
 
     #[test]

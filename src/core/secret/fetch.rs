@@ -63,6 +63,11 @@ pub enum TokenErrorKind {
     Other,
 }
 
+/// The clock of AWS when it replied, whether it returned a token or not.
+pub fn server_time(reply: &Result<FetchedToken, TokenError>) -> Option<Timestamp> {
+    reply.as_ref().map_or_else(|error| error.server_time, |reply| reply.server_time)
+}
+
 /// Why there is no token, or no better one. The message is bounded. From the reply it only contains AWS's error
 /// message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +76,18 @@ pub struct TokenError {
     pub kind: TokenErrorKind,
     /// The failure and the remedy.
     pub message: String,
+    /// The clock of AWS when it replied; `None` without a reply.
+    pub server_time: Option<Timestamp>,
 }
 
 impl TokenError {
     pub fn new(kind: TokenErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), server_time: None }
+    }
+
+    /// The error, with the clock of AWS when it replied.
+    #[must_use]
+    pub fn at(self, server_time: Option<Timestamp>) -> Self {
+        Self { server_time, ..self }
     }
 }

@@ -10,7 +10,7 @@ mod token;
 #[cfg(feature = "simulation")]
 pub use self::docker_config::NO_OBJECTS_VERSION;
 pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
-pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
+pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource, server_time};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
 pub use self::template::SecretTemplate;
 pub use self::token::{RefreshPolicy, Token, after_fraction, default_host, skew};

@@ -1,6 +1,6 @@
 //! Static registries: entries of Secrets in the controller's own namespace that are copied into pull secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::credential::RegistryCredential;
@@ -24,6 +24,8 @@ pub struct StaticSource {
     pub version: u64,
     /// The credentials by host.
     pub entries: BTreeMap<String, RegistryCredential>,
+    /// The hosts of entries that cannot be used.
+    pub unreadable: BTreeSet<String>,
 }
 
 /// The Secrets with static entries that exist, by name.
@@ -36,12 +38,13 @@ pub struct StaticEntry {
     pub secret: Arc<str>,
     /// `SECRET@VERSION`, as the applied state records it.
     pub tag: String,
-    /// Whether the source exists; otherwise the current entry of the namespace is kept.
+    /// Whether the source has it; otherwise the current entry of the namespace is kept.
     pub available: bool,
 }
 
 /// The static entries of a namespace by host; the first grant with an entry takes precedence. A source that is missing,
-/// empty or unreadable removes nothing; an entry that is missing from its source is removed.
+/// empty or unreadable removes nothing, and neither does an entry that is unreadable; an entry that is missing from its source
+/// is removed.
 pub fn entries(
     grants: &[StaticGrant],
     namespace: &str,
@@ -56,7 +59,7 @@ pub fn entries(
                 let tag = format!("{secret}@{}", source.version);
                 StaticEntry { secret, tag, available: true }
             }
-            Some(source) if !source.entries.is_empty() => continue,
+            Some(source) if !source.entries.is_empty() && !source.unreadable.contains(host) => continue,
             Some(_) | None => match applied.and_then(|applied| applied.get(host)) {
                 Some(tag) if tag.split('@').next() == Some(&*secret) => {
                     StaticEntry { secret, tag: tag.clone(), available: false }
@@ -115,7 +118,10 @@ mod tests {
     fn sources(names: &[(&str, &[&str])]) -> StaticSources {
         let source = |(name, hosts): &(&str, &[&str])| {
             let entries = hosts.iter().map(|host| ((*host).to_owned(), credential()));
-            (Arc::from(*name), StaticSource { version: 7, entries: entries.collect() })
+            (
+                Arc::from(*name),
+                StaticSource { version: 7, entries: entries.collect(), unreadable: BTreeSet::new() },
+            )
         };
         names.iter().map(source).collect()
     }
@@ -146,6 +152,10 @@ mod tests {
         let left = entries(&grants(), "team-a", &sources(&[("hub", &["other.example"])]), Some(&applied));
         assert_eq!(tags(&left), BTreeMap::from([("mirror.example".to_owned(), "mirror@4".to_owned())]));
         assert!(!left["mirror.example"].available);
+        let mut some = sources(&[("hub", &["other.example"])]);
+        some.get_mut("hub").expect("a source").unreadable = ["docker.io".to_owned()].into();
+        let left = entries(&grants(), "team-a", &some, Some(&applied));
+        assert_eq!(tags(&left), applied, "an unreadable entry removes nothing");
         let never_applied = entries(&grants(), "team-a", &sources(&[]), None);
         assert_eq!(never_applied, BTreeMap::new());
     }

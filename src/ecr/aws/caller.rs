@@ -34,7 +34,7 @@ impl Apis {
         let reply = timeout(REQUEST_TIMEOUT, call.send()).await.map_err(|_| {
             TokenError::new(TokenErrorKind::Timeout, "STS did not respond in time: check the network")
         })?;
-        let reply = reply.map_err(|error| explain(&error))?;
+        let reply = reply.map_err(|error| explain(&error).at(date.get()))?;
         let arn = reply.arn.unwrap_or_else(|| "unknown".to_owned());
         Ok(Some(Caller { arn, server_time: date.get() }))
     }

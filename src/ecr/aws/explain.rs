@@ -109,7 +109,8 @@ fn no_credentials(error: &CredentialsError, remedy: &str) -> String {
     };
     let is_unreachable = causes(last.error()).contains("could not communicate with IMDS");
     let hint = if is_unreachable {
-        "; in a container, the instance metadata service responds only with a hop limit of at least 2"
+        "; with EKS Pod Identity, restart pods that are older than the association; only the role of the node needs a hop \
+         limit of at least 2"
     } else {
         ""
     };

@@ -172,11 +172,12 @@ impl Apis {
             config.set_identity_cache(Some(IdentityCache::no_cache()));
         }
         let config = config.build();
+        let date = ReplyDate::default();
         let result = match endpoint {
-            Endpoint::Public => public_token(&config).await,
-            Endpoint::Private(_) | Endpoint::Fips(_) => private_token(&config).await,
+            Endpoint::Public => public_token(&config, &date).await,
+            Endpoint::Private(_) | Endpoint::Fips(_) => private_token(&config, &date).await,
         };
-        let mut fetched = result.map_err(|error| self.with_partition_hint(endpoint, error))?;
+        let mut fetched = result.map_err(|error| self.with_partition_hint(endpoint, error).at(date.get()))?;
         if let Some(max_age) = request.session.as_ref().and_then(|session| session.role.max_token_age) {
             fetched.expires_at = limit(fetched.expires_at, fetched.server_time, max_age);
         }
@@ -217,7 +218,7 @@ impl Apis {
             region.partition().name(),
             own.partition().name()
         );
-        TokenError::new(error.kind, message)
+        TokenError { message, ..error }
     }
 }
 
@@ -244,22 +245,20 @@ fn uses_own_credentials(request: &TokenRequest) -> bool {
     session.is_none_or(|session| matches!(session.role.source, CredentialSource::Controller))
 }
 
-async fn private_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {
-    let date = ReplyDate::default();
+async fn private_token(config: &SdkConfig, date: &ReplyDate) -> Result<FetchedToken, TokenError> {
     let config = aws_sdk_ecr::config::Builder::from(config).interceptor(date.clone()).build();
     let call = aws_sdk_ecr::Client::from_conf(config).get_authorization_token();
     let reply = call.send().await.map_err(|error| explain(&error))?.authorization_data;
     let reply = reply.unwrap_or_default().into_iter().next().ok_or_else(no_token)?;
-    fetched(reply.authorization_token, reply.expires_at, reply.proxy_endpoint, &date)
+    fetched(reply.authorization_token, reply.expires_at, reply.proxy_endpoint, date)
 }
 
-async fn public_token(config: &SdkConfig) -> Result<FetchedToken, TokenError> {
-    let date = ReplyDate::default();
+async fn public_token(config: &SdkConfig, date: &ReplyDate) -> Result<FetchedToken, TokenError> {
     let config = aws_sdk_ecrpublic::config::Builder::from(config).interceptor(date.clone()).build();
     let call = aws_sdk_ecrpublic::Client::from_conf(config).get_authorization_token();
     let reply = call.send().await.map_err(|error| explain(&error))?.authorization_data;
     let reply = reply.ok_or_else(no_token)?;
-    fetched(reply.authorization_token, reply.expires_at, None, &date)
+    fetched(reply.authorization_token, reply.expires_at, None, date)
 }
 
 fn no_token() -> TokenError {

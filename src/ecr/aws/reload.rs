@@ -3,6 +3,7 @@
 //! and each hour.
 
 use std::env;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use tracing::{debug, info, warn};
 use super::caller::Caller;
 use super::explain::explain_credentials;
 use super::{Apis, REQUEST_TIMEOUT, load};
+use crate::core::Jitter;
+use crate::core::plan::Backoff;
 use crate::core::secret::{TokenError, TokenErrorKind};
 
 /// How often the profile files are read.
@@ -28,6 +31,11 @@ const MAX_DOUBLINGS: u32 = 7;
 const CALM: Duration = Duration::from_mins(20);
 /// The age at which a chain is replaced in any case: a profile may name other files.
 const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// How often the principal is requested with the usual backoff while it is unknown, and how often then: STS may be unreachable in
+/// a closed network.
+const FAST_RETRIES: u32 = 10;
+const SLOW_RETRIES: Backoff = Backoff { base: Duration::from_mins(10), cap: Duration::from_mins(10) };
 
 /// The contents of the profile files, as hashes; `None` for a file that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,12 +75,16 @@ enum Cause {
 /// Replaces the chain as long as the process runs, and logs as whom it calls AWS. `files` are those that the current
 /// chain has read.
 pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
-    let mut caller = None;
-    log_caller(&apis, &mut caller).await;
+    let mut caller = CallerLog::new();
+    caller.update(apis.caller()).await;
     let (mut loaded_at, mut access_key, mut warned) = (Instant::now(), None, None);
     let (mut refusals, mut not_before) = (0, Instant::now());
     loop {
-        let is_refused = timeout(CHECK_PERIOD, apis.refused.notified()).await.is_ok();
+        let pause = caller.time_to_retry().map_or(CHECK_PERIOD, |retry| retry.min(CHECK_PERIOD));
+        let is_refused = timeout(pause, apis.refused.notified()).await.is_ok();
+        if caller.time_to_retry().is_some_and(|retry| retry.is_zero()) {
+            caller.update(apis.caller()).await;
+        }
         let is_refused = is_refused && Instant::now() >= not_before;
         let found = ProfileFiles::read().await;
         let cause = match (found != files, is_refused) {
@@ -93,7 +105,7 @@ pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
                 (files, warned) = (found, None);
                 log_replacement(cause);
                 if access_key.replace(new_key.clone()) != Some(new_key) {
-                    log_caller(&apis, &mut caller).await;
+                    caller.update(apis.caller()).await;
                 }
             }
             Err(error) if cause == Cause::FilesChanged && warned != Some(found) => {
@@ -144,15 +156,83 @@ fn log_replacement(cause: Cause) {
     }
 }
 
-/// Logs the ARN of the principal that calls AWS, if it is another one than before.
-async fn log_caller(apis: &Apis, known: &mut Option<String>) {
-    match apis.caller().await {
-        Ok(Some(Caller { arn, .. })) if Some(&arn) == known.as_ref() => {}
-        Ok(Some(Caller { arn, .. })) => {
-            info!(arn, "calling AWS as this principal");
-            *known = Some(arn);
+/// The principal that calls AWS, as it was last logged.
+struct CallerLog {
+    known: Option<String>,
+    /// Failures in a row.
+    failures: u32,
+    retry_at: Option<Instant>,
+    jitter: Jitter,
+}
+
+impl CallerLog {
+    fn new() -> Self {
+        let jitter = Jitter::new(RandomState::new().hash_one("caller"));
+        Self { known: None, failures: 0, retry_at: None, jitter }
+    }
+
+    /// Logs the ARN of the principal if it is another one than before.
+    async fn update(&mut self, caller: impl Future<Output = Result<Option<Caller>, TokenError>>) {
+        match caller.await {
+            Ok(caller) => {
+                (self.failures, self.retry_at) = (0, None);
+                let arn = caller.map(|caller| caller.arn).filter(|arn| self.known.as_ref() != Some(arn));
+                if let Some(arn) = arn {
+                    info!(arn, "calling AWS as this principal");
+                    self.known = Some(arn);
+                }
+            }
+            Err(error) => {
+                self.failures += 1;
+                let backoff = if self.failures <= FAST_RETRIES { Backoff::CALLS } else { SLOW_RETRIES };
+                let retry_in = backoff.delay(self.failures, self.jitter, &"caller");
+                debug!(%error, ?retry_in, "cannot determine the AWS principal");
+                self.retry_at = Some(Instant::now() + retry_in);
+            }
         }
-        Ok(None) => {}
-        Err(error) => debug!(%error, "cannot determine the AWS principal"),
+    }
+
+    /// How long until the principal is requested again; `None` if it is known.
+    fn time_to_retry(&self) -> Option<Duration> {
+        self.retry_at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::logs::testing::Log;
+
+    /// Lets time pass, in which each request fails until `available`. Returns when each request was sent.
+    async fn requests(length: Duration, available: Duration) -> Vec<Duration> {
+        let (start, mut caller, mut sent) = (Instant::now(), CallerLog::new(), vec![]);
+        let mut next = Some(Duration::ZERO);
+        while let Some(pause) = next.filter(|pause| start.elapsed() + *pause < length) {
+            sleep(pause).await;
+            sent.push(start.elapsed());
+            let failed = || TokenError::new(TokenErrorKind::Timeout, "STS did not respond in time");
+            let known = Caller { arn: "arn:aws:iam::123456789012:user/own".to_owned(), server_time: None };
+            let reply = if start.elapsed() < available { Err(failed()) } else { Ok(Some(known)) };
+            caller.update(async { reply }).await;
+            next = caller.time_to_retry();
+        }
+        sent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_principal_is_requested_again_until_it_is_known() {
+        let log = Log::default();
+        let _guard = log.capture();
+        let sent = requests(Duration::from_hours(2), Duration::from_secs(20)).await;
+        let last = sent.last().copied().unwrap_or_default();
+        assert!(sent.len() <= 7 && last < Duration::from_secs(45), "{sent:?}");
+        assert_eq!(log.text().lines().count(), 1, "{}", log.text());
+    }
+
+    /// As in a network that does not reach STS.
+    #[tokio::test(start_paused = true)]
+    async fn a_principal_that_stays_unknown_is_requested_every_ten_minutes() {
+        let sent = requests(Duration::from_hours(24), Duration::MAX).await;
+        assert!((120..=230).contains(&sent.len()), "{} requests in a day", sent.len());
     }
 }

@@ -10,6 +10,7 @@ use aws_sdk_sts::types::{Credentials as SessionCredentials, Tag};
 use zeroize::Zeroizing;
 
 use super::explain::explain;
+use super::http::ReplyDate;
 use super::{Apis, Service};
 use crate::core::aws::Region;
 use crate::core::grants::{CredentialSource, Role, Session};
@@ -27,12 +28,23 @@ impl Apis {
         session: &Session,
         region: &str,
     ) -> Result<SharedCredentialsProvider, TokenError> {
+        let date = ReplyDate::default();
+        self.credentials(session, region, &date).await.map_err(|error| error.at(date.get()))
+    }
+
+    async fn credentials(
+        &self,
+        session: &Session,
+        region: &str,
+        date: &ReplyDate,
+    ) -> Result<SharedCredentialsProvider, TokenError> {
         let role = &session.role;
         let own = self.region.as_ref().filter(|own| own.partition() == role.arn.partition());
         let region = own.map_or(region, Region::as_str);
         let fips = self.config().use_fips() == Some(true);
-        let client =
-            aws_sdk_sts::Client::new(&self.service_config(Service::Sts, region, fips, false).build());
+        let config = self.service_config(Service::Sts, region, fips, false).build();
+        let config = aws_sdk_sts::config::Builder::from(&config).interceptor(date.clone()).build();
+        let client = aws_sdk_sts::Client::from_conf(config);
         let credentials = match &role.source {
             CredentialSource::Controller => {
                 let call = client
@@ -108,7 +120,7 @@ where
     R: std::fmt::Debug,
 {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
-    let TokenError { kind, message } = explain(error);
+    let TokenError { kind, message, .. } = explain(error);
     let (kind, remedy) = match code {
         "AccessDenied" | "AccessDeniedException" if matches!(role.source, CredentialSource::Token(_)) => (
             TokenErrorKind::AssumeRoleDenied,

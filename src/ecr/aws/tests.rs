@@ -14,6 +14,7 @@ use testing::process::Process;
 use super::*;
 use crate::core::grants::{IdentityName, Restriction, Session, TokenKey};
 use crate::core::testing::role;
+use crate::telemetry::logs::testing::Log;
 
 /// The variable with the job of [`helper`], which does nothing without it.
 const JOB: &str = "ECR_PULL_SECRETS_AWS_TEST_JOB";
@@ -51,11 +52,23 @@ async fn run(job: &str, env: &[(String, String)], aws: &Stub) -> String {
 #[tokio::test]
 async fn helper() {
     let Ok(job) = std::env::var(JOB) else { return };
+    let log = Log::default();
+    let _guard = log.capture();
     let aws = AwsEcr::load(Endpoints::new()).await.expect("a valid region");
     if job == "sessions" {
         for _ in 0..SESSIONS {
             aws.fetch_token(&request(Some(session()))).await.expect("a token");
         }
+        return;
+    }
+    if job == "caller" {
+        let told = async {
+            while !log.text().contains("calling AWS as this principal") {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("the log names the principal");
+        println!("{}", log.text());
         return;
     }
     if job == "revoked" {
@@ -190,6 +203,23 @@ async fn a_caller_that_cannot_be_determined_prevents_no_token() {
     aws.set_for(testing::aws::Operation::GetCallerIdentity, testing::aws::Behaviour::failing(Fault::Hang));
     let said = run("token", &aws.env(), &aws).await;
     assert!(said.contains("a token"), "{said}");
+}
+
+/// As when the network of a node comes up after the controller.
+#[tokio::test]
+async fn a_caller_that_is_unknown_at_the_start_is_requested_again_and_logged_once() {
+    let aws = Stub::start().await;
+    let operation = testing::aws::Operation::GetCallerIdentity;
+    aws.set_for(operation, testing::aws::Behaviour::failing(Fault::AccessDenied));
+    let recovery = async {
+        while aws.count("GetCallerIdentity") == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        aws.set_for(operation, testing::aws::Behaviour::default());
+    };
+    let env = aws.env();
+    let (said, ()) = tokio::join!(run("caller", &env, &aws), recovery);
+    assert_eq!(said.matches("calling AWS as this principal").count(), 1, "{said}");
 }
 
 #[tokio::test]

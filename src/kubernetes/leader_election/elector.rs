@@ -31,8 +31,8 @@ pub enum AcquireError {
     )]
     Held { lease: String, holder: String },
     #[error(
-        "cannot acquire the Lease {lease}: {source}; wait longer with --timeout, or run without the Lease with \
-         --force"
+        "cannot acquire the Lease {lease}: {source}; select the namespace of the controller with --namespace, wait longer \
+         with --timeout, or run without the Lease with --force"
     )]
     Unavailable { lease: String, source: LeaseError },
 }
@@ -54,7 +54,7 @@ pub struct Election {
 
 impl Election {
     /// Tries to hold the Lease until it is stopped. No other process may have the same `identity`. `on_contact` is
-    /// called after each successful request.
+    /// called after each request that shows that the election works: a write, or a read while another process is the leader.
     pub fn start(
         lease: LeaseClient,
         identity: String,
@@ -137,7 +137,7 @@ impl Candidate {
                 tokio::select! {
                     biased;
                     stopped = &mut stopped => break stopped,
-                    succeeded = self.execute(next) => if succeeded { on_contact() },
+                    works = self.execute(next) => if works { on_contact() },
                 }
             };
             let Ok(ending) = stopped else { return Ok(()) };
@@ -150,22 +150,30 @@ impl Candidate {
         Election { stop, task }
     }
 
-    /// Returns whether a request succeeded.
+    /// Returns whether the step shows that the election works. A read alone does not: a process that wants the Lease and cannot
+    /// write it reads it before each attempt.
     async fn execute(&mut self, step: ElectionStep) -> bool {
         if let ElectionStep::Wait(pause) = step {
             sleep(pause).await;
             return false;
         }
         let asked = self.clock.now();
+        let is_write = matches!(step, ElectionStep::Write { .. });
         let result = self.request(step, asked).await;
         if let Err(error) = &result {
-            self.elector.request_failed(asked);
+            if matches!(error, LeaseError::Overloaded(_)) {
+                self.elector.request_refused(asked);
+            } else {
+                self.elector.request_failed(asked);
+            }
             self.warn(error);
-        } else if self.warned_at.take().is_some() {
+        }
+        let works = result.is_ok() && (is_write || self.elector.is_standby(self.clock.now()));
+        if works && self.warned_at.take().is_some() {
             info!("the Lease is available again");
         }
         self.last_error = result.err();
-        self.last_error.is_none()
+        works
     }
 
     async fn request(&mut self, step: ElectionStep, asked: Now) -> Result<(), LeaseError> {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::core::leader_election::{ElectionTiming, LeaseRecord};
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, one_line};
-use crate::kubernetes::errors::message;
+use crate::kubernetes::errors::{message, retry_after};
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -24,6 +24,9 @@ pub enum LeaseError {
          for the command cleanup"
     )]
     Forbidden(String),
+    /// The API server is overloaded, and demands to wait (`Retry-After`).
+    #[error("{0}")]
+    Overloaded(String),
     /// No response, or another error.
     #[error("{0}")]
     Unavailable(String),
@@ -113,6 +116,7 @@ impl LeaseClient {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
                 LeaseError::Forbidden(one_line(&status.message))
             }
+            error if retry_after(&error).is_some() => LeaseError::Overloaded(message(&error)),
             error => LeaseError::Unavailable(message(&error)),
         })
     }

@@ -15,6 +15,7 @@ use super::lease::LeaseError;
 use super::*;
 use crate::clock::Clock;
 use crate::core::testing::settings;
+use crate::telemetry::logs::testing::Log;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,6 +29,9 @@ struct State {
     lease: Option<Value>,
     /// The methods that RBAC denies.
     denied: Vec<Method>,
+    /// Whether every request is refused because the server is overloaded, and when each of these was sent.
+    is_overloaded: bool,
+    refused: Vec<Instant>,
 }
 
 impl ApiServer {
@@ -53,8 +57,17 @@ impl ApiServer {
     }
 
     fn respond(&self, method: &Method, body: &Value) -> (u16, Value) {
-        if self.0.lock().expect("no panic").denied.contains(method) {
-            return status(403, "Forbidden");
+        {
+            let mut state = self.0.lock().expect("no panic");
+            if state.denied.contains(method) {
+                return status(403, "Forbidden");
+            }
+            if state.is_overloaded {
+                state.refused.push(Instant::now());
+                let (code, mut body) = status(429, "TooManyRequests");
+                body["details"] = json!({"retryAfterSeconds": 30});
+                return (code, body);
+            }
         }
         match *method {
             Method::PUT => self.put(body),
@@ -186,6 +199,85 @@ async fn a_permit_is_lost_when_the_lease_cannot_be_renewed() {
     let unopposed = WritePermit::unopposed(Clock::start());
     assert_eq!(unopposed.left(), Some(Duration::MAX));
     assert!(tokio::time::timeout(settings().election.lease_duration * 10, unopposed.lost()).await.is_err());
+}
+
+/// Runs a candidate for a minute. Returns its log, and how long ago the Lease last counted as reached.
+async fn run_for_a_minute(server: &ApiServer) -> (String, Option<Duration>) {
+    let log = Log::default();
+    let _guard = log.capture();
+    let contact = Arc::new(Mutex::new(None));
+    let last = contact.clone();
+    let on_contact = move || *last.lock().expect("no panic") = Some(Instant::now());
+    let (_election, _permit) = Election::start(server.client(), "me".into(), Clock::start(), on_contact);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let contact = *contact.lock().expect("no panic");
+    (log.text(), contact.map(|at: Instant| at.elapsed()))
+}
+
+/// As with a Role without `update`, a webhook that fails closed, or an etcd without space.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_can_be_read_but_not_written_is_reported_once_and_does_not_count_as_reached() {
+    for server in [ApiServer::default(), ApiServer::held_by("crashed")] {
+        server.0.lock().expect("no panic").denied = vec![Method::PUT];
+        let (log, contact) = run_for_a_minute(&server).await;
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("Lease")).collect();
+        assert!((1..=3).contains(&lines.len()), "{} lines: {lines:#?}", lines.len());
+        assert!(!log.contains("available again"), "{log}");
+        assert!(contact.is_none_or(|ago| ago > settings().election.lease_duration), "{contact:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_reaches_the_lease_as_long_as_its_holder_renews_it() {
+    let server = ApiServer::held_by("controller_1");
+    server.0.lock().expect("no panic").denied = vec![Method::PUT];
+    let renewals = server.clone();
+    let leader = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            renewals.put(&renewals.lease().expect("a Lease"));
+        }
+    });
+    let (log, contact) = run_for_a_minute(&server).await;
+    leader.abort();
+    assert!(contact.is_some_and(|ago| ago <= Duration::from_secs(1)), "{contact:?}");
+    assert!(!log.contains("cannot read or write"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_can_be_written_again_is_reported_as_available() {
+    let server = ApiServer::default();
+    server.0.lock().expect("no panic").denied = vec![Method::PUT];
+    let later = server.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        later.0.lock().expect("no panic").denied.clear();
+    });
+    let (log, contact) = run_for_a_minute(&server).await;
+    assert_eq!(log.matches("the Lease is available again").count(), 1, "{log}");
+    assert!(contact.is_some_and(|ago| ago <= settings().election.retry_period), "{contact:?}");
+}
+
+/// A pause of 30 seconds, as the server demands it, would end the term.
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_server_gets_one_request_in_each_retry_period_and_a_short_overload_ends_no_term() {
+    let server = ApiServer::default();
+    let (_election, permit) = server.acquire().await.expect("the Lease is free");
+    for (overload, is_lost) in [(Duration::from_millis(1_500), false), (Duration::from_mins(1), true)] {
+        server.0.lock().expect("no panic").is_overloaded = true;
+        assert_eq!(tokio::time::timeout(overload, permit.clone().lost()).await.is_ok(), is_lost);
+        tokio::time::sleep(if is_lost { overload } else { Duration::ZERO }).await;
+        let refused = {
+            let mut state = server.0.lock().expect("no panic");
+            state.is_overloaded = false;
+            std::mem::take(&mut state.refused)
+        };
+        assert!(!refused.is_empty());
+        let period = settings().election.retry_period;
+        assert!(refused.windows(2).all(|pair| pair[1].duration_since(pair[0]) >= period), "{refused:?}");
+        tokio::time::sleep(settings().election.lease_duration).await;
+        assert!(permit.left().is_some(), "the Lease is held again");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::secret::TokenErrorKind;
 
 /// The requests of the controller, and the code of a success.
-const REQUESTS: [(&str, &str, u16); 14] = [
+const REQUESTS: [(&str, &str, u16); 16] = [
     ("list", "namespaces", 200),
     ("watch", "namespaces", 200),
     ("get", "namespaces", 200),
@@ -22,13 +22,15 @@ const REQUESTS: [(&str, &str, u16); 14] = [
     ("patch", "events", 200),
     ("get", "leases", 200),
     ("update", "leases", 200),
+    ("list", "serviceaccounts", 200),
+    ("watch", "serviceaccounts", 200),
     ("get", "serviceaccounts", 200),
     ("patch", "serviceaccounts", 200),
 ];
 
-/// Codes of an API server that is unavailable or overloaded, and 0 for no response. Other codes appear with their first
-/// response.
-const FAILURES: [u16; 5] = [0, 429, 500, 503, 504];
+/// Codes of missing permissions and of an API server that is unavailable or overloaded, and 0 for no response. Other codes
+/// appear with their first response.
+const FAILURES: [u16; 6] = [0, 403, 429, 500, 503, 504];
 
 impl Inner {
     pub(super) fn create_initial_series(&self) {

@@ -149,7 +149,7 @@ impl Metrics {
         let held = [
             ("identities", counts.held.identities),
             ("namespaces", counts.held.namespaces),
-            ("secretNames", counts.held.secret_names),
+            ("secret_names", counts.held.secret_names),
         ];
         for (cause, count) in held {
             self.0.held_removals.get_or_create(&[("cause", cause)]).set(count);

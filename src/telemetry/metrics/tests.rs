@@ -44,7 +44,7 @@ fn metrics_have_the_documented_names_and_labels() {
         ("secret_expiration_timestamp_seconds", "7"),
         ("secret_refresh_timestamp_seconds", "6"),
         ("last_successful_sync_timestamp_seconds", "5"),
-        (r#"token_expiration_timestamp_seconds{identity="a",region="public ECR"}"#, "8"),
+        (r#"token_expiration_timestamp_seconds{identity="a",endpoint="public"}"#, "8"),
         (concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""}"#), "1"),
         ("leader", "0"),
     ] {

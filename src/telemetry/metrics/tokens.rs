@@ -30,7 +30,7 @@ impl Collector for TokenExpirations {
             MetricType::Gauge,
         )?;
         for ((identity, endpoint), expires_at) in &tokens {
-            let labels = [("identity", identity.as_str().to_owned()), ("region", endpoint.to_string())];
+            let labels = [("identity", identity.as_str().to_owned()), ("endpoint", endpoint.label())];
             ConstGauge::new(expires_at.as_second()).encode(family.encode_family(&labels)?)?;
         }
         Ok(())

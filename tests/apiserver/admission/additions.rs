@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use testing::aws::Behaviour;
-use testing::compromised_credential::{Addition, CompromisedCredential, TYPE, additions, secret};
+use testing::compromised_credential::{Addition, TYPE, additions, secret};
 use testing::tenants::{HOST, NAME, password, uid};
 
 use super::{VALUES, install_chart};
@@ -116,29 +116,25 @@ fn a_stolen_credential_adds_nothing_to_its_secret_and_leaves_what_a_tenant_added
 }
 
 /// An apply that no longer has a field of the last one removes it.
-pub async fn removes_what_its_own_apply_set(cluster: &TestCluster, stolen: &CompromisedCredential) {
-    cluster.opt_in("removes").await;
-    for Addition { name, patch, .. } in additions() {
-        if name == "immutable" {
-            continue;
-        }
-        let mut body = secret(NAME, TYPE, RELEASE);
-        merge(&mut body, &patch);
-        let force = PatchParams::apply("ecr-pull-secrets").force();
-        let applied = cluster.secrets("removes").patch(NAME, &force, &Patch::Apply(body)).await;
-        let applied = applied.expect("an admin applies it");
-        assert!(has(&as_json(&applied), &patch), "{name}");
-        assert_eq!(stolen.apply("removes", NAME, secret(NAME, TYPE, RELEASE)).await, "allowed", "{name}");
-        let now = cluster.existing_secret("removes").await;
-        assert!(!has(&as_json(&now), &patch), "{name}: {:?}", now.metadata);
-    }
-}
-
 #[test]
 fn what_the_controllers_own_apply_set_can_be_removed() {
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
-        removes_what_its_own_apply_set(cluster, &stolen).await;
+        cluster.opt_in("removes").await;
+        for Addition { name, patch, .. } in additions() {
+            if name == "immutable" {
+                continue;
+            }
+            let mut body = secret(NAME, TYPE, RELEASE);
+            merge(&mut body, &patch);
+            let force = PatchParams::apply("ecr-pull-secrets").force();
+            let applied = cluster.secrets("removes").patch(NAME, &force, &Patch::Apply(body)).await;
+            let applied = applied.expect("an admin applies it");
+            assert!(has(&as_json(&applied), &patch), "{name}");
+            assert_eq!(stolen.apply("removes", NAME, secret(NAME, TYPE, RELEASE)).await, "allowed", "{name}");
+            let now = cluster.existing_secret("removes").await;
+            assert!(!has(&as_json(&now), &patch), "{name}: {:?}", now.metadata);
+        }
     });
 }
 

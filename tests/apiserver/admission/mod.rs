@@ -4,16 +4,18 @@
 mod additions;
 mod mutations;
 
+pub use mutations::POLICY;
+
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 use testing::compromised_credential::{CompromisedCredential, TYPE, secret};
-use testing::control_plane::{AuditEntry, ControlPlane, Version};
+use testing::control_plane::AuditEntry;
 use testing::tenants::{HOST, NAME, REGISTRIES, Tenants};
 
 use crate::chart::{RELEASE, configuration, install};
-use crate::harness::{TestCluster, cluster_test, cluster_test_on};
+use crate::harness::{TestCluster, cluster_test};
 
 const VALUES: [&str; 2] = [
     "--set-json",
@@ -145,26 +147,6 @@ fn the_manifests_of_deploy_have_the_policies_too() {
         stolen.writes_only_its_own_events("team-a").await;
         stolen.creates_nothing_with_an_addition("team-a").await;
     });
-}
-
-/// [`Version::Usual`] is in the tests above. These two take minutes to build.
-#[test]
-#[ignore = "make conformance"]
-fn the_policies_hold_on_the_oldest_and_the_newest_api_server() {
-    for version in [Version::Oldest, Version::Newest] {
-        cluster_test_on(ControlPlane::builder().version(version), async |cluster| {
-            let stolen = install_chart(cluster).await;
-            cluster.annotate("tenant", &[]).await;
-            cluster.opt_in("team-a").await;
-            stolen.reaches_no_other_name("tenant").await;
-            stolen.creates_nothing_else("team-a", "tenant").await;
-            stolen.creates_nothing_with_an_addition("team-a").await;
-            stolen.leaves_additions_of_the_tenant_alone("team-a").await;
-            stolen.changes_only_references("team-a").await;
-            stolen.writes_only_its_own_events("team-a").await;
-            additions::removes_what_its_own_apply_set(cluster, &stolen).await;
-        });
-    }
 }
 
 #[test]

@@ -10,7 +10,10 @@ use testing::tenants::{HOST, password, uid};
 
 use super::{VALUES, install_chart};
 use crate::chart::{configuration, install};
-use crate::harness::{TestCluster, cluster_test};
+use crate::harness::{TestCluster, cluster_test_with};
+
+/// Of `admissionregistration.k8s.io/v1`, as the chart's own.
+pub const POLICY: (&str, u32) = ("MutatingAdmissionPolicy", 36);
 
 fn mutation(expression: &str) -> String {
     let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["CREATE", "UPDATE"]});
@@ -57,7 +60,7 @@ async fn denial_and_secret(cluster: &mut TestCluster, expression: &str, value: &
 /// As a mutating webhook that records the team, or the last writer.
 #[test]
 fn a_stamp_on_every_secret_is_denied_with_its_key_and_the_value_that_allows_it() {
-    cluster_test(async |cluster| {
+    cluster_test_with(POLICY, async |cluster| {
         let stamp = "Object{metadata: Object.metadata{
             labels: {'stamp.example/team': 'unknown'}, annotations: {'stamp.example/by': request.userInfo.username}}}";
         let allow = r#"admissionPolicy={"allowedMetadata":["stamp.example/*"]}"#;
@@ -82,7 +85,7 @@ fn a_stamp_on_every_secret_is_denied_with_its_key_and_the_value_that_allows_it()
 
 #[test]
 fn immutable_on_every_secret_is_denied_with_the_value_that_allows_it() {
-    cluster_test(async |cluster| {
+    cluster_test_with(POLICY, async |cluster| {
         let allow = r#"admissionPolicy={"allowImmutable":true}"#;
         let (message, first) = denial_and_secret(cluster, "Object{immutable: true}", allow).await;
         assert!(

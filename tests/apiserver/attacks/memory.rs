@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use testing::fault_proxy::{Action, Answer, FaultProxy, Rule};
 use testing::tenants::Tenants;
 
-use super::bystanders::{Attack, Bystanders};
+use super::bystanders::{Attack, Bystanders, short_tokens};
 use crate::harness::{TestCluster, cluster_test};
 
 const RIGHTS: &str = include_str!("../../../deploy/rbac-service-accounts.yaml");
@@ -69,6 +69,7 @@ async fn fill(cluster: &TestCluster) {
 fn a_thousand_service_accounts_and_large_metadata_fit_into_the_memory_m2() {
     cluster_test(async |cluster| {
         cluster.control_plane.apply(RIGHTS).await;
+        cluster.aws.set(short_tokens());
         fill(cluster).await;
         let proxy = FaultProxy::start(&cluster.control_plane);
         cluster.kubeconfig = proxy.kubeconfig(&cluster.kubeconfig);
@@ -86,6 +87,7 @@ fn a_thousand_service_accounts_and_large_metadata_fit_into_the_memory_m2() {
             let bystanders = Bystanders::settle(cluster).await;
             let mut attack = grow(cluster, lists);
             cluster.wait_until("more service accounts", async || attack.turns() >= 10).await;
+            bystanders.wait_for_renewals(cluster).await;
             println!("with {lists} lists:");
             bystanders.assert_unharmed(cluster, &mut attack).await;
             drop(attack);

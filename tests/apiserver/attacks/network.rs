@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::bystanders::{Attack, Bystanders};
+use super::bystanders::{Attack, Bystanders, short_tokens};
 use crate::harness::cluster_test;
 
 /// The controller keeps 128 connections.
@@ -40,6 +40,7 @@ async fn silent(address: SocketAddr) -> TcpStream {
 #[test]
 fn clients_that_occupy_the_port_delay_no_probe_h3() {
     cluster_test(async |cluster| {
+        cluster.aws.set(short_tokens());
         cluster.run_controller().await;
         let bystanders = Bystanders::settle(cluster).await;
         let page = cluster.page("");
@@ -59,6 +60,7 @@ fn clients_that_occupy_the_port_delay_no_probe_h3() {
         });
         let count = || clients.lock().unwrap_or_else(PoisonError::into_inner).len();
         cluster.wait_until("the clients", async || count() == CLIENTS).await;
+        bystanders.wait_for_renewals(cluster).await;
         bystanders.assert_unharmed(cluster, &mut attack).await;
         assert_eq!(count(), CLIENTS);
     });
@@ -97,7 +99,7 @@ fn a_proxy_sees_no_token_of_the_pod_and_injects_no_credentials_m6() {
         for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
             cluster.aws_env.push((name.to_owned(), url.clone()));
         }
-        cluster.aws.set(super::bystanders::short_tokens());
+        cluster.aws.set(short_tokens());
         cluster.run_controller().await;
         let bystanders = Bystanders::settle(cluster).await;
         bystanders.wait_for_renewals(cluster).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 use testing::aws::{Call, Stub};
 use testing::tenants::{INSTANCE, NAME, Tenants, hosts};
 
-use super::bystanders::{Attack, Bystanders, MAX_WAIT};
+use super::bystanders::{Attack, Bystanders, MAX_WAIT, short_tokens};
 use crate::harness::{TestCluster, cluster_test};
 
 const STATIC_RIGHTS: &str = include_str!("../../../deploy/rbac-static-registries.yaml");
@@ -85,6 +85,7 @@ fn sessions(aws: &Stub) -> usize {
 fn forged_secrets_keep_no_static_credential_of_a_tenant_whose_grant_was_withdrawn_m3() {
     cluster_test(async |cluster| {
         cluster.control_plane.apply(STATIC_RIGHTS).await;
+        cluster.aws.set(short_tokens());
         let logins = json!({"auths": {"docker.io": {"username": "me", "password": "static"}}});
         let logins = json!({
             "metadata": {"name": "registry-logins"}, "type": "kubernetes.io/dockerconfigjson",
@@ -121,6 +122,7 @@ fn forged_secrets_keep_no_static_credential_of_a_tenant_whose_grant_was_withdraw
                 "{forgery:?}: revoked after {waited:.1?}, held is {:?}, left {left:?}",
                 cluster.held_id()
             );
+            bystanders.wait_for_renewals(cluster).await;
             bystanders.assert_unharmed(cluster, &mut attack).await;
             assert_eq!(sessions(&cluster.aws), before, "a session under a grant that was withdrawn");
             drop(attack);

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use testing::tenants::INSTANCE;
+
 use super::{one, render, value_files};
 use crate::harness::cluster_test;
 
@@ -23,6 +25,12 @@ fn the_program_runs_with_the_arguments_of_every_value_file() {
                 .iter()
                 .find(|object| object["kind"] == "ConfigMap" && object["data"]["config.yaml"].is_string());
             let config = map.map_or("{}", |map| map["data"]["config.yaml"].as_str().expect("a file"));
+            // Outside a pod, this is the namespace of the Lease, without which the controller is not ready.
+            let instance =
+                config.lines().find_map(|line| line.strip_prefix("instance: ")).unwrap_or(INSTANCE);
+            let instance = instance.trim_matches('"');
+            let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {instance}}}}}");
+            cluster.control_plane.apply(&namespace).await;
             let config = format!("--config={}", cluster.config(config));
             // The last one wins.
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());

@@ -6,8 +6,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBind
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
-use testing::compromised_credential::{TYPE, secret};
-use testing::helm;
+use testing::compromised_credential::{TYPE, outcome, secret};
+use testing::tools;
 
 use super::{CHART, RELEASE, all, configuration, install, render};
 use crate::harness::{TestCluster, cluster_test};
@@ -42,8 +42,12 @@ async fn install_and_uninstall(cluster: &TestCluster) -> String {
     let kubeconfig = cluster.control_plane.admin_kubeconfig().display().to_string();
     let at = ["other", "--namespace", NAMESPACE, "--kubeconfig", &kubeconfig];
     let set = ["--create-namespace", "--set", "cleanupOnUninstall=true"];
-    helm::run(&[&["install"], &at[..], &set, &[CHART]].concat()).await.expect("an installation");
-    helm::run(&[&["uninstall"], &at[..], &["--timeout", "4s"]].concat()).await.expect_err("the hook fails")
+    tools::run("helm", &[&["install"], &at[..], &set, &[CHART]].concat(), &[])
+        .await
+        .expect("an installation");
+    tools::run("helm", &[&["uninstall"], &at[..], &["--timeout", "4s"]].concat(), &[])
+        .await
+        .expect_err("the hook fails")
 }
 
 /// No kubelet runs here: the job does not end in time.
@@ -56,6 +60,8 @@ fn its_rights_do_not_outlive_a_hook_that_fails() {
         jobs.get(NAME).await.expect("its log shows why");
     });
 }
+
+const OWN_ONLY: &str = "only delete secrets of its own instance";
 
 const NO_JOBS: &str = r#"
 apiVersion: admissionregistration.k8s.io/v1
@@ -81,7 +87,7 @@ fn rights_that_a_refused_job_leaves_behind_are_restricted_to_secrets_of_the_inst
         let spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}});
         let job = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec})).expect("a Job");
         let dry = PostParams { dry_run: true, ..PostParams::default() };
-        let refused = async || jobs.create(&dry, &job).await.is_err();
+        let refused = async || outcome(jobs.create(&dry, &job).await).contains("no jobs here");
         cluster.wait_until("jobs are refused", refused).await;
         let said = install_and_uninstall(cluster).await;
         assert!(said.contains("no jobs here"), "{said}");
@@ -93,14 +99,13 @@ fn rights_that_a_refused_job_leaves_behind_are_restricted_to_secrets_of_the_inst
         for (instance, allowed) in [("another", false), ("other", true)] {
             cluster.create::<Secret>("default", secret("ecr-pull", TYPE, instance)).await;
             if !allowed {
-                // The API server applies a new policy after some time.
+                // The API server applies a new role and a new policy after some time, each after its own.
                 let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
-                let denied = async || secrets.delete("ecr-pull", &dry).await.is_err();
+                let denied = async || outcome(secrets.delete("ecr-pull", &dry).await).contains(OWN_ONLY);
                 cluster.wait_until("the policy is applied", denied).await;
             }
-            let deleted = secrets.delete("ecr-pull", &DeleteParams::default()).await;
-            let said = deleted.err().map(|error| error.to_string()).unwrap_or_default();
-            assert_eq!(said.contains("only delete secrets of its own instance"), !allowed, "{said}");
+            let said = outcome(secrets.delete("ecr-pull", &DeleteParams::default()).await);
+            assert_eq!(said.contains(OWN_ONLY), !allowed, "{said}");
             if !allowed {
                 cluster
                     .api::<Secret>("default")

@@ -1,4 +1,5 @@
-//! Each value of the chart is set by a row of `fields.yaml`, which shows its effect, or by a file of values in `ci`.
+//! Each value of the chart is set by a row of `fields.yaml`, which shows its effect, by `monitors.rs`, or by a file of values in
+//! `ci`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{CHART, value_files};
+use super::{CHART, monitors, value_files};
 
 /// Maps that become a field as a whole.
 const OF_KUBERNETES: [&str; 7] = [
@@ -18,9 +19,6 @@ const OF_KUBERNETES: [&str; 7] = [
     "securityContext",
     "strategy",
 ];
-
-/// Set by `monitors.rs`.
-const ELSEWHERE: [&str; 2] = ["serviceMonitor.", "podMonitor."];
 
 /// The paths of the values that are no maps, or empty maps.
 fn leaves(prefix: &str, value: &Value, found: &mut BTreeSet<String>) {
@@ -58,6 +56,9 @@ fn each_value_is_set_by_a_test() {
     for (argument, ..) in &rows {
         set_by(argument, &mut set);
     }
+    for (name, value) in monitors::values() {
+        leaves(name, &value, &mut set);
+    }
     for file in value_files() {
         leaves("", &read(&file), &mut set);
     }
@@ -69,10 +70,7 @@ fn each_value_is_set_by_a_test() {
     };
     let set: BTreeSet<String> = set.iter().map(|path| whole(path)).collect();
     let values: BTreeSet<String> = values.iter().map(|path| whole(path)).collect();
-    let is_set = |value: &str| {
-        set.iter().any(|path| path == value || path.starts_with(&format!("{value}.")))
-            || ELSEWHERE.iter().any(|prefix| value.starts_with(prefix))
-    };
+    let is_set = |value: &str| set.iter().any(|path| path == value || path.starts_with(&format!("{value}.")));
     let missing: Vec<_> = values.iter().filter(|value| !is_set(value)).collect();
     assert!(values.len() > 100 && missing.is_empty(), "no test sets {missing:?}");
 }

@@ -13,11 +13,12 @@ use crate::harness::cluster_test;
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 /// The kinds of other projects, and where they have values of the chart.
-const FOREIGN: [(&str, &str); 5] = [
+const FOREIGN: [(&str, &str); 6] = [
     ("Application", "/spec/source/helm/valuesObject"),
     ("AppProject", ""),
     ("HelmRelease", "/spec/values"),
     ("ImageRepository", ""),
+    ("Kustomization", ""),
     ("OCIRepository", ""),
 ];
 

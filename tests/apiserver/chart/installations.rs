@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testing::compromised_credential::{CompromisedCredential, TYPE, secret};
-use testing::helm;
 use testing::tenants::{NAME, Tenants};
+use testing::tools;
 
 use super::{CHART, RELEASE, all, one, yaml};
 use crate::harness::{TestCluster, cluster_test};
@@ -42,7 +42,7 @@ fn copy(from: &str, to: &Path) {
 #[test]
 fn as_a_rendering_of_helm_template_in_another_namespace() {
     cluster_test(async |cluster| {
-        let text = helm::run(&["template", RELEASE, CHART, "--namespace", "elsewhere"]).await;
+        let text = tools::run("helm", &["template", RELEASE, CHART, "--namespace", "elsewhere"], &[]).await;
         is_restricted(cluster, "elsewhere", documents(&text.expect("the chart renders"))).await;
     });
 }
@@ -81,6 +81,17 @@ fn with_kustomize_in_another_namespace() {
     });
 }
 
+#[tokio::test]
+async fn the_example_with_kustomize_sets_the_region_and_the_credentials() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kustomize");
+    let text = tools::run("kustomize", &["build", folder], &[]).await.unwrap_or_else(|said| panic!("{said}"));
+    let objects = documents(&text);
+    let container = &one(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let region = json!({"name": "AWS_REGION", "value": "eu-central-1"});
+    assert!(container["env"].as_array().expect("variables").contains(&region), "{container}");
+    assert_eq!(container["envFrom"], json!([{"secretRef": {"name": "aws"}}]));
+}
+
 #[test]
 fn as_an_optional_subchart() {
     cluster_test(async |cluster| {
@@ -95,7 +106,7 @@ fn as_an_optional_subchart() {
         let parent = folder.path().display().to_string();
         let template = async |set: &str| {
             let args = ["template", RELEASE, &parent, "--namespace", RELEASE, "--set", set];
-            documents(&helm::run(&args).await.unwrap_or_else(|said| panic!("{set}: {said}")))
+            documents(&tools::run("helm", &args, &[]).await.unwrap_or_else(|said| panic!("{set}: {said}")))
         };
         assert!(template("ecr-pull-secrets.enabled=false").await.is_empty());
         let set = "ecr-pull-secrets.enabled=true,global.imageRegistry=mirror.example,ecr-pull-secrets.config.refresh.writesPerSecond=10";

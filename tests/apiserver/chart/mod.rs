@@ -12,12 +12,13 @@ mod notes;
 mod rights;
 mod schemas;
 mod templates;
+mod versions;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use testing::helm;
 pub use testing::tenants::INSTANCE as RELEASE;
+use testing::tools;
 
 use crate::harness::TestCluster;
 
@@ -27,7 +28,7 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secret
 pub async fn render(values: &[&str]) -> Result<Vec<Value>, String> {
     let mut args = vec!["template", RELEASE, CHART, "--namespace", RELEASE];
     args.extend(values);
-    let text = helm::run(&args).await?;
+    let text = tools::run("helm", &args, &[]).await?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use testing::helm;
+use testing::tools;
 
 use super::{CHART, all, one, render};
 use crate::harness::TestCluster;
@@ -29,39 +29,59 @@ async fn with(values: &str) -> Vec<Value> {
     render(&["--set-json", values]).await.unwrap_or_else(|said| panic!("{values}: {said}"))
 }
 
+/// The monitors: the value, the kind, and the fields of its endpoints and of the labels to copy.
+const MONITORS: [(&str, &str, &str, &str); 2] = [
+    ("serviceMonitor", "ServiceMonitor", "endpoints", "targetLabels"),
+    ("podMonitor", "PodMonitor", "podMetricsEndpoints", "podTargetLabels"),
+];
+
 /// The value of each field of a monitor, the field, and its content.
+fn fields(targets: &str) -> Vec<(Value, &'static str, Value)> {
+    vec![
+        (json!({"namespace": "monitoring"}), "/metadata/namespace", json!("monitoring")),
+        (
+            json!({"namespace": "monitoring"}),
+            "/spec/namespaceSelector",
+            json!({"matchNames": ["ecr-pull-secrets"]}),
+        ),
+        (json!({"labels": {"release": "p"}}), "/metadata/labels/release", json!("p")),
+        (json!({"annotations": {"a": "b"}}), "/metadata/annotations/a", json!("b")),
+        (json!({"jobLabel": "team"}), "/spec/jobLabel", json!("team")),
+        (json!({targets: ["team"]}), "TARGETS", json!(["team"])),
+        (json!({"interval": ""}), "ENDPOINT/interval", Value::Null),
+        (json!({"scrapeTimeout": "5s"}), "ENDPOINT/scrapeTimeout", json!("5s")),
+        (json!({"honorLabels": true}), "ENDPOINT/honorLabels", json!(true)),
+        (json!({"relabelings": [{"action": "drop"}]}), "ENDPOINT/relabelings/0/action", json!("drop")),
+        (
+            json!({"metricRelabelings": [{"action": "keep"}]}),
+            "ENDPOINT/metricRelabelings/0/action",
+            json!("keep"),
+        ),
+        (json!({"endpointAdditionalProperties": {"scheme": "https"}}), "ENDPOINT/scheme", json!("https")),
+    ]
+}
+
+/// The values that the tests of this file set, each as a map with one path.
+pub fn values() -> Vec<(&'static str, Value)> {
+    let of_monitors = MONITORS
+        .iter()
+        .flat_map(|(name, _, _, targets)| fields(targets).into_iter().map(|(value, ..)| (*name, value)));
+    let modes =
+        MODES.iter().map(|(name, _)| (*name, json!({"enabled": true, "renderMode": "skipIfMissing"})));
+    of_monitors.chain(modes).collect()
+}
+
 #[tokio::test]
 async fn each_value_of_a_monitor_sets_its_field() {
-    for (name, kind, endpoints, targets) in [
-        ("serviceMonitor", "ServiceMonitor", "endpoints", "targetLabels"),
-        ("podMonitor", "PodMonitor", "podMetricsEndpoints", "podTargetLabels"),
-    ] {
-        let field = |path: &str| path.replace("ENDPOINT", &format!("/spec/{endpoints}/0"));
+    for (name, kind, endpoints, targets) in MONITORS {
+        let field = |path: &str| {
+            let path = path.replace("ENDPOINT", &format!("/spec/{endpoints}/0"));
+            path.replace("TARGETS", &format!("/spec/{targets}"))
+        };
         let plain = one(&with(&format!(r#"{name}={{"enabled":true}}"#)).await, kind);
         assert_eq!(plain.pointer(&field("ENDPOINT/interval")), Some(&json!("60s")));
         assert_eq!(plain["spec"]["jobLabel"], "app.kubernetes.io/name");
-        for (value, path, expected) in [
-            (json!({"namespace": "monitoring"}), "/metadata/namespace", json!("monitoring")),
-            (
-                json!({"namespace": "monitoring"}),
-                "/spec/namespaceSelector",
-                json!({"matchNames": ["ecr-pull-secrets"]}),
-            ),
-            (json!({"labels": {"release": "p"}}), "/metadata/labels/release", json!("p")),
-            (json!({"annotations": {"a": "b"}}), "/metadata/annotations/a", json!("b")),
-            (json!({"jobLabel": "team"}), "/spec/jobLabel", json!("team")),
-            (json!({targets: ["team"]}), &format!("/spec/{targets}"), json!(["team"])),
-            (json!({"interval": ""}), "ENDPOINT/interval", Value::Null),
-            (json!({"scrapeTimeout": "5s"}), "ENDPOINT/scrapeTimeout", json!("5s")),
-            (json!({"honorLabels": true}), "ENDPOINT/honorLabels", json!(true)),
-            (json!({"relabelings": [{"action": "drop"}]}), "ENDPOINT/relabelings/0/action", json!("drop")),
-            (
-                json!({"metricRelabelings": [{"action": "keep"}]}),
-                "ENDPOINT/metricRelabelings/0/action",
-                json!("keep"),
-            ),
-            (json!({"endpointAdditionalProperties": {"scheme": "https"}}), "ENDPOINT/scheme", json!("https")),
-        ] {
+        for (value, path, expected) in fields(targets) {
             let mut values = value.clone();
             values["enabled"] = json!(true);
             let monitor = one(&with(&format!("{name}={values}")).await, kind);
@@ -78,24 +98,31 @@ async fn each_value_of_a_monitor_sets_its_field() {
     }
 }
 
+/// The objects that depend on the kinds of the cluster: the value, and the kind.
+const MODES: [(&str, &str); 3] = [
+    ("serviceMonitor", "ServiceMonitor"),
+    ("podMonitor", "PodMonitor"),
+    ("prometheusRule", "PrometheusRule"),
+];
+
 /// `helm template` knows no cluster, so by default the objects are rendered without looking.
 #[tokio::test]
 async fn an_object_whose_kind_is_missing_is_rendered_left_out_or_an_error() {
-    const API: &str = "--api-versions=monitoring.coreos.com/v1/ServiceMonitor";
-    let count = async |mode: &str, args: &[&str]| {
-        let set = format!("serviceMonitor.enabled=true,serviceMonitor.renderMode={mode}");
-        let objects = render(&[&["--set", &set], args].concat()).await?;
-        Ok::<_, String>(all(&objects, "ServiceMonitor").len())
-    };
-    assert_eq!(count("alwaysRender", &[]).await, Ok(1));
-    assert_eq!(count("skipIfMissing", &[]).await, Ok(0));
-    assert_eq!(count("skipIfMissing", &[API]).await, Ok(1));
-    assert_eq!(count("failIfMissing", &[API]).await, Ok(1));
-    let error = count("failIfMissing", &[]).await.expect_err("the kind is missing");
-    assert!(
-        error.contains("serviceMonitor.enabled: the cluster does not serve the kind ServiceMonitor"),
-        "{error}"
-    );
+    for (name, kind) in MODES {
+        let api = format!("--api-versions={MONITORING}/{kind}");
+        let count = async |mode: &str, args: &[&str]| {
+            let set = format!("{name}.enabled=true,{name}.renderMode={mode}");
+            let objects = render(&[&["--set", &set], args].concat()).await?;
+            Ok::<_, String>(all(&objects, kind).len())
+        };
+        assert_eq!(count("alwaysRender", &[]).await, Ok(1), "{kind}");
+        assert_eq!(count("skipIfMissing", &[]).await, Ok(0), "{kind}");
+        assert_eq!(count("skipIfMissing", &[&api]).await, Ok(1), "{kind}");
+        assert_eq!(count("failIfMissing", &[&api]).await, Ok(1), "{kind}");
+        let error = count("failIfMissing", &[]).await.expect_err("the kind is missing");
+        let expected = format!("{name}.enabled: the cluster does not serve the kind {kind}");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -103,12 +130,10 @@ async fn two_monitors_for_the_same_pods_are_an_error() {
     let error =
         render(&["--set", "serviceMonitor.enabled=true,podMonitor.enabled=true"]).await.expect_err("two");
     assert!(error.contains("podMonitor.enabled: with serviceMonitor.enabled"), "{error}");
-    let alone = helm::run(&[
-        "template",
-        "x",
-        CHART,
-        "--set",
-        "podMonitor.enabled=true,metrics.service.enabled=false",
-    ]);
+    let alone = tools::run(
+        "helm",
+        &["template", "x", CHART, "--set", "podMonitor.enabled=true,metrics.service.enabled=false"],
+        &[],
+    );
     assert!(alone.await.expect("it needs no Service").contains("kind: PodMonitor"));
 }

@@ -1,13 +1,13 @@
 //! What Helm prints after an installation.
 
-use testing::helm;
+use testing::tools;
 
 use super::{CHART, RELEASE, install};
 use crate::harness::cluster_test;
 
 async fn notes(values: &[&str]) -> String {
     let args = ["install", "ecr-pull-secrets", CHART, "--dry-run=client"];
-    let said = helm::run(&[&args[..], values].concat()).await.expect("a dry run");
+    let said = tools::run("helm", &[&args[..], values].concat(), &[]).await.expect("a dry run");
     said.split_once("NOTES:").expect("notes").1.to_owned()
 }
 
@@ -47,7 +47,7 @@ fn after_an_upgrade_that_drops_a_name_they_name_the_secrets_that_stay_and_the_re
             let args = ["upgrade", "--install", RELEASE, CHART, "--namespace", RELEASE, "--dry-run=server"];
             // Nothing of the installation before is a release of Helm.
             let more = ["--take-ownership", "--kubeconfig", &kubeconfig, "--set", set];
-            helm::run(&[&args[..], &more].concat())
+            tools::run("helm", &[&args[..], &more].concat(), &[])
                 .await
                 .expect("a dry run")
                 .split_once("NOTES:")

@@ -37,6 +37,12 @@ impl Schemas {
         Self(folder)
     }
 
+    /// Whether the API server serves a kind.
+    pub fn serve(&self, group: &str, version: &str, kind: &str) -> bool {
+        let kind = json!({"group": group, "version": version, "kind": kind});
+        self.0.path().join(file(&kind)).exists()
+    }
+
     /// What kubeconform says of documents: all its results, if one of them is bad.
     pub async fn check(&self, yaml: &str) -> Result<(), String> {
         let program = testing::tools::folder("kubeconform").await.join("kubeconform");

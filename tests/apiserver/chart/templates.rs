@@ -1,7 +1,7 @@
 //! What each value renders, and what is rendered without it.
 
 use serde_json::{Value, json};
-use testing::helm;
+use testing::tools;
 
 use super::{CHART, all, one, render};
 
@@ -53,6 +53,21 @@ async fn each_conditional_object_is_rendered_only_if_its_value_is_set() {
     }
 }
 
+/// The API server adds it within a list, where tools that compare Git with the cluster see a difference.
+#[tokio::test]
+async fn each_rule_of_a_policy_has_the_scope_that_the_api_server_would_add() {
+    let file = format!("{CHART}/ci/everything-values.yaml");
+    let objects = render(&["--values", &file]).await.unwrap_or_else(|said| panic!("{file}: {said}"));
+    let mut rules = 0;
+    for object in &objects {
+        for rule in object["spec"]["matchConstraints"]["resourceRules"].as_array().into_iter().flatten() {
+            assert_eq!(rule["scope"], "*", "{}", object["metadata"]["name"]);
+            rules += 1;
+        }
+    }
+    assert!(rules >= 5, "{rules} rules");
+}
+
 #[tokio::test]
 async fn the_pod_with_all_values_and_the_pod_with_as_few_as_possible() {
     let pod = async |name: &str| {
@@ -92,7 +107,8 @@ fn variables(pod: &Value) -> Vec<String> {
 #[tokio::test]
 async fn the_policies_are_rendered_unless_a_value_disables_them() {
     let policies = async |args: &[&str]| {
-        let text = helm::run(&[&["template", "x", CHART], args].concat()).await.expect("it renders");
+        let text =
+            tools::run("helm", &[&["template", "x", CHART], args].concat(), &[]).await.expect("it renders");
         text.matches("kind: ValidatingAdmissionPolicy\n").count()
     };
     assert_eq!(policies(&[]).await, 3);
@@ -169,7 +185,8 @@ async fn optional_parts_of_an_object_are_rendered_from_their_values() {
         (&json!("ecr-pull-secrets"), &json!("ecr-pull-secrets"))
     );
 
-    let other = helm::run(&["template", "rel", CHART]).await.expect("a release of another name");
+    let other =
+        tools::run("helm", &["template", "rel", CHART], &[]).await.expect("a release of another name");
     assert!(
         other.contains("name: rel-ecr-pull-secrets\n"),
         "a release whose name does not contain the chart's"

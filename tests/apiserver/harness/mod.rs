@@ -17,6 +17,7 @@ use testing::control_plane::{AuditEntry, Builder, ControlPlane};
 use testing::leaks;
 use testing::process::Process;
 use testing::tenants::{INSTANCE, Tenants, USER};
+use tokio::runtime::Runtime;
 
 use controllers::Controller;
 
@@ -30,17 +31,28 @@ pub fn cluster_test(body: impl AsyncFnOnce(&mut TestCluster)) {
     cluster_test_on(ControlPlane::builder(), body);
 }
 
+/// As [`cluster_test`], where the API server has what this minor version of Kubernetes introduced. Otherwise, it prints a
+/// line.
+pub fn cluster_test_with((what, minor): (&str, u32), body: impl AsyncFnOnce(&mut TestCluster)) {
+    if testing::real_cluster() && runtime().block_on(ControlPlane::builder().serves(what, minor)) {
+        cluster_test(body);
+    }
+}
+
 /// As [`cluster_test`], on this control plane.
 pub fn cluster_test_on(control_plane: Builder, body: impl AsyncFnOnce(&mut TestCluster)) {
     if !testing::real_cluster() {
         return;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut cluster = TestCluster::start(control_plane).await;
         body(&mut cluster).await;
         cluster.finish().await;
     });
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 /// What a test acts on; the methods of [`Tenants`] are its own.

@@ -98,7 +98,7 @@ pub async fn network_policy(world: &mut World<'_>) {
         (443, "the APIs of AWS"),
     ];
     let arguments = ["template", INSTANCE, CHART, "--set", "networkPolicy.enabled=true"];
-    let rendered = testing::helm::run(&arguments).await.expect("the chart is rendered");
+    let rendered = testing::tools::run("helm", &arguments, &[]).await.expect("the chart is rendered");
     let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).expect("YAML");
     let policy = documents.iter().find(|it| it["kind"] == "NetworkPolicy").expect("a network policy");
     let rules = policy["spec"]["egress"].as_array().expect("rules of egress");

@@ -52,7 +52,7 @@ pub async fn stale_server(world: &mut World<'_>) {
     serve(world.cluster, &["team-a", "team-b", "team-c"]).await;
     world.stop("first").await;
     world.cluster.opt_out("team-c").await;
-    world.cluster.control_plane.etcd_link().freeze();
+    world.cluster.control_plane.storage_link().freeze();
     // Only the other server has these.
     world.cluster.opt_out("team-b").await;
     world.cluster.delete("team-a").await;
@@ -61,7 +61,7 @@ pub async fn stale_server(world: &mut World<'_>) {
     world.spawn("second", &[]);
     world.cluster.wait_until("it watches the stale server", async || stale.hits() > 0).await;
     world.watch_for(5).await;
-    world.cluster.control_plane.etcd_link().thaw();
+    world.cluster.control_plane.storage_link().thaw();
     world.cluster.wait_for_secret("team-d").await;
     world.cluster.wait_for_secret("team-a").await;
     world.cluster.wait_for_no_secret("team-b").await;

@@ -16,8 +16,9 @@ pub async fn writes(world: &mut World<'_>) {
     creation_by_a_leader(world).await;
 }
 
-/// A validating webhook that is down: it holds each write of a Secret for 10 seconds, and then lets it pass.
-pub async fn webhook(world: &mut World<'_>) {
+/// A policy engine that is down, with a mutating and a validating webhook: each holds every write of a Secret for 10 seconds,
+/// one after the other, and then lets it pass.
+pub async fn webhooks(world: &mut World<'_>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     let accepts = tokio::spawn(async move {
@@ -26,10 +27,11 @@ pub async fn webhook(world: &mut World<'_>) {
             open.push(stream);
         }
     });
-    let configuration = format!(
-        "
+    for kind in ["Mutating", "Validating"] {
+        let configuration = format!(
+            "
 apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
+kind: {kind}WebhookConfiguration
 metadata: {{name: down}}
 webhooks:
   - name: down.example.com
@@ -40,8 +42,9 @@ webhooks:
     sideEffects: None
     admissionReviewVersions: [v1]
 "
-    );
-    world.cluster.control_plane.apply(&configuration).await;
+        );
+        world.cluster.control_plane.apply(&configuration).await;
+    }
     creation_by_a_leader(world).await;
     accepts.abort();
 }

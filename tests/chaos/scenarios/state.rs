@@ -40,13 +40,13 @@ pub async fn restored_storage(world: &mut World<'_>) {
     world.observe_missing(15);
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
-    world.cluster.control_plane.save_etcd().await;
+    world.cluster.control_plane.save_storage().await;
     // Versions that the controller has seen and the copy does not have.
     serve(world.cluster, &["team-b"]).await;
     for n in 0..40 {
         world.cluster.label("team-a", json!({ "counter": n.to_string() })).await;
     }
-    world.cluster.control_plane.restore_etcd().await;
+    world.cluster.control_plane.restore_storage().await;
     world.cluster.delete("team-a").await;
     world.cluster.opt_in("team-c").await;
     world.watch_for(20).await;

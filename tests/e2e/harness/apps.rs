@@ -12,7 +12,12 @@ use testing::tenants::password;
 use super::E2e;
 
 /// The image that is in the registry only.
-pub(super) const APP: &str = "team/app:1";
+const APP: &str = "team/app:1";
+
+/// Its name in this registry.
+pub fn app_image(host: &str) -> String {
+    format!("{host}/{APP}")
+}
 
 impl E2e {
     /// A Deployment of one pod that pulls its image from `host` each time, with these pull secrets.
@@ -25,7 +30,7 @@ impl E2e {
                 "template": {"metadata": {"labels": {"app": name}}, "spec": {
                     "terminationGracePeriodSeconds": 1,
                     "imagePullSecrets": secrets,
-                    "containers": [{"name": "app", "image": format!("{host}/{APP}"), "imagePullPolicy": "Always"}],
+                    "containers": [{"name": "app", "image": app_image(host), "imagePullPolicy": "Always"}],
                 }},
             },
         });

@@ -19,15 +19,8 @@ const OF_THE_NODE: &str = "Lease kube-node-lease/";
 /// Renewed for as long as their owners live, so that only their being there is compared.
 const RENEWED: [&str; 2] = ["Node", "Lease"];
 
-/// What a cluster makes of a new namespace. Helm creates that of a release, and does not delete it.
-const OF_THE_NAMESPACE: [&str; 3] = [
-    "Namespace /ecr-pull-secrets",
-    "ServiceAccount ecr-pull-secrets/default",
-    "ConfigMap ecr-pull-secrets/kube-root-ca.crt",
-];
-
 impl E2e {
-    /// Waits until the cluster is as it was before the installation, object by object, but for the release's namespace.
+    /// Waits until the cluster is as it was before the installation, object by object.
     pub async fn wait_until_as_before(&self) {
         let mut left = vec![];
         for _ in 0..120 {
@@ -101,7 +94,6 @@ fn content(kind: &str, mut object: DynamicObject) -> Value {
 fn differences(before: &Inventory, now: &Inventory) -> Vec<String> {
     let gone = before.keys().filter(|key| !now.contains_key(*key)).map(|key| format!("gone: {key}"));
     let other = now.iter().filter_map(|(key, content)| match before.get(key) {
-        None if OF_THE_NAMESPACE.contains(&&**key) => None,
         None => Some(format!("left behind: {key}")),
         Some(same) if same == content => None,
         Some(_) => Some(format!("changed: {key}")),

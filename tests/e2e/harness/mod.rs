@@ -15,15 +15,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::aws::Stub;
 use testing::control_plane::ControlPlane;
-use testing::helm;
 use testing::isolation::isolated;
 use testing::node::Node;
 use testing::registry::Registry;
 use testing::tenants::{HOST, Tenants};
+use testing::tools;
 
-pub use apps::basic;
+pub use apps::{app_image, basic};
 use inventory::Inventory;
-pub use start::pause;
+pub use start::{controller_image, pause};
 pub use testing::tenants::INSTANCE as RELEASE;
 
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/ecr-pull-secrets");
@@ -87,25 +87,52 @@ impl E2e {
     /// Runs Helm as the admin, in the release's namespace; `values` are for an installation or an upgrade, in addition
     /// to what this cluster needs.
     pub async fn helm(&self, args: &[&str], values: &Value) {
+        self.helm_in(RELEASE, args, &[&self.values(), values], &[]).await;
+    }
+
+    /// As [`Self::helm`], with these values only, and with these variables.
+    pub async fn helm_in(&self, namespace: &str, args: &[&str], values: &[&Value], env: &[(&str, &str)]) {
         let kubeconfig = self.cluster.admin_kubeconfig().display().to_string();
-        let mut all = [args, &["--namespace", RELEASE, "--kubeconfig", &kubeconfig]].concat();
-        let files = [("cluster", &self.values()), ("own", values)].map(|(name, values)| {
-            let path = self.folder.path().join(format!("{name}.yaml"));
-            std::fs::write(&path, values.to_string()).expect("a temporary folder takes files");
-            path.display().to_string()
-        });
+        let mut all = [args, &["--namespace", namespace, "--kubeconfig", &kubeconfig]].concat();
+        let file =
+            |(n, values): (usize, &&Value)| self.write(&format!("values-{n}.yaml"), &values.to_string());
+        let files: Vec<_> = values.iter().enumerate().map(file).collect();
         if matches!(args[0], "install" | "upgrade") {
             all.extend(files.iter().flat_map(|file| ["--values", file]));
         }
-        if let Err(said) = helm::run(&all).await {
+        if let Err(said) = tools::run("helm", &all, env).await {
             panic!("helm {args:?}: {said}");
         }
     }
 
+    /// Runs kubectl as the admin: what it printed.
+    pub async fn kubectl(&self, args: &[&str]) -> String {
+        self.try_kubectl(args).await.unwrap_or_else(|said| panic!("kubectl {args:?}: {said}"))
+    }
+
+    /// As [`Self::kubectl`], or what it wrote to stderr if it failed.
+    pub async fn try_kubectl(&self, args: &[&str]) -> Result<String, String> {
+        let kubeconfig = self.cluster.admin_kubeconfig().display().to_string();
+        // `exec` takes what follows `--` for the command.
+        let all = [&["--kubeconfig", &kubeconfig][..], args].concat();
+        tools::run("kubectl", &all, &[]).await
+    }
+
+    /// Writes a file of the test: its path.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a temporary folder takes files");
+        path.display().to_string()
+    }
+
     /// Where AWS is; and nothing is to be left behind.
-    fn values(&self) -> Value {
-        let aws = json!({"name": "AWS_ENDPOINT_URL", "value": self.aws.url()});
-        json!({"cleanupOnUninstall": true, "extraEnv": [aws]})
+    pub fn values(&self) -> Value {
+        json!({"cleanupOnUninstall": true, "extraEnv": [self.aws_endpoint()]})
+    }
+
+    /// The variable with which a pod finds AWS.
+    pub fn aws_endpoint(&self) -> Value {
+        json!({"name": "AWS_ENDPOINT_URL", "value": self.aws.url()})
     }
 
     /// Creates a namespace.

@@ -15,7 +15,7 @@ use testing::node::{Node, SANDBOX};
 use testing::registry::Registry;
 use testing::tenants::Tenants;
 
-use super::apps::APP;
+use super::apps::app_image;
 use super::{E2e, HOSTS, RELEASE};
 
 /// Half of it passes before a refresh.
@@ -29,12 +29,12 @@ impl E2e {
     pub async fn start(namespaces: &[String]) -> Self {
         let start = Instant::now();
         let folder = TempDir::new().expect("a temporary folder");
-        let images = [pause(folder.path(), &testing::tools::folder("node").await), controller()];
+        let images = [pause(folder.path(), &testing::tools::folder("node").await), controller_image()];
         let cluster = ControlPlane::builder().controller_manager(true).address(ADDRESS).start().await;
         let registry = Registry::start_on_443(&HOSTS, NOBODYS).await;
         let node = Node::start(&cluster, &registry, &HOSTS, &images).await;
         for host in HOSTS {
-            node.push(SANDBOX, &format!("{host}/{APP}"), NOBODYS);
+            node.push(SANDBOX, &app_image(host), NOBODYS);
         }
         let aws = Arc::new(Stub::listen((LINK_LOCAL, 0).into()));
         aws.set(Behaviour::living(LIFETIME));
@@ -68,7 +68,7 @@ async fn follow(aws: Arc<Stub>, registry: Arc<Registry>) {
 }
 
 /// The archive of `make image`.
-fn controller() -> PathBuf {
+pub fn controller_image() -> PathBuf {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("image");
     let path = folder.join(format!("{RELEASE}-{}.oci.tar", env!("CARGO_PKG_VERSION")));

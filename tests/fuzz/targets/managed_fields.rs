@@ -1,6 +1,6 @@
 //! The metadata of Secrets, Namespaces and service accounts, as the API server sends them.
 
-use ecr_pull_secrets::simulation::core::plan::{Observed, Owner};
+use ecr_pull_secrets::simulation::core::plan::{Mutability, Observed, Owner};
 use ecr_pull_secrets::simulation::core::secret::SecretTemplate;
 use ecr_pull_secrets::simulation::core::settings::{AdoptionRule, Settings};
 use ecr_pull_secrets::simulation::core::testing;
@@ -49,7 +49,8 @@ fn check_secret(seen: &Observed, meta: &ObjectMeta, value: &Value) {
     assert_eq!(seen.intact, whole && (!has_template || label("team")));
     assert!(seen.times.is_none() || times);
     let managers = value["managedFields"].as_array().into_iter().flatten();
-    assert_eq!(seen.immutable, { managers }.any(|entry| has(&entry["fieldsV1"], &["f:immutable"])));
+    let is_set = { managers }.any(|entry| has(&entry["fieldsV1"], &["f:immutable"]));
+    assert_eq!(seen.mutability, if is_set { Mutability::Unknown } else { Mutability::Mutable });
     if let Some(applied) = &seen.applied {
         let trusted = applied.entries.iter().flatten().all(|entry| entry.expires_at.is_none());
         assert!(annotation("applied") || trusted, "an expiry of another client is believed");

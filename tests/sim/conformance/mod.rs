@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use futures::{StreamExt as _, stream};
-use testing::control_plane::{ControlPlane, Version};
+use testing::control_plane::{ControlPlane, Kubernetes};
 
 use self::steps::{Step, sequence};
 use self::view::Seen;
@@ -25,8 +25,8 @@ const PARALLEL: usize = 16;
 /// What the real API server did in each sequence.
 type Transcript = Vec<(u64, Vec<Step>, Vec<Seen>)>;
 
-async fn record(version: Version, count: u64) -> Transcript {
-    let cluster = ControlPlane::builder().version(version).start().await;
+async fn record(kubernetes: Kubernetes, count: u64) -> Transcript {
+    let cluster = ControlPlane::builder().kubernetes(kubernetes).start().await;
     let one = async |seed: u64| {
         let steps = sequence(seed);
         let seen = real::run(cluster.admin(), &format!("sequence-{seed}"), &steps).await;
@@ -35,10 +35,10 @@ async fn record(version: Version, count: u64) -> Transcript {
     stream::iter(0..count).map(one).buffered(PARALLEL).collect().await
 }
 
-/// The first sequences on the usual API server, recorded once for all tests.
+/// The first sequences on one API server, recorded once for all tests.
 fn recorded() -> &'static Transcript {
     static RECORDED: OnceLock<Transcript> = OnceLock::new();
-    RECORDED.get_or_init(|| runtime().block_on(record(Version::Usual, FEW)))
+    RECORDED.get_or_init(|| runtime().block_on(record(Kubernetes::selected(), FEW)))
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -83,13 +83,19 @@ fn the_store_does_what_the_api_server_does() {
 #[test]
 #[ignore = "builds another kube-apiserver, which takes minutes: make conformance runs it"]
 fn the_store_does_what_the_oldest_api_server_does() {
-    assert_conforms(&runtime().block_on(record(Version::Oldest, MANY)));
+    assert_conforms(&runtime().block_on(record(Kubernetes::Oldest, MANY)));
 }
 
 #[test]
 #[ignore = "builds another kube-apiserver, which takes minutes: make conformance runs it"]
 fn the_store_does_what_the_newest_api_server_does() {
-    assert_conforms(&runtime().block_on(record(Version::Newest, MANY)));
+    assert_conforms(&runtime().block_on(record(Kubernetes::Newest, MANY)));
+}
+
+#[test]
+#[ignore = "builds kine, which takes minutes: make conformance runs it"]
+fn the_store_does_what_an_api_server_on_kine_does() {
+    assert_conforms(&runtime().block_on(record(Kubernetes::Kine, MANY)));
 }
 
 /// A test for each rule of the model that could be wrong: without it, the comparison fails.

@@ -112,12 +112,13 @@ fn slow_requests_for_the_lease() {
 }
 
 /// Renewals over two hours, with the election's default periods: three seconds a write and a second and a half a request for
-/// the Lease, or a webhook that holds each write for ten seconds and lets it pass.
+/// the Lease, or one or two webhooks that each hold every write for ten seconds and let it pass.
 #[test]
 fn slow_writes_and_a_slow_lease_let_no_secret_expire() {
     let slow = |seconds| Rule::all(Fault::Slow(Duration::from_secs(seconds))).method(Method::PATCH);
     let lease = Rule::all(Fault::LateReply(Duration::from_millis(1_500))).path("/leases/test");
-    for rules in [vec![slow(3).path("/ecr-pull"), lease], vec![slow(10).path("/ecr-pull")]] {
+    let webhooks = |seconds| vec![slow(seconds).path("/ecr-pull")];
+    for rules in [vec![slow(3).path("/ecr-pull"), lease], webhooks(10), webhooks(20)] {
         let scenario = Scenario {
             election: ElectionTiming::default(),
             processes: 2,

@@ -31,8 +31,8 @@ use crate::store::{Event, Key, Object, Store, status};
 
 /// The namespace of the controller.
 pub const HOME: &str = "ecr-pull-secrets";
-/// The longest time within which a reply counts as an answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The longest time within which a reply counts as an answer: two webhooks that hold a write for ten seconds each.
+const ANSWER: Duration = Duration::from_secs(20);
 
 pub type Reply = UnsyncBoxBody<Bytes, Infallible>;
 

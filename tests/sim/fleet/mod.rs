@@ -157,7 +157,7 @@ impl Fleet {
         let (name, request) = &self.namespaces[namespace];
         let Cluster { tokens, jitter, expiries, .. } = &mut self.clusters[cluster];
         let want = Want { request, expires_at: expiries[namespace], renewal: None };
-        let cached = tokens.lookup(name, &[want], now(time)).remove(0);
+        let cached = tokens.lookup(name, &[want], None, now(time)).remove(0);
         let next = match (cached.state, cached.token) {
             (KeyState::Fresh, Some(token)) => {
                 if expiries[namespace].replace(token.expires_at()).is_none() {

@@ -116,7 +116,8 @@ impl World {
             self.store.secrets().filter(|(key, secret)| key.namespace == *namespace && secret.ours.is_some());
         // A finalizer may hold what was deleted.
         let managed = managed.filter(|(_, secret)| !secret.deleting);
-        let managed: Vec<_> = managed.map(|(key, secret)| (key.name.clone(), secret.immutable)).collect();
+        let managed: Vec<_> =
+            managed.map(|(key, secret)| (key.name.clone(), secret.is_immutable())).collect();
         let Some(granted) = self.wanted(namespace) else {
             let invalid = record.is_some_and(|record| record.parsed.opt_in == OptIn::Invalid);
             if !invalid && !managed.is_empty() {
@@ -134,7 +135,7 @@ impl World {
             .store
             .secret(namespace, name)
             .is_some_and(|secret| secret.ours.is_none() && !is_adopted(secret));
-        let immutable = self.store.secret(namespace, name).is_some_and(|secret| secret.immutable);
+        let immutable = self.store.secret(namespace, name).is_some_and(SecretObject::is_immutable);
         let endpoints_exist = |granted: &ecr_pull_secrets::simulation::core::grants::Granted| {
             granted.assignments.iter().all(|a| !is_invented(&a.request.key.endpoint.to_string()))
         };

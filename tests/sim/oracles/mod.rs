@@ -109,7 +109,7 @@ impl World {
             let clock = *reason == WriteReason::ImplausibleTimes && self.oracles.clocks_moved;
             let found = self.oracles.repaired.get_mut(&key).filter(|count| **count > 0);
             let is_explained = found.map(|count| *count -= 1).is_some();
-            if !clock && !is_explained {
+            if !clock && !is_explained && !self.was_suspended() {
                 let text = format!("{namespace}/{secret} was repaired ({reason:?}), but nobody edited it");
                 self.report(Oracle::Differential, text);
             }

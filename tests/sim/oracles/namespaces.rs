@@ -93,7 +93,7 @@ impl World {
         }
         let due = match self.store.secret(namespace, &granted.request.secret_name) {
             Some(secret) => {
-                secret.ours.is_some() && !secret.immutable && self.is_overdue(secret, ASKED + pace)
+                secret.ours.is_some() && !secret.is_immutable() && self.is_overdue(secret, ASKED + pace)
             }
             None => true,
         };
@@ -170,7 +170,7 @@ impl World {
             return self.report(oracle, format!("{namespace}/{name} is missing"));
         };
         // An immutable Secret that a finalizer holds can neither be renewed nor replaced.
-        let is_stuck = secret.immutable && secret.finalizer;
+        let is_stuck = secret.is_immutable() && secret.finalizer;
         if !secret.is_pull_secret() || secret.ours.is_none() || is_stuck {
             return;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::Request;
 use ecr_pull_secrets::simulation::core::LABEL_INSTANCE;
-use ecr_pull_secrets::simulation::core::grants::TokenKey;
+use ecr_pull_secrets::simulation::core::grants::{Granted, TokenKey};
 use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDraft};
 use ecr_pull_secrets::simulation::core::request::Target;
 use ecr_pull_secrets::simulation::kubernetes::observe;
@@ -126,7 +126,7 @@ impl World {
                 .adopt
                 .iter()
                 .any(|rule| rule.matches(&draft.applied.request.secret_name, labels));
-            if !is_allowed || before.immutable || before.uid != after.uid {
+            if !is_allowed || before.is_immutable() || before.uid != after.uid {
                 let text = format!("{namespace}: a secret of another tool was changed");
                 return self.report(Oracle::NoneTaken, text);
             }
@@ -204,6 +204,27 @@ impl World {
         }
     }
 
+    /// The Secret under another name has each live entry of the old one that the namespace still requests. A tenant may change
+    /// its mind between the last read of the Namespace and the deletion.
+    fn check_successor(&mut self, namespace: &Name, granted: &Granted, before: &SecretObject) {
+        let changed = self.oracles.changed.get(namespace).and_then(|times| times.back());
+        if changed.is_some_and(|at| *at + Duration::from_mins(1) > self.time) {
+            return;
+        }
+        let expiry = |secret: &SecretObject, host: &str| {
+            Some(self.aws.token(secret.passwords().get(host)?)?.1.expires).filter(|at| *at > self.time)
+        };
+        let successor = self.store.secret(namespace, &granted.request.secret_name);
+        let hosts = granted.request.registries.iter().map(ToString::to_string);
+        let is_lost = |host: &String| {
+            expiry(before, host).is_some() && successor.is_none_or(|secret| expiry(secret, host).is_none())
+        };
+        if let Some(host) = { hosts }.find(is_lost) {
+            let text = format!("{namespace}: the live entry of {host} was deleted with the old Secret");
+            self.report(Oracle::NoneTaken, text);
+        }
+    }
+
     /// A controller reads the Namespace before it deletes something.
     pub fn namespace_read(&mut self, namespace: &Name) {
         let wanted = self.wanted(namespace).map(|granted| granted.request.secret_name.as_str().into());
@@ -227,6 +248,9 @@ impl World {
         let live =
             passwords.filter_map(|password| self.aws.token(password)).any(|(_, i)| i.expires > self.time);
         let Some(granted) = self.wanted(namespace) else { return };
+        if deletion.reason == DeleteReason::Renamed {
+            self.check_successor(namespace, &granted, before);
+        }
         if !live || *granted.request.secret_name != **name {
             return;
         }
@@ -235,7 +259,7 @@ impl World {
         if read.is_some_and(|read| read.as_deref() != Some(&**name)) {
             return;
         }
-        if deletion.reason == DeleteReason::Immutable {
+        if deletion.reason == DeleteReason::Immutable && before.is_immutable() {
             let key = secret_key(namespace, name);
             self.oracles.replaced.insert(key.clone(), self.time);
             return self.schedule_replaced(key);

@@ -101,7 +101,7 @@ impl Store {
             return Err(status_with(422, "Invalid", "field is immutable", &json!({"field": "type"})));
         }
         let checks = self.keeps(BrokenRule::ImmutableChanged);
-        if checks && current.immutable && (new.data != current.data || !new.immutable) {
+        if checks && current.is_immutable() && (new.data != current.data || !new.is_immutable()) {
             let cause = json!({"field": "data"});
             return Err(status_with(422, "Invalid", "field is immutable when `immutable` is set", &cause));
         }
@@ -125,7 +125,7 @@ impl SecretObject {
         if let Some(data) = patch["data"][SECRET_KEY].as_str() {
             new.data = super::secret::decode(data).into();
         }
-        new.immutable = patch["immutable"].as_bool().unwrap_or(self.immutable);
+        new.immutable = patch["immutable"].as_bool().or(self.immutable);
         if let Some(finalizers) = patch["metadata"]["finalizers"].as_array() {
             new.finalizer = !finalizers.is_empty();
         }

@@ -33,7 +33,7 @@ pub struct SecretObject {
     /// The value of `.dockerconfigjson`.
     pub data: Arc<Vec<u8>>,
     pub kind: String,
-    pub immutable: bool,
+    pub immutable: Option<bool>,
     /// The fields that our Apply entry owns; `None` without one.
     pub ours: Option<u8>,
     /// The fields that other managers own.
@@ -132,6 +132,11 @@ impl SecretObject {
         changed
     }
 
+    /// Whether its data can never change again.
+    pub fn is_immutable(&self) -> bool {
+        self.immutable == Some(true)
+    }
+
     /// Another client takes fields over, as an update of their values does.
     pub fn take_over(&mut self, fields: u8) {
         self.ours = self.ours.map(|ours| ours & !fields).filter(|ours| *ours != 0);
@@ -148,10 +153,10 @@ impl SecretObject {
             managed.push(entry("argocd", "Apply", fields(self.taken)));
         }
         let mut others = fields(self.others);
-        if self.immutable {
+        if self.immutable.is_some() {
             others["f:immutable"] = json!({});
         }
-        if self.others != 0 || self.immutable {
+        if self.others != 0 || self.immutable.is_some() {
             managed.push(entry("kubectl", "Update", others));
         }
         ObjectMeta {
@@ -173,7 +178,7 @@ impl SecretObject {
         let data = base64::engine::general_purpose::STANDARD.encode(&*self.data);
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": self.meta(namespace, name), "type": self.kind,
-            "data": {SECRET_KEY: data}, "immutable": self.immutable.then_some(true),
+            "data": {SECRET_KEY: data}, "immutable": self.immutable,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Actions of tenants, administrators and other clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::store::{Key, Kind, Name, NamespaceObject, Object, annotation, namespa
 pub const FORGED: &str = "forged";
 
 /// The annotations that a namespace may have: key without prefix, and value.
-const VARIANTS: [&[(&str, &str)]; 7] = [
+const VARIANTS: [&[(&str, &str)]; 8] = [
     &[("registries", testing::HOST)],
     &[("registries", "123456789012.dkr.ecr.eu-west-1.amazonaws.com")],
     &[(
@@ -26,6 +26,13 @@ const VARIANTS: [&[(&str, &str)]; 7] = [
         "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
     )],
     &[("registries", testing::HOST), ("secret-name", "other")],
+    &[
+        (
+            "registries",
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+        ),
+        ("secret-name", "other"),
+    ],
     &[("registries", testing::HOST), ("service-accounts", "*")],
     &[("registries", "nonsense")],
     &[("registries", testing::HOST), ("secret-name", "not-allowed")],
@@ -185,7 +192,9 @@ impl World {
                 new.labels.clear();
                 new.ours = new.ours.map(|ours| ours & !LABELS);
             }
-            What::MakeImmutable => new.immutable = true,
+            // Some tools write `false`.
+            What::MakeImmutable if !new.is_immutable() => new.immutable = Some(!second.is_multiple_of(4)),
+            What::MakeImmutable => {}
             _ if second.is_multiple_of(2) => {
                 let entry =
                     serde_json::json!({"username": "AWS", "password": FORGED, "auth": "QVdTOmZvcmdlZA=="});
@@ -221,7 +230,7 @@ impl World {
             return;
         };
         let uid = format!("copy-{}", self.store.version);
-        let copy = SecretObject { uid, ours: None, others: ALL, immutable: false, ..secret };
+        let copy = SecretObject { uid, ours: None, others: ALL, immutable: None, ..secret };
         let key = secret_key("outside", "ecr-pull");
         if self.store.secret("outside", "ecr-pull").is_none() {
             self.put(&key, Some(Object::Secret(copy)));
@@ -267,7 +276,11 @@ impl World {
         let entries: BTreeMap<_, _> =
             hosts.iter().map(|host| (host, serde_json::json!({"auth": auth}))).collect();
         let data = serde_json::to_vec(&serde_json::json!({"auths": entries})).expect("it serializes");
-        let source = StaticSource { version: 0, entries: DockerConfig::parse_foreign(&data) };
+        let source = StaticSource {
+            version: 0,
+            entries: DockerConfig::parse_foreign(&data),
+            unreadable: BTreeSet::new(),
+        };
         let key = Key { kind: Kind::Source, namespace: "".into(), name: name.clone() };
         self.put(&key, Some(Object::Source(source)));
     }

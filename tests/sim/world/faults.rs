@@ -109,6 +109,7 @@ impl World {
                 let from = this.frozen_until.max(time);
                 this.suspended += end.saturating_sub(from);
                 this.frozen_until = end.max(from);
+                this.resumed_at = Some(this.frozen_until);
                 self.trouble(None, end + Duration::from_secs(10));
             }
             What::ClockAhead | What::ClockBehind => {

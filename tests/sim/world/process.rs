@@ -38,6 +38,8 @@ pub struct Process {
     pub skew: SignedDuration,
     /// How long its monotonic clock stood still.
     pub suspended: Duration,
+    /// When it last ran again after that.
+    pub resumed_at: Option<Duration>,
     wake_at: Duration,
     elect_at: Duration,
 }
@@ -69,6 +71,12 @@ impl Process {
 }
 
 impl World {
+    /// Whether a process ran again after a suspension less than a term of the Lease ago, so that there may be two leaders.
+    pub fn was_suspended(&self) -> bool {
+        let mut resumed_at = self.processes.iter().filter_map(|process| process.resumed_at);
+        resumed_at.any(|at| at + Duration::from_secs(20) > self.time)
+    }
+
     /// Starts a process, or starts it again.
     pub fn start(&mut self, index: usize, without_region: bool) {
         let before = self.processes.get(index);
@@ -101,6 +109,7 @@ impl World {
             partitioned_until: Duration::ZERO,
             skew,
             suspended: Duration::ZERO,
+            resumed_at: None,
             wake_at: self.time,
             elect_at: self.time,
         };

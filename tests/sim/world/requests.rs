@@ -16,8 +16,15 @@ use crate::profile::Fate;
 use crate::store::secret::SecretObject;
 use crate::store::{Key, Kind, Name, Object};
 
-/// The client gives up after this long, as `kubernetes::cluster` does.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// After how long the client gives up, as `kubernetes::cluster` does.
+fn limit(request: &Request) -> Duration {
+    match request {
+        Request::Write { .. } | Request::Delete(_) | Request::SetPullSecret(_) => Duration::from_secs(40),
+        Request::ReadNamespace | Request::ReadSecret(_) | Request::ListServiceAccounts => {
+            Duration::from_secs(15)
+        }
+    }
+}
 
 /// A request that was sent.
 pub struct Running {
@@ -53,7 +60,8 @@ fn classify(status: Status) -> RequestError {
 impl World {
     /// Sends a request of a controller.
     pub fn send(&mut self, process: usize, id: ActionId, namespace: Name, request: Request) {
-        let fate = self.fate(&namespace);
+        let limit = limit(&request);
+        let fate = self.fate(&namespace, limit);
         let sender = &self.processes[process];
         let permitted = sender.is_leader(self.time);
         let (epoch, sent) = (sender.epoch, self.time);
@@ -67,14 +75,14 @@ impl World {
         if !permitted {
             running.outcome = Some(running.failed(RequestError::NotLeader));
         } else if self.is_unreachable(process) || fate == Fate::Unavailable {
-            let error = RequestError::Unavailable("the API server is not available".to_owned());
+            let error = RequestError::unavailable("the API server is not available");
             running.outcome = Some(running.failed(error));
         }
         let answered = running.outcome.is_some();
         let keeps =
             matches!(&running.request, Request::Write { base: Some(_), draft } if draft.keeps_entries());
         self.running.insert(number, running);
-        self.schedule_in(TIMEOUT, Happening::GiveUp(number));
+        self.schedule_in(limit, Happening::GiveUp(number));
         if answered {
             let back = self.delay();
             return self.schedule_in(back, Happening::Reply(number));
@@ -82,13 +90,13 @@ impl World {
         let there = self.delay();
         match fate {
             Fate::RequestLost => {}
-            Fate::Late => self.schedule_in(TIMEOUT + there, Happening::Commit(number)),
             _ if keeps => self.schedule_in(there, Happening::Read(number)),
+            Fate::Late => self.schedule_in(limit + there, Happening::Commit(number)),
             _ => self.schedule_in(there, Happening::Commit(number)),
         }
     }
 
-    fn fate(&mut self, namespace: &Name) -> Fate {
+    fn fate(&mut self, namespace: &Name, limit: Duration) -> Fate {
         let time = self.time;
         if self.faults.namespace_hangs.get(namespace).is_some_and(|until| *until > time) {
             return Fate::RequestLost;
@@ -96,7 +104,7 @@ impl World {
         let rare = !self.is_calm() && self.choices.one_in(self.profile.fate_one_in);
         let fate = if rare { *self.choices.of(self.profile.fates) } else { Fate::Done };
         if fate != Fate::Done {
-            self.trouble(Some(namespace), time + TIMEOUT);
+            self.trouble(Some(namespace), time + limit);
         }
         fate
     }
@@ -123,8 +131,9 @@ impl World {
             running.outcome = Some(running.failed(error));
             return self.schedule_in(Duration::ZERO, Happening::Reply(number));
         }
+        let late = if running.fate == Fate::Late { limit(&running.request) } else { Duration::ZERO };
         let there = self.delay();
-        self.schedule_in(there, Happening::Commit(number));
+        self.schedule_in(late + there, Happening::Commit(number));
     }
 
     pub fn commit(&mut self, number: u64) {
@@ -132,7 +141,7 @@ impl World {
         let outcome = self.store_request(&running);
         let fate = running.fate;
         running.outcome = Some(outcome);
-        let late = self.time >= running.sent + TIMEOUT;
+        let late = self.time >= running.sent + limit(&running.request);
         if late {
             return;
         }
@@ -253,7 +262,7 @@ impl World {
     pub fn give_up(&mut self, number: u64) {
         let Some(running) = self.running.get_mut(&number) else { return };
         let (process, epoch, id, sent) = (running.process, running.epoch, running.id, running.sent);
-        let error = RequestError::Unavailable("the API server did not respond in time".to_owned());
+        let error = RequestError::unavailable("the API server did not respond in time");
         let outcome = running.failed(error);
         if running.fate != Fate::Late {
             self.running.remove(&number);

@@ -48,11 +48,14 @@ impl Authority {
         self.sign(&params, &key)
     }
 
-    /// Issues a client certificate of this user that is valid for `lifetime`.
-    pub(crate) fn issue_for(&self, user: &str, lifetime: Duration) -> Certificate {
+    /// Issues a client certificate of this user, in this group if there is one, that is valid for `lifetime`.
+    pub(crate) fn issue_for(&self, user: &str, group: Option<&str>, lifetime: Duration) -> Certificate {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, user);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         params.not_after = (SystemTime::now() + lifetime).into();
         self.sign(&params, &key_pair())

@@ -2,9 +2,10 @@
 //!
 //! | module | what it gives |
 //! |---|---|
-//! | [`control_plane`] | a real etcd and kube-apiserver, on request with kube-controller-manager |
+//! | [`control_plane`] | a real kube-apiserver with etcd or kine, on request with kube-controller-manager |
 //! | [`aws`] | an ECR and STS that checks signatures, fails on request and remembers every call |
 //! | [`credentials`] | the places from which a pod or a machine gets credentials of that AWS |
+//! | [`documents`] | code blocks of documents, and their commands as they are printed |
 //! | [`fault_proxy`] | a proxy in front of an API server that delays, holds, drops and refuses requests |
 //! | [`link`] | a TCP connection that can be frozen, and whose bytes are counted |
 //! | [`upstream`] | a client of an API server that sends prepared requests |
@@ -14,13 +15,14 @@
 //! | [`node`] | a real kubelet, scheduler, containerd and runc in those |
 //! | [`tunnel`] | a proxy behind which registries go by the names of ECR |
 //! | [`registry`] | a real container registry that wants a password |
-//! | [`helm`] | Helm, which leaves nothing in anybody's home |
+//! | [`release`] | the scripts of `deploy/release` |
 //! | [`tenants`] | tenants' namespaces and pull secrets, as an admin edits and reads them |
 //! | [`compromised_credential`] | what a stolen credential of the controller is refused, and by which layer |
 //! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`clock`] | another clock for one program |
 //! | [`prometheus`] | a real Prometheus that scrapes the controller |
 //! | [`process`] | children that never outlive the test process |
+//! | [`tools`] | the programs that `tests/tools/build` builds |
 //!
 //! Everything here panics with a sentence that says what was wrong: a test can do nothing better with an
 //! error. Nothing depends on the crate under test, so that none of its mistakes can hide here.
@@ -31,9 +33,9 @@ pub mod clock;
 pub mod compromised_credential;
 pub mod control_plane;
 pub mod credentials;
+pub mod documents;
 pub mod fault_proxy;
 mod folder;
-pub mod helm;
 pub mod isolation;
 pub mod leaks;
 pub mod link;
@@ -45,6 +47,7 @@ pub mod prometheus;
 pub mod proxy;
 mod random;
 pub mod registry;
+pub mod release;
 #[cfg(test)]
 mod sdk;
 mod server;
@@ -69,10 +72,14 @@ pub fn real_cluster() -> bool {
     if std::env::var_os(SKIP_CLUSTER_TESTS).is_none_or(|value| value != "1") {
         return true;
     }
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    skipped(test, &format!("needs a real control plane, and {SKIP_CLUSTER_TESTS}=1 is set"));
+    skip_this(&format!("it needs a real control plane, and {SKIP_CLUSTER_TESTS}=1 is set"));
     false
+}
+
+/// Says on the real stderr that the test that runs in this thread is skipped, and why.
+pub fn skip_this(why: &str) {
+    let thread = std::thread::current();
+    skipped(thread.name().unwrap_or("a test"), why);
 }
 
 /// Says on the real stderr that a test is skipped, and why.

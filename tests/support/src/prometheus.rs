@@ -63,6 +63,25 @@ impl Prometheus {
         result.filter_map(|sample| sample["value"][1].as_str()?.parse().ok()).collect()
     }
 
+    /// Waits until each query of a dashboard returns a number for the installation of this name. A rate requires a scrape
+    /// before the last change, and one after it.
+    pub async fn wait_until_complete(&self, dashboard: &str, instance: &str) {
+        let queries = queries(dashboard, instance);
+        assert!(queries.len() > 20, "{queries:?}");
+        // Longer than the time between two renewals of the tests on a node: a rate is a number only after a change.
+        let deadline = Instant::now() + Duration::from_secs(90);
+        for query in queries {
+            loop {
+                let values = self.query(&query).await;
+                if values.iter().any(|value| value.is_finite()) {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{query}: {values:?}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
     /// The names of the alerts that fire.
     pub async fn firing(&self) -> BTreeSet<String> {
         let reply = self.get("/api/v1/alerts").await.expect("Prometheus lists alerts");
@@ -83,6 +102,21 @@ impl Prometheus {
         head.split(' ').nth(1).filter(|status| *status == "200")?;
         Some(serde_json::from_str(body).unwrap_or_default())
     }
+}
+
+/// The queries of all panels, as Grafana would send them.
+fn queries(dashboard: &str, instance: &str) -> Vec<String> {
+    let board: Value = serde_json::from_str(dashboard).expect("JSON");
+    let panels = board["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let variables =
+        [("$cluster", ".*"), ("$namespace", instance), ("$job", instance), ("$__rate_interval", "1m")];
+    targets
+        .map(|target| {
+            let query = target["expr"].as_str().expect("a query").to_owned();
+            variables.iter().fold(query, |query, (name, value)| query.replace(name, value))
+        })
+        .collect()
 }
 
 fn configuration(targets: &[(String, Value)]) -> String {

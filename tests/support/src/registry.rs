@@ -50,7 +50,7 @@ impl Registry {
     pub async fn start_for(hosts: &[&str], password: &str) -> Self {
         let program = tools::folder("registry").await.join("registry");
         loop {
-            let mut registry = Self::spawn(&program, Port::claim(), hosts, password);
+            let mut registry = Self::spawn(&program, Ipv4Addr::LOCALHOST, Port::claim(), hosts, password);
             if registry.comes_up().await {
                 return registry;
             }
@@ -62,15 +62,15 @@ impl Registry {
         }
     }
 
-    /// The same on port 443, as those of ECR, in a network of the test's own.
+    /// The same on port 443, as those of ECR, and on all addresses, in a network of the test's own.
     pub async fn start_on_443(hosts: &[&str], password: &str) -> Self {
         let program = tools::folder("registry").await.join("registry");
-        let mut registry = Self::spawn(&program, Port::exactly(443), hosts, password);
+        let mut registry = Self::spawn(&program, Ipv4Addr::UNSPECIFIED, Port::exactly(443), hosts, password);
         assert!(registry.comes_up().await, "the registry does not start:\n{}", registry.process.log_tail());
         registry
     }
 
-    fn spawn(program: &Path, port: Port, hosts: &[&str], password: &str) -> Self {
+    fn spawn(program: &Path, address: Ipv4Addr, port: Port, hosts: &[&str], password: &str) -> Self {
         let folder = Folder::new();
         let authority = Authority::new("registry of a test");
         let names = [hosts, &[HOST, "localhost", "127.0.0.1"]].concat();
@@ -86,7 +86,7 @@ impl Registry {
             "version": "0.1",
             "storage": {"filesystem": {"rootdirectory": at("storage")}},
             "http": {
-                "addr": format!("127.0.0.1:{}", port.number()),
+                "addr": format!("{address}:{}", port.number()),
                 "secret": "of a test",
                 "tls": {"certificate": at("tls.crt"), "key": at("tls.key")},
             },

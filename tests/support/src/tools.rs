@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 
 /// The folder with the programs of `name`, built now if they are not there yet.
@@ -17,6 +17,24 @@ pub async fn folder(name: &'static str) -> PathBuf {
             Err(error) => panic!("building {name} was cancelled: {error}"),
         }
     })
+}
+
+/// Runs a program of the tool of its name to its end, with a home of its own and these variables: what it printed, or what it
+/// wrote to stderr if it failed.
+///
+/// Nothing of the environment reaches it.
+pub async fn run(name: &'static str, args: &[&str], env: &[(&str, &str)]) -> Result<String, String> {
+    let mut command = Command::new(folder(name).await.join(name));
+    let home = tempfile::TempDir::new().expect("a temporary folder");
+    command.args(args).env_clear().env("HOME", home.path()).envs(env.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    result(&output.unwrap_or_else(|error| panic!("{name} does not start: {error}")))
+}
+
+/// What a program printed, or what it wrote to stderr if it failed.
+pub fn result(output: &Output) -> Result<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// What is missing to build `name` here, in the script's own sentence: a compiler, a library, rights to install one.

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::samples::Samples;
 use crate::commands::check::facts::{AwsFacts, Clocks, RegistryFact, RegistryPath, TokenFact};
-use crate::core::aws::{Endpoint, Registry};
+use crate::core::aws::Registry;
 use crate::core::grants::Assignment;
-use crate::core::request::Target;
-use crate::core::secret::{Token, TokenError, TokenErrorKind, TokenSource as _, default_host};
+use crate::core::plan::entry_host;
+use crate::core::secret::{Token, TokenError, TokenErrorKind, TokenSource as _, server_time};
 use crate::ecr::aws::AwsEcr;
 use crate::ecr::registry::RegistryClient;
 
@@ -18,7 +18,10 @@ const LATEST: &str = "latest";
 /// Requests a token for each sample, and its registry with the token. `repository` is `NAME` or `NAME:TAG`.
 pub async fn gather(aws: &AwsEcr, samples: Samples, repository: Option<&str>) -> AwsFacts {
     let caller = aws.caller().await;
-    let clock = caller.as_ref().ok().and_then(Option::as_ref).and_then(|caller| caller.server_time);
+    let clock = match &caller {
+        Ok(caller) => caller.as_ref().and_then(|caller| caller.server_time),
+        Err(error) => error.server_time,
+    };
     let mut facts = AwsFacts {
         caller: caller.map(|caller| caller.map(|caller| caller.arn)),
         clock: clock.map(|server| Clocks { server, local: Timestamp::now() }),
@@ -38,7 +41,7 @@ pub async fn gather(aws: &AwsEcr, samples: Samples, repository: Option<&str>) ->
             result: result.as_ref().map(Token::expires_at).map_err(Clone::clone),
         });
         let Ok(token) = result else { continue };
-        let Some(registry) = host(assignment, &token) else { continue };
+        let Some(registry) = entry_host(assignment, Some(&token)) else { continue };
         facts.registries.extend(ask(&client, assignment, &registry, &token, repository).await);
     }
     facts
@@ -50,10 +53,11 @@ async fn fetch(
     clock: &mut Option<Clocks>,
 ) -> Result<Token, TokenError> {
     let asked = Timestamp::now();
-    let reply = aws.fetch_token(&assignment.request).await?;
-    if let (None, Some(server)) = (&clock, reply.server_time) {
+    let reply = aws.fetch_token(&assignment.request).await;
+    if let (None, Some(server)) = (&clock, server_time(&reply)) {
         *clock = Some(Clocks { server, local: Timestamp::now() });
     }
+    let reply = reply?;
     let invalid =
         |error: &dyn std::fmt::Display| TokenError::new(TokenErrorKind::InvalidResponse, error.to_string());
     let token = Token::from_reply(reply, asked).map_err(|error| invalid(&error))?;
@@ -62,18 +66,6 @@ async fn fetch(
         return Err(TokenError::new(TokenErrorKind::ExpiredToken, message));
     }
     Ok(token)
-}
-
-/// The registry of a sample.
-fn host(assignment: &Assignment, token: &Token) -> Option<Registry> {
-    let request = &assignment.request;
-    match (&assignment.target, &request.session, &request.key.endpoint) {
-        (Target::Host(registry), ..) => Some(registry.clone()),
-        (Target::Default, Some(session), Endpoint::Private(region)) => {
-            Some(Registry::of_account(session.role.arn.account(), region.clone()))
-        }
-        (Target::Default, ..) => default_host(token),
-    }
 }
 
 /// The API version, and the tags and a manifest of the repository.

@@ -15,12 +15,14 @@ use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{namespaces, rights};
+use super::{adoption, namespaces, rights};
 use crate::cli::diagnosis::CheckArgs;
 use crate::clock::Clock;
 use crate::commands::check::facts::{
-    Clocks, ClusterFacts, DryRun, Gathered, LeaseFacts, PolicyFacts, PolicyObject, Subject, Version,
+    Clocks, ClusterFacts, DryRun, Gathered, LeaseFacts, PolicyFacts, PolicyObject, SingleNamespaceMode,
+    Subject, Version,
 };
+use crate::commands::configuration::Unused;
 use crate::controller::error::RequestError;
 use crate::core::settings::Settings;
 use crate::core::{LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER};
@@ -35,17 +37,7 @@ pub async fn gather(
     settings: &Settings,
     clock: Clock,
 ) -> (Gathered<ClusterFacts>, Option<Overview>) {
-    let mut connection = Connection {
-        kubeconfig: args.kubeconfig.file.clone(),
-        context: args.kubeconfig.context.clone(),
-        namespace: args.controller_namespace.clone(),
-        identity: Some("check".to_owned()),
-        is_shared: true,
-    };
-    if !connection.is_in_cluster() {
-        // The namespace of the context is seldom the controller's.
-        connection.namespace.get_or_insert_with(|| settings.names.instance.clone());
-    }
+    let connection = connection(args, settings);
     let client = match connection.connect(Metrics::default()).await {
         Ok(client) => client,
         Err(error) => return (Err(error.to_string()), None),
@@ -60,34 +52,61 @@ pub async fn gather(
         version,
         clock: clocks,
         namespace,
+        single: single(settings),
         subject,
+        unused_configuration: None,
         rights: Err("the API server does not respond".to_owned()),
         policy: None,
         lease: None,
         namespaces: None,
+        adoption: None,
     };
     if facts.version.is_err() {
         return (Ok(facts), None);
     }
     let reviewed = rights::rights(settings, &facts.namespace, args.pre);
     facts.rights = rights::review(&client, &facts.subject, reviewed).await;
+    if args.pre && settings.adopt.is_empty() {
+        return (Ok(facts), None);
+    }
+    let overview = match facts.single {
+        Some(_) => Overview::read_single(&client, settings).await,
+        None => Overview::read(&client, &Selection::default(), settings, true).await,
+    };
+    let overview = overview.map_err(|error| error.to_string());
+    facts.adoption = match &overview {
+        Ok(overview) => adoption::gather(&client, overview, settings, clock.now()).await,
+        Err(reason) => (!settings.adopt.is_empty()).then(|| Err(reason.clone())),
+    };
     if args.pre {
         return (Ok(facts), None);
     }
+    facts.unused_configuration = Unused::find(args.config.as_deref(), &connection, &client).await;
     let user = facts.subject.user().to_owned();
     facts.policy = Some(policy(&client, settings, &user).await);
     facts.lease = Some(lease(&client, &settings.names.instance).await);
-    let overview = Overview::read(&client, &Selection::default(), settings, true).await;
-    match overview {
-        Ok(overview) => {
-            facts.namespaces = Some(Ok(namespaces(&overview, settings, clock)));
-            (Ok(facts), Some(overview))
-        }
-        Err(error) => {
-            facts.namespaces = Some(Err(error.to_string()));
-            (Ok(facts), None)
-        }
-    }
+    let read = overview.as_ref().map_err(Clone::clone);
+    facts.namespaces = Some(read.map(|overview| namespaces(overview, settings, clock)));
+    (Ok(facts), overview.ok())
+}
+
+fn connection(args: &CheckArgs, settings: &Settings) -> Connection {
+    let connection = Connection {
+        kubeconfig: args.kubeconfig.file.clone(),
+        context: args.kubeconfig.context.clone(),
+        namespace: args.controller_namespace.clone(),
+        identity: Some("check".to_owned()),
+        is_shared: true,
+    };
+    connection.in_namespace_of(&settings.names.instance)
+}
+
+fn single(settings: &Settings) -> Option<SingleNamespaceMode> {
+    let selector = &settings.namespace_selector;
+    selector.is_single().then(|| SingleNamespaceMode {
+        namespaces: selector.only.iter().map(ToString::to_string).collect(),
+        writes_service_accounts: settings.names.service_accounts,
+    })
 }
 
 #[derive(Deserialize)]
@@ -141,7 +160,9 @@ async fn policy(client: &Client, settings: &Settings, user: &str) -> PolicyFacts
             PolicyFacts::Objects(matching.map(object).collect())
         }
         (Err(error), _) | (_, Err(error)) => {
-            let is_own = user.starts_with("system:serviceaccount:");
+            // In single-namespace mode, the controller may not write Secrets in its own namespace.
+            let is_single = settings.namespace_selector.is_single();
+            let is_own = user.starts_with("system:serviceaccount:") && !is_single;
             match classify(&error) {
                 RequestError::Forbidden(_) if is_own => PolicyFacts::DryRun(dry_run(client, settings).await),
                 error => PolicyFacts::Unreadable(error.to_string()),

@@ -1,5 +1,6 @@
 //! Gathers the facts. Reads only: the one write is a dry run, which the API server does not store.
 
+mod adoption;
 mod aws;
 mod cluster;
 mod rights;
@@ -70,7 +71,10 @@ fn facts_of(settings: &Settings, args: &CheckArgs) -> ConfigurationFacts {
 /// The states of the namespaces, as `status` shows them.
 fn namespaces(overview: &Overview, settings: &Settings, clock: Clock) -> NamespacesFacts {
     let knowledge = crate::commands::status::Knowledge { configuration: true };
+    let only = settings.namespace_selector.only.iter();
     NamespacesFacts {
+        absent: only.filter(|name| !overview.names.contains_key(&***name)).map(ToString::to_string).collect(),
+        unread: overview.unread.iter().map(ToString::to_string).collect(),
         rows: crate::commands::status::rows(overview, settings, knowledge, clock.now()),
         secrets_denied: overview.secrets_denied.clone(),
     }

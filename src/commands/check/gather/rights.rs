@@ -37,7 +37,7 @@ pub async fn subject(client: &Client, args: &CheckArgs, settings: &Settings, nam
 
 /// The rights to review.
 pub fn rights(settings: &Settings, namespace: &str, pre: bool) -> Vec<Right> {
-    if pre { to_install(namespace) } else { of_controller(settings, namespace) }
+    if pre { to_install(settings, namespace) } else { of_controller(settings, namespace) }
 }
 
 fn right(verb: &'static str, resource: &'static str, name: Option<&str>, namespace: Option<&str>) -> Right {
@@ -45,62 +45,85 @@ fn right(verb: &'static str, resource: &'static str, name: Option<&str>, namespa
     Right { verb, group: "", resource, name, namespace, needed: true }
 }
 
-/// As deploy/rbac.yaml and deploy/rbac-*.yaml.
+/// The namespaces of the controller's rights; `None` for the whole cluster.
+fn scopes(settings: &Settings) -> Vec<Option<&str>> {
+    let selector = &settings.namespace_selector;
+    if selector.is_single() { selector.only.iter().map(|name| Some(&**name)).collect() } else { vec![None] }
+}
+
+/// As deploy/rbac.yaml and deploy/rbac-*.yaml. In single-namespace mode, as the Roles of the chart.
 fn of_controller(settings: &Settings, namespace: &str) -> Vec<Right> {
     let names = &settings.names;
     let mut rights = vec![];
     let mut all = |verbs: &[&'static str], group, resource, name: Option<&str>, namespace: Option<&str>| {
         rights.extend(verbs.iter().map(|verb| Right { group, ..right(verb, resource, name, namespace) }));
     };
-    all(&["get", "list", "watch"], "", "namespaces", None, None);
-    for name in &names.secret_names {
-        all(&["get", "list", "watch", "create", "patch", "delete"], "", "secrets", Some(name), None);
+    for scope in scopes(settings) {
+        // In single-namespace mode, the controller works without it: the judge warns about a Namespace that was not read.
+        if scope.is_none() {
+            all(&["get", "list", "watch"], "", "namespaces", None, None);
+        }
+        for name in &names.secret_names {
+            all(&["get", "list", "watch", "create", "patch", "delete"], "", "secrets", Some(name), scope);
+        }
+        for name in &names.retired_names {
+            all(&["get", "list", "watch", "delete"], "", "secrets", Some(name), scope);
+        }
+        all(&["create", "patch"], "", "events", None, scope);
+        if names.service_accounts {
+            all(&["get", "list", "watch", "patch"], "", "serviceaccounts", None, scope);
+        }
     }
-    for name in &names.retired_names {
-        all(&["get", "list", "watch", "delete"], "", "secrets", Some(name), None);
-    }
-    all(&["create", "patch"], "", "events", None, None);
     let lease = Some(&*names.instance);
     all(&["get", "create", "update"], "coordination.k8s.io", "leases", lease, Some(namespace));
-    if names.service_accounts {
-        all(&["get", "list", "watch", "patch"], "", "serviceaccounts", None, None);
-    }
     for grant in &settings.static_grants {
         all(&["get", "list", "watch"], "", "secrets", Some(&*grant.secret), Some(namespace));
     }
-    let wide = [
-        right("get", "secrets", Some(OTHER), None),
-        right("patch", "secrets", Some(OTHER), None),
-        right("delete", "secrets", Some(OTHER), None),
-        right("list", "secrets", None, None),
-        right("create", "secrets", None, None),
-        right("create", "pods", None, None),
-        right("patch", "namespaces", None, None),
-        Right { group: "rbac.authorization.k8s.io", ..right("bind", "clusterroles", None, None) },
-    ];
+    let within = |scope| {
+        [
+            right("get", "secrets", Some(OTHER), scope),
+            right("patch", "secrets", Some(OTHER), scope),
+            right("delete", "secrets", Some(OTHER), scope),
+            right("list", "secrets", None, scope),
+            right("create", "secrets", None, scope),
+            right("create", "pods", None, scope),
+            right("patch", "namespaces", scope, scope),
+        ]
+    };
+    let bind = Right { group: "rbac.authorization.k8s.io", ..right("bind", "clusterroles", None, None) };
+    let wide = scopes(settings).into_iter().flat_map(within).chain([bind]);
     rights.extend(wide.map(|right| Right { needed: false, ..right }));
     rights
 }
 
-/// The kinds of deploy/install.yaml.
-fn to_install(namespace: &str) -> Vec<Right> {
+/// The kinds of deploy/install.yaml. In single-namespace mode, those of the chart.
+fn to_install(settings: &Settings, namespace: &str) -> Vec<Right> {
     const RBAC: &str = "rbac.authorization.k8s.io";
     const ADMISSION: &str = "admissionregistration.k8s.io";
     let within = Some(namespace);
     let create = |group, resource, namespace| Right { group, ..right("create", resource, None, namespace) };
-    vec![
-        create("", "namespaces", None),
+    let mut rights = vec![
         create("", "serviceaccounts", within),
         create("", "configmaps", within),
         create("", "services", within),
         create("apps", "deployments", within),
         create(RBAC, "roles", within),
         create(RBAC, "rolebindings", within),
-        create(RBAC, "clusterroles", None),
-        create(RBAC, "clusterrolebindings", None),
-        create(ADMISSION, "validatingadmissionpolicies", None),
-        create(ADMISSION, "validatingadmissionpolicybindings", None),
-    ]
+    ];
+    // The controller may be in one of these namespaces.
+    for scope in scopes(settings).into_iter().filter(|scope| *scope != within) {
+        rights.extend(match scope {
+            Some(_) => vec![create(RBAC, "roles", scope), create(RBAC, "rolebindings", scope)],
+            None => vec![
+                create("", "namespaces", None),
+                create(RBAC, "clusterroles", None),
+                create(RBAC, "clusterrolebindings", None),
+                create(ADMISSION, "validatingadmissionpolicies", None),
+                create(ADMISSION, "validatingadmissionpolicybindings", None),
+            ],
+        });
+    }
+    rights
 }
 
 /// Reviews each right.
@@ -149,4 +172,31 @@ async fn review_one(client: &Client, subject: &Subject, right: &Right) -> kube::
         }
     };
     Ok(status.is_some_and(|status| status.allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing;
+
+    fn only(names: &[&str]) -> Settings {
+        let mut settings = testing::settings();
+        settings.namespace_selector.only = names.iter().map(|name| (*name).into()).collect();
+        settings
+    }
+
+    #[test]
+    fn in_single_namespace_mode_each_right_is_reviewed_once_and_in_one_of_the_namespaces() {
+        let settings = only(&["team-a", "team-b"]);
+        for pre in [false, true] {
+            let all = rights(&settings, "team-a", pre);
+            let is_outside = |right: &&Right| {
+                right.needed && !matches!(right.namespace.as_deref(), Some("team-a" | "team-b"))
+            };
+            assert_eq!(all.iter().find(is_outside), None);
+            for (n, right) in all.iter().enumerate() {
+                assert!(!all[..n].contains(right), "{right:?} is reviewed twice");
+            }
+        }
+    }
 }

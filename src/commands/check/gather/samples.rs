@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::Now;
 use crate::core::aws::Registry;
 use crate::core::grants::{Assignment, Grants, Identity, Pattern, RegistryPattern, TokenKey};
 use crate::core::plan::{Facts, plan};
 use crate::core::request::{Request, Target};
 use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
+use crate::core::{Now, counted};
 use crate::kubernetes::overview::Overview;
 
 /// The maximum number of tokens. A cluster can have one for each namespace.
@@ -47,7 +47,7 @@ pub fn samples(settings: &Settings, overview: Option<&Overview>, now: Now) -> Sa
     }
     if by_key.len() > MAX_SAMPLES {
         let more = by_key.len() - MAX_SAMPLES;
-        samples.untested.push(format!("{more} more tokens are not tested"));
+        samples.untested.push(format!("{} not tested", counted(more, "more token")));
     }
     samples.assignments = by_key.into_values().take(MAX_SAMPLES).collect();
     samples

@@ -38,7 +38,8 @@ fn caller_error(error: &TokenError, has_token: bool) -> Finding {
     let category = Category::AwsIdentity;
     let remedy = match error.kind {
         TokenErrorKind::Credentials => {
-            "set the AWS_* variables, mount a profile, or give the service account a role"
+            "set the AWS_* variables, mount a profile, or give the service account a role; replace an access key that AWS \
+             rejects: it is wrong, inactive or deleted"
         }
         TokenErrorKind::Timeout | TokenErrorKind::Unreachable => {
             "check the network, DNS, HTTPS_PROXY and network policies: sts.REGION.amazonaws.com, port 443"

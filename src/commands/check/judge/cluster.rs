@@ -2,13 +2,15 @@
 
 use jiff::SignedDuration;
 
-use super::rights;
+use super::{adoption, rights};
 use crate::commands::check::facts::{
-    Clocks, ClusterFacts, DryRun, Facts, LeaseFacts, NamespacesFacts, PolicyFacts, PolicyObject, Version,
+    Clocks, ClusterFacts, DryRun, Facts, LeaseFacts, NamespacesFacts, PolicyFacts, PolicyObject,
+    SingleNamespaceMode, Version,
 };
 use crate::commands::check::finding::{Category, Finding, Link};
+use crate::commands::configuration::Unused;
 use crate::commands::status::{Row, State};
-use crate::core::{Now, whole_seconds};
+use crate::core::{Now, counted, whole_seconds};
 
 /// The first version in which `ValidatingAdmissionPolicy` is stable
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>).
@@ -38,12 +40,26 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     if cluster.version.is_err() {
         return findings;
     }
+    findings.extend(cluster.unused_configuration.as_ref().map(unused_configuration));
     findings.extend(rights::judge(cluster, facts.pre));
-    findings.extend(cluster.policy.as_ref().map(|policy| admission_policy(policy, cluster)));
+    findings.extend(match (&cluster.single, &cluster.policy) {
+        // An administrator of the cluster may have added a policy.
+        (Some(_), Some(policy @ PolicyFacts::Objects(found))) if !found.is_empty() => {
+            Some(admission_policy(policy, cluster))
+        }
+        (Some(single), _) => Some(no_policy(single)),
+        (None, policy) => policy.as_ref().map(|policy| admission_policy(policy, cluster)),
+    });
     findings.extend(cluster.lease.as_ref().map(|found| lease(found.as_ref(), cluster, facts.now)));
     findings.extend(cluster.clock.map(api_server_clock));
     findings.extend(cluster.namespaces.iter().flat_map(|found| namespaces(found.as_ref())));
+    findings.extend(adoption::judge(cluster));
     findings
+}
+
+/// Other findings may be about problems that the controller does not have.
+fn unused_configuration(unused: &Unused) -> Finding {
+    Finding::warning(Category::Configuration, unused.message(), Link::Configuration, unused.remedy())
 }
 
 fn version(version: &Result<Version, String>) -> Finding {
@@ -104,6 +120,20 @@ fn admission_policy(policy: &PolicyFacts, cluster: &ClusterFacts) -> Finding {
             [first, ..] => policy_object(found.iter().find(|policy| policy.is_sound()).unwrap_or(first)),
         },
     }
+}
+
+/// The risk that the notes of the chart describe.
+fn no_policy(single: &SingleNamespaceMode) -> Finding {
+    let accounts = if single.writes_service_accounts { ", change their service accounts," } else { "" };
+    let message = format!(
+        "single-namespace mode, in {}: no ValidatingAdmissionPolicy is known to restrict the controller, so a stolen \
+         credential of the controller can write any content and metadata into secrets with its names in these \
+         namespaces{accounts} and forge events there",
+        single.namespaces.join(", ")
+    );
+    let remedy = "accept the risk, or let an administrator of the cluster install the controller without namespaces.only: \
+                  then the chart creates the policies";
+    Finding::warning(Category::AdmissionPolicy, message, Link::NoAdmissionPolicy, remedy)
 }
 
 impl PolicyObject {
@@ -197,7 +227,7 @@ impl ClusterFacts {
 /// One line for each namespace in trouble, and one for the others.
 fn namespaces(found: Result<&NamespacesFacts, &String>) -> Vec<Finding> {
     let category = Category::Namespaces;
-    let NamespacesFacts { rows, secrets_denied } = match found {
+    let NamespacesFacts { rows, absent, unread, secrets_denied } = match found {
         Ok(found) => found,
         Err(reason) => return vec![Finding::skipped(category, format!("cannot be read: {reason}"))],
     };
@@ -206,8 +236,18 @@ fn namespaces(found: Result<&NamespacesFacts, &String>) -> Vec<Finding> {
     }
     let in_trouble: Vec<_> = rows.iter().filter(|row| row.state.is_trouble()).collect();
     let mut findings: Vec<_> = in_trouble.iter().take(MAX_NAMESPACES).map(|row| namespace(row)).collect();
+    findings.extend(absent.iter().map(|name| {
+        let message = format!("{name} is in namespaces.only, but does not exist");
+        let remedy = "create the namespace, or remove it from the list";
+        Finding::warning(category, message, Link::SingleNamespace, remedy)
+    }));
+    findings.extend(unread.iter().map(|name| {
+        let message = format!("{name} cannot be read, so its annotations do not count");
+        let remedy = "allow get on the Namespace in the Role, as the chart does, or opt in and out by the configuration alone";
+        Finding::warning(category, message, Link::SingleNamespace, remedy)
+    }));
     if let Some(more) = in_trouble.len().checked_sub(MAX_NAMESPACES).filter(|more| *more > 0) {
-        let message = format!("{more} more namespaces need attention");
+        let message = format!("trouble in {}", counted(more, "more namespace"));
         let remedy = "list them with ecr-pull-secrets status -A";
         findings.push(Finding::failed(category, message, Link::Namespaces, remedy));
     }
@@ -216,7 +256,12 @@ fn namespaces(found: Result<&NamespacesFacts, &String>) -> Vec<Finding> {
     if rows.is_empty() {
         findings.push(Finding::skipped(category, "no namespace opted in"));
     } else if others > 0 {
-        findings.push(Finding::ok(category, format!("{ready} of {} namespaces are ready", rows.len())));
+        let message = format!("{ready} of {} ready", counted(rows.len(), "namespace"));
+        findings.push(if ready == others {
+            Finding::ok(category, message)
+        } else {
+            Finding::skipped(category, format!("{message}; ecr-pull-secrets status -A shows the others"))
+        });
     }
     findings
 }

@@ -1,5 +1,6 @@
 //! Facts → findings.
 
+mod adoption;
 mod aws;
 mod cluster;
 mod registries;

@@ -27,10 +27,12 @@ pub fn judge(cluster: &ClusterFacts, pre: bool) -> Vec<Finding> {
         let (granted, missing) = by_object.entry(object(right)).or_default();
         if *allowed { granted.push(right.verb) } else { missing.push(right.verb) }
     }
+    let is_single = cluster.single.is_some();
+    let remedy = remedy(is_single, pre);
     let mut findings: Vec<_> =
-        by_object.into_iter().map(|(object, verbs)| needed_finding(user, &object, &verbs, pre)).collect();
+        by_object.into_iter().map(|(object, verbs)| needed_finding(user, &object, &verbs, remedy)).collect();
     if !pre {
-        findings.extend(wide(user, &surplus, cluster.subject.is_service_account()));
+        findings.extend(wide(user, &surplus, cluster.subject.is_service_account(), is_single));
     }
     findings
 }
@@ -39,24 +41,33 @@ fn needed_finding(
     user: &str,
     object: &str,
     (granted, missing): &(Vec<&str>, Vec<&str>),
-    pre: bool,
+    remedy: &str,
 ) -> Finding {
     if missing.is_empty() {
         return Finding::ok(Category::Rights, format!("{user} may {} {object}", granted.join(", ")));
     }
     let message = format!("{user} may not {} {object}", missing.join(", "));
-    let remedy = if pre {
-        "ask an administrator of the cluster to install the controller"
-    } else {
-        "apply deploy/rbac.yaml, with the same names as in the configuration; it has each right with its reason. \
-         serviceAccounts.enabled and staticRegistries need deploy/rbac-service-accounts.yaml and \
-         deploy/rbac-static-registries.yaml"
-    };
     Finding::failed(Category::Rights, message, Link::Rights, remedy)
 }
 
+fn remedy(is_single: bool, pre: bool) -> &'static str {
+    match (pre, is_single) {
+        (true, false) => "ask an administrator of the cluster to install the controller",
+        (true, true) => "ask an administrator of the namespaces to install the controller",
+        (false, true) => {
+            "upgrade the chart with the same configuration: it creates a Role in each namespace of namespaces.only, and \
+             one in the namespace of the controller"
+        }
+        (false, false) => {
+            "apply deploy/rbac.yaml, with the same names as in the configuration; it has each right with its reason. \
+             serviceAccounts.enabled and staticRegistries need deploy/rbac-service-accounts.yaml and \
+             deploy/rbac-static-registries.yaml"
+        }
+    }
+}
+
 /// Rights that a stolen credential of the controller must not have. An administrator has all of them.
-fn wide(user: &str, surplus: &[&RightFact], is_service_account: bool) -> Vec<Finding> {
+fn wide(user: &str, surplus: &[&RightFact], is_service_account: bool, is_single: bool) -> Vec<Finding> {
     let category = Category::Rights;
     if !is_service_account {
         let message = format!("{user} is not a service account, so its other rights are not judged");
@@ -66,8 +77,13 @@ fn wide(user: &str, surplus: &[&RightFact], is_service_account: bool) -> Vec<Fin
     if allowed.is_empty() {
         return vec![Finding::ok(category, format!("{user} can read and write no other secret"))];
     }
-    let remedy = "bind the service account to the roles of deploy/rbac.yaml only: kubectl get \
-                  clusterrolebindings,rolebindings -A -o wide lists the others";
+    let remedy = if is_single {
+        "bind the service account to the Roles of the chart only: kubectl get rolebindings -n NAMESPACE -o wide lists the \
+         others in a namespace"
+    } else {
+        "bind the service account to the roles of deploy/rbac.yaml only: kubectl get clusterrolebindings,rolebindings -A -o \
+         wide lists the others"
+    };
     let mut by_object: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for fact in allowed {
         by_object.entry(object(&fact.right)).or_default().push(fact.right.verb);

@@ -7,8 +7,10 @@ use jiff::SignedDuration;
 use super::judge;
 use crate::commands::check::facts::*;
 use crate::commands::check::finding::{Category, Finding, Outcome};
+use crate::commands::configuration::Unused;
 use crate::commands::status::{ProblemRow, Row, State};
 use crate::core::grants::CredentialSource;
+use crate::core::plan::{Obstacle, Owner, refusal};
 use crate::core::secret::{TokenError, TokenErrorKind};
 use crate::core::testing::{HOST, HOUR, at, wall};
 use crate::ecr::registry::{RegistryError, RegistryResponse};
@@ -28,7 +30,9 @@ fn cluster() -> ClusterFacts {
         version: Ok(Version { major: 1, minor: 36, text: "v1.36.0".to_owned() }),
         clock: Some(Clocks { server: wall(0), local: wall(0) }),
         namespace: "ecr-pull-secrets".to_owned(),
+        single: None,
         subject: Subject::Own { user: USER.to_owned() },
+        unused_configuration: None,
         rights: Ok(vec![
             right("list", "namespaces", None, true),
             right("get", "secrets", own, true),
@@ -43,7 +47,8 @@ fn cluster() -> ClusterFacts {
             renewed_at: Some(wall(-3)),
             duration_seconds: 15,
         }))),
-        namespaces: Some(Ok(NamespacesFacts { rows: vec![row(State::Ready)], secrets_denied: None })),
+        namespaces: Some(Ok(namespaces_with(vec![row(State::Ready)]))),
+        adoption: Some(Ok(AdoptionFacts { secrets: vec![], more: 0 })),
     }
 }
 
@@ -161,6 +166,15 @@ fn lease_with(facts: &mut Facts, holder: Option<&str>, renewed: i64) {
     })));
 }
 
+fn namespaces_with(rows: Vec<Row>) -> NamespacesFacts {
+    NamespacesFacts { rows, absent: vec![], unread: vec![], secrets_denied: None }
+}
+
+fn single(facts: &mut Facts) {
+    let namespaces = vec!["team-a".to_owned()];
+    cluster_of(facts).single = Some(SingleNamespaceMode { namespaces, writes_service_accounts: false });
+}
+
 fn token_fails(facts: &mut Facts, kind: TokenErrorKind, message: &str) {
     let aws = aws_of(facts);
     aws.tokens[0].result = Err(TokenError::new(kind, message));
@@ -179,8 +193,7 @@ fn registry_fails(facts: &mut Facts, error: RegistryError) {
 }
 
 fn namespace_is(facts: &mut Facts, state: State) {
-    let namespaces = NamespacesFacts { rows: vec![row(state)], secrets_denied: None };
-    cluster_of(facts).namespaces = Some(Ok(namespaces));
+    cluster_of(facts).namespaces = Some(Ok(namespaces_with(vec![row(state)])));
 }
 
 const EXPIRED: &str = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
@@ -204,6 +217,16 @@ const FAULTS: &[Fault] = {
             Configuration,
             "identity \"idle\" is granted to no namespace",
             "identities[].namespaces",
+        ),
+        (
+            |f| {
+                let [namespace, name] = ["pull", "ecr-pull-secrets"].map(str::to_owned);
+                cluster_of(f).unused_configuration = Some(Unused { namespace, name });
+            },
+            Warning,
+            Configuration,
+            "the controller uses ConfigMap pull/ecr-pull-secrets",
+            r"kubectl get configmap -n pull ecr-pull-secrets -o 'jsonpath={.data.config\.yaml}' > config.yaml,",
         ),
         (|f| f.region = Ok(None), Failed, Region, "the region is unknown", "set AWS_REGION"),
         (
@@ -308,8 +331,70 @@ const FAULTS: &[Fault] = {
         ),
         (
             |f| {
+                deny(f, "patch");
+                single(f);
+            },
+            Failed,
+            Rights,
+            "may not patch secrets named \"ecr-pull\"",
+            "a Role in each namespace of namespaces.only",
+        ),
+        (
+            |f| {
+                cluster_of(f).rights.as_mut().expect("rights")[5].allowed = true;
+                single(f);
+            },
+            Failed,
+            Rights,
+            "too wide: it may list secrets",
+            "Roles of the chart only",
+        ),
+        (
+            |f| {
+                cluster_of(f).policy = Some(PolicyFacts::Objects(vec![]));
+                single(f);
+            },
+            Warning,
+            AdmissionPolicy,
+            "single-namespace mode, in team-a: no ValidatingAdmissionPolicy is known",
+            "accept the risk",
+        ),
+        (
+            |f| {
+                policy_with(f, |policy| policy.bindings.clear());
+                single(f);
+            },
+            Failed,
+            AdmissionPolicy,
+            "has no binding",
+            "contains the bindings",
+        ),
+        (
+            |f| {
+                let absent = vec!["team-b".to_owned()];
+                let namespaces = NamespacesFacts { absent, ..namespaces_with(vec![row(State::Ready)]) };
+                cluster_of(f).namespaces = Some(Ok(namespaces));
+            },
+            Warning,
+            Namespaces,
+            "team-b is in namespaces.only, but does not exist",
+            "create the namespace",
+        ),
+        (
+            |f| {
+                let unread = vec!["team-b".to_owned()];
+                let namespaces = NamespacesFacts { unread, ..namespaces_with(vec![row(State::Ready)]) };
+                cluster_of(f).namespaces = Some(Ok(namespaces));
+            },
+            Warning,
+            Namespaces,
+            "team-b cannot be read, so its annotations do not count",
+            "allow get on the Namespace",
+        ),
+        (
+            |f| {
                 cluster_of(f).lease = Some(Ok(None));
-                cluster_of(f).namespaces = Some(Ok(NamespacesFacts { rows: vec![], secrets_denied: None }));
+                cluster_of(f).namespaces = Some(Ok(namespaces_with(vec![])));
             },
             Failed,
             Lease,
@@ -578,12 +663,63 @@ fn a_role_with_a_token_for_each_of_two_endpoints_is_listed_once() {
 }
 
 #[test]
+fn secrets_of_other_tools_beyond_the_limit_are_counted_and_those_that_cannot_be_read_are_skipped() {
+    let mut facts = sound();
+    let unread = ForeignSecret {
+        namespace: "team-a".to_owned(),
+        name: "regcred".to_owned(),
+        assignments: None,
+        static_hosts: vec![],
+        refusal: None,
+        content: Err("forbidden".to_owned()),
+    };
+    let refusal = refusal("team-a", "regcred", &Owner::NotAdoptable(Obstacle::Type));
+    let refused = ForeignSecret { refusal, content: Err(String::new()), ..unread.clone() };
+    let secrets = vec![unread, refused];
+    cluster_of(&mut facts).adoption = Some(Ok(AdoptionFacts { secrets, more: 7 }));
+    let findings = judge(&facts);
+    let of_adoption = findings.iter().filter(|finding| finding.category == Category::Adoption);
+    let found: Vec<_> = of_adoption.map(|finding| (finding.outcome, finding.message.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            (Outcome::Skipped, "secret \"regcred\" in namespace \"team-a\" cannot be read: forbidden"),
+            (
+                Outcome::Warning,
+                "namespace \"team-a\": secret \"regcred\" cannot be adopted, because its type is not \
+                 kubernetes.io/dockerconfigjson, and a type never changes, and is not changed"
+            ),
+            (Outcome::Skipped, "7 more secrets of other tools match a rule under adopt; they were not read"),
+        ]
+    );
+}
+
+#[test]
 fn many_namespaces_in_trouble_are_counted() {
     let mut facts = sound();
     let blocked = |n: usize| Row { namespace: format!("team-{n}").into(), ..row(State::Blocked) };
     let rows = (0..30).map(blocked).collect();
-    cluster_of(&mut facts).namespaces = Some(Ok(NamespacesFacts { rows, secrets_denied: None }));
+    cluster_of(&mut facts).namespaces = Some(Ok(namespaces_with(rows)));
     let findings = judge(&facts);
     assert_eq!(bad(&findings).len(), 21);
-    assert!(findings.iter().any(|finding| finding.message == "10 more namespaces need attention"));
+    assert!(findings.iter().any(|finding| finding.message == "trouble in 10 more namespaces"));
+}
+
+#[test]
+fn only_namespaces_that_are_ready_pass() {
+    use State::{Blocked, Due, Pending, Ready};
+    let others = "; ecr-pull-secrets status -A shows the others";
+    for (states, outcome, message) in [
+        (&[Ready][..], Outcome::Ok, "1 of 1 namespace ready".to_owned()),
+        (&[Ready, Ready, Blocked], Outcome::Ok, "2 of 3 namespaces ready".to_owned()),
+        (&[Pending], Outcome::Skipped, format!("0 of 1 namespace ready{others}")),
+        (&[Ready, Due], Outcome::Skipped, format!("1 of 2 namespaces ready{others}")),
+    ] {
+        let mut facts = sound();
+        let rows = states.iter().map(|state| row(*state)).collect();
+        cluster_of(&mut facts).namespaces = Some(Ok(namespaces_with(rows)));
+        let findings = judge(&facts);
+        let mut found = findings.iter().filter(|finding| finding.category == Category::Namespaces);
+        assert_eq!(found.next_back().map(|it| (it.outcome, &it.message)), Some((outcome, &message)));
+    }
 }

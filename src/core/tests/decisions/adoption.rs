@@ -36,7 +36,7 @@ fn an_adoptable_secret_is_adopted_only_in_a_namespace_that_opted_in() {
 /// Only a refused write shows whether `immutable` is true.
 #[test]
 fn a_secret_that_may_be_immutable_is_tried() {
-    let secret = Observed { immutable: true, ..foreign(Owner::Adoptable) };
+    let secret = Observed { mutability: Mutability::Unknown, ..foreign(Owner::Adoptable) };
     assert_eq!(
         written(&step_for(&secret, &History::default(), at(0))),
         Some((WriteReason::Adopted, "ecr-pull"))

@@ -192,3 +192,32 @@ fn the_default_registry_has_an_entry_only_if_its_token_names_the_registry() {
     let draft = composed(&repair, &[None], at(0)).expect("a repair");
     assert_eq!(kept_targets(&draft), [target(HOST)]);
 }
+
+/// With a clock that was set back, both times are implausible, and the entry may be that of a newer token.
+#[test]
+fn a_token_from_before_the_clock_was_set_back_does_not_replace_an_entry() {
+    let times = Some(Times { expires_at: wall(12 * HOUR + 5), refresh_after: wall(6 * HOUR) });
+    let secret = Observed { times, ..observed(&request(&[HOST])) };
+    let write = write_plan(WriteReason::ImplausibleTimes, &request(&[HOST]), Some(secret));
+    assert!(composed(&write, &[Some(token(at(0), 12 * HOUR))], at(-8 * HOUR)).is_none());
+    assert!(composed(&write, &[None], at(-8 * HOUR)).is_none(), "the record keeps its expiry");
+}
+
+#[test]
+fn an_entry_of_unknown_expiry_is_not_replaced_by_a_token_that_was_issued_before_it() {
+    let mut state = applied(&request(&[HOST]), &[HOUR]);
+    let entry = state.entries[0].as_mut().expect("an entry");
+    (entry.issued_at, entry.expires_at) = (Some(wall(2 * HOUR)), None);
+    let secret = Observed { intact: false, ..observed_with(state) };
+    let write = write_plan(WriteReason::FieldsTakenOver, &request(&[HOST]), Some(secret));
+    for (issued, kept) in [(HOUR, true), (3 * HOUR, false)] {
+        let token = [Some(token(at(issued), 12 * HOUR))];
+        let draft = composed(&write, &token, at(4 * HOUR)).expect("a repair");
+        assert_eq!(kept_targets(&draft).len(), usize::from(kept), "a token of {issued}");
+        let again = write_plan(WriteReason::FieldsTakenOver, &request(&[HOST]), {
+            Some(Observed { intact: false, ..after_write(&draft, observed(&request(&[HOST]))) })
+        });
+        let draft = composed(&again, &token, at(4 * HOUR)).expect("another repair");
+        assert_eq!(kept_targets(&draft).len(), usize::from(kept), "a token of {issued}, again");
+    }
+}

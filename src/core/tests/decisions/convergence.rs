@@ -182,7 +182,7 @@ prop_compose! {
             4 => Just(Owner::This), 1 => Just(Owner::Unmanaged), 1 => Just(Owner::OtherInstance("b".into()))
         ],
         (intact, data_intact) in any::<(bool, bool)>(),
-        immutable in prop_oneof![4 => Just(false), 1 => Just(true)],
+        mutability in any_mutability(),
         times in of((any_time(), any_time())),
         state in of(any_state()),
         resource_version in 6u64..9,
@@ -190,7 +190,7 @@ prop_compose! {
         let times = times.map(|(expires_at, refresh_after)| Times { expires_at, refresh_after });
         let applied = state.map(Arc::new);
         let intact = intact && data_intact;
-        Observed { resource_version, owner, intact, data_intact, immutable, times, applied, ..observed(&named("x")) }
+        Observed { resource_version, owner, intact, data_intact, mutability, times, applied, ..observed(&named("x")) }
     }
 }
 
@@ -236,7 +236,7 @@ prop_compose! {
         let source = source.map(|has_entry| {
             let credential = || token(at(0), HOUR).credential().clone();
             let entries = has_entry.then(|| (STATIC_HOST.to_owned(), credential()));
-            (Arc::from("hub"), StaticSource { version: 7, entries: entries.into_iter().collect() })
+            (Arc::from("hub"), StaticSource { version: 7, entries: entries.into_iter().collect(), unreadable: [].into() })
         });
         Namespace {
             parsed,

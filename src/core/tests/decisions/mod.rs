@@ -16,8 +16,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::core::plan::{
-    DeleteReason, Facts, History, Observed, Owner, Plan, RetryState, SecretDraft, Step, WritePlan,
-    WriteReason, compose, plan,
+    DeleteReason, Facts, History, Mutability, Observed, Owner, Plan, RetryState, SecretDraft, Step,
+    WritePlan, WriteReason, compose, plan,
 };
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
 use crate::core::request::{Problem, Request, ScopeFingerprint, Target, Times};
@@ -35,6 +35,10 @@ const IN_2099: i64 = 4_070_908_800 - 1_700_000_000;
 /// The moment at which the wall clock shows this time.
 fn at_wall(wall: Timestamp) -> Now {
     Now { wall, ..at(0) }
+}
+
+fn any_mutability() -> impl Strategy<Value = Mutability> {
+    prop_oneof![Just(Mutability::Mutable), Just(Mutability::Unknown), Just(Mutability::Immutable)]
 }
 
 fn named(name: &str) -> Request {
@@ -120,6 +124,7 @@ fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>
         static_entries: BTreeMap::new(),
         observed: observed.map(Box::new),
         issued_after: None,
+        otherwise: None,
     }
 }
 

@@ -54,6 +54,26 @@ fn an_invalid_or_ungranted_value_is_reported_and_the_applied_request_stays_in_fo
 }
 
 #[test]
+fn a_namespace_is_blocked_only_if_the_controller_cannot_do_anything() {
+    let invalid_item = || Problem::invalid(annotations::REGISTRIES, "\"typo\": expected a registry");
+    let valid = ParsedAnnotations { problems: vec![invalid_item()], ..parsed(request(&[HOST])) };
+    let no_region = Problem::no_region(annotations::REGISTRIES, "default");
+    let of = |problem| ParsedAnnotations { opt_in: OptIn::Invalid, renew: None, problems: vec![problem] };
+    let failed = History { retry: retry_at(60).into(), ..History::default() };
+    for (parsed, history, blocked) in [
+        (&valid, &History::default(), false),
+        (&valid, &failed, false),
+        (&of(no_region), &History::default(), false),
+        (&of(invalid_item()), &History::default(), true),
+        (&parsed(with_role("team-b")), &History::default(), true),
+    ] {
+        let plan = decide(Some(parsed), &[], history, at(0));
+        assert_eq!(plan.is_blocked(), blocked, "{plan:?}");
+        assert!(!plan.problems.is_empty());
+    }
+}
+
+#[test]
 fn service_accounts_that_are_not_enabled_are_reported_and_the_applied_request_stays_in_force() {
     let mut disabled = settings();
     disabled.names.service_accounts = false;
@@ -220,8 +240,12 @@ fn a_renewal_that_is_due_does_not_wait_for_the_repair_backoff() {
     let history = History { due: Some(wall(100)), ..repairs.clone() };
     let edited = Observed { intact: false, ..observed(&request(&[HOST])) };
     assert_eq!(step_for(&edited, &history, at(1)), Step::Idle(Some(wall(100))));
-    let step = step_for(&edited, &history, at(100));
-    assert_eq!(written(&step), Some((WriteReason::FieldsTakenOver, "ecr-pull")));
+    for repaired_at in [0, 200] {
+        let retry = RetryState { repaired_at: Some(wall(repaired_at)), ..(*history.retry).clone() };
+        let history = History { retry: retry.into(), ..history.clone() };
+        let step = step_for(&edited, &history, at(repaired_at + 100));
+        assert_eq!(written(&step), Some((WriteReason::RenewalDue, "ecr-pull")), "only with a new token");
+    }
     let Step::Idle(Some(later)) = step_for(&edited, &repairs, at(100)) else { panic!("no wait") };
     assert!(later > wall(100));
 }
@@ -229,7 +253,7 @@ fn a_renewal_that_is_due_does_not_wait_for_the_repair_backoff() {
 #[test]
 fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_lifetime() {
     let (parsed, history) = (parsed(request(&[HOST])), History::default());
-    let secrets = only(&Observed { immutable: true, ..observed(&request(&[HOST])) });
+    let secrets = only(&Observed { mutability: Mutability::Immutable, ..observed(&request(&[HOST])) });
     for hour in 0..9 {
         let plan = decide(Some(&parsed), &secrets, &history, at(hour * HOUR));
         assert_eq!(plan.step, Step::Idle(Some(wall(9 * HOUR))));
@@ -237,6 +261,29 @@ fn an_immutable_secret_is_reported_and_recreated_in_the_last_quarter_of_its_life
     }
     let plan = decide(Some(&parsed), &secrets, &history, at(9 * HOUR));
     assert_eq!(deleted(&plan.step), Some((DeleteReason::Immutable, "ecr-pull", "uid-1".into(), 7)));
+}
+
+/// Once set, `immutable: false` can still be changed, and metadata do not tell the two apart.
+#[test]
+fn a_secret_that_may_be_immutable_is_renewed_and_repaired_as_any_other() {
+    let (parsed, history) = (parsed(request(&[HOST])), History::default());
+    let secret = Observed { mutability: Mutability::Unknown, ..observed(&request(&[HOST])) };
+    let plan = decide(Some(&parsed), &only(&secret), &history, at(6 * HOUR));
+    assert_eq!(written(&plan.step), Some((WriteReason::RenewalDue, "ecr-pull")));
+    assert_eq!(plan.problems, []);
+    let edited = Observed { intact: false, ..secret };
+    let step = decide(Some(&parsed), &only(&edited), &history, at(HOUR)).step;
+    assert_eq!(written(&step), Some((WriteReason::FieldsTakenOver, "ecr-pull")));
+}
+
+/// With `refresh.at: 0.1`, half of the time from the renewal to the expiry would be 45 % of the lifetime.
+#[test]
+fn an_immutable_secret_with_an_early_renewal_is_kept_until_the_last_quarter_of_its_lifetime() {
+    let (parsed, history) = (parsed(request(&[HOST])), History::default());
+    let times = Some(Times { expires_at: wall(12 * HOUR), refresh_after: wall(HOUR) });
+    let secret = Observed { mutability: Mutability::Immutable, times, ..observed(&request(&[HOST])) };
+    let step = decide(Some(&parsed), &only(&secret), &history, at(8 * HOUR)).step;
+    assert_eq!(step, Step::Idle(Some(wall(9 * HOUR))));
 }
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
@@ -248,7 +295,8 @@ prop_compose! {
         owner in prop_oneof![
             2 => Just(Owner::This), 1 => Just(Owner::Unmanaged), 1 => Just(Owner::OtherInstance("b".into()))
         ],
-        (is_applied, intact, data_intact, is_deleting, immutable) in any::<(bool, bool, bool, bool, bool)>(),
+        (is_applied, intact, data_intact, is_deleting) in any::<(bool, bool, bool, bool)>(),
+        mutability in any_mutability(),
         times in of((any_time(), any_time())),
         (uid, resource_version) in ("[a-z]{3}", 1u64..4),
         state in of(prop_oneof![Just(named("ecr-pull")), Just(named("other")), Just(with_role("b"))]),
@@ -264,7 +312,7 @@ prop_compose! {
             intact,
             data_intact,
             is_deleting,
-            immutable,
+            mutability,
             times,
             applied,
         }
@@ -306,7 +354,7 @@ proptest! {
             Step::Write(write) => {
                 let current = of_name(&write.granted.request.secret_name);
                 prop_assert_eq!(current, write.observed.as_deref());
-                prop_assert!(current.is_none_or(|o| o.owner == Owner::This && !o.immutable));
+                prop_assert!(current.is_none_or(|o| o.owner == Owner::This && o.mutability != Mutability::Immutable));
             }
             Step::Delete(deletion) => {
                 let current = of_name(&deletion.name).expect("a deleted Secret was observed");
@@ -315,7 +363,7 @@ proptest! {
             }
             Step::Replace(replacement) => {
                 let current = of_name(&replacement.deletion.name).expect("a replaced Secret was observed");
-                prop_assert!(current.owner == Owner::This && current.immutable);
+                prop_assert!(current.owner == Owner::This && current.mutability == Mutability::Immutable);
                 prop_assert_eq!(current, &replacement.observed);
             }
             Step::SetPullSecret(_) | Step::ListServiceAccounts => {

@@ -20,7 +20,8 @@ const APPLIED: &str = "ecr-pull-secrets.dev/applied";
 fn with_static(source: &str, hosts: Vec<String>, version: u64) -> (Settings, StaticSources) {
     let credential = || token(at(0), HOUR).credential().clone();
     let entries = hosts.iter().map(|host| (host.clone(), credential())).collect();
-    let sources = BTreeMap::from([(Arc::from(source), StaticSource { version, entries })]);
+    let sources =
+        BTreeMap::from([(Arc::from(source), StaticSource { version, entries, unreadable: [].into() })]);
     let namespaces = vec!["*".parse().expect("a pattern")];
     let grant = StaticGrant { secret: source.into(), hosts, namespaces };
     (Settings { static_grants: vec![grant], ..settings() }, sources)

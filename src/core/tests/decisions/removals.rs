@@ -30,7 +30,7 @@ fn static_grant(hosts: &[&str], namespace: &str) -> StaticGrant {
 fn sources(hosts: &[&str]) -> StaticSources {
     let credential = token(at(0), HOUR).credential().clone();
     let entries = hosts.iter().map(|host| ((*host).to_owned(), credential.clone())).collect();
-    [("mirror".into(), StaticSource { version: 7, entries })].into()
+    [("mirror".into(), StaticSource { version: 7, entries, unreadable: [].into() })].into()
 }
 
 #[test]
@@ -78,6 +78,23 @@ fn a_hold_does_not_keep_static_entries_that_are_no_longer_granted() {
     assert_eq!(plan(&Facts { secrets: &only_hub, ..facts }, &settings, at(0)).step, Step::Idle(None));
 }
 
+/// RBAC allows no write of a retired name.
+#[test]
+fn a_hold_keeps_no_secret_under_a_retired_name_whose_static_entries_are_no_longer_granted() {
+    let mirror = "mirror.example";
+    let secrets = [("ecr-pull".into(), observed(&request(&[HOST]))), ("old".into(), with_static(&[mirror]))];
+    let (history, asks) = (History::default(), parsed(request(&[HOST])));
+    let facts = Facts { parsed: Some(&asks), secrets: &secrets, held: true, ..facts(&history) };
+    let step = plan(&facts, &settings(), at(0)).step;
+    assert_eq!(deleted(&step).map(|(reason, name, ..)| (reason, name)), Some((DeleteReason::Retired, "old")));
+    let mut granting = settings();
+    granting.static_grants = vec![static_grant(&[mirror], "*")];
+    let sources = sources(&[]);
+    let held = plan(&Facts { static_sources: &sources, ..facts }, &granting, at(0));
+    assert_eq!(deleted(&held.step), None);
+    assert!(held.problems.iter().any(|problem| problem.reason == EventReason::RemovalHeld));
+}
+
 #[test]
 fn a_secret_that_a_finalizer_holds_is_reported_and_not_deleted_again() {
     let secrets = only(&Observed { is_deleting: true, ..observed(&request(&[HOST])) });
@@ -122,15 +139,20 @@ fn in_a_namespace_that_is_not_included_nothing_is_written_while_its_removal_is_h
 }
 
 #[test]
-fn the_renewal_under_a_former_name_names_its_own_tokens() {
+fn the_creation_under_a_new_name_and_the_renewal_under_the_former_one_replace_each_other() {
     let old = observed(&request(&[HOST]));
     let secrets = only(&old);
-    let history =
-        History { retry: RetryState { failures: 3, ..RetryState::default() }.into(), ..History::default() };
     let wanted =
         Request { secret_name: "other".into(), ..request(&["123456789012.dkr.ecr.eu-west-1.amazonaws.com"]) };
-    let plan = decide(Some(&parsed(wanted)), &secrets, &history, at(11 * HOUR));
-    let Step::Write(write) = &plan.step else { panic!("a write: {:?}", plan.step) };
-    assert_eq!(&*write.granted.request.secret_name, "ecr-pull");
-    assert_eq!(plan.granted.as_ref(), Some(&write.granted), "these keys are kept");
+    for (failures, names) in [(0, ["other", "ecr-pull"]), (3, ["ecr-pull", "other"])] {
+        let retry = RetryState { failures, ..RetryState::default() };
+        let history = History { retry: retry.into(), ..History::default() };
+        let plan = decide(Some(&parsed(wanted.clone())), &secrets, &history, at(11 * HOUR));
+        let Step::Write(write) = &plan.step else { panic!("a write: {:?}", plan.step) };
+        let name = |write: &WritePlan| write.granted.request.secret_name.clone();
+        assert_eq!([name(write), name(write.otherwise.as_ref().expect("two writes"))], names);
+        let kept = [&plan.granted, &plan.former]
+            .map(|granted| granted.as_ref().map(|g| g.request.secret_name.clone()));
+        assert_eq!(kept, [Some("other".into()), Some("ecr-pull".into())], "the keys of both are kept");
+    }
 }

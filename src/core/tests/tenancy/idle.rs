@@ -39,7 +39,7 @@ prop_compose! {
         let credential = || token(at(0), HOUR).credential().clone();
         let source = |(version, hosts): (u64, Vec<&str>)| {
             let entries = hosts.into_iter().map(|host| (host.to_owned(), credential())).collect();
-            StaticSource { version, entries }
+            StaticSource { version, entries, unreadable: [].into() }
         };
         let named = SOURCES.iter().zip(sources);
         named.filter_map(|(name, found)| Some(((*name).into(), source(found?)))).collect()

@@ -164,11 +164,11 @@ async fn refresh(world: &World, pair: &Pair, namespaces: usize) -> Work {
 
 /// Sets etcd back by some seconds, after which the controllers list everything again. Returns when it was set back.
 async fn relist(world: &mut World) -> Timestamp {
-    world.control_plane.save_etcd().await;
+    world.control_plane.save_storage().await;
     // The Lease is renewed, so that its version goes back.
     sleep(Duration::from_secs(6)).await;
     let restored = Timestamp::now();
-    world.control_plane.restore_etcd().await;
+    world.control_plane.restore_storage().await;
     sleep(Duration::from_secs(10)).await;
     restored
 }

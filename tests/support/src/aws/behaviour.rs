@@ -77,6 +77,8 @@ pub enum Fault {
     Unavailable,
     /// 400 `AccessDeniedException` (STS: 403 `AccessDenied`), naming the principal and the action.
     AccessDenied,
+    /// 400 `InvalidSignatureException` (STS: 403 `SignatureDoesNotMatch`), as for a signature of a clock that differs.
+    SignatureExpired,
     /// No answer, ever, on an open connection.
     Hang,
     /// 200 with a body that is neither JSON nor XML.
@@ -100,11 +102,12 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that can happen to every operation, for tests that go through all of them.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Throttle,
         Fault::ServerError,
         Fault::Unavailable,
         Fault::AccessDenied,
+        Fault::SignatureExpired,
         Fault::Hang,
         Fault::Garbage,
         Fault::BadToken,

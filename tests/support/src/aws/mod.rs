@@ -114,6 +114,9 @@ impl Stub {
     /// Its secret key.
     pub const SECRET_KEY: &'static str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
+    /// The ARN of the principal that has it.
+    pub const PRINCIPAL: &'static str = "arn:aws:iam::123456789012:user/controller";
+
     /// Starts it on a free loopback port.
     #[expect(clippy::unused_async, reason = "starts as everything else in this crate does")]
     pub async fn start() -> Self {

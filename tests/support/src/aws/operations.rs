@@ -212,6 +212,11 @@ fn faulty(asked: &Asked<'_>, caller: Option<&Credentials>, fault: Fault) -> Opti
             );
             fail(status, code, &message)
         }
+        Fault::SignatureExpired => {
+            let (status, code) =
+                if sts { (403, "SignatureDoesNotMatch") } else { (400, "InvalidSignatureException") };
+            fail(status, code, "Signature expired: the time of the request is too far from the time here")
+        }
         Fault::Hang => Answer::Hang,
         Fault::Reset => Answer::Reset,
         Fault::HugeBody => Answer::Huge,

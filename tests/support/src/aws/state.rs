@@ -47,7 +47,7 @@ pub(super) struct Principal {
 impl Principal {
     /// The one whose key pair is known from the start.
     pub(super) fn fixed() -> Self {
-        Self { arn: format!("arn:aws:iam::{}:user/controller", Stub::ACCOUNT), role: None, policy: None }
+        Self { arn: Stub::PRINCIPAL.to_owned(), role: None, policy: None }
     }
 
     pub(super) fn account(&self) -> &str {

@@ -135,6 +135,7 @@ async fn every_fault_is_one() {
             Fault::ServerError => Some("ServerException"),
             Fault::Unavailable => Some("ServiceUnavailable"),
             Fault::AccessDenied => Some("AccessDeniedException"),
+            Fault::SignatureExpired => Some("InvalidSignatureException"),
             _ => None,
         };
         assert_eq!(code.as_deref(), expected, "{fault:?}: {text}");

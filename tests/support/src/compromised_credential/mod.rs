@@ -15,7 +15,11 @@ pub use additions::{Addition, additions};
 pub const TYPE: &str = "kubernetes.io/dockerconfigjson";
 
 /// What the API server made of a request: `allowed`, `RBAC`, `policy: ` with its message, or status and message.
-fn outcome<T>(result: Result<T, kube::Error>) -> String {
+///
+/// # Panics
+///
+/// If there was no answer.
+pub fn outcome<T>(result: Result<T, kube::Error>) -> String {
     match result {
         Ok(_) => "allowed".to_owned(),
         Err(kube::Error::Api(status)) => {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,13 +12,15 @@ use crate::ports::Port;
 
 /// The address of the Service `kubernetes`: the first of those that Services have here.
 const SERVICE: &str = "10.0.0.1";
+/// Of client certificates: longer than any test.
+const LIFETIME: Duration = Duration::from_hours(24);
 
 /// The folder and the ports of one control plane.
 pub(super) struct Files {
     folder: Folder,
     /// The authority of the API server's certificate and of client certificates.
     pub(super) authority: Authority,
-    pub(super) etcd: Port,
+    pub(super) storage: Port,
     pub(super) etcd_peer: Port,
     pub(super) apiserver: Port,
     pub(super) second: Port,
@@ -29,9 +32,9 @@ impl Files {
     /// Claims ports and writes everything that does not change while the control plane lives.
     pub(super) fn write(address: Ipv4Addr) -> Self {
         let folder = Folder::new();
-        let [etcd, etcd_peer, apiserver, second] = std::array::from_fn(|_| Port::claim());
+        let [storage, etcd_peer, apiserver, second] = std::array::from_fn(|_| Port::claim());
         let authority = Authority::new("control plane of a test");
-        let files = Self { folder, authority, etcd, etcd_peer, apiserver, second, address };
+        let files = Self { folder, authority, storage, etcd_peer, apiserver, second, address };
         files.put_certificates();
         let key = key_pair();
         files.put("service-accounts.key", &key.serialize_pem());
@@ -50,7 +53,7 @@ impl Files {
         files
     }
 
-    /// Writes the certificate of the authority, and a new one of the API server.
+    /// Writes the certificate of the authority, and new ones of the API server: for its clients, and for kubelets.
     fn put_certificates(&self) {
         let address = self.address.to_string();
         let service = [SERVICE, "kubernetes.default.svc", "kubernetes.default", "kubernetes"];
@@ -58,12 +61,25 @@ impl Files {
         self.put("ca.crt", self.authority.pem());
         self.put("apiserver.crt", &certificate.certificate);
         self.put("apiserver.key", &certificate.key);
+        self.put_client_certificate("apiserver-client", "kube-apiserver", "system:masters");
+    }
+
+    /// Writes `name.crt` and `name.key` of a user in a group.
+    fn put_client_certificate(&self, name: &str, user: &str, group: &str) {
+        let certificate = self.authority.issue_for(user, Some(group), LIFETIME);
+        self.put(&format!("{name}.crt"), &certificate.certificate);
+        self.put(&format!("{name}.key"), &certificate.key);
     }
 
     /// Replaces the authority, and the certificate of the API server, which reads it when it starts.
     pub(super) fn rotate_authority(&mut self) {
         self.authority = Authority::new("another control plane of a test");
         self.put_certificates();
+    }
+
+    /// The folder of etcd or kine.
+    pub(super) fn storage_folder(&self) -> PathBuf {
+        self.path("storage")
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -96,6 +112,14 @@ impl Files {
     /// Writes `name.kubeconfig` for the bearer of `token`.
     pub(super) fn kubeconfig(&self, name: &str, namespace: &str, token: &str) -> PathBuf {
         self.kubeconfig_of(name, namespace, &json!({"token": token}))
+    }
+
+    /// Writes `kubelet.kubeconfig` for the kubelet of a node.
+    pub(super) fn kubeconfig_of_node(&self, node: &str) -> PathBuf {
+        self.put_client_certificate("kubelet", &format!("system:node:{node}"), "system:nodes");
+        let user =
+            json!({"client-certificate": self.path("kubelet.crt"), "client-key": self.path("kubelet.key")});
+        self.kubeconfig_of("kubelet", "default", &user)
     }
 
     /// Writes `name.kubeconfig` for a user with these fields.

@@ -1,4 +1,6 @@
-//! A real Kubernetes control plane for one test: etcd, kube-apiserver, RBAC, an audit log.
+//! A real Kubernetes control plane for one test: kube-apiserver with etcd or kine, RBAC, an audit log.
+//!
+//! Its version and its storage are those that [`TEST_KUBERNETES`] selects, unless a test selects them itself.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -20,10 +22,10 @@
 mod apply;
 mod audit;
 mod files;
+mod kubernetes;
 mod programs;
 #[cfg(test)]
 mod tests;
-mod version;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -40,9 +42,9 @@ use crate::link::Link;
 use crate::process::Process;
 pub use audit::{AuditEntry, assert_one_at_a_time};
 use files::Files;
+use kubernetes::Binaries;
+pub use kubernetes::{Kubernetes, TEST_KUBERNETES};
 use programs::Programs;
-use version::Binaries;
-pub use version::Version;
 
 /// How long a component may take on a machine that is busy with other tests.
 const START: Duration = Duration::from_mins(2);
@@ -53,7 +55,7 @@ pub struct Builder {
     controller_manager: bool,
     second_apiserver: bool,
     address: Ipv4Addr,
-    version: Version,
+    kubernetes: Kubernetes,
 }
 
 impl Builder {
@@ -65,8 +67,8 @@ impl Builder {
         self
     }
 
-    /// Whether a second API server uses the same etcd, through a connection that can be frozen: see
-    /// [`ControlPlane::etcd_link`].
+    /// Whether a second API server uses the same storage, through a connection that can be frozen: see
+    /// [`ControlPlane::storage_link`].
     #[must_use]
     pub fn second_apiserver(mut self, wanted: bool) -> Self {
         self.second_apiserver = wanted;
@@ -80,16 +82,29 @@ impl Builder {
         self
     }
 
-    /// The version of kube-apiserver; etcd and kube-controller-manager stay those of [`Version::Usual`].
+    /// The version and the storage, whatever [`TEST_KUBERNETES`] selects. kube-controller-manager stays that of
+    /// [`Kubernetes::Usual`].
     #[must_use]
-    pub fn version(mut self, version: Version) -> Self {
-        self.version = version;
+    pub fn kubernetes(mut self, kubernetes: Kubernetes) -> Self {
+        self.kubernetes = kubernetes;
         self
+    }
+
+    /// Whether its kube-apiserver serves `what`, which is new in this minor version. Otherwise, it prints that the test is
+    /// skipped.
+    pub async fn serves(self, what: &str, minor: u32) -> bool {
+        let found = self.kubernetes.minor().await;
+        if found < minor {
+            crate::skip_this(&format!(
+                "{what} needs Kubernetes 1.{minor}, and this API server has 1.{found}"
+            ));
+        }
+        found >= minor
     }
 
     /// Starts it and waits until it is ready; panics with the end of a component's log where one fails.
     pub async fn start(self) -> ControlPlane {
-        let binaries = Binaries::of(self.version).await;
+        let binaries = Binaries::of(self.kubernetes).await;
         // Only for what is in use although nobody claimed it; each try has new ports.
         for _ in 0..5 {
             let files = Files::write(self.address);
@@ -120,15 +135,19 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts etcd and kube-apiserver, as [`ControlPlane::builder`] does without further wishes.
+    /// Starts a storage and kube-apiserver, as [`ControlPlane::builder`] does without further wishes.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// For more than etcd and kube-apiserver.
+    /// For more than a storage and kube-apiserver, or for certain ones.
     pub fn builder() -> Builder {
-        let address = Ipv4Addr::LOCALHOST;
-        Builder { controller_manager: false, second_apiserver: false, address, version: Version::Usual }
+        Builder {
+            controller_manager: false,
+            second_apiserver: false,
+            address: Ipv4Addr::LOCALHOST,
+            kubernetes: Kubernetes::selected(),
+        }
     }
 
     /// A client that may do everything. Like every client from here it does not repeat what fails.
@@ -171,7 +190,13 @@ impl ControlPlane {
 
     /// A client certificate of this user that is valid for `lifetime`.
     pub fn client_certificate(&self, user: &str, lifetime: Duration) -> Certificate {
-        self.files.authority.issue_for(user, lifetime)
+        self.files.authority.issue_for(user, None, lifetime)
+    }
+
+    /// A kubeconfig with a client certificate of the kubelet of this node. The API server restricts it to what the node
+    /// needs (Node authorizer, `NodeRestriction`).
+    pub fn kubeconfig_of_node(&self, node: &str) -> PathBuf {
+        self.files.kubeconfig_of_node(node)
     }
 
     /// Writes a kubeconfig of this name for a user with these fields, such as `client-certificate`. Where there is one
@@ -222,30 +247,30 @@ impl ControlPlane {
         self.admin = client(&self.files.admin_kubeconfig()).await;
     }
 
-    /// Stops kube-apiserver and etcd, copies the folder of etcd, and starts both again. [`ControlPlane::restore_etcd`]
-    /// puts the copy back.
-    pub async fn save_etcd(&mut self) {
+    /// Stops kube-apiserver and its storage, copies the storage's folder, and starts both again.
+    /// [`ControlPlane::restore_storage`] puts the copy back.
+    pub async fn save_storage(&mut self) {
         self.kill_storage();
-        copy(&self.files.path("etcd"), &self.files.path("etcd-saved"));
+        replace(&self.files.path("saved"), &self.files.storage_folder());
         self.start_storage().await;
     }
 
-    /// Stops kube-apiserver and etcd, puts the copied folder back, and starts both again: resource versions go back.
-    pub async fn restore_etcd(&mut self) {
+    /// Stops kube-apiserver and its storage, puts the copied folder back, and starts both again: resource versions go
+    /// back.
+    pub async fn restore_storage(&mut self) {
         self.kill_storage();
-        std::fs::remove_dir_all(self.files.path("etcd")).expect("etcd has a folder");
-        copy(&self.files.path("etcd-saved"), &self.files.path("etcd"));
+        replace(&self.files.storage_folder(), &self.files.path("saved"));
         self.start_storage().await;
     }
 
     /// Without the time that open watches would be given.
     fn kill_storage(&mut self) {
         self.programs.kill_apiserver();
-        self.programs.kill_etcd();
+        self.programs.kill_storage();
     }
 
     async fn start_storage(&mut self) {
-        let started = self.programs.start_etcd(&self.files, &self.binaries).await;
+        let started = self.programs.start_storage(&self.files, &self.binaries).await;
         started.unwrap_or_else(|reason| panic!("{reason}"));
         self.start_apiserver().await;
     }
@@ -255,8 +280,8 @@ impl ControlPlane {
         self.programs.link().map(|_| self.files.second_url())
     }
 
-    /// The connection between the second API server and etcd. While it is frozen, that server is stale.
-    pub fn etcd_link(&self) -> &Link {
+    /// The connection between the second API server and the storage. While it is frozen, that server is stale.
+    pub fn storage_link(&self) -> &Link {
         self.programs.link().expect("the control plane has a second API server")
     }
 
@@ -285,6 +310,15 @@ impl ControlPlane {
     pub fn apiserver(&mut self) -> Option<&mut Process> {
         self.programs.apiserver()
     }
+}
+
+/// Makes a folder a copy of another one. A file that only the old folder had would be a gap in etcd's log, with which etcd does
+/// not start.
+fn replace(to: &Path, from: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).expect("a temporary folder is removed");
+    }
+    copy(from, to);
 }
 
 /// Copies a folder of files and folders.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use tokio::net::TcpStream;
 
+use super::kubernetes::Storage;
 use super::{Binaries, Files, client, wait_for};
 use crate::link::Link;
 use crate::process::Process;
@@ -34,10 +35,10 @@ pub(super) struct Programs {
     controller_manager: Option<Process>,
     apiserver: Option<Process>,
     second: Option<Second>,
-    etcd: Option<Process>,
+    storage: Option<Process>,
 }
 
-/// An API server of its own on the same etcd, and its connection to it.
+/// An API server of its own on the same storage, and its connection to it.
 struct Second {
     _apiserver: Process,
     link: Link,
@@ -50,8 +51,8 @@ impl Programs {
         binaries: &Binaries,
         controller_manager: bool,
     ) -> Result<Self, String> {
-        let mut programs = Self { controller_manager: None, apiserver: None, second: None, etcd: None };
-        programs.start_etcd(files, binaries).await?;
+        let mut programs = Self { controller_manager: None, apiserver: None, second: None, storage: None };
+        programs.start_storage(files, binaries).await?;
         programs.start_apiserver(files, binaries).await?;
         if controller_manager {
             let command = controller_manager_command(files, binaries);
@@ -69,7 +70,7 @@ impl Programs {
 
     pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         assert!(self.apiserver.is_none(), "kube-apiserver runs already");
-        let ports = (files.apiserver.number(), files.etcd.number());
+        let ports = (files.apiserver.number(), files.storage.number());
         let command = apiserver(files, binaries, ports, "audit.log");
         let process = Process::spawn("kube-apiserver", &command, files.root());
         self.apiserver = Some(ready(process, &files.admin_kubeconfig()).await?);
@@ -78,7 +79,7 @@ impl Programs {
 
     /// Starts the second API server.
     pub(super) async fn start_second(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
-        let link = Link::start((Ipv4Addr::LOCALHOST, files.etcd.number()).into());
+        let link = Link::start((Ipv4Addr::LOCALHOST, files.storage.number()).into());
         let ports = (files.second.number(), link.address().port());
         let command = apiserver(files, binaries, ports, "second-audit.log");
         let process = Process::spawn("second-kube-apiserver", &command, files.root());
@@ -92,16 +93,20 @@ impl Programs {
         self.second.as_ref().map(|second| &second.link)
     }
 
-    pub(super) async fn start_etcd(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
-        let mut etcd = Process::spawn("etcd", &etcd(files, binaries), files.root());
-        wait_for(&mut etcd, "its port", async || listens(files.etcd.number()).await).await?;
-        self.etcd = Some(etcd);
+    pub(super) async fn start_storage(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
+        let (name, command) = match binaries.storage {
+            Storage::Etcd => ("etcd", etcd(files, binaries)),
+            Storage::Kine => ("kine", kine(files, binaries)),
+        };
+        let mut process = Process::spawn(name, &command, files.root());
+        wait_for(&mut process, "its port", async || listens(files.storage.number()).await).await?;
+        self.storage = Some(process);
         Ok(())
     }
 
-    /// What etcd has acknowledged is in its log: a clean end, which waits for clients, is not necessary.
-    pub(super) fn kill_etcd(&mut self) {
-        self.etcd.take().expect("etcd runs").kill9();
+    /// What the storage has acknowledged is in its log: a clean end, which waits for clients, is not necessary.
+    pub(super) fn kill_storage(&mut self) {
+        self.storage.take().expect("the storage runs").kill9();
     }
 
     pub(super) async fn stop_apiserver(&mut self) {
@@ -142,10 +147,10 @@ fn program(folder: &Path, name: &str, flags: &[(&str, String)]) -> Command {
 }
 
 fn etcd(files: &Files, binaries: &Binaries) -> Command {
-    let client = format!("http://127.0.0.1:{}", files.etcd.number());
+    let client = format!("http://127.0.0.1:{}", files.storage.number());
     let peer = format!("http://127.0.0.1:{}", files.etcd_peer.number());
     let flags = [
-        ("data-dir", files.path("etcd").display().to_string()),
+        ("data-dir", files.storage_folder().display().to_string()),
         ("listen-client-urls", client.clone()),
         ("advertise-client-urls", client),
         ("listen-peer-urls", peer.clone()),
@@ -155,14 +160,28 @@ fn etcd(files: &Files, binaries: &Binaries) -> Command {
         // Nothing here has to survive a power cut.
         ("unsafe-no-fsync", "true".to_owned()),
     ];
-    program(&binaries.others, "etcd", &flags)
+    program(&binaries.storage_folder, "etcd", &flags)
 }
 
-/// The command of an API server with its own port, a port that leads to etcd, and an audit log of this name.
-fn apiserver(files: &Files, binaries: &Binaries, (port, etcd): (u16, u16), audit_log: &str) -> Command {
+/// Without an endpoint, it has the database `db/state.db` of `SQLite` in its working directory, with the settings that
+/// k3s has by default.
+fn kine(files: &Files, binaries: &Binaries) -> Command {
+    let flags = [
+        ("listen-address", format!("127.0.0.1:{}", files.storage.number())),
+        // No port for metrics.
+        ("metrics-bind-address", "0".to_owned()),
+    ];
+    let mut command = program(&binaries.storage_folder, "kine", &flags);
+    std::fs::create_dir_all(files.storage_folder()).expect("a temporary folder takes folders");
+    command.current_dir(files.storage_folder());
+    command
+}
+
+/// The command of an API server with its own port, a port that leads to the storage, and an audit log of this name.
+fn apiserver(files: &Files, binaries: &Binaries, (port, storage): (u16, u16), audit_log: &str) -> Command {
     let path = |name: &str| files.path(name).display().to_string();
     let flags = [
-        ("etcd-servers", format!("http://127.0.0.1:{etcd}")),
+        ("etcd-servers", format!("http://127.0.0.1:{storage}")),
         ("bind-address", files.address.to_string()),
         ("secure-port", port.to_string()),
         ("advertise-address", files.address.to_string()),
@@ -173,7 +192,11 @@ fn apiserver(files: &Files, binaries: &Binaries, (port, etcd): (u16, u16), audit
         ("tls-cert-file", path("apiserver.crt")),
         ("tls-private-key-file", path("apiserver.key")),
         ("client-ca-file", path("ca.crt")),
-        ("authorization-mode", "RBAC".to_owned()),
+        // As kubeadm sets it up: a kubelet has only the rights that its node needs.
+        ("authorization-mode", "Node,RBAC".to_owned()),
+        ("enable-admission-plugins", "NodeRestriction".to_owned()),
+        ("kubelet-client-certificate", path("apiserver-client.crt")),
+        ("kubelet-client-key", path("apiserver-client.key")),
         ("token-auth-file", path("tokens.csv")),
         ("service-account-issuer", "https://kubernetes.default.svc".to_owned()),
         ("service-account-key-file", path("service-accounts.pub")),
@@ -199,5 +222,5 @@ fn controller_manager_command(files: &Files, binaries: &Binaries) -> Command {
         ("kube-api-qps", "500".to_owned()),
         ("kube-api-burst", "1000".to_owned()),
     ];
-    program(&binaries.others, "kube-controller-manager", &flags)
+    program(&binaries.controller_manager, "kube-controller-manager", &flags)
 }

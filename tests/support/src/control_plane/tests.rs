@@ -101,25 +101,53 @@ async fn the_controller_manager_finishes_what_the_api_server_begins() {
     }
 }
 
-/// Checks that a control plane of this version says that it has it.
-async fn assert_minor(version: Version, minor: &str) {
+/// Checks that a control plane has this minor version, and keeps objects while its storage restarts.
+async fn assert_starts(kubernetes: Kubernetes, minor: u32) {
     if !crate::real_cluster() {
         return;
     }
-    let cluster = ControlPlane::builder().version(version).start().await;
+    let mut cluster = ControlPlane::builder().kubernetes(kubernetes).start().await;
     let answer = cluster.admin().apiserver_version().await.expect("an answer to /version");
-    assert_eq!((&*answer.major, &*answer.minor), ("1", minor), "{}", answer.git_version);
+    assert_eq!((&*answer.major, &*answer.minor), ("1", &*minor.to_string()), "{}", answer.git_version);
+    assert_eq!(kubernetes.minor().await, minor);
     cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: team-a}}").await;
+    cluster.save_storage().await;
+    cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: team-b}}").await;
+    cluster.restore_storage().await;
+    let namespaces: Api<Namespace> = Api::all(cluster.admin());
+    namespaces.get("team-a").await.expect("it was there when the storage was copied");
+    assert_eq!(namespaces.get_opt("team-b").await.expect("an answer"), None, "it came later");
 }
 
 #[tokio::test]
 #[ignore = "builds another kube-apiserver, which takes minutes: make conformance runs it"]
 async fn the_oldest_api_server_starts() {
-    assert_minor(Version::Oldest, "30").await;
+    assert_starts(Kubernetes::Oldest, 30).await;
 }
 
 #[tokio::test]
 #[ignore = "builds another kube-apiserver, which takes minutes: make conformance runs it"]
 async fn the_newest_api_server_starts() {
-    assert_minor(Version::Newest, "37").await;
+    assert_starts(Kubernetes::Newest, 37).await;
+}
+
+#[tokio::test]
+#[ignore = "builds kine, which takes minutes: make conformance runs it"]
+async fn an_api_server_on_kine_starts() {
+    assert_starts(Kubernetes::Kine, 36).await;
+}
+
+#[test]
+fn a_second_copy_of_the_storage_keeps_no_file_of_the_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [storage, saved] = ["storage", "saved"].map(|name| folder.path().join(name));
+    let segment = |root: &Path, number: u32| root.join("wal").join(number.to_string());
+    std::fs::create_dir_all(storage.join("wal")).expect("a folder");
+    for number in [1, 2] {
+        std::fs::write(segment(&storage, number), "log").expect("a segment");
+        replace(&saved, &storage);
+        std::fs::remove_file(segment(&storage, number)).expect("etcd removes old segments");
+    }
+    assert!(!segment(&saved, 1).exists(), "the copy has a gap");
+    assert!(segment(&saved, 2).exists());
 }

@@ -140,7 +140,7 @@ async fn frozen_watches(bench: &Bench) {
 async fn a_stale_server(bench: &Bench) {
     let namespaces: Api<Namespace> = Api::all(bench.client.clone());
     let any = ListParams::default().match_any();
-    bench.cluster.etcd_link().freeze();
+    bench.cluster.storage_link().freeze();
     bench.cluster.apply("{apiVersion: v1, kind: Namespace, metadata: {name: later}}").await;
     let stale = bench.proxy.add(Rule::new(Action::ToSecond).method("GET"));
     let has_it = async || {
@@ -148,7 +148,7 @@ async fn a_stale_server(bench: &Bench) {
         list.items.iter().any(|item| item.metadata.name.as_deref() == Some("later"))
     };
     assert!(!has_it().await, "it does not have the namespace yet");
-    bench.cluster.etcd_link().thaw();
+    bench.cluster.storage_link().thaw();
     let start = Instant::now();
     while !has_it().await {
         assert!(start.elapsed() < 20 * SECOND, "it never catches up");
@@ -168,9 +168,9 @@ async fn each_rule_does_what_it_is_for_to_the_requests_that_it_matches() {
     refusals_and_rates(&bench).await;
     frozen_watches(&bench).await;
     a_stale_server(&bench).await;
-    bench.cluster.save_etcd().await;
+    bench.cluster.save_storage().await;
     bench.create("after-the-copy").await.expect("it is created through a new connection");
-    bench.cluster.restore_etcd().await;
+    bench.cluster.restore_storage().await;
     assert!(!bench.is_stored("after-the-copy").await, "etcd is as it was");
     assert!(bench.is_stored("slow").await);
     let proxied = bench.proxy.exchanges();

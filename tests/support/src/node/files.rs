@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Node, SANDBOX, SOCKET};
+use crate::control_plane::ControlPlane;
 use crate::isolation::ADDRESS;
 use crate::registry::Registry;
 
@@ -13,7 +14,14 @@ const PODS: &str = "10.98.0.0/16";
 /// What names of Services end with.
 const DOMAIN: &str = "cluster.local";
 
-pub(super) fn write(folder: &Path, binaries: &Path, kubeconfig: &Path, registry: &Registry, hosts: &[&str]) {
+pub(super) fn write(
+    folder: &Path,
+    binaries: &Path,
+    cluster: &ControlPlane,
+    registry: &Registry,
+    hosts: &[&str],
+) {
+    let kubeconfig = cluster.admin_kubeconfig();
     let put = |name: &str, text: &str| {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a temporary folder takes folders");
@@ -22,9 +30,9 @@ pub(super) fn write(folder: &Path, binaries: &Path, kubeconfig: &Path, registry:
     put("containerd.toml", &containerd(folder, binaries));
     put("network/pods.conflist", &network(folder));
     // JSON is YAML.
-    put("kubelet.yaml", &kubelet(folder));
-    put("proxy.yaml", &proxy(kubeconfig));
-    put("Corefile", &names(kubeconfig));
+    put("kubelet.yaml", &kubelet(folder, &cluster.ca_file()));
+    put("proxy.yaml", &proxy(&kubeconfig));
+    put("Corefile", &names(&kubeconfig));
     for host in hosts {
         let url = format!("https://{host}");
         let trust = format!("server = {url:?}\n[host.{url:?}]\nca = \"{}\"\n", registry.ca_file().display());
@@ -79,12 +87,14 @@ fn network(folder: &Path) -> String {
         .to_string()
 }
 
-fn kubelet(folder: &Path) -> String {
+fn kubelet(folder: &Path, ca_file: &Path) -> String {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": false}},
-        "authorization": {"mode": "AlwaysAllow"},
+        "authentication": {
+            "anonymous": {"enabled": false}, "webhook": {"enabled": true}, "x509": {"clientCAFile": ca_file},
+        },
+        "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "podLogsDir": folder.join("logs"),
         "volumePluginDir": folder.join("plugins"),
@@ -100,6 +110,8 @@ fn kubelet(folder: &Path) -> String {
         "nodeStatusUpdateFrequency": "1s",
         // A test that kills a container twenty times does not wait for five minutes each.
         "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
+        // The default, five pulls in a second, would delay fifteen pods that start at once.
+        "registryPullQPS": 0,
         // A disk that is nearly full is no reason to end the tests' pods.
         "evictionHard": {"memory.available": "1Mi", "nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,

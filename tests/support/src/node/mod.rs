@@ -58,7 +58,7 @@ impl Node {
     }
 
     /// Starts containerd, which trusts the registry as `hosts` and has `images` (OCI archives), then everything else;
-    /// waits until the node takes pods.
+    /// waits until the node takes pods. The kubelet has the identity of the node, everything else that of the admin.
     pub async fn start_with(
         cluster: &ControlPlane,
         registry: &Registry,
@@ -69,7 +69,7 @@ impl Node {
         let binaries = tools::folder("node").await;
         let folder = Folder::new();
         let kubeconfig = cluster.admin_kubeconfig();
-        files::write(folder.path(), &binaries, &kubeconfig, registry, hosts);
+        files::write(folder.path(), &binaries, cluster, registry, hosts);
         let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
         let program = |name: &str, flags: &[(&str, &str)]| {
             let mut command = Command::new(binaries.join(name));
@@ -103,9 +103,10 @@ impl Node {
             flags.push(("image-credential-provider-bin-dir", programs));
         }
         let [config, root, certificates] = ["kubelet.yaml", "kubelet", "certificates"].map(at);
+        let own_kubeconfig = cluster.kubeconfig_of_node(Self::NAME).display().to_string();
         flags.extend([
             ("config", &*config),
-            ("kubeconfig", &kubeconfig),
+            ("kubeconfig", &own_kubeconfig),
             ("root-dir", &root),
             ("cert-dir", &certificates),
             ("hostname-override", Self::NAME),

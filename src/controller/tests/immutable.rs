@@ -1,0 +1,79 @@
+//! Secrets that another client made immutable, or seems to have made immutable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::world::{Reply, World};
+use crate::controller::error::RequestError;
+use crate::core::EventReason;
+use crate::core::plan::Mutability;
+use crate::core::secret::TokenErrorKind;
+use crate::core::testing::{HOST, request};
+
+const SECOND: Duration = Duration::from_secs(1);
+const NAME: &str = "ecr-pull";
+
+/// A Secret with the field `immutable`, an hour after it was written.
+fn world() -> World {
+    let mut world = World::new();
+    world.annotate("team-a", request(&[HOST]));
+    world.start("one");
+    world.run(SignedDuration::from_hours(1), SECOND, |_| {});
+    world.edit("team-a", NAME, |observed| observed.mutability = Mutability::Unknown);
+    world
+}
+
+#[test]
+fn an_immutable_secret_is_tried_once_and_replaced_in_the_last_quarter_of_its_lifetime() {
+    let mut world = world();
+    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
+    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    world.run(SignedDuration::from_mins(30), SECOND, |_| {});
+    assert_eq!(world.refused, 1);
+    world.edit("team-a", NAME, |observed| observed.intact = false);
+    world.run(SignedDuration::from_mins(450) - SignedDuration::from_secs(1), SECOND, |world| {
+        assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid == first), "9 hours");
+    });
+    assert_eq!((world.refused, world.conditions(EventReason::SecretImmutable).1), (1, 1));
+    world.run(SignedDuration::from_mins(1), SECOND, |world| assert!(world.is_valid("team-a", NAME)));
+    assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first));
+}
+
+/// The entry of a region that fails is kept until it expires, and the Secret is replaced at that moment.
+#[test]
+fn a_region_that_fails_delays_the_replacement_until_its_entry_expires_and_no_longer() {
+    const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let mut world = World::new();
+    world.annotate("team-a", request(&[HOST, WEST]));
+    world.start("one");
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
+    let first = world.secret("team-a", NAME).expect("it exists").clone();
+    let expires_at = first.times.expect("times").expires_at;
+    let left = world.now.until(expires_at) - SignedDuration::from_secs(2);
+    world.run(left, Duration::from_mins(1), |world| {
+        assert!(
+            world.secret("team-a", NAME).is_some_and(|secret| secret.uid == first.uid),
+            "{}",
+            world.now.wall
+        );
+    });
+    world.run(SignedDuration::from_secs(4), Duration::from_millis(100), |_| {});
+    assert!(world.is_valid("team-a", NAME), "the other region has a token");
+    assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first.uid));
+}
+
+/// Metadata show that a client set the field, but not its value.
+#[test]
+fn a_secret_with_immutable_false_keeps_its_uid() {
+    let mut world = world();
+    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
+    world.run(SignedDuration::from_hours(24), Duration::from_mins(1), |world| {
+        assert!(world.is_valid("team-a", NAME));
+    });
+    assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid == first));
+    assert_eq!(world.conditions(EventReason::SecretImmutable), (0, 0));
+}
