@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Creates the role, and associates it with the controller's service account. Not tried against AWS.
+# One account, no identities: creates a role that may pull everything, and associates it with the controller's service account.
+# For roles in several accounts: docs/start-eks.md. Not tried against AWS.
 #
 #     CLUSTER=NAME ./iam.sh
 set -euo pipefail

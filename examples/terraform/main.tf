@@ -1,5 +1,8 @@
 # The controller on EKS with Pod Identity: its role, the role that pulls, the association, and the release. Not tried
 # against AWS; a test only parses it.
+#
+# Configure the providers `aws` and `helm` (`kubernetes = {…}`), and install the add-on `eks-pod-identity-agent`. Until the
+# chart is published: chart = "../../charts/ecr-pull-secrets" without `repository` and `version`, and `image.repository`.
 terraform {
   required_version = ">= 1.6"
   required_providers {

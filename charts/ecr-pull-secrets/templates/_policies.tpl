@@ -80,6 +80,7 @@ matchConstraints:
       apiVersions: [v1]
       resources: [serviceaccounts]
       operations: [CREATE, UPDATE, DELETE]
+      scope: "*" # the default, which the API server would add to this list
 matchConditions:
   - name: own-service-account
     expression: request.userInfo.username in {{ include "ecr-pull-secrets.celStrings" (index . 1) }}
