@@ -16,16 +16,36 @@ PERFORMANCE := docs/performance
 # The planted bugs of the simulation are compiled in here and nowhere else.
 SIMULATION := $(CARGO) --config tests/sim/fast.toml test --locked --features simulation
 
+# The Kubernetes of `make versions`: names of TEST_KUBERNETES.
+VERSIONS := oldest newest kine
+# The tests that it leaves out: they depend on AWS, files, the process, the audit log or many attackers, and not on the version.
+LEFT_OUT := alerts attacks aws_faults bad_input credential_sources incidents kubeconfigs metrics process \
+	rotated_credentials six_registries tenants
+# The main scenarios, which `make test` runs on the oldest one too.
+MAIN := \
+	creation::an_annotated_namespace_gets_a_secret_that_the_registry_accepts \
+	renewals::over_several_lifetimes_no_reader_sees_an_expired_token \
+	repairs::what_is_edited_while_running_is_repaired \
+	restarts::a_restart_while_fresh_neither_fetches_tokens_nor_writes \
+	restarts::the_secret_of_an_annotation_removed_while_stopped_is_deleted \
+	failover::soon_after_a_crash_another_one_writes \
+	cleanup::it_prints_what_it_would_do_and_does_it_with_yes \
+	service_accounts::named_or_all_service_accounts_get_the_secret_now_and_as_they_appear \
+	migration::secrets_of_scripts_with_kubectl_apply_are_adopted_without_a_gap \
+	single_namespace::an_admin_of_the_namespaces_installs_it_and_it_makes_no_cluster_scoped_request_but_for_the_version \
+	admission::a_stolen_credential_reaches_no_other_secret_and_no_other_namespace \
+	admission::under_the_charts_rights_and_policies_the_whole_job_is_done
+
 CHART := charts/ecr-pull-secrets
 # What `make prose` checks: documents, and in Rust files both comments and messages.
 PROSE := '*.md' '*.gotmpl'
 RUST_PROSE := 'src/*.rs'
 FILES := git ls-files -z --cached --others --exclude-standard
-GENERATED := docs/config.schema.json $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
+GENERATED := docs/config.schema.json docs/flags.md docs/fields.md $(CHART)/values.schema.json $(CHART)/README.md deploy/install.yaml \
 	deploy/admission-policy.yaml deploy/alerts/rules.yaml $(CHART)/files/dashboard.json \
 	deploy/kustomize/install.yaml
 
-.PHONY: help build image image-reproducible test soak reliability chaos e2e conformance fuzz fleet bench bench-report demo lint advisories prose workflows fmt generate drift generated tools
+.PHONY: help build image image-reproducible startup test versions $(VERSIONS:%=versions-%) soak reliability chaos e2e conformance fuzz fleet bench bench-report demo recording lint advisories prose workflows docs fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,11 +59,17 @@ image: ## The image as an OCI archive, without Docker; IMAGE=HOST/PATH names it
 image-reproducible: ## Whether the last commit gives one digest in two folders; takes two whole builds
 	deploy/image/reproducible
 
+startup: ## Whether the commands that fetch a token start in time, with the program for release; part of `make test`
+	program=$$(CARGO=$(CARGO) deploy/image/build) && \
+		PROGRAM=$$program $(CARGO) test --locked --test credentials startup:: -- --ignored --nocapture
+
 tools: ## What the tests run against: control plane, node, registry, Helm, moto, Prometheus
 	tests/tools/build kubernetes >/dev/null
+	tests/tools/build kubernetes-oldest >/dev/null
 	tests/tools/build node >/dev/null || [ $$? = 3 ] # Without it the tests on a node are skipped.
 	tests/tools/build registry >/dev/null
 	tests/tools/build helm >/dev/null
+	tests/tools/build kubectl >/dev/null
 	tests/tools/build helm-docs >/dev/null
 	tests/tools/build grafana-foundation-sdk >/dev/null
 	tests/tools/build kubeconform >/dev/null
@@ -57,8 +83,18 @@ tools: ## What the tests run against: control plane, node, registry, Helm, moto,
 	tests/tools/build skopeo >/dev/null
 
 test: tools drift image ## Every test, on a real API server
+	@$(MAKE) --no-print-directory startup
 	$(CARGO) test --workspace --locked -- --test-threads=$(TEST_THREADS)
 	$(SIMULATION) --test sim --test fuzz
+	@found=$$($(CARGO) test --quiet --locked --test apiserver -- --list --exact $(MAIN) | grep -c ': test$$'); \
+		[ "$$found" = $(words $(MAIN)) ] || { echo "MAIN in the Makefile: tests/apiserver has $$found of $(words $(MAIN)) tests" >&2; exit 1; }
+	TEST_KUBERNETES=oldest $(CARGO) test --locked --test apiserver -- --test-threads=$(TEST_THREADS) --exact $(MAIN)
+
+versions: $(VERSIONS:%=versions-%) ## The tests on an API server with each supported Kubernetes: the oldest, the newest, and kine as in k3s; versions-NAME for one
+
+$(VERSIONS:%=versions-%): versions-%:
+	TEST_KUBERNETES=$* $(CARGO) test --locked --test apiserver --test commands -- --test-threads=$(TEST_THREADS) \
+		$(LEFT_OUT:%=--skip %::)
 
 soak: ## A million schedules of small worlds and 500 months of a large cluster; SCHEDULES=N SEEDS=N FROM=N
 	SCHEDULES=$(SCHEDULES) SEEDS=$(SEEDS) FROM=$(FROM) $(SIMULATION) --test sim -- runs::long --ignored --nocapture
@@ -89,14 +125,14 @@ chaos: ## Random faults on two replicas and a real API server, then every guard;
 	$(CARGO) test --locked --test chaos -- --ignored --test-threads=$(TEST_THREADS)
 
 e2e: tools image ## Helm to a running pod, on a node of its own; part of `make test`, and needs root
-	$(CARGO) test --locked --test e2e -- --nocapture
+	$(CARGO) test --locked --test e2e -- --nocapture --test-threads=$(TEST_THREADS)
 
-conformance: ## Whether the simulated API server does what the oldest and the newest real one do; builds both
+conformance: ## Whether the simulated API server does what the oldest, the newest and one on kine do; builds them
 	tests/tools/build kubernetes-oldest >/dev/null
 	tests/tools/build kubernetes-newest >/dev/null
-	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture api_server_starts
-	$(SIMULATION) --test sim -- --ignored --nocapture --test-threads=1 api_server_does
-	$(CARGO) test --locked --test apiserver -- --ignored --nocapture policies_hold
+	tests/tools/build kine >/dev/null
+	$(CARGO) test --locked --package ecr-pull-secrets-testing --lib -- --ignored --nocapture _starts
+	$(SIMULATION) --test sim -- --ignored --nocapture --test-threads=1 the_store_does
 
 fuzz: ## Looks for inputs that break a parser; SECONDS=600 for each target, TARGET=NAME for one
 	tests/tools/fuzz run $(or $(SECONDS),600) $(TARGET)
@@ -106,11 +142,18 @@ demo: ## The whole job on a real API server, in two minutes; KEEP=1 stays
 	$(CARGO) build --quiet --locked --package ecr-pull-secrets --package ecr-pull-secrets-testing
 	target/debug/demo --controller target/debug/ecr-pull-secrets $(if $(KEEP),--keep)
 
+recording: ## docs/demo.svg, from a run of the demo
+	mkdir -p target
+	$(MAKE) --silent demo > target/demo.txt
+	tests/tools/recording < target/demo.txt > target/demo.svg
+	mv target/demo.svg docs/demo.svg
+
 lint: $(DENY) prose workflows ## Format, clippy, docs, dependencies, prose, workflows
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	$(CARGO) clippy --all-targets --features simulation --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null # fuzz/Cargo.lock is up to date.
 	$(DENY) --locked --workspace check bans licenses sources
 	tests/tools/advisories $(DENY)
 
@@ -129,6 +172,11 @@ workflows: ## actionlint and zizmor on the workflows of GitHub
 	$$(tests/tools/build actionlint)/actionlint .github/workflows/*.yml
 	$$(tests/tools/build zizmor)/bin/zizmor --offline --quiet .github/workflows
 
+docs: ## The manual, in target/manual; its links, and the code blocks of all documents
+	"$$(tests/tools/build mdbook)/mdbook" build
+	tests/tools/manual-links target/manual
+	$(CARGO) test --quiet --locked --test manual
+
 fmt: ## Format
 	$(CARGO) fmt --all
 
@@ -146,6 +194,10 @@ generated:
 	mkdir -p $(addprefix $(OUT)/,$(dir $(GENERATED)))
 	$(CARGO) run --quiet --locked --example config-schema > $(OUT)/.config
 	mv $(OUT)/.config $(OUT)/docs/config.schema.json
+	$(CARGO) run --quiet --locked --example reference flags > $(OUT)/.flags
+	mv $(OUT)/.flags $(OUT)/docs/flags.md
+	$(CARGO) run --quiet --locked --example reference fields > $(OUT)/.fields
+	mv $(OUT)/.fields $(OUT)/docs/fields.md
 	tests/tools/values-schema $(CHART)/values.schema.json $(OUT)/docs/config.schema.json $(CHART)/values.yaml > $(OUT)/.values
 	mv $(OUT)/.values $(OUT)/$(CHART)/values.schema.json
 	"$$(tests/tools/build helm-docs)/helm-docs" --log-level warning --chart-search-root $(CHART) --dry-run > $(OUT)/.readme
