@@ -45,7 +45,7 @@ GENERATED := docs/config.schema.json docs/flags.md docs/fields.md $(CHART)/value
 	deploy/admission-policy.yaml deploy/alerts/rules.yaml $(CHART)/files/dashboard.json \
 	deploy/kustomize/install.yaml
 
-.PHONY: help build image image-reproducible startup test versions $(VERSIONS:%=versions-%) soak reliability chaos e2e conformance fuzz fleet bench bench-report demo recording lint advisories prose workflows docs fmt generate drift generated tools
+.PHONY: help build image image-reproducible startup test versions $(VERSIONS:%=versions-%) soak reliability chaos e2e conformance fuzz fleet bench bench-again bench-report demo recording lint advisories prose workflows docs fmt generate drift generated tools
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -113,6 +113,15 @@ bench: ## Measures the program on a real API server, for docs/performance.md; N=
 		--commit "$$(git describe --always --dirty)" --command "make bench N=$(N)" \
 		--figures $(PERFORMANCE)/namespaces-$(N).json
 	$(MAKE) --no-print-directory bench-report
+
+bench-again: ## Whether a second run has the ratios of the stored figures, for the same N and machine; stores nothing
+	tests/tools/build kubernetes >/dev/null
+	program=$$(CARGO=$(CARGO) deploy/image/build) && $(CARGO) run --quiet --locked --profile measure \
+		--package ecr-pull-secrets-bench -- speed --program "$$program" --namespaces $(N) --rounds $(ROUNDS) \
+		--commit "$$(git describe --always --dirty)" --command "make bench-again N=$(N)" \
+		--figures $(CURDIR)/target/speed-$(N).json
+	$(CARGO) run --quiet --locked --profile measure --package ecr-pull-secrets-bench -- compare \
+		$(PERFORMANCE)/namespaces-$(N).json target/speed-$(N).json
 
 bench-report: ## docs/performance.md and its plots, from the figures of earlier runs
 	$(CARGO) run --quiet --locked --package ecr-pull-secrets-bench -- report --figures $(PERFORMANCE) \

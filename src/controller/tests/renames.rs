@@ -78,8 +78,7 @@ fn the_new_secret_is_tried_again_although_there_is_no_token_for_the_old_one() {
     let mut world = world(&[HOST]);
     denies(&mut world, "eu-central-1");
     world.run(SignedDuration::from_hours(8), MINUTE, |_| {});
-    world.creations_fail =
-        Some(RequestError::Unavailable { message: "overloaded".into(), retry_after: None });
+    world.creations_fail = Some(RequestError::unavailable("overloaded"));
     world.annotate(NAMESPACE, named("other", &[WEST]));
     world.run(SignedDuration::from_secs(30), SECOND, |_| {});
     world.creations_fail = None;

@@ -17,6 +17,13 @@ pub struct Figures {
     pub wire: Wire,
 }
 
+/// The figures whose ratios two runs on one machine have in common. The other figures of [`Figures`] are left out.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Speed {
+    pub rounds: Vec<Round>,
+    pub latency: Latency,
+}
+
 /// The conditions of the run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct About {
@@ -91,6 +98,11 @@ impl Work {
 pub struct Latency {
     pub idle_ms: Vec<f64>,
     pub during_renewal_ms: Vec<f64>,
+    /// How long each of these annotations took, as a request to the API server.
+    #[serde(default)]
+    pub idle_requests_ms: Vec<f64>,
+    #[serde(default)]
+    pub during_renewal_requests_ms: Vec<f64>,
     /// The renewal of all namespaces at the default `writesPerSecond`.
     pub renewal: Work,
 }

@@ -23,7 +23,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use figures::Figures;
+use figures::Speed;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 #[derive(Parser)]
 struct Arguments {
@@ -34,25 +36,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Measures the program and stores the figures.
-    Measure {
-        /// The program as deploy/image/build builds it.
-        #[arg(long)]
-        program: PathBuf,
-        #[arg(long, default_value_t = 2_000)]
-        namespaces: usize,
-        /// How often the rates are measured.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        /// The commit of the program.
-        #[arg(long)]
-        commit: String,
-        /// The command that a reader of the report can repeat.
-        #[arg(long)]
-        command: String,
-        /// Where the figures are stored. If it exists, the ratios of both runs are compared.
-        #[arg(long)]
-        figures: PathBuf,
-    },
+    Measure(Run),
+    /// Measures the rates and the latency alone, and stores them.
+    Speed(Run),
     /// Writes the figures of a folder into a document, and plots next to them.
     Report {
         #[arg(long)]
@@ -63,27 +49,52 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Compares the ratios of two runs. Fails if one differs by more than 15 percent.
+    /// Compares the ratios of two files of `measure` or `speed`. Fails if one differs by more than 15 percent.
     Compare { first: PathBuf, second: PathBuf },
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// The program as deploy/image/build builds it.
+    #[arg(long)]
+    program: PathBuf,
+    #[arg(long, default_value_t = 2_000)]
+    namespaces: usize,
+    /// How often the rates are measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The commit of the program.
+    #[arg(long)]
+    commit: String,
+    /// The command that a reader of the report can repeat.
+    #[arg(long)]
+    command: String,
+    /// Where the figures are stored.
+    #[arg(long)]
+    figures: PathBuf,
+}
+
+impl Run {
+    fn options(&self) -> measure::Options<'_> {
+        measure::Options {
+            program: &self.program,
+            namespaces: self.namespaces,
+            rounds: self.rounds,
+            commit: &self.commit,
+            command: &self.command,
+        }
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Measure { program, namespaces, rounds, commit, command, figures } => {
-            let options = measure::Options {
-                program: &program,
-                namespaces,
-                rounds,
-                commit: &commit,
-                command: &command,
-            };
-            let measured = measure::run(&options).await;
-            if figures.exists() {
-                report::compare(&read(&figures), &measured);
-            }
-            let text = serde_json::to_string_pretty(&measured).expect("figures are JSON");
-            std::fs::write(&figures, text + "\n").expect("the figures are written");
+        Command::Measure(run) => {
+            store(&run.figures, &measure::run(&run.options()).await);
+            ExitCode::SUCCESS
+        }
+        Command::Speed(run) => {
+            store(&run.figures, &measure::speed(&run.options()).await);
             ExitCode::SUCCESS
         }
         Command::Report { figures, document, check } => {
@@ -91,13 +102,18 @@ async fn main() -> ExitCode {
             if is_current { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Command::Compare { first, second } => {
-            let is_close = report::compare(&read(&first), &read(&second));
+            let is_close = report::compare(&read::<Speed>(&first), &read(&second));
             if is_close { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn read(path: &Path) -> Figures {
+fn store(path: &Path, figures: &impl Serialize) {
+    let text = serde_json::to_string_pretty(figures).expect("figures are JSON");
+    std::fs::write(path, text + "\n").expect("the figures are written");
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> T {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

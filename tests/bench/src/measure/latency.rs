@@ -38,24 +38,24 @@ pub async fn measure(world: &World) -> Latency {
     world.wait_for_writes(&mut log, world.namespaces).await;
     let begin = Instant::now();
     world.wait_until_quiet().await;
-    let idle_ms = annotate(world, idle, IDLE_PAUSE).await;
+    let (idle_ms, idle_requests_ms) = annotate(world, idle, IDLE_PAUSE).await;
     assert!(begin.elapsed() < period, "the renewal began before the idle part was complete");
 
     let mut measuring = world.begin(&controller);
     world.wait_for_writes(&mut measuring.log, 1).await;
     let pause = renewal_time.mul_f64(0.9 / number(SAMPLES));
-    let during_renewal_ms = annotate(world, busy, pause).await;
+    let (during_renewal_ms, during_renewal_requests_ms) = annotate(world, busy, pause).await;
     let renewals = world.namespaces + idle.len() + busy.len();
     world.wait_for_writes(&mut measuring.log, renewals).await;
     let (renewal, _) = measuring.end(world, &controller, NAME);
     controller.stop().await;
     world.token_life(Duration::from_hours(12));
     remove(world, &extras).await;
-    Latency { idle_ms, during_renewal_ms, renewal }
+    Latency { idle_ms, during_renewal_ms, idle_requests_ms, during_renewal_requests_ms, renewal }
 }
 
-/// Annotates one namespace after the other, and returns the milliseconds to each Secret.
-async fn annotate(world: &World, namespaces: &[String], pause: Duration) -> Vec<f64> {
+/// Annotates one namespace after the other. Returns the milliseconds to each Secret, and those of each annotation alone.
+async fn annotate(world: &World, namespaces: &[String], pause: Duration) -> (Vec<f64>, Vec<f64>) {
     let mut log = world.log();
     for namespace in namespaces {
         world.admin.send_one(world.admin.annotate(namespace, &opted_in())).await;
@@ -70,12 +70,13 @@ async fn annotate(world: &World, namespaces: &[String], pause: Duration) -> Vec<
     let annotated =
         times(&log, |entry| entry.verb == "patch" && entry.resource == "namespaces", |e| e.name.as_deref());
     let created = created(&log);
-    let latency = |namespace: &String| {
-        let (received, _) = annotated[namespace];
+    let times = |namespace: &String| {
+        let (received, replied) = annotated[namespace];
         let (_, complete) = created[namespace];
-        complete.duration_since(received).as_secs_f64() * 1_000.0
+        let since = |end: Timestamp| end.duration_since(received).as_secs_f64() * 1_000.0;
+        (since(complete), since(replied))
     };
-    namespaces.iter().map(latency).collect()
+    namespaces.iter().map(times).unzip()
 }
 
 /// When the first request of each namespace arrived and was complete.

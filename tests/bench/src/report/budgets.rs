@@ -14,7 +14,7 @@ fn largest_kib(life: &Life) -> u64 {
 
 pub fn table(figures: &Figures) -> String {
     let latency = &figures.latency;
-    let trip = round_trip_ms(figures);
+    let trip = round_trip_ms(&figures.rounds);
     let mut text = String::from("| | budget | measured |\n|---|---|---|\n");
     let mut row = |what: &str, budget: &str, measured: String| {
         let _ = writeln!(text, "| {what} | {budget} | {measured} |");

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::figures::Figures;
-use crate::stats::{median, quantile};
+use crate::figures::{Figures, Latency, Round, Speed};
+use crate::stats::median;
 
 const BEGIN: &str = "<!-- begin figures -->\n";
 const END: &str = "<!-- end figures -->";
@@ -53,32 +53,43 @@ pub fn write(folder: &Path, document: &Path, check: bool) -> bool {
 fn stored(folder: &Path) -> Vec<Figures> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
     let files = entries.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
-    let mut all: Vec<_> = files.map(|path| crate::read(&path)).collect();
+    let mut all: Vec<_> = files.map(|path| crate::read::<Figures>(&path)).collect();
     all.sort_by_key(|figures| figures.about.namespaces);
     all
 }
 
-/// The ratios that do not depend on the speed of the machine.
-pub fn ratios(figures: &Figures) -> [(&'static str, f64); 3] {
-    let cold: Vec<f64> = figures.rounds.iter().map(crate::figures::Round::ratio).collect();
-    let latency = |values: &[f64]| quantile(values, 0.5) / round_trip_ms(figures);
-    [
-        ("cold sync / rate of the API server", median(&cold)),
-        ("annotation to Secret, idle / round trip", latency(&figures.latency.idle_ms)),
-        ("annotation to Secret, during a renewal / round trip", latency(&figures.latency.during_renewal_ms)),
-    ]
+/// The ratios that two runs on one machine have in common. The latency is compared with the request of the same moment,
+/// because a machine answers single requests slower than a row of them, by a factor of its own. Figures of commits before
+/// this comparison have no such ratio.
+pub fn ratios(rounds: &[Round], latency: &Latency) -> Vec<(&'static str, f64)> {
+    let cold = ("cold sync / rate of the API server", rounds.iter().map(Round::ratio).collect());
+    let paired = |secrets: &[f64], annotations: &[f64]| -> Vec<f64> {
+        secrets.iter().zip(annotations).map(|(secret, alone)| secret / alone).collect()
+    };
+    let idle = paired(&latency.idle_ms, &latency.idle_requests_ms);
+    let busy = paired(&latency.during_renewal_ms, &latency.during_renewal_requests_ms);
+    let all = [
+        cold,
+        ("annotation to Secret, idle / request that annotates", idle),
+        ("annotation to Secret, during a renewal / request that annotates", busy),
+    ];
+    all.into_iter()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(name, values)| (name, median(&values)))
+        .collect()
 }
 
 /// How long one creation takes if nothing else runs, as the minimal client sees it.
-pub fn round_trip_ms(figures: &Figures) -> f64 {
-    let alone: Vec<f64> = figures.rounds.iter().filter_map(|round| round.server.get(&1).copied()).collect();
+pub fn round_trip_ms(rounds: &[Round]) -> f64 {
+    let alone: Vec<f64> = rounds.iter().filter_map(|round| round.server.get(&1).copied()).collect();
     1_000.0 / median(&alone)
 }
 
 /// Prints the ratios of two runs, and returns whether they are close.
-pub fn compare(first: &Figures, second: &Figures) -> bool {
+pub fn compare(first: &Speed, second: &Speed) -> bool {
+    let [first, second] = [first, second].map(|speed| ratios(&speed.rounds, &speed.latency));
     let mut is_close = true;
-    for ((name, before), (_, after)) in ratios(first).into_iter().zip(ratios(second)) {
+    for ((name, before), (_, after)) in first.into_iter().zip(second) {
         let difference = after / before - 1.0;
         is_close &= difference.abs() <= TOLERANCE;
         println!("{name}: {before:.3}, then {after:.3}: {:+.1} %", 100.0 * difference);

@@ -235,14 +235,17 @@ fn others(figures: &Figures) -> String {
          The last two rows were measured once, from outside, on a machine of this kind, before this benchmark existed. `make bench` \
          does not repeat them. {}",
         grouped(figures.about.namespaces as u64),
-        round_trip_ms(figures),
+        round_trip_ms(&figures.rounds),
         grouped(figures.about.namespaces as u64),
         summary(figures),
     )
 }
 
 fn summary(figures: &Figures) -> String {
-    let ratios = ratios(figures).map(|(name, ratio)| format!("{name}: {ratio:.2}"));
+    let ratios: Vec<_> = ratios(&figures.rounds, &figures.latency)
+        .into_iter()
+        .map(|(name, ratio)| format!("{name}: {ratio:.2}"))
+        .collect();
     format!(
         "Ratios to compare with another run: {}. {} rounds.",
         ratios.join("; "),

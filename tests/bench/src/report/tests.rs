@@ -47,11 +47,22 @@ fn figures(cold_per_second: f64) -> Figures {
         },
         first_write_ms: vec![50.0],
         rounds: vec![round],
-        latency: Latency { idle_ms: vec![8.0], during_renewal_ms: vec![9.0], renewal: work.clone() },
+        latency: Latency {
+            idle_ms: vec![8.0],
+            during_renewal_ms: vec![9.0],
+            idle_requests_ms: vec![4.0],
+            during_renewal_requests_ms: vec![3.0],
+            renewal: work.clone(),
+        },
         lives: vec![life],
         steady: Steady { ready_ms: 40.0, restart: work.clone(), idle_seconds: 60.0, idle: work, memory },
         wire: Wire { cold_sync: bytes, idle_seconds: 60.0, idle: bytes, restart: bytes },
     }
+}
+
+fn speed(cold_per_second: f64) -> Speed {
+    let Figures { rounds, latency, .. } = figures(cold_per_second);
+    Speed { rounds, latency }
 }
 
 fn store(folder: &Path, figures: &Figures) {
@@ -85,6 +96,31 @@ fn a_report_is_current_until_the_figures_or_the_document_change() {
 
 #[test]
 fn runs_are_close_up_to_15_percent() {
-    assert!(compare(&figures(950.0), &figures(1_080.0)));
-    assert!(!compare(&figures(950.0), &figures(1_100.0)));
+    assert!(compare(&speed(950.0), &speed(1_080.0)));
+    assert!(!compare(&speed(950.0), &speed(1_100.0)));
+    let mut slow = speed(950.0);
+    slow.latency.idle_ms = vec![10.0];
+    assert!(!compare(&speed(950.0), &slow));
+}
+
+#[test]
+fn a_machine_that_is_slow_in_all_requests_has_the_same_ratios() {
+    let mut slow = speed(950.0);
+    let latency = &mut slow.latency;
+    for times in [
+        &mut latency.idle_ms,
+        &mut latency.during_renewal_ms,
+        &mut latency.idle_requests_ms,
+        &mut latency.during_renewal_requests_ms,
+    ] {
+        times.iter_mut().for_each(|time| *time *= 2.0);
+    }
+    assert!(compare(&speed(950.0), &slow));
+}
+
+#[test]
+fn the_ratios_of_whole_figures_can_be_compared() {
+    let whole = serde_json::to_string(&figures(950.0)).expect("figures are JSON");
+    let speed: Speed = serde_json::from_str(&whole).expect("figures have rates and latencies");
+    assert_eq!(ratios(&speed.rounds, &speed.latency).len(), 3);
 }
