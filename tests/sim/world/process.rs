@@ -18,6 +18,9 @@ use super::{Happening, World, origin};
 /// The longest time between two ticks, so that a controller without work still counts.
 const TICK: Duration = Duration::from_mins(1);
 
+/// A term of the Lease with its retries, and the longest write.
+const SUSPENDED: Duration = Duration::from_secs(20 + 40);
+
 /// When a process that started without a region finds it.
 const REGION_FOUND: Duration = Duration::from_secs(90);
 
@@ -71,10 +74,11 @@ impl Process {
 }
 
 impl World {
-    /// Whether a process ran again after a suspension less than a term of the Lease ago, so that there may be two leaders.
+    /// Whether a process that ran again after a suspension may still write, although another one leads: for a term of the Lease,
+    /// and until the last write that it sent is over.
     pub fn was_suspended(&self) -> bool {
         let mut resumed_at = self.processes.iter().filter_map(|process| process.resumed_at);
-        resumed_at.any(|at| at + Duration::from_secs(20) > self.time)
+        resumed_at.any(|at| at + SUSPENDED > self.time)
     }
 
     /// Starts a process, or starts it again.
