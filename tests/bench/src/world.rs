@@ -64,7 +64,7 @@ pub fn opted_in() -> Value {
 
 impl World {
     pub async fn start(program: &Path) -> Self {
-        let control_plane = ControlPlane::start().await;
+        let control_plane = ControlPlane::builder().long_lived(true).start().await;
         for text in RIGHTS {
             control_plane.apply(text).await;
         }

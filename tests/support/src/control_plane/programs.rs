@@ -11,7 +11,7 @@ use kube::Api;
 use tokio::net::TcpStream;
 
 use super::kubernetes::Storage;
-use super::{Binaries, Files, client, wait_for};
+use super::{Binaries, Files, client, prepared, wait_for};
 use crate::link::Link;
 use crate::process::Process;
 
@@ -30,7 +30,9 @@ const CONTROLLERS: [&str; 10] = [
 /// Where Services have their addresses; the first is that of the API server, [`super::files`] certifies it.
 const SERVICES: &str = "10.0.0.0/24";
 
+#[derive(Default)]
 pub(super) struct Programs {
+    long_lived: bool,
     // Dropped in this order: none loses what it depends on while it runs.
     controller_manager: Option<Process>,
     apiserver: Option<Process>,
@@ -49,9 +51,11 @@ impl Programs {
     pub(super) async fn start(
         files: &Files,
         binaries: &Binaries,
+        long_lived: bool,
         controller_manager: bool,
     ) -> Result<Self, String> {
-        let mut programs = Self { controller_manager: None, apiserver: None, second: None, storage: None };
+        prepared::put(files, binaries).await?;
+        let mut programs = Self { long_lived, ..Self::default() };
         programs.start_storage(files, binaries).await?;
         programs.start_apiserver(files, binaries).await?;
         if controller_manager {
@@ -71,7 +75,10 @@ impl Programs {
     pub(super) async fn start_apiserver(&mut self, files: &Files, binaries: &Binaries) -> Result<(), String> {
         assert!(self.apiserver.is_none(), "kube-apiserver runs already");
         let ports = (files.apiserver.number(), files.storage.number());
-        let command = apiserver(files, binaries, ports, "audit.log");
+        let mut command = apiserver(files, binaries, ports, "audit.log");
+        if !self.long_lived {
+            command.envs([("GOGC", "off"), ("GOMEMLIMIT", "1GiB")]);
+        }
         let process = Process::spawn("kube-apiserver", &command, files.root());
         self.apiserver = Some(ready(process, &files.admin_kubeconfig()).await?);
         Ok(())
