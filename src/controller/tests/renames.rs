@@ -48,6 +48,29 @@ fn the_old_secret_stays_as_long_as_it_has_a_live_entry_that_the_new_one_lacks() 
     assert!(world.secret(NAMESPACE, "ecr-pull").is_none(), "no entry of it is live");
 }
 
+/// Found by the simulation (N16): the record of an edited Secret is not that of its data.
+#[test]
+fn an_edited_secret_under_the_old_name_stays_until_the_new_one_has_every_entry() {
+    let mut world = World::new();
+    let first = world.start("first");
+    world.annotate(NAMESPACE, request(&[HOST, WEST]));
+    world.run(SignedDuration::from_secs(10), SECOND, |_| {});
+    world.kill(first);
+    world.edit(NAMESPACE, "ecr-pull", |secret| {
+        (secret.intact, secret.times, secret.applied) = (false, None, None);
+    });
+    denies(&mut world, "eu-west-1");
+    world.annotate(NAMESPACE, named("other", &[HOST, WEST]));
+    world.start("second");
+    world.run(SignedDuration::from_hours(1), MINUTE, |world| {
+        assert!(world.secret(NAMESPACE, "ecr-pull").is_some(), "deleted at {}", world.now.wall);
+    });
+    assert!(world.is_valid(NAMESPACE, "other"));
+    world.replies.clear();
+    world.run(SignedDuration::from_mins(15), MINUTE, |_| {});
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_none());
+}
+
 #[test]
 fn the_old_secret_goes_at_once_when_the_new_one_has_each_of_its_entries() {
     let mut world = world(&[HOST, WEST]);

@@ -366,7 +366,7 @@ impl Planner<'_> {
         let current = self.facts.secret(&secret).map(|(_, observed)| observed);
         let replaces = |old: &Observed| current.is_some_and(|current| current.replaces(old, request, now));
         let obsolete = |name: &Arc<str>, observed: &Observed| {
-            *name != secret && !referred(name) && (replaces(observed) || !observed.is_live(now))
+            *name != secret && !referred(name) && (replaces(observed) || observed.is_expired(now))
         };
         let list = self.list_service_accounts(request);
         let accounts = list.or_else(|| self.set_pull_secret(wanted, None));

@@ -103,8 +103,14 @@ impl Observed {
         )
     }
 
+    /// Whether its record shows that no entry is live.
+    pub fn is_expired(&self, now: Now) -> bool {
+        self.times.is_some_and(|times| times.expires_at <= now.wall)
+    }
+
     /// Whether it serves `request` as well as `old`, a Secret of another name: it is live, and has a live entry for each
-    /// registry of the request for which `old` has one.
+    /// registry of the request for which `old` may have one. The record of an `old` that another client changed does not
+    /// exclude any.
     pub fn replaces(&self, old: &Self, request: &Request, now: Now) -> bool {
         let is_live = |observed: &Self, target: &Target| {
             // The request may have named the same host in another way.
@@ -115,7 +121,10 @@ impl Observed {
             entry.and_then(|entry| entry.expires_at).is_some_and(|at| at > now.wall)
         };
         self.is_live(now)
-            && request.registries.iter().all(|target| !is_live(old, target) || is_live(self, target))
+            && request.registries.iter().all(|target| {
+                let may_have = !old.intact || is_live(old, target);
+                !may_have || is_live(self, target)
+            })
     }
 
     /// The version to which a write or a deletion must apply.

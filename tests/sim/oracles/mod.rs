@@ -58,6 +58,9 @@ impl fmt::Display for Violation {
     }
 }
 
+/// The name of the Secret that a namespace wants, if it wants one.
+pub type Wanted = Option<Name>;
+
 /// What the oracles remember.
 #[derive(Default)]
 pub struct Oracles {
@@ -82,8 +85,8 @@ pub struct Oracles {
     wanted: BTreeMap<Name, (u64, Option<Arc<Granted>>)>,
     /// When each namespace is checked next.
     checks: BTreeMap<Name, Duration>,
-    /// The name of the Secret that each namespace wanted when a controller last read it.
-    read: BTreeMap<Name, Option<Name>>,
+    /// The name of the Secret that each namespace wanted when each process last read it.
+    read: BTreeMap<(usize, Name), Wanted>,
     /// How many new token keys each namespace may have named.
     named: BTreeMap<Name, u32>,
     /// The times that annotations named.

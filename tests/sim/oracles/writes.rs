@@ -12,7 +12,7 @@ use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use jiff::Timestamp;
 
-use super::Oracle;
+use super::{Oracle, Wanted};
 use crate::store::secret::{ALL, SecretObject};
 use crate::store::{Name, secret_key};
 use crate::world::{FORGED, World, origin};
@@ -226,13 +226,23 @@ impl World {
     }
 
     /// A controller reads the Namespace before it deletes something.
-    pub fn namespace_read(&mut self, namespace: &Name) {
+    pub fn namespace_read(&mut self, process: usize, namespace: &Name) {
         let wanted = self.wanted(namespace).map(|granted| granted.request.secret_name.as_str().into());
-        self.oracles.read.insert(namespace.clone(), wanted);
+        self.oracles.read.insert((process, namespace.clone()), wanted);
     }
 
-    /// A controller deleted a Secret.
-    pub fn secret_deleted(&mut self, namespace: &Name, deletion: &Deletion, before: Option<&SecretObject>) {
+    pub fn last_read(&self, process: usize, namespace: &Name) -> Option<Wanted> {
+        self.oracles.read.get(&(process, namespace.clone())).cloned()
+    }
+
+    /// A controller deleted a Secret. It had read before what the Namespace wants.
+    pub fn secret_deleted(
+        &mut self,
+        namespace: &Name,
+        deletion: &Deletion,
+        read: Option<&Wanted>,
+        before: Option<&SecretObject>,
+    ) {
         let Some(before) = before else { return };
         let name = &deletion.name;
         if is_foreign(before) {
@@ -254,8 +264,7 @@ impl World {
         if !live || *granted.request.secret_name != **name {
             return;
         }
-        // A tenant may change its mind between the last read of the Namespace and the deletion.
-        let read = self.oracles.read.get(namespace);
+        // A tenant may change its mind between the last read of the Namespace and the deletion, which may be late.
         if read.is_some_and(|read| read.as_deref() != Some(&**name)) {
             return;
         }

@@ -12,6 +12,7 @@ use ecr_pull_secrets::simulation::kubernetes::{errors, observe};
 use kube::core::Status;
 
 use super::{Happening, World};
+use crate::oracles::Wanted;
 use crate::profile::Fate;
 use crate::store::secret::SecretObject;
 use crate::store::{Key, Kind, Name, Object};
@@ -35,6 +36,8 @@ pub struct Running {
     request: Request,
     fate: Fate,
     sent: Duration,
+    /// What the Namespace wanted when the process last read it, before it sent this.
+    read: Option<Wanted>,
     /// The data of the Secret, if the request keeps entries.
     current: Option<Arc<Vec<u8>>>,
     outcome: Option<Outcome>,
@@ -70,8 +73,10 @@ impl World {
         self.tell(|| format!("{name} sends {shown} in {namespace}, {fate:?}"));
         self.count_request(&namespace, &request);
         let number = self.number;
+        let read = self.last_read(process, &namespace);
+        let (current, outcome) = (None, None);
         let mut running =
-            Running { process, epoch, id, namespace, request, fate, sent, current: None, outcome: None };
+            Running { process, epoch, id, namespace, request, fate, sent, read, current, outcome };
         if !permitted {
             running.outcome = Some(running.failed(RequestError::NotLeader));
         } else if self.is_unreachable(process) || fate == Fate::Unavailable {
@@ -165,7 +170,10 @@ impl World {
                 Outcome::SecretRead(Ok(found))
             }
             Request::ReadNamespace => {
-                self.namespace_read(namespace);
+                // A process does not learn what it gave up waiting for.
+                if self.time < running.sent + limit(request) {
+                    self.namespace_read(*process, namespace);
+                }
                 let found = self.store.namespace(namespace).filter(|object| !object.terminating);
                 let settings = &self.processes[*process].settings;
                 let record = found.map(|object| observe::namespace(&object.meta(namespace), settings));
@@ -178,7 +186,7 @@ impl World {
                 let result = self.store.delete_secret(namespace, &name, &uid, version.resource_version);
                 let result = result.map(|event| {
                     self.publish(&event);
-                    self.secret_deleted(namespace, deletion, before.as_ref());
+                    self.secret_deleted(namespace, deletion, running.read.as_ref(), before.as_ref());
                     let left = self.store.secret(namespace, &name);
                     left.map(|secret| observe::secret(&secret.meta(namespace, &name), &self.settings))
                 });
