@@ -18,8 +18,8 @@ use super::{Happening, World, origin};
 /// The longest time between two ticks, so that a controller without work still counts.
 const TICK: Duration = Duration::from_mins(1);
 
-/// A term of the Lease with its retries, and the longest write.
-const SUSPENDED: Duration = Duration::from_secs(20 + 40);
+/// A term of the Lease with its retries (20 s), and the longest write (40 s).
+const SUSPENDED: Duration = Duration::from_mins(1);
 
 /// When a process that started without a region finds it.
 const REGION_FOUND: Duration = Duration::from_secs(90);

@@ -115,7 +115,9 @@ fn a_machine_that_is_slow_in_all_requests_has_the_same_ratios() {
         &mut latency.idle_requests_ms,
         &mut latency.during_renewal_requests_ms,
     ] {
-        times.iter_mut().for_each(|time| *time *= 2.0);
+        for time in times {
+            *time *= 2.0;
+        }
     }
     slow.rounds[0].server.insert(1, 100.0);
     assert!(compare(&speed(950.0), &slow));
