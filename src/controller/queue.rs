@@ -51,7 +51,7 @@ impl Priority {
             Step::Write(_) => Some(Self::New),
             Step::SetPullSecret(change) if change.secret.is_some() => Some(Self::Repair),
             Step::ListServiceAccounts => Some(Self::List),
-            Step::Replace(replacement) if !replacement.observed.is_live(now) => Some(Self::Urgent),
+            Step::Replace(replacement) if replacement.observed.is_urgent(now) => Some(Self::Urgent),
             Step::SetPullSecret(_) | Step::Delete(_) | Step::Replace(_) => Some(Self::Delete),
         }
     }

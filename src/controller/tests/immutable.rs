@@ -14,6 +14,7 @@ use crate::core::testing::{HOST, request};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NAME: &str = "ecr-pull";
+const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 /// A Secret with the field `immutable`, an hour after it was written.
 fn world() -> World {
@@ -44,7 +45,6 @@ fn an_immutable_secret_is_tried_once_and_replaced_in_the_last_quarter_of_its_lif
 /// The entry of a region that fails is kept until it expires, and the Secret is replaced at that moment.
 #[test]
 fn a_region_that_fails_delays_the_replacement_until_its_entry_expires_and_no_longer() {
-    const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let mut world = World::new();
     world.annotate("team-a", request(&[HOST, WEST]));
     world.start("one");
@@ -64,6 +64,29 @@ fn a_region_that_fails_delays_the_replacement_until_its_entry_expires_and_no_lon
     world.run(SignedDuration::from_secs(4), Duration::from_millis(100), |_| {});
     assert!(world.is_valid("team-a", NAME), "the other region has a token");
     assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first.uid));
+}
+
+/// N19: the last quarter of the lifetime is that of the live entries, hours later.
+#[test]
+fn an_immutable_secret_with_an_expired_entry_is_replaced_as_soon_as_its_region_returns() {
+    let mut world = World::new();
+    world.annotate("team-a", request(&[HOST, WEST]));
+    world.start("one");
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
+    world.run(SignedDuration::from_hours(14), Duration::from_mins(1), |_| {});
+    let has_expired_entry = |world: &World| {
+        let observed = world.secret("team-a", NAME).expect("it exists");
+        observed.entries().any(|entry| entry.expires_at.is_none_or(|at| at <= world.now.wall))
+    };
+    assert!(has_expired_entry(&world), "the region failed for 14 hours");
+    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
+    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    world.replies.remove("eu-west-1");
+    world.run(SignedDuration::from_mins(15), SECOND, |_| {});
+    assert_eq!(world.refused, 1);
+    assert!(!has_expired_entry(&world), "each region has a token");
+    assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first));
 }
 
 /// Metadata show that a client set the field, but not its value.

@@ -48,7 +48,7 @@ fn the_old_secret_stays_as_long_as_it_has_a_live_entry_that_the_new_one_lacks() 
     assert!(world.secret(NAMESPACE, "ecr-pull").is_none(), "no entry of it is live");
 }
 
-/// Found by the simulation (N16): the record of an edited Secret is not that of its data.
+/// Found by the simulation (N18): the record of an edited Secret is not that of its data.
 #[test]
 fn an_edited_secret_under_the_old_name_stays_until_the_new_one_has_every_entry() {
     let mut world = World::new();

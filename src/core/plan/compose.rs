@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::WritePlan;
 use super::facts::Facts;
 use super::observed::Observed;
 use super::reasons::WriteReason;
+use super::{DATE_RESOLUTION, WritePlan};
 use crate::core::aws::{Endpoint, Registry};
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
@@ -17,9 +17,6 @@ use crate::core::secret::{DockerConfig, DraftEntry, Manifest, Token, default_hos
 use crate::core::secret::{after_fraction, static_registries};
 use crate::core::settings::Settings;
 use crate::core::{Now, ObjectVersion, whole_seconds};
-
-/// Token times derive from an HTTP `Date`, which has whole seconds, so equal expiries can differ by this much.
-const DATE_RESOLUTION: SignedDuration = SignedDuration::from_secs(2);
 
 /// A Secret that is worth writing.
 #[derive(Clone, Debug)]

@@ -24,7 +24,6 @@ use jiff::{SignedDuration, Timestamp};
 use self::checks::Situation;
 use super::grants::{Assignment, Granted};
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES, RENEW};
-use super::request::applied::AppliedEntry;
 use super::request::{Problem, Request, Target};
 use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
@@ -36,7 +35,7 @@ pub use self::backoff::Backoff;
 pub use self::compose::{SecretDraft, compose, entry_host};
 pub use self::facts::Facts;
 pub use self::history::History;
-pub use self::observed::{Mutability, NamespaceRecord, Observed, Obstacle, Owner};
+pub use self::observed::{Mutability, NamespaceRecord, Observed, Obstacle, Owner, URGENT};
 pub use self::readiness::Readiness;
 pub use self::reasons::{DeleteReason, WriteReason};
 pub use self::removals::{RemovalCause, Revocation};
@@ -47,11 +46,8 @@ pub use self::service_accounts::PullSecretRefs;
 const TOO_LONG: &str = "with the static registries of the controller's configuration, all values together are too long, so \
                         the static registries are left out: shorten the lists";
 
-/// A Secret that expires within this time is urgent.
-pub const URGENT: SignedDuration = SignedDuration::from_mins(30);
-
-/// An entry that expired this long ago is not urgent any more.
-const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
+/// Token times derive from an HTTP `Date`, which has whole seconds, so equal expiries can differ by this much.
+const DATE_RESOLUTION: SignedDuration = SignedDuration::from_secs(2);
 
 /// How far ahead a requested renewal may be: clocks differ.
 const MAX_RENEW_AHEAD: SignedDuration = SignedDuration::from_mins(5);
@@ -72,20 +68,9 @@ pub struct WritePlan {
 }
 
 impl WritePlan {
-    /// Whether the current Secret or an entry of it has expired, or the Secret will within half an hour and in the last quarter
-    /// of its lifetime.
+    /// Whether the current Secret is urgent; see [`Observed::is_urgent`].
     pub fn is_urgent(&self, now: Now) -> bool {
-        let Some(observed) = &self.observed else { return false };
-        // One that expired long ago waits for a person, and must not make every renewal urgent.
-        let has_expired = |entry: &AppliedEntry| {
-            entry.expires_at.is_some_and(|at| at <= now.wall && now.wall.duration_since(at) < ABANDONED)
-        };
-        if observed.intact && observed.entries().any(has_expired) {
-            return true;
-        }
-        observed.times.is_some_and(|times| {
-            now.until(times.expires_at) <= observed.last_quarter(times).clamp(SignedDuration::ZERO, URGENT)
-        })
+        self.observed.as_ref().is_some_and(|observed| observed.is_urgent(now))
     }
 }
 
@@ -106,19 +91,24 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    /// Whether the tokens (`tokens[i]` belongs to `granted.assignments[i]`) leave no entry worse than it is.
+    /// Whether the tokens (`tokens[i]` belongs to `granted.assignments[i]`) leave no entry worse than it is, and improve one.
     pub fn is_ready(&self, tokens: &[Option<Arc<Token>>], now: Now) -> bool {
         let applied = self.observed.applied.as_ref();
-        let better = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
+        // `None` if the entry would be worse, otherwise whether it would be better.
+        let change = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
             let entry = applied.and_then(|applied| applied.entry(&assignment.target));
             let current = entry.and_then(|entry| entry.expires_at);
             let ends = token.as_ref().map(|token| token.expires_at()).filter(|at| *at > now.wall);
-            ends.is_some_and(|ends| current.is_none_or(|current| ends > current))
-                || (ends.is_none() && (entry.is_none() || current.is_some_and(|current| current <= now.wall)))
+            let Some(ends) = ends else {
+                let is_lost = entry.is_some() && current.is_none_or(|at| at > now.wall);
+                return (!is_lost).then_some(false);
+            };
+            let Some(current) = current else { return Some(true) };
+            let later_by = ends.duration_since(current);
+            (later_by >= -DATE_RESOLUTION).then_some(later_by > DATE_RESOLUTION)
         };
-        let mut all = self.granted.assignments.iter().zip(tokens);
-        let has_token = tokens.iter().flatten().any(|token| token.is_live(now));
-        has_token && all.all(better)
+        let changes = self.granted.assignments.iter().zip(tokens).map(change).collect::<Option<Vec<_>>>();
+        changes.is_some_and(|changes| changes.contains(&true))
     }
 }
 
@@ -449,8 +439,8 @@ impl Planner<'_> {
         accounts.fold(Step::Idle(None), |step, account| step.or_else(|| set(account)))
     }
 
-    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID, and until
-    /// better tokens are at hand.
+    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID, or until an
+    /// entry has expired, and until better tokens are at hand.
     fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed, granted: Arc<Granted>) -> Step {
         let message = format!(
             "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
@@ -468,7 +458,7 @@ impl Planner<'_> {
         let times = observed.times.filter(|times| times.is_plausible(self.now));
         let last_quarter =
             times.and_then(|times| times.expires_at.checked_sub(observed.last_quarter(times)).ok());
-        let wake = last_quarter.filter(|at| *at > self.now.wall);
+        let wake = last_quarter.filter(|at| *at > self.now.wall && !observed.has_expired_entry(self.now));
         match self.delete(name, observed, DeleteReason::Immutable).at(wake) {
             Step::Delete(deletion) => {
                 let replacement = Replacement { deletion, observed: observed.clone(), granted };

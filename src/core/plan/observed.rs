@@ -8,6 +8,12 @@ use crate::core::request::applied::AppliedEntry;
 use crate::core::request::{AppliedState, ParsedAnnotations, Request, Target, Times};
 use crate::core::{Now, ObjectVersion, Uid};
 
+/// A Secret that expires within this time is urgent.
+pub const URGENT: SignedDuration = SignedDuration::from_mins(30);
+
+/// An entry that expired this long ago is not urgent any more.
+const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
+
 /// The record of a Namespace that opted in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceRecord {
@@ -84,9 +90,28 @@ impl Observed {
         self.times.is_some_and(|times| times.expires_at > now.wall)
     }
 
+    /// Whether it or an entry of it has expired, or it will within half an hour and in the last quarter of its lifetime.
+    pub fn is_urgent(&self, now: Now) -> bool {
+        // One that expired long ago waits for a person, and must not make every renewal urgent.
+        let has_expired = |entry: &AppliedEntry| {
+            entry.expires_at.is_some_and(|at| at <= now.wall && now.wall.duration_since(at) < ABANDONED)
+        };
+        if self.intact && self.entries().any(has_expired) {
+            return true;
+        }
+        self.times.is_some_and(|times| {
+            now.until(times.expires_at) <= self.last_quarter(times).clamp(SignedDuration::ZERO, URGENT)
+        })
+    }
+
     /// Its entries, as they are recorded.
     pub fn entries(&self) -> impl Iterator<Item = &AppliedEntry> {
         self.applied.iter().flat_map(|applied| applied.entries.iter().flatten())
+    }
+
+    /// Whether an entry has expired, as far as its record shows. Other entries may be live.
+    pub fn has_expired_entry(&self, now: Now) -> bool {
+        self.entries().any(|entry| entry.expires_at.is_some_and(|at| at <= now.wall))
     }
 
     /// How long the last quarter of its lifetime is. The lifetime is that of the entry that expires first; if it is unknown, a
