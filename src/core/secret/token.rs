@@ -94,10 +94,10 @@ impl Token {
         whole_seconds(self.issued_at) >= time
     }
 
-    /// Whether it is worth a new Secret: it is live, or it had already expired when AWS returned it, so AWS returns no better
-    /// one.
+    /// Whether it is worth a new entry: it is live, also by the whole seconds that the record of the entry would have, or it
+    /// had already expired when AWS returned it, so AWS returns no better one.
     pub fn is_usable(&self, now: Now) -> bool {
-        self.is_live(now) || self.expires_at <= self.issued_at
+        whole_seconds(self.expires_at) > now.wall || self.expires_at <= self.issued_at
     }
 
     /// When a new token is fetched in its place.
@@ -140,7 +140,7 @@ pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::JITTER;
+    use crate::core::testing::{self, JITTER};
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
@@ -170,6 +170,16 @@ mod tests {
             let due = token.after_fraction(POLICY.secret_fraction(JITTER, &seed));
             assert!(due >= token.successor_due_at(POLICY) && due <= at(25_920), "{due}");
         }
+    }
+
+    /// N20: the record of a new entry has whole seconds, so the entry would be written as an expired one.
+    #[test]
+    fn a_token_is_not_worth_a_new_entry_in_the_second_in_which_it_expires() {
+        let expires_at = at(43_200) + SignedDuration::from_millis(31);
+        let token = Token { expires_at, ..token(0, 0) };
+        let [before, last] = [43_199, 43_200].map(|second| Now { wall: at(second), ..testing::at(0) });
+        assert!(token.is_usable(before));
+        assert!(token.is_live(last) && !token.is_usable(last));
     }
 
     #[test]

@@ -106,10 +106,11 @@ impl World {
         Some(Duration::try_from(since_start).unwrap_or_default())
     }
 
-    /// A controller wrote a Secret.
+    /// The API server executes a write that a controller sent at that time.
     pub fn secret_written(
         &mut self,
         namespace: &Name,
+        sent: Duration,
         draft: &SecretDraft,
         before: Option<&SecretObject>,
         after: &SecretObject,
@@ -140,7 +141,7 @@ impl World {
             .values()
             .filter_map(|password| self.aws.token(password).map(|(_, info)| info.expires));
         let shortest = shortest.min();
-        if before.is_none() && shortest.is_some_and(|at| at <= self.time) {
+        if before.is_none() && shortest.is_some_and(|at| at <= sent) {
             let text = format!("{namespace} got a new secret with an expired token");
             return self.report(Oracle::NoneExpired, text);
         }

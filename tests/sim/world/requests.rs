@@ -158,11 +158,11 @@ impl World {
     }
 
     fn store_request(&mut self, running: &Running) -> Outcome {
-        let Running { process, namespace, request, current, .. } = running;
+        let Running { process, namespace, request, sent, current, .. } = running;
         match request {
             Request::Write { base, draft } => {
                 let current = current.as_deref().map(Vec::as_slice);
-                Outcome::Written(self.write(namespace, base.as_ref(), draft, current))
+                Outcome::Written(self.write(namespace, *sent, base.as_ref(), draft, current))
             }
             Request::ReadSecret(name) => {
                 let found = self.store.secret(namespace, name);
@@ -213,6 +213,7 @@ impl World {
     fn write(
         &mut self,
         namespace: &Name,
+        sent: Duration,
         base: Option<&ObjectVersion>,
         draft: &SecretDraft,
         current: Option<&[u8]>,
@@ -232,7 +233,7 @@ impl World {
         let after = self.store.shared_secret(namespace, &name).expect("it was written");
         let before = before.as_deref().and_then(Object::as_secret);
         let after = after.as_secret().expect("a secret");
-        self.secret_written(namespace, draft, before, after);
+        self.secret_written(namespace, sent, draft, before, after);
         Ok(after.observed(&name, &settings))
     }
 
