@@ -122,7 +122,7 @@ async fn remove(
 }
 
 async fn detach(cluster: &Cluster, found: OwnReference) -> (String, Result<(), RequestError>) {
-    let result = cluster.set_pull_secret(&found.namespace, &found.service_account, None).await;
+    let result = cluster.set_pull_secret(&found.namespace, &found.service_account, None, &[]).await;
     (label(&found), result.map(|_| ()))
 }
 

@@ -91,6 +91,12 @@ impl CollectedTokens {
         self.tokens.iter().map(|collected| collected.token.clone().filter(|_| collected.is_fresh)).collect()
     }
 
+    /// The token of each entry, if it lives long enough for a replacement.
+    fn lasting(&self, now: Now) -> Vec<Option<Arc<Token>>> {
+        let is_lasting = |c: &CollectedToken, token: &Token| Replacement::is_lasting(token, c.is_fresh, now);
+        self.tokens.iter().map(|c| c.token.clone().filter(|token| is_lasting(c, token))).collect()
+    }
+
     /// When there may be other tokens. One that fails must not delay the renewal of another one.
     fn wake(&self, refresh: RefreshPolicy) -> Option<Timestamp> {
         let fresh = self.fresh();
@@ -149,12 +155,15 @@ impl Controller {
     }
 
     fn start_write(&mut self, namespace: &Arc<str>, mut plan: WritePlan, slot: Slot, now: Now) {
-        let other = plan.otherwise.take();
+        let (other, again_at) = (plan.otherwise.take(), plan.again_at);
         let (granted, kept) = (plan.granted.clone(), other.as_ref().map(|other| other.granted.clone()));
         let Err(wake) = self.try_write(namespace, plan, kept.as_deref(), slot, now) else { return };
-        let Some(other) = other else { return self.await_tokens(namespace, wake, now) };
-        if let Err(later) = self.try_write(namespace, *other, Some(&granted), slot, now) {
-            self.await_tokens(namespace, wake.into_iter().chain(later).min(), now);
+        let later = match other {
+            Some(other) => self.try_write(namespace, *other, Some(&granted), slot, now),
+            None => Err(None),
+        };
+        if let Err(later) = later {
+            self.await_tokens(namespace, [wake, later, again_at].into_iter().flatten().min(), now);
         }
     }
 
@@ -225,12 +234,12 @@ impl Controller {
         if let Some(until) = collected.wait_until {
             return self.queue.schedule(namespace, Some(until), now);
         }
-        // A token that could not be renewed may expire before the new Secret exists.
-        if !replacement.is_ready(&collected.fresh(), now) {
+        if !replacement.is_ready(&collected.lasting(now), now) {
             // With the last entry that no token replaces, nothing is left to lose.
             let expiries = replacement.observed.entries().filter_map(|entry| entry.expires_at);
-            let expiries = expiries.filter(|at| *at > now.wall);
-            let wake = collected.wake(self.settings.refresh).into_iter().chain(expiries).min();
+            let times =
+                expiries.chain(replacement.due_at).chain(replacement.again_at).filter(|at| *at > now.wall);
+            let wake = collected.wake(self.settings.refresh).into_iter().chain(times).min();
             return self.await_tokens(namespace, wake, now);
         }
         let replace = Action::Confirm(Step::Replace(replacement));

@@ -195,8 +195,10 @@ impl Controller {
             {
                 self.delete(namespace, again, now);
             }
+            // The tokens that are at hand are those of this request.
             (Ok(Some(Step::Replace(again))), Step::Replace(before))
-                if again.deletion.version.uid == before.deletion.version.uid =>
+                if again.deletion.version.uid == before.deletion.version.uid
+                    && again.granted == before.granted =>
             {
                 self.delete(namespace, again.deletion, now);
             }
@@ -258,13 +260,13 @@ impl Controller {
         result: Result<Option<(PullSecretRefs, bool)>, RequestError>,
         now: Now,
     ) {
-        let PullSecretChange { service_account, secret, .. } = change;
+        let PullSecretChange { service_account, secret, kept, .. } = change;
         let jitter = self.settings.jitter;
         let history = self.index.history(namespace);
         match result {
             Ok(Some((refs, changed))) => {
                 if let Some(history) = history
-                    && (changed || refs.differs(secret.as_deref()))
+                    && (changed || refs.differs(secret.as_deref(), kept))
                 {
                     history.change_service_account(service_account, |retry| {
                         retry.record_repair(now);

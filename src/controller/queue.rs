@@ -305,6 +305,7 @@ mod tests {
             observed: Some(Box::new(Observed { times, ..observed(&request(&[HOST])) })),
             issued_after: None,
             otherwise: None,
+            again_at: None,
         }))
     }
 

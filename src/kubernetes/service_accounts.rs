@@ -23,7 +23,7 @@ const FIRST_CONFLICT_DELAY: Duration = Duration::from_millis(20);
 const PAGE_SIZE: u32 = 5;
 
 impl Cluster {
-    /// Makes a service account refer to `secret`, or, if `None`, to no Secret that we added. Returns the service account
+    /// Makes a service account refer to `secret`, or, if `None`, to no Secret that we added except `kept`. Returns the service account
     /// afterwards and whether it was changed; `None` if it does not exist.
     ///
     /// `imagePullSecrets` is an atomic list, so the whole list is written, at the version that was read. After repeated
@@ -33,6 +33,7 @@ impl Cluster {
         namespace: &str,
         service_account: &str,
         secret: Option<&str>,
+        kept: &[Arc<str>],
     ) -> Result<Option<(PullSecretRefs, bool)>, RequestError> {
         let names = &self.settings.names;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
@@ -40,7 +41,7 @@ impl Cluster {
         let mut conflicts = 0;
         loop {
             let Some(current) = self.read(api.get_opt(service_account)).await? else { return Ok(None) };
-            let Some(patch) = patch_for(&current, secret, names) else {
+            let Some(patch) = patch_for(&current, secret, kept, names) else {
                 return Ok(Some((observe::service_account(&current, names), false)));
             };
             match self.write(api.patch(service_account, &params, &Patch::Merge(patch))).await {
@@ -85,12 +86,17 @@ impl Cluster {
 }
 
 /// The merge patch with the list, our annotation and the version that they are based on; `None` if nothing changes.
-fn patch_for(current: &ServiceAccount, secret: Option<&str>, names: &OwnedNames) -> Option<Value> {
+fn patch_for(
+    current: &ServiceAccount,
+    secret: Option<&str>,
+    kept: &[Arc<str>],
+    names: &OwnedNames,
+) -> Option<Value> {
     let key = format!("{PREFIX}{ATTACHED}");
     let attached = current.metadata.annotations.as_ref().and_then(|annotations| annotations.get(&key));
     let references = current.image_pull_secrets.iter().flatten();
     let references: Vec<Value> = references.map(|reference| json!({ "name": reference.name })).collect();
-    let edit = edit(&references, attached.map(String::as_str), secret, names)?;
+    let edit = edit(&references, attached.map(String::as_str), secret, kept, names)?;
     Some(json!({
         "metadata": {
             "resourceVersion": current.metadata.resource_version,

@@ -29,9 +29,9 @@ pub(super) async fn act(cluster: Cluster, id: ActionId, namespace: Arc<str>, req
         Request::ReadSecret(name) => Outcome::SecretRead(cluster.read_secret(&namespace, &name).await),
         Request::ReadNamespace => Outcome::NamespaceRead(cluster.namespace_record(&namespace).await),
         Request::Delete(deletion) => Outcome::Deleted(cluster.delete(&namespace, &deletion).await),
-        Request::SetPullSecret(PullSecretChange { service_account, secret, .. }) => {
-            let result = cluster.set_pull_secret(&namespace, &service_account, secret.as_deref()).await;
-            Outcome::PullSecretSet(result)
+        Request::SetPullSecret(PullSecretChange { service_account, secret, kept, .. }) => {
+            let result = cluster.set_pull_secret(&namespace, &service_account, secret.as_deref(), &kept);
+            Outcome::PullSecretSet(result.await)
         }
         Request::ListServiceAccounts => {
             Outcome::ServiceAccountsListed(cluster.list_service_accounts(&namespace).await)

@@ -87,6 +87,26 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
             },
         ),
         (
+            "other names with service accounts while a region fails",
+            Profile {
+                gaps: HOURS,
+                token_life: 1_800,
+                // A process that crashes has no token afterwards.
+                processes: 1,
+                annotations: |n| variant(8 + n % 2),
+                ..Profile::small(&[W::Annotate, W::AwsFails, W::Crash, W::EditServiceAccount])
+            },
+        ),
+        (
+            "immutable Secrets while a region fails",
+            Profile {
+                gaps: HOURS,
+                processes: 1,
+                annotations: |_| variant(2),
+                ..Profile::small(&[W::MakeImmutable, W::AwsFails, W::Crash, W::DeleteSecret])
+            },
+        ),
+        (
             "lost replies",
             Profile::small(&[W::Annotate, W::OptOut]).with_fates(&[Fate::ReplyLost, Fate::Unavailable], 10),
         ),

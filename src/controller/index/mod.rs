@@ -49,14 +49,26 @@ impl NamespaceState {
         self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
     }
 
-    /// The earliest expiry of the Secrets that this instance manages.
-    pub fn earliest_expiry(&self) -> Option<Timestamp> {
-        self.managed().filter_map(|observed| observed.times).map(|times| times.expires_at).min()
+    /// The Secret of the requested name, or, as long as there is none, all that this instance manages. One under a former name
+    /// may be kept for one of its entries after others have expired.
+    fn in_use(&self) -> impl Iterator<Item = &Observed> {
+        let request = self.namespace.as_ref().and_then(|record| match &record.parsed.opt_in {
+            OptIn::In(request) => Some(&*request.secret_name),
+            OptIn::Out | OptIn::Invalid => None,
+        });
+        let all = || self.secrets.iter().filter(|(_, observed)| observed.owner == Owner::This);
+        let requested = request.filter(|requested| all().any(|(name, _)| **name == **requested));
+        all().filter(move |(name, _)| requested.is_none_or(|requested| **name == *requested)).map(|(_, o)| o)
     }
 
-    /// The earliest renewal of the Secrets that this instance manages.
+    /// The earliest expiry of the Secrets in use.
+    pub fn earliest_expiry(&self) -> Option<Timestamp> {
+        self.in_use().filter_map(|observed| observed.times).map(|times| times.expires_at).min()
+    }
+
+    /// The earliest renewal of the Secrets in use.
     pub fn earliest_refresh(&self) -> Option<Timestamp> {
-        self.managed().filter_map(|observed| observed.times).map(|times| times.refresh_after).min()
+        self.in_use().filter_map(|observed| observed.times).map(|times| times.refresh_after).min()
     }
 
     /// Whether its annotations or the configuration request a Secret.
@@ -387,12 +399,12 @@ impl Index {
     }
 
     /// Records that a write was rejected because the Secret is immutable, which holds as long as it exists.
-    /// Returns whether the Secret is known.
+    /// Returns whether that is new.
     pub fn set_immutable(&mut self, namespace: &str, name: &str) -> bool {
         let secrets = self.namespaces.get_mut(namespace).map(|state| &mut state.secrets);
         if let Some((_, observed)) = secrets.and_then(|s| s.iter_mut().find(|(known, _)| **known == *name)) {
-            observed.mutability = Mutability::Immutable;
-            return true;
+            return std::mem::replace(&mut observed.mutability, Mutability::Immutable)
+                != Mutability::Immutable;
         }
         false
     }

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use super::world::{Reply, World};
 use crate::controller::error::RequestError;
 use crate::core::EventReason;
-use crate::core::plan::Mutability;
+use crate::core::plan::{Mutability, Observed};
 use crate::core::secret::TokenErrorKind;
 use crate::core::testing::{HOST, request};
 
@@ -42,28 +42,47 @@ fn an_immutable_secret_is_tried_once_and_replaced_in_the_last_quarter_of_its_lif
     assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first));
 }
 
-/// The entry of a region that fails is kept until it expires, and the Secret is replaced at that moment.
-#[test]
-fn a_region_that_fails_delays_the_replacement_until_its_entry_expires_and_no_longer() {
-    let mut world = World::new();
+/// A Secret with entries of two regions, of which the second one fails from then on.
+fn with_a_failing_region(world: &mut World) -> Observed {
     world.annotate("team-a", request(&[HOST, WEST]));
-    world.start("one");
+    let first = world.start("one");
     world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    world.kill(first);
     world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
     world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
-    let first = world.secret("team-a", NAME).expect("it exists").clone();
+    world.secret("team-a", NAME).expect("it exists").clone()
+}
+
+/// The entry of a region that fails is kept until it expires, and the Secret is replaced at that moment.
+#[test]
+fn a_region_without_a_token_delays_the_replacement_until_its_entry_expires_and_no_longer() {
+    let mut world = World::new();
+    let first = with_a_failing_region(&mut world);
+    world.start("two");
     let expires_at = first.times.expect("times").expires_at;
     let left = world.now.until(expires_at) - SignedDuration::from_secs(2);
     world.run(left, Duration::from_mins(1), |world| {
-        assert!(
-            world.secret("team-a", NAME).is_some_and(|secret| secret.uid == first.uid),
-            "{}",
-            world.now.wall
-        );
+        let uid = world.secret("team-a", NAME).map(|secret| secret.uid.clone());
+        assert_eq!(uid, Some(first.uid.clone()), "{}", world.now.wall);
     });
     world.run(SignedDuration::from_secs(4), Duration::from_millis(100), |_| {});
     assert!(world.is_valid("team-a", NAME), "the other region has a token");
     assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first.uid));
+}
+
+/// N24: the token of the region is in the Secret and in the cache, and lives for hours.
+#[test]
+fn a_region_whose_renewal_fails_does_not_delay_the_replacement_while_its_token_lives() {
+    let mut world = World::new();
+    world.annotate("team-a", request(&[HOST, WEST]));
+    world.start("one");
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
+    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
+    world.run(SignedDuration::from_mins(9 * 60 + 5), Duration::from_mins(1), |_| {});
+    let secret = world.secret("team-a", NAME).expect("it exists");
+    assert!(secret.uid != first && secret.entries().count() == 2, "{secret:?}");
 }
 
 /// N19: the last quarter of the lifetime is that of the live entries, hours later.

@@ -19,7 +19,9 @@ use crate::controller::{ActionId, Controller, Effect, Input, Outcome, Request, R
 use crate::core::EventReason;
 use crate::core::grants::TokenKey;
 use crate::core::leader_election::{ElectionStep, LeaderElector, Leadership, LeaseRecord};
-use crate::core::plan::{Mutability, NamespaceRecord, Observed, Owner, PullSecretRefs, SecretDraft};
+use crate::core::plan::{
+    Mutability, NamespaceRecord, Observed, Owner, PullSecretChange, PullSecretRefs, SecretDraft,
+};
 use crate::core::request::{self, ParsedAnnotations, Times};
 use crate::core::secret::{DockerConfig, FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
@@ -398,8 +400,8 @@ impl World {
                 }
             }
             Request::SetPullSecret(change) => {
-                let key = (namespace, change.service_account);
-                Outcome::PullSecretSet(Ok(self.attach(&key, change.secret)))
+                let key = (namespace, change.service_account.clone());
+                Outcome::PullSecretSet(Ok(self.attach(&key, &change)))
             }
             Request::ListServiceAccounts => {
                 self.lists.push(namespace.clone());
@@ -477,13 +479,15 @@ impl World {
         ))
     }
 
-    fn attach(&mut self, key: &SecretKey, secret: Option<Arc<str>>) -> Option<(PullSecretRefs, bool)> {
+    fn attach(&mut self, key: &SecretKey, change: &PullSecretChange) -> Option<(PullSecretRefs, bool)> {
+        let PullSecretChange { secret, kept, .. } = change;
         let mut refs = self.service_accounts.get(key)?.clone();
-        let changed = refs.differs(secret.as_deref());
+        let changed = refs.differs(secret.as_deref(), kept);
         if changed {
-            refs.references.retain(|name| !refs.attached.contains(name));
+            refs.references.retain(|name| kept.contains(name) || !refs.attached.contains(name));
             refs.references.extend(secret.clone());
-            refs.attached = secret.into_iter().collect();
+            refs.attached.retain(|name| kept.contains(name));
+            refs.attached.extend(secret.clone());
             refs = self.store_service_account(key, refs);
         }
         Some((refs, changed))

@@ -75,7 +75,9 @@ pub fn compose(
     let fingerprint = fingerprint(plan, &choices);
     let has_token = choices.iter().any(|choice| choice.token.is_some());
     let is_worth_writing = match plan.reason {
-        _ if would_lose_entries(observed, &choices, now) => false,
+        _ if observed.is_some_and(|o| o.hides_entries(now)) && choices.iter().any(|c| c.token.is_none()) => {
+            false
+        }
         WriteReason::Missing => has_token,
         // Otherwise, the record would only lose the expiries, which may be right: the wall clock may be wrong.
         WriteReason::ImplausibleTimes => {
@@ -124,12 +126,6 @@ fn changes(observed: &Observed, plan: &WritePlan, choices: &[Choice<'_>]) -> boo
     })
 }
 
-/// Whether the record of a live Secret cannot be read, so that entries without a token would be lost.
-fn would_lose_entries(observed: Option<&Observed>, choices: &[Choice<'_>], now: Now) -> bool {
-    let is_unread = |o: &Observed| o.data_intact && o.applied.is_none() && o.is_live(now);
-    observed.is_some_and(is_unread) && choices.iter().any(|choice| choice.token.is_none())
-}
-
 /// The entries of a Secret whose removal is held.
 fn kept(plan: &WritePlan) -> impl Iterator<Item = Choice<'_>> {
     let observed = plan.observed.as_deref().filter(|_| plan.granted.assignments.is_empty());
@@ -156,7 +152,8 @@ fn choose<'a>(
         && is_newer_than(entry, token)
     {
         // Its expiry is unknown, and not earlier than that of the token.
-        entry.expires_at = Some(whole_seconds(token.expires_at())).filter(|at| is_plausible(*at, now));
+        let expires_at = Some(whole_seconds(token.expires_at())).filter(|_| token.is_live(now));
+        entry.expires_at = expires_at.filter(|at| is_plausible(*at, now));
         return Choice { target, entry: existing, token: None };
     }
     let token = token.filter(|token| match &existing {
@@ -190,25 +187,34 @@ pub fn entry_host(assignment: &Assignment, token: Option<&Token>) -> Option<Regi
     }
 }
 
-/// The entry that we wrote for a registry, if no other client changed it and its scope is the granted one. An entry of
-/// another scope is never kept.
+/// The entry that is kept for a registry, with its expiry if that is known.
 fn existing_entry(
     observed: Option<&Observed>,
     assignment: &Assignment,
     host: Option<&Registry>,
     now: Now,
 ) -> Option<AppliedEntry> {
-    let observed = observed.filter(|observed| observed.data_intact)?;
-    let applied = observed.applied.as_ref()?;
+    let observed = observed?;
+    let mut entry = recorded_entry(observed, assignment, host)?.clone();
+    let is_known = |at: &Timestamp| observed.times.is_some() && is_plausible(*at, now);
+    entry.expires_at = entry.expires_at.filter(is_known);
+    Some(entry)
+}
+
+/// The entry that we wrote for a registry, if no other client changed the data and its scope is the granted one. An entry of
+/// another scope is never kept.
+pub(super) fn recorded_entry<'a>(
+    observed: &'a Observed,
+    assignment: &Assignment,
+    host: Option<&Registry>,
+) -> Option<&'a AppliedEntry> {
+    let applied = observed.applied.as_ref().filter(|_| observed.data_intact)?;
     // The request may have named the same host in another way.
     let found = match host {
         Some(host) => applied.entry_of(host),
         None => applied.entry(&assignment.target).filter(|entry| assignment.may_be(&entry.host)),
     };
-    let mut entry = found.filter(|entry| entry.scope == assignment.scope)?.clone();
-    let is_known = |at: &Timestamp| observed.times.is_some() && is_plausible(*at, now);
-    entry.expires_at = entry.expires_at.filter(is_known);
-    Some(entry)
+    found.filter(|entry| entry.scope == assignment.scope)
 }
 
 /// Whether to keep the existing entry. A live entry is never replaced by a token that expires sooner, an expired one never

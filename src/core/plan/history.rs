@@ -129,6 +129,11 @@ impl History {
         self.due.is_some_and(|due| due <= now.wall)
     }
 
+    /// As [`Self::is_due`], or that is not known.
+    pub fn may_be_due(&self, now: Now) -> bool {
+        self.due.is_none_or(|due| due <= now.wall)
+    }
+
     /// Until when a repair is delayed, so that two writers do not loop; or until the renewal is due, if that
     /// is earlier.
     pub fn repair_after(&self, namespace: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {

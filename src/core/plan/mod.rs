@@ -13,19 +13,20 @@ mod observed;
 mod readiness;
 mod reasons;
 mod removals;
+mod replacement;
 mod retry;
 pub mod service_accounts;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use self::checks::Situation;
-use super::grants::{Assignment, Granted};
+use super::grants::Granted;
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES, RENEW};
 use super::request::{Problem, Request, Target};
-use super::secret::Token;
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{EventReason, Now, ObjectVersion};
@@ -39,6 +40,7 @@ pub use self::observed::{Mutability, NamespaceRecord, Observed, Obstacle, Owner,
 pub use self::readiness::Readiness;
 pub use self::reasons::{DeleteReason, WriteReason};
 pub use self::removals::{RemovalCause, Revocation};
+pub use self::replacement::Replacement;
 pub use self::retry::RetryState;
 pub use self::service_accounts::PullSecretRefs;
 
@@ -65,6 +67,8 @@ pub struct WritePlan {
     pub issued_after: Option<Timestamp>,
     /// The write to try if the tokens of this one are not at hand.
     pub otherwise: Option<Box<WritePlan>>,
+    /// When another step may start, if the tokens of this one are not at hand.
+    pub again_at: Option<Timestamp>,
 }
 
 impl WritePlan {
@@ -82,42 +86,14 @@ pub struct Deletion {
     pub reason: DeleteReason,
 }
 
-/// A Secret to be deleted so that another one can be created, once tokens that end later are at hand.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Replacement {
-    pub deletion: Deletion,
-    pub observed: Observed,
-    pub granted: Arc<Granted>,
-}
-
-impl Replacement {
-    /// Whether the tokens (`tokens[i]` belongs to `granted.assignments[i]`) leave no entry worse than it is, and improve one.
-    pub fn is_ready(&self, tokens: &[Option<Arc<Token>>], now: Now) -> bool {
-        let applied = self.observed.applied.as_ref();
-        // `None` if the entry would be worse, otherwise whether it would be better.
-        let change = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
-            let entry = applied.and_then(|applied| applied.entry(&assignment.target));
-            let current = entry.and_then(|entry| entry.expires_at);
-            let ends = token.as_ref().map(|token| token.expires_at()).filter(|at| *at > now.wall);
-            let Some(ends) = ends else {
-                let is_lost = entry.is_some() && current.is_none_or(|at| at > now.wall);
-                return (!is_lost).then_some(false);
-            };
-            let Some(current) = current else { return Some(true) };
-            let later_by = ends.duration_since(current);
-            (later_by >= -DATE_RESOLUTION).then_some(later_by > DATE_RESOLUTION)
-        };
-        let changes = self.granted.assignments.iter().zip(tokens).map(change).collect::<Option<Vec<_>>>();
-        changes.is_some_and(|changes| changes.contains(&true))
-    }
-}
-
 /// A service account whose `imagePullSecrets` are to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullSecretChange {
     pub service_account: Arc<str>,
     /// The Secret to refer to; `None` to remove our reference.
     pub secret: Option<Arc<str>>,
+    /// Former names to which our references stay: these Secrets have live entries that the new one lacks.
+    pub kept: Vec<Arc<str>>,
     /// Why the references of all service accounts are removed, if they are.
     pub removal: Option<DeleteReason>,
 }
@@ -153,8 +129,16 @@ impl Step {
     /// This step, or `next` if there is nothing to do now; if both are idle, the earlier time counts.
     fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         let Self::Idle(wake) = self else { return self };
+        let earlier = |other: Option<Timestamp>| wake.into_iter().chain(other).min();
         match next() {
-            Self::Idle(other) => Self::Idle(wake.into_iter().chain(other).min()),
+            Self::Idle(other) => Self::Idle(earlier(other)),
+            // It may wait for tokens until then.
+            Self::Write(plan) => {
+                Self::Write(Box::new(WritePlan { again_at: earlier(plan.again_at), ..*plan }))
+            }
+            Self::Replace(plan) => {
+                Self::Replace(Box::new(Replacement { again_at: earlier(plan.again_at), ..*plan }))
+            }
             step => step,
         }
     }
@@ -184,7 +168,8 @@ impl Plan {
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
     let (problems, revocations) = (vec![], vec![]);
-    let mut planner = Planner { facts, settings, now, problems, granted: None, former: None, revocations };
+    let (granted, former, keeps_applied) = (None, None, false);
+    let mut planner = Planner { facts, settings, now, problems, granted, former, revocations, keeps_applied };
     let step = planner.next_step();
     let Planner { problems, granted, former, revocations, .. } = planner;
     Plan { step, problems, granted, former, revocations }
@@ -199,6 +184,9 @@ struct Planner<'a> {
     granted: Option<Arc<Granted>>,
     former: Option<Arc<Granted>>,
     revocations: Vec<Revocation>,
+    /// Whether the applied request stays in force, because the present one cannot be used. Then which of several Secrets is
+    /// the requested one is a guess.
+    keeps_applied: bool,
 }
 
 impl Planner<'_> {
@@ -231,15 +219,17 @@ impl Planner<'_> {
 
     /// The step towards the applied request, as far as it is still granted.
     fn keep_applied(&mut self) -> Step {
+        self.keeps_applied = true;
         let names = &self.settings.names;
-        let applied = self
-            .facts
-            .managed()
-            .filter_map(|(name, observed)| Some((names.is_retired(name), name, observed.applied.as_ref()?)));
-        // A Secret under an allowed name comes before one under a retired name.
-        let Some((retired, name, applied)) = applied.min_by_key(|(retired, ..)| *retired) else {
-            return Step::Idle(None);
+        // A Secret under an allowed name comes before one under a retired name. Of several, the last applied one is requested.
+        let order = |(name, observed): &&(Arc<str>, Observed)| {
+            let version = Reverse(observed.resource_version);
+            (names.is_retired(name), observed.is_deleting, !observed.intact, version)
         };
+        let readable = self.facts.managed().filter(|(_, observed)| observed.applied.is_some());
+        let Some((name, observed)) = readable.min_by_key(order) else { return Step::Idle(None) };
+        let Some(applied) = &observed.applied else { return Step::Idle(None) };
+        let retired = names.is_retired(name);
         let mut request = applied.request.clone();
         request.secret_name = if retired { &names.secret_names[0] } else { name }.to_string();
         if !names.service_accounts {
@@ -279,7 +269,9 @@ impl Planner<'_> {
             observed.mutability == Mutability::Immutable && observed.owner == Owner::This
         };
         if let Some((name, observed)) = current.filter(|(_, observed)| is_stuck(observed)) {
-            return self.replace_immutable(name, observed, granted);
+            let replace = self.replace_immutable(name, observed, granted);
+            // A replacement may wait for tokens for hours.
+            return self.finish(&request).or_else(|| replace);
         }
         let observed = current.map(|(_, observed)| observed);
         let static_entries = self.static_entries(&request, observed);
@@ -292,10 +284,10 @@ impl Planner<'_> {
             let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
             return self.finish(&request).or_else(|| Step::Idle(due.into_iter().chain(later).min()));
         };
-        let copy = observed.cloned().map(Box::new);
+        let (observed, otherwise, again_at) = (observed.cloned().map(Box::new), None, None);
         let write =
-            WritePlan { reason, granted, static_entries, observed: copy, issued_after, otherwise: None };
-        if reason == WriteReason::Missing
+            WritePlan { reason, granted, static_entries, observed, issued_after, otherwise, again_at };
+        if matches!(reason, WriteReason::Missing | WriteReason::Adopted)
             && let Some(renewal) = self.renew_former(&request)
         {
             // The API server refused the new one, so the old one comes first.
@@ -354,13 +346,33 @@ impl Planner<'_> {
         let accounts = self.facts.service_accounts;
         let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
         let current = self.facts.secret(&secret).map(|(_, observed)| observed);
-        let replaces = |old: &Observed| current.is_some_and(|current| current.replaces(old, request, now));
-        let obsolete = |name: &Arc<str>, observed: &Observed| {
-            *name != secret && !referred(name) && (replaces(observed) || observed.is_expired(now))
+        let is_needed = |old: &Observed| {
+            let is_replaced = |current: &Observed| {
+                current.is_live(now)
+                    && (old.is_expired(now)
+                        || (current.replaces(old, request, now) && self.has_static(current, old)))
+            };
+            !current.is_some_and(is_replaced)
+        };
+        let former = self.facts.managed().filter(|(name, _)| *name != secret);
+        let kept: Vec<_> = former.filter(|(_, old)| is_needed(old)).map(|(name, _)| name.clone()).collect();
+        let keeps_applied = self.keeps_applied;
+        let obsolete = |name: &Arc<str>, _: &Observed| {
+            let is_guess = keeps_applied && !self.settings.names.is_retired(name);
+            *name != secret && !referred(name) && !kept.contains(name) && !is_guess
         };
         let list = self.list_service_accounts(request);
-        let accounts = list.or_else(|| self.set_pull_secret(wanted, None));
+        let accounts = list.or_else(|| self.set_pull_secret(wanted, &kept, None));
         accounts.or_else(|| self.delete_obsolete(obsolete))
+    }
+
+    /// Whether a Secret has each static entry of an old one that is still granted.
+    fn has_static(&self, current: &Observed, old: &Observed) -> bool {
+        let has = |observed: &Observed, host: &String| {
+            observed.applied.as_ref().is_some_and(|applied| applied.static_entries.contains_key(host))
+        };
+        let mut granted = static_registries::granted(&self.settings.static_grants, self.facts.namespace);
+        granted.all(|(_, host)| !has(old, host) || has(current, host))
     }
 
     /// Reads the service accounts that the request needs and that are not known, now, or when the backoff of earlier lists
@@ -381,7 +393,9 @@ impl Planner<'_> {
         observed: Option<&Observed>,
     ) -> BTreeMap<String, StaticEntry> {
         let Self { facts, settings, .. } = *self;
-        let applied = observed.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
+        // An entry that another client changed is not kept.
+        let applied = observed.filter(|observed| observed.data_intact);
+        let applied = applied.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
         let (grants, sources) = (&settings.static_grants, facts.static_sources);
         let entries = static_registries::entries(grants, facts.namespace, sources, applied);
         if entries.is_empty() || settings.request_rules().fits(request) {
@@ -391,11 +405,14 @@ impl Planner<'_> {
         BTreeMap::new()
     }
 
-    /// The renewal of a Secret under a former name, if it is due. The Secret under the requested name is missing.
+    /// The renewal of a Secret under a former name, if it is due. The one under the requested name is missing, or not adopted yet.
     fn renew_former(&mut self, request: &Request) -> Option<WritePlan> {
         let Self { facts, settings, now, .. } = *self;
         let is_due = |o: &Observed| {
-            o.times.is_some_and(|times| times.is_due(now)) && o.mutability != Mutability::Immutable
+            let times = o.times.filter(|times| times.is_plausible(now));
+            // Another client may have changed the times.
+            let is_due = times.map_or_else(|| facts.history.may_be_due(now), |times| times.is_due(now));
+            is_due && o.mutability != Mutability::Immutable
         };
         let allowed = |name: &Arc<str>| settings.names.secret_names.contains(name);
         let mut former = facts.managed().filter(|(name, _)| **name != *request.secret_name && allowed(name));
@@ -407,7 +424,8 @@ impl Planner<'_> {
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         self.former = Some(granted.clone());
         let observed = Some(Box::new(observed.clone()));
-        Some(WritePlan { reason, granted, static_entries, observed, issued_after: None, otherwise: None })
+        let (issued_after, otherwise, again_at) = (None, None, None);
+        Some(WritePlan { reason, granted, static_entries, observed, issued_after, otherwise, again_at })
     }
 
     /// The report about a Secret of this name that this instance neither manages nor may adopt.
@@ -421,50 +439,23 @@ impl Planner<'_> {
     fn set_pull_secret(
         &self,
         wanted: impl Fn(&str) -> Option<Arc<str>>,
+        kept: &[Arc<str>],
         removal: Option<DeleteReason>,
     ) -> Step {
         let Facts { namespace, history, .. } = self.facts;
         let set = |(service_account, refs): &(Arc<str>, PullSecretRefs)| {
             let secret = wanted(service_account);
-            if !refs.differs(secret.as_deref()) {
+            if !refs.differs(secret.as_deref(), kept) {
                 return Step::Idle(None);
             }
             let retry = history.service_accounts.get(service_account);
             let blocked =
                 retry.and_then(|retry| retry.blocked_until(namespace, self.settings.jitter, self.now));
             let service_account = service_account.clone();
-            Step::SetPullSecret(PullSecretChange { service_account, secret, removal }).at(blocked)
+            let kept = kept.to_vec();
+            Step::SetPullSecret(PullSecretChange { service_account, secret, kept, removal }).at(blocked)
         };
         let accounts = self.facts.service_accounts.iter();
         accounts.fold(Step::Idle(None), |step, account| step.or_else(|| set(account)))
-    }
-
-    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID, or until an
-    /// entry has expired, and until better tokens are at hand.
-    fn replace_immutable(&mut self, name: &Arc<str>, observed: &Observed, granted: Arc<Granted>) -> Step {
-        let message = format!(
-            "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
-             its token expires"
-        );
-        self.problems.push(Problem {
-            reason: EventReason::SecretImmutable,
-            subject: name.to_string(),
-            message,
-        });
-        if observed.is_deleting {
-            self.report_blocked(name);
-            return Step::Idle(None);
-        }
-        let times = observed.times.filter(|times| times.is_plausible(self.now));
-        let last_quarter =
-            times.and_then(|times| times.expires_at.checked_sub(observed.last_quarter(times)).ok());
-        let wake = last_quarter.filter(|at| *at > self.now.wall && !observed.has_expired_entry(self.now));
-        match self.delete(name, observed, DeleteReason::Immutable).at(wake) {
-            Step::Delete(deletion) => {
-                let replacement = Replacement { deletion, observed: observed.clone(), granted };
-                Step::Replace(Box::new(replacement))
-            }
-            step => step,
-        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use crate::core::request::applied::AppliedEntry;
+use crate::core::aws::Registry;
+use crate::core::request::applied::{AppliedEntry, MAX_LIFETIME};
 use crate::core::request::{AppliedState, ParsedAnnotations, Request, Target, Times};
 use crate::core::{Now, ObjectVersion, Uid};
 
@@ -109,11 +110,6 @@ impl Observed {
         self.applied.iter().flat_map(|applied| applied.entries.iter().flatten())
     }
 
-    /// Whether an entry has expired, as far as its record shows. Other entries may be live.
-    pub fn has_expired_entry(&self, now: Now) -> bool {
-        self.entries().any(|entry| entry.expires_at.is_some_and(|at| at <= now.wall))
-    }
-
     /// How long the last quarter of its lifetime is. The lifetime is that of the entry that expires first; if it is unknown, a
     /// renewal is due near half of it.
     pub fn last_quarter(&self, times: Times) -> SignedDuration {
@@ -128,28 +124,51 @@ impl Observed {
         )
     }
 
-    /// Whether its record shows that no entry is live.
-    pub fn is_expired(&self, now: Now) -> bool {
-        self.times.is_some_and(|times| times.expires_at <= now.wall)
+    /// Whether it is live and its record cannot be read, so that a write without a token for each registry may lose entries.
+    pub fn hides_entries(&self, now: Now) -> bool {
+        self.data_intact && self.applied.is_none() && self.is_live(now)
     }
 
-    /// Whether it serves `request` as well as `old`, a Secret of another name: it is live, and has a live entry for each
-    /// registry of the request for which `old` may have one. The record of an `old` that another client changed does not
-    /// exclude any.
+    /// Whether all its entries have expired for certain. `times` has the expiry of the one that expires first.
+    pub fn is_expired(&self, now: Now) -> bool {
+        let is_past = |at: Timestamp| at <= now.wall;
+        let applied = self.applied.as_ref().filter(|_| self.intact);
+        let all = applied.is_some_and(|_| self.entries().all(|entry| entry.expires_at.is_some_and(is_past)));
+        self.times.is_some_and(|times| {
+            let last = times.expires_at.checked_add(MAX_LIFETIME).unwrap_or(Timestamp::MAX);
+            is_past(times.expires_at) && (all || is_past(last))
+        })
+    }
+
+    /// Whether it has a live entry for each registry of `request` for which `old`, a Secret of another name, may have one. The
+    /// record of an `old` that another client changed does not exclude any.
     pub fn replaces(&self, old: &Self, request: &Request, now: Now) -> bool {
-        let is_live = |observed: &Self, target: &Target| {
-            // The request may have named the same host in another way.
-            let entry = observed.applied.as_ref().and_then(|applied| match target {
-                Target::Host(host) => applied.entry_of(host),
-                Target::Default => applied.entry(target),
-            });
-            entry.and_then(|entry| entry.expires_at).is_some_and(|at| at > now.wall)
+        let is_live = |entry: &AppliedEntry| entry.expires_at.is_some_and(|at| at > now.wall);
+        let has_host = |host: &Registry| {
+            self.applied.as_ref().and_then(|applied| applied.entry_of(host)).is_some_and(is_live)
         };
-        self.is_live(now)
-            && request.registries.iter().all(|target| {
-                let may_have = !old.intact || is_live(old, target);
-                !may_have || is_live(self, target)
+        let has = |target: &Target| match target {
+            Target::Host(host) => has_host(host),
+            Target::Default => self.entry(target).is_some_and(is_live),
+        };
+        if !old.intact || old.applied.is_none() {
+            return request.registries.iter().all(has);
+        }
+        // The requests may name the same host in different ways.
+        let is_requested = |host: &Registry| {
+            request.registries.iter().any(|target| match target {
+                Target::Host(requested) => requested == host,
+                // It may be that host.
+                Target::Default => !has(target),
             })
+        };
+        let is_dead = |entry: &AppliedEntry| entry.expires_at.is_some_and(|at| at <= now.wall);
+        old.entries().all(|entry| is_dead(entry) || has_host(&entry.host) || !is_requested(&entry.host))
+    }
+
+    /// The entry that is recorded for `target`.
+    fn entry(&self, target: &Target) -> Option<&AppliedEntry> {
+        self.applied.as_ref()?.entry(target)
     }
 
     /// The version to which a write or a deletion must apply.

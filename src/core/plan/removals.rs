@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{DeleteReason, Deletion, Facts, Observed, Planner, Step, WritePlan, WriteReason};
+use super::{DeleteReason, Deletion, Facts, Mutability, Observed, Planner, Step, WritePlan, WriteReason};
 use crate::core::grants::Granted;
 use crate::core::request::{Problem, Request};
 use crate::core::secret::static_registries::{self, StaticEntry};
@@ -68,7 +68,7 @@ impl Planner<'_> {
     /// Removes the references of service accounts, then the Secrets. In a namespace that did not opt in, other tools may
     /// have copied a Secret with its labels, so only Secrets that the controller applied are removed.
     pub(super) fn remove_secrets(&mut self, reason: DeleteReason) -> Step {
-        let references = self.set_pull_secret(|_| None, Some(reason));
+        let references = self.set_pull_secret(|_| None, &[], Some(reason));
         references.or_else(|| self.delete_first(|_, observed| observed.is_applied, |_| reason))
     }
 
@@ -171,7 +171,11 @@ impl Planner<'_> {
         (kept.len() < copied.len()).then_some(kept)
     }
 
+    /// An immutable Secret keeps them: to delete it is what the hold is for.
     fn revoke_static_entries(&self, name: &str, observed: &Observed) -> Step {
+        if observed.mutability == Mutability::Immutable {
+            return Step::Idle(None);
+        }
         let Some(applied) = &observed.applied else { return Step::Idle(None) };
         let Some(static_entries) = self.kept_static_entries(observed) else { return Step::Idle(None) };
         let request = Request { secret_name: name.to_owned(), ..applied.request.clone() };
@@ -184,6 +188,7 @@ impl Planner<'_> {
             observed,
             issued_after: None,
             otherwise: None,
+            again_at: None,
         })
     }
 }

@@ -25,10 +25,11 @@ pub struct PullSecretRefs {
 }
 
 impl PullSecretRefs {
-    /// Whether it must be changed to refer to `secret`, or, if `None`, to no Secret that we added.
-    pub fn differs(&self, secret: Option<&str>) -> bool {
+    /// Whether it must be changed to refer to `secret`, or, if `None`, to no Secret that we added. Our references to `kept`
+    /// stay.
+    pub fn differs(&self, secret: Option<&str>, kept: &[Arc<str>]) -> bool {
         let missing = secret.is_some_and(|name| !self.references.iter().any(|known| **known == *name));
-        missing || self.attached.iter().any(|name| Some(&**name) != secret)
+        missing || self.attached.iter().any(|name| Some(&**name) != secret && !kept.contains(name))
     }
 }
 
@@ -42,21 +43,22 @@ pub struct Edit {
 }
 
 /// The change that makes a service account refer to `secret`, or, if `None`, to no Secret that we added. A reference
-/// that another client added is never removed.
+/// that another client added is never removed, and ours to `kept` stay.
 pub fn edit(
     references: &[Value],
     attached: Option<&str>,
     secret: Option<&str>,
+    kept: &[Arc<str>],
     names: &OwnedNames,
 ) -> Option<Edit> {
     let mut all = references.to_vec();
-    let records: Vec<&str> = items(attached).collect();
-    let (mut kept, mut added) = (vec![], None);
-    for record in &records {
+    let recorded: Vec<&str> = items(attached).collect();
+    let (mut records, mut added) = (vec![], None);
+    for record in &recorded {
         match added_name(record, names) {
             Some(name) if Some(&*name) == secret => added = Some(name),
-            Some(name) => all.retain(|reference| reference["name"] != *name),
-            None => kept.push((*record).to_owned()),
+            Some(name) if !kept.contains(&name) => all.retain(|reference| reference["name"] != *name),
+            Some(_) | None => records.push((*record).to_owned()),
         }
     }
     if let Some(name) = secret
@@ -65,11 +67,11 @@ pub fn edit(
         all.push(json!({ "name": name }));
         added = Some(name.into());
     }
-    kept.extend(added.map(|name| format!("{}/{name}", names.instance)));
-    if all == references && kept == records {
+    records.extend(added.map(|name| format!("{}/{name}", names.instance)));
+    if all == references && records == recorded {
         return None;
     }
-    Some(Edit { references: all, attached: (!kept.is_empty()).then(|| kept.join(",")) })
+    Some(Edit { references: all, attached: (!records.is_empty()).then(|| records.join(",")) })
 }
 
 /// The allowed names that the annotation records for this instance, each once, however often it is recorded.
@@ -104,7 +106,7 @@ mod tests {
         wanted: Option<&str>,
     ) -> Option<(Vec<Value>, Option<String>)> {
         let attached = Some(attached).filter(|text| !text.is_empty());
-        edit(&names(references), attached, wanted, &settings().names)
+        edit(&names(references), attached, wanted, &[], &settings().names)
             .map(|edit| (edit.references, edit.attached))
     }
 
@@ -127,6 +129,23 @@ mod tests {
         assert_eq!(
             edited(&["ecr-pull", "other"], "two/ecr-pull,test/other", None),
             Some((names(&["ecr-pull"]), both))
+        );
+    }
+
+    #[test]
+    fn our_reference_to_a_former_name_that_is_kept_stays() {
+        let former: Arc<str> = "ecr-pull".into();
+        let (references, record) = (names(&["theirs", "ecr-pull"]), Some("test/ecr-pull"));
+        let change = |kept: &[Arc<str>]| {
+            edit(&references, record, Some("other"), kept, &settings().names).expect("a change")
+        };
+        let both = change(std::slice::from_ref(&former));
+        assert_eq!(both.references, names(&["theirs", "ecr-pull", "other"]));
+        assert_eq!(both.attached.as_deref(), Some("test/ecr-pull,test/other"));
+        assert_eq!(change(&[]).references, names(&["theirs", "other"]));
+        assert_eq!(
+            edit(&both.references, both.attached.as_deref(), Some("other"), &[former], &settings().names),
+            None
         );
     }
 

@@ -79,9 +79,9 @@ impl Token {
         self.proxy_endpoint.as_deref()
     }
 
-    /// Whether it has not expired.
+    /// Whether it has not expired. In the second in which it expires it has, because records of it have whole seconds.
     pub fn is_live(&self, now: Now) -> bool {
-        self.expires_at > now.wall
+        whole_seconds(self.expires_at) > now.wall
     }
 
     /// Whether the wall clock has not been set back since it was issued, by more than its times can be wrong.
@@ -94,10 +94,10 @@ impl Token {
         whole_seconds(self.issued_at) >= time
     }
 
-    /// Whether it is worth a new entry: it is live, also by the whole seconds that the record of the entry would have, or it
-    /// had already expired when AWS returned it, so AWS returns no better one.
+    /// Whether it is worth a new Secret: it is live, or it had already expired when AWS returned it, so AWS returns no better
+    /// one.
     pub fn is_usable(&self, now: Now) -> bool {
-        whole_seconds(self.expires_at) > now.wall || self.expires_at <= self.issued_at
+        self.is_live(now) || self.expires_at <= self.issued_at
     }
 
     /// When a new token is fetched in its place.
@@ -174,12 +174,12 @@ mod tests {
 
     /// N20: the record of a new entry has whole seconds, so the entry would be written as an expired one.
     #[test]
-    fn a_token_is_not_worth_a_new_entry_in_the_second_in_which_it_expires() {
+    fn a_token_has_expired_in_the_second_in_which_it_expires() {
         let expires_at = at(43_200) + SignedDuration::from_millis(31);
         let token = Token { expires_at, ..token(0, 0) };
         let [before, last] = [43_199, 43_200].map(|second| Now { wall: at(second), ..testing::at(0) });
-        assert!(token.is_usable(before));
-        assert!(token.is_live(last) && !token.is_usable(last));
+        assert!(token.is_live(before) && token.is_usable(before));
+        assert!(!token.is_live(last) && !token.is_usable(last));
     }
 
     #[test]

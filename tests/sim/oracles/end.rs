@@ -140,7 +140,7 @@ impl World {
             granted.assignments.iter().all(|a| !is_invented(&a.request.key.endpoint.to_string()))
         };
         let replaced = self.oracles.replaced.get(&crate::store::secret_key(namespace, name));
-        let is_being_replaced = replaced.is_some_and(|at| *at + Duration::from_secs(10) > self.time);
+        let is_being_replaced = replaced.is_some_and(|(at, _)| *at + Duration::from_secs(10) > self.time);
         if foreign
             || immutable
             || is_being_replaced
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    fn is_invalid(&self, namespace: &str) -> bool {
+    pub fn is_invalid(&self, namespace: &str) -> bool {
         let object = self.store.namespace(namespace);
         let record = object.and_then(|object| observe::namespace(&object.meta(namespace), &self.settings));
         record.is_some_and(|record| record.parsed.opt_in == OptIn::Invalid)

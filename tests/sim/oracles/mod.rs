@@ -14,6 +14,7 @@ use ecr_pull_secrets::simulation::controller::tell::Tell;
 use ecr_pull_secrets::simulation::core::grants::{Granted, TokenKey};
 use ecr_pull_secrets::simulation::core::plan::WriteReason;
 
+use crate::store::secret::SecretObject;
 use crate::store::{Key, Name};
 use crate::world::{World, shows_a_token};
 
@@ -58,8 +59,15 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The name of the Secret that a namespace wants, if it wants one.
-pub type Wanted = Option<Name>;
+/// What a controller read of a Namespace.
+#[derive(Clone)]
+pub struct Read {
+    /// The version of the Namespace; `None` if it did not exist.
+    version: Option<u64>,
+    /// The name of the Secret that it wants, if it wants one.
+    wanted: Option<Name>,
+    is_invalid: bool,
+}
 
 /// What the oracles remember.
 #[derive(Default)]
@@ -77,16 +85,16 @@ pub struct Oracles {
     edited: BTreeMap<Key, Duration>,
     /// Secrets that another client changed since a controller last wrote them.
     unrepaired: BTreeSet<Key>,
-    /// When an immutable Secret was last deleted for its replacement.
-    replaced: BTreeMap<Key, Duration>,
+    /// When an immutable Secret was last deleted for its replacement, and what it was.
+    replaced: BTreeMap<Key, (Duration, SecretObject)>,
     /// How many writes of a Secret, of which no process has told yet, found a change of another client.
     repaired: BTreeMap<Key, u32>,
     /// What each namespace wants, by the version of the Namespace.
     wanted: BTreeMap<Name, (u64, Option<Arc<Granted>>)>,
     /// When each namespace is checked next.
     checks: BTreeMap<Name, Duration>,
-    /// The name of the Secret that each namespace wanted when each process last read it.
-    read: BTreeMap<(usize, Name), Wanted>,
+    /// What each process last read of each Namespace.
+    read: BTreeMap<(usize, Name), Read>,
     /// How many new token keys each namespace may have named.
     named: BTreeMap<Name, u32>,
     /// The times that annotations named.

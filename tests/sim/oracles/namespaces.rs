@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::core::grants::{Assignment, Granted};
-use ecr_pull_secrets::simulation::core::request::OptIn;
+use ecr_pull_secrets::simulation::core::request::{OptIn, Target};
 use ecr_pull_secrets::simulation::core::secret::StaticSource;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
@@ -174,6 +174,15 @@ impl World {
         if !secret.is_pull_secret() || secret.ours.is_none() || is_stuck {
             return;
         }
+        let hosts = granted.request.registries.iter().filter(|target| **target != Target::Default);
+        let mut hosts = hosts.map(ToString::to_string);
+        if let Some(host) = hosts.find(|host| !secret.passwords().contains_key(host)) {
+            if edited.is_some_and(|at| now < at + REPAIRS) {
+                return self.check_at(namespace, edited.expect("it was edited") + REPAIRS);
+            }
+            let oracle = if self.is_asked(namespace) { Oracle::NoneExpired } else { Oracle::Progress };
+            return self.report(oracle, format!("{namespace}/{name}: there is no entry of {host}"));
+        }
         let mut soonest = Duration::MAX;
         for (host, password) in secret.passwords().clone() {
             let requested = granted.request.registries.iter().any(|target| target.to_string() == host);
@@ -190,13 +199,23 @@ impl World {
         }
     }
 
-    /// An immutable Secret that was deleted is replaced, unless a fault concerned the namespace in the last minute.
+    /// An immutable Secret that was deleted is replaced, by one with each of its live entries, unless a fault concerned the
+    /// namespace in the last minute.
     pub fn check_replaced(&mut self, key: &Key) {
         let Key { namespace, name, .. } = key;
         let disturbed = self.last_trouble(namespace) + Duration::from_mins(1) > self.time;
-        let wanted = self.wanted(namespace).is_some_and(|granted| *granted.request.secret_name == **name);
-        if wanted && !disturbed && self.store.secret(namespace, name).is_none() {
-            self.report(Oracle::NoneTaken, format!("{namespace}/{name} was deleted and not replaced"));
+        let wanted = self.wanted(namespace).filter(|granted| *granted.request.secret_name == **name);
+        let Some(granted) = wanted.filter(|_| !disturbed) else { return };
+        let Some(after) = self.store.secret(namespace, name) else {
+            return self
+                .report(Oracle::NoneTaken, format!("{namespace}/{name} was deleted and not replaced"));
+        };
+        let before = self.oracles.replaced.get(key).filter(|(_, before)| Store::is_ours(before));
+        let lost =
+            before.and_then(|(_, before)| self.lost_entry(&granted.request.registries, before, Some(after)));
+        if let Some(host) = lost.filter(|_| Store::is_ours(after)) {
+            let text = format!("{namespace}/{name} was replaced without the live entry of {host}");
+            self.report(Oracle::NoneTaken, text);
         }
     }
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use ecr_pull_secrets::simulation::controller::Request;
 use ecr_pull_secrets::simulation::core::LABEL_INSTANCE;
 use ecr_pull_secrets::simulation::core::grants::{Granted, TokenKey};
-use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, SecretDraft};
-use ecr_pull_secrets::simulation::core::request::Target;
+use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, PullSecretChange, SecretDraft};
+use ecr_pull_secrets::simulation::core::request::{OptIn, Target};
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use jiff::Timestamp;
 
-use super::{Oracle, Wanted};
+use super::{Oracle, Read};
 use crate::store::secret::{ALL, SecretObject};
 use crate::store::{Name, secret_key};
 use crate::world::{FORGED, World, origin};
@@ -205,34 +205,71 @@ impl World {
         }
     }
 
-    /// The Secret under another name has each live entry of the old one that the namespace still requests. A tenant may change
-    /// its mind between the last read of the Namespace and the deletion.
+    /// The Secret under another name has each live entry of the old one that the namespace still requests.
     fn check_successor(&mut self, namespace: &Name, granted: &Granted, before: &SecretObject) {
-        let changed = self.oracles.changed.get(namespace).and_then(|times| times.back());
-        if changed.is_some_and(|at| *at + Duration::from_mins(1) > self.time) {
+        let name = &granted.request.secret_name;
+        if self.edited_just_now(namespace, name) {
             return;
         }
-        let expiry = |secret: &SecretObject, host: &str| {
-            Some(self.aws.token(secret.passwords().get(host)?)?.1.expires).filter(|at| *at > self.time)
-        };
-        let successor = self.store.secret(namespace, &granted.request.secret_name);
-        let hosts = granted.request.registries.iter().map(ToString::to_string);
-        let is_lost = |host: &String| {
-            expiry(before, host).is_some() && successor.is_none_or(|secret| expiry(secret, host).is_none())
-        };
-        if let Some(host) = { hosts }.find(is_lost) {
+        let successor = self.store.secret(namespace, name);
+        if let Some(host) = self.lost_entry(&granted.request.registries, before, successor) {
             let text = format!("{namespace}: the live entry of {host} was deleted with the old Secret");
             self.report(Oracle::NoneTaken, text);
         }
     }
 
+    /// A controller changes a service account. None of the references that it removes leads to a Secret with a live entry that
+    /// the new one lacks, by the request that the controller knows.
+    pub fn references_changed(&mut self, process: usize, namespace: &Name, change: &PullSecretChange) {
+        let PullSecretChange { service_account, secret: Some(secret), kept, .. } = change else { return };
+        let Some(account) = self.store.service_account(namespace, service_account) else { return };
+        let former = account.attached.iter().filter(|name| *name != secret && !kept.contains(name));
+        let former = former.filter_map(|name| self.store.secret(namespace, name)).filter(|old| is_whole(old));
+        let state = self.alive(process).and_then(|(_, controller)| controller.index().get(namespace));
+        let record = state.and_then(|state| state.namespace.as_ref());
+        let Some(OptIn::In(request)) = record.map(|record| &record.parsed.opt_in) else { return };
+        if self.edited_just_now(namespace, secret) {
+            return;
+        }
+        let new = self.store.secret(namespace, secret);
+        let lost = { former }.find_map(|old| self.lost_entry(&request.registries, old, new));
+        if let Some(host) = lost {
+            let text = format!("{namespace}: a service account loses the live entry of {host}");
+            self.report(Oracle::NoneTaken, text);
+        }
+    }
+
+    /// Whether another client edited or deleted the Secret so lately that a controller may not know it.
+    fn edited_just_now(&self, namespace: &Name, name: &str) -> bool {
+        let edited = self.oracles.edited.get(&secret_key(namespace, name));
+        edited.is_some_and(|at| *at + Duration::from_mins(1) > self.time)
+    }
+
+    /// A requested registry of which `before` has a live entry, and `after` has none.
+    pub fn lost_entry(
+        &self,
+        registries: &[Target],
+        before: &SecretObject,
+        after: Option<&SecretObject>,
+    ) -> Option<String> {
+        let is_live = |secret: &SecretObject, host: &str| {
+            let password = secret.passwords().get(host);
+            let token = password.and_then(|password| self.aws.token(password));
+            token.is_some_and(|(_, info)| info.expires > self.time)
+        };
+        let mut hosts = registries.iter().map(ToString::to_string);
+        hosts.find(|host| is_live(before, host) && !after.is_some_and(|after| is_live(after, host)))
+    }
+
     /// A controller reads the Namespace before it deletes something.
     pub fn namespace_read(&mut self, process: usize, namespace: &Name) {
         let wanted = self.wanted(namespace).map(|granted| granted.request.secret_name.as_str().into());
-        self.oracles.read.insert((process, namespace.clone()), wanted);
+        let version = self.store.namespace(namespace).map(|object| object.version);
+        let read = Read { version, wanted, is_invalid: self.is_invalid(namespace) };
+        self.oracles.read.insert((process, namespace.clone()), read);
     }
 
-    pub fn last_read(&self, process: usize, namespace: &Name) -> Option<Wanted> {
+    pub fn last_read(&self, process: usize, namespace: &Name) -> Option<Read> {
         self.oracles.read.get(&(process, namespace.clone())).cloned()
     }
 
@@ -241,7 +278,7 @@ impl World {
         &mut self,
         namespace: &Name,
         deletion: &Deletion,
-        read: Option<&Wanted>,
+        read: Option<&Read>,
         before: Option<&SecretObject>,
     ) {
         let Some(before) = before else { return };
@@ -258,20 +295,27 @@ impl World {
         let passwords = before.passwords().values();
         let live =
             passwords.filter_map(|password| self.aws.token(password)).any(|(_, i)| i.expires > self.time);
+        // A tenant may change its mind between the last read of the Namespace and the deletion, which may be late.
+        let version = self.store.namespace(namespace).map(|object| object.version);
+        let is_current = read.is_some_and(|read| read.version == version);
+        if deletion.reason == DeleteReason::Renamed && read.is_some_and(|read| is_current && read.is_invalid)
+        {
+            let text = format!("{namespace}/{name} was deleted while the annotations are invalid");
+            return self.report(Oracle::NoneTaken, text);
+        }
         let Some(granted) = self.wanted(namespace) else { return };
-        if deletion.reason == DeleteReason::Renamed {
+        if deletion.reason == DeleteReason::Renamed && is_current {
             self.check_successor(namespace, &granted, before);
         }
         if !live || *granted.request.secret_name != **name {
             return;
         }
-        // A tenant may change its mind between the last read of the Namespace and the deletion, which may be late.
-        if read.is_some_and(|read| read.as_deref() != Some(&**name)) {
+        if read.is_some_and(|read| read.wanted.as_deref() != Some(&**name)) {
             return;
         }
         if deletion.reason == DeleteReason::Immutable && before.is_immutable() {
             let key = secret_key(namespace, name);
-            self.oracles.replaced.insert(key.clone(), self.time);
+            self.oracles.replaced.insert(key.clone(), (self.time, before.clone()));
             return self.schedule_replaced(key);
         }
         let text = format!("{namespace}/{name} was deleted ({:?}), but it is wanted", deletion.reason);

@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 /// The fields that the controller applies, as a bit each.
 pub const DATA: u8 = 1;
 pub const LABELS: u8 = 4 | 8 | TEMPLATE;
+pub const ANNOTATIONS: u8 = 16 | 32 | 64;
 pub const ALL: u8 = 127;
 /// The label of the template of some worlds.
 const TEMPLATE: u8 = 128;
 pub const TEMPLATE_LABEL: &str = "team";
 
-const ANNOTATIONS: [(&str, u8); 3] = [("expires-at", 16), ("refresh-after", 32), ("applied", 64)];
+const ANNOTATION_BITS: [(&str, u8); 3] = [("expires-at", 16), ("refresh-after", 32), ("applied", 64)];
 const LABEL_BITS: [(&str, u8); 3] = [(LABEL_MANAGED_BY, 4), (LABEL_INSTANCE, 8), (TEMPLATE_LABEL, TEMPLATE)];
 const TYPE: u8 = 2;
 
@@ -125,7 +126,7 @@ impl SecretObject {
         for (key, bit) in LABEL_BITS {
             changed |= differs(bit, new.labels.get(key) == self.labels.get(key));
         }
-        for (key, bit) in ANNOTATIONS {
+        for (key, bit) in ANNOTATION_BITS {
             let key = format!("{PREFIX}{key}");
             changed |= differs(bit, new.annotations.get(&key) == self.annotations.get(&key));
         }
@@ -218,7 +219,7 @@ fn fields(bits: u8) -> Value {
     for (key, _) in LABEL_BITS.iter().filter(|(_, bit)| bits & bit != 0) {
         all["f:metadata"]["f:labels"][format!("f:{key}")] = json!({});
     }
-    for (key, _) in ANNOTATIONS.iter().filter(|(_, bit)| bits & bit != 0) {
+    for (key, _) in ANNOTATION_BITS.iter().filter(|(_, bit)| bits & bit != 0) {
         all["f:metadata"]["f:annotations"][format!("f:{PREFIX}{key}")] = json!({});
     }
     all

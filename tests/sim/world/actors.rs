@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::core::plan::PullSecretRefs;
 use ecr_pull_secrets::simulation::core::secret::{DockerConfig, StaticSource};
-use ecr_pull_secrets::simulation::core::{SECRET_TYPE, testing, whole_seconds};
+use ecr_pull_secrets::simulation::core::{LABEL_INSTANCE, PREFIX, SECRET_TYPE, testing, whole_seconds};
 use jiff::SignedDuration;
 
 use super::{Happening, Planned, World};
 use crate::profile::What;
-use crate::store::secret::{ALL, DATA, LABELS, SecretObject};
+use crate::store::secret::{ALL, ANNOTATIONS, DATA, LABELS, SecretObject};
 use crate::store::{Key, Kind, Name, NamespaceObject, Object, annotation, namespace_key, secret_key};
 
 /// The password in data that another client wrote.
 pub const FORGED: &str = "forged";
 
 /// The annotations that a namespace may have: key without prefix, and value.
-const VARIANTS: [&[(&str, &str)]; 8] = [
+const VARIANTS: [&[(&str, &str)]; 10] = [
     &[("registries", testing::HOST)],
     &[("registries", "123456789012.dkr.ecr.eu-west-1.amazonaws.com")],
     &[(
@@ -36,6 +36,21 @@ const VARIANTS: [&[(&str, &str)]; 8] = [
     &[("registries", testing::HOST), ("service-accounts", "*")],
     &[("registries", "nonsense")],
     &[("registries", testing::HOST), ("secret-name", "not-allowed")],
+    &[
+        (
+            "registries",
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+        ),
+        ("service-accounts", "*"),
+    ],
+    &[
+        (
+            "registries",
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com, 123456789012.dkr.ecr.eu-west-1.amazonaws.com",
+        ),
+        ("secret-name", "other"),
+        ("service-accounts", "*"),
+    ],
 ];
 
 impl World {
@@ -188,6 +203,8 @@ impl World {
                 self.put(&key, None);
                 return self.check_at(namespace, self.time);
             }
+            // Without both, nothing shows that it is ours.
+            What::StripLabels if !new.annotations.contains_key(&annotation("applied")) => {}
             What::StripLabels => {
                 new.labels.clear();
                 new.ours = new.ours.map(|ours| ours & !LABELS);
@@ -203,6 +220,10 @@ impl World {
                 let data = serde_json::to_vec(&serde_json::json!({"auths": auths})).expect("it serializes");
                 new.data = Arc::new(data);
                 new.take_over(DATA);
+            }
+            _ if second.is_multiple_of(3) && new.labels.contains_key(LABEL_INSTANCE) => {
+                new.annotations.retain(|key, _| !key.starts_with(PREFIX));
+                new.take_over(ANNOTATIONS);
             }
             _ => {
                 new.annotations.insert(annotation("expires-at"), "2099-01-01T00:00:00Z".to_owned());

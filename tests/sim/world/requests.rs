@@ -6,13 +6,13 @@ use std::time::Duration;
 use ecr_pull_secrets::simulation::controller::error::RequestError;
 use ecr_pull_secrets::simulation::controller::{ActionId, Input, Outcome, Request};
 use ecr_pull_secrets::simulation::core::ObjectVersion;
-use ecr_pull_secrets::simulation::core::plan::{Observed, PullSecretRefs, SecretDraft};
+use ecr_pull_secrets::simulation::core::plan::{Observed, PullSecretChange, PullSecretRefs, SecretDraft};
 use ecr_pull_secrets::simulation::core::secret::DockerConfig;
 use ecr_pull_secrets::simulation::kubernetes::{errors, observe};
 use kube::core::Status;
 
 use super::{Happening, World};
-use crate::oracles::Wanted;
+use crate::oracles::Read;
 use crate::profile::Fate;
 use crate::store::secret::SecretObject;
 use crate::store::{Key, Kind, Name, Object};
@@ -36,8 +36,8 @@ pub struct Running {
     request: Request,
     fate: Fate,
     sent: Duration,
-    /// What the Namespace wanted when the process last read it, before it sent this.
-    read: Option<Wanted>,
+    /// What the process last read of the Namespace, before it sent this.
+    read: Option<Read>,
     /// The data of the Secret, if the request keeps entries.
     current: Option<Arc<Vec<u8>>>,
     outcome: Option<Outcome>,
@@ -72,6 +72,9 @@ impl World {
         let shown = describe(&request);
         self.tell(|| format!("{name} sends {shown} in {namespace}, {fate:?}"));
         self.count_request(&namespace, &request);
+        if let Request::SetPullSecret(change) = &request {
+            self.references_changed(process, &namespace, change);
+        }
         let number = self.number;
         let read = self.last_read(process, &namespace);
         let (current, outcome) = (None, None);
@@ -195,11 +198,9 @@ impl World {
                     result => result,
                 })
             }
-            Request::SetPullSecret(change) => Outcome::PullSecretSet(Ok(self.set_pull_secret(
-                namespace,
-                &change.service_account,
-                change.secret.as_ref(),
-            ))),
+            Request::SetPullSecret(change) => {
+                Outcome::PullSecretSet(Ok(self.set_pull_secret(namespace, change)))
+            }
             Request::ListServiceAccounts => {
                 let found = self.store.service_accounts(namespace);
                 Outcome::ServiceAccountsListed(Ok(found
@@ -240,15 +241,16 @@ impl World {
     fn set_pull_secret(
         &mut self,
         namespace: &Name,
-        account: &Name,
-        secret: Option<&Name>,
+        change: &PullSecretChange,
     ) -> Option<(PullSecretRefs, bool)> {
+        let PullSecretChange { service_account: account, secret, kept, .. } = change;
         let mut refs = self.store.service_account(namespace, account)?.clone();
-        let changed = refs.differs(secret.map(|name| &**name));
+        let changed = refs.differs(secret.as_deref(), kept);
         if changed {
-            refs.references.retain(|name| !refs.attached.contains(name));
-            refs.references.extend(secret.cloned());
-            refs.attached = secret.into_iter().cloned().collect();
+            refs.references.retain(|name| kept.contains(name) || !refs.attached.contains(name));
+            refs.references.extend(secret.clone());
+            refs.attached.retain(|name| kept.contains(name));
+            refs.attached.extend(secret.clone());
             let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: account.clone() };
             self.put(&key, Some(Object::ServiceAccount(refs)));
             refs = self.store.service_account(namespace, account)?.clone();

@@ -3,6 +3,8 @@
 mod adoption;
 mod composing;
 mod convergence;
+mod former;
+mod immutable;
 mod planning;
 mod recording;
 mod regressions;
@@ -125,6 +127,7 @@ fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>
         observed: observed.map(Box::new),
         issued_after: None,
         otherwise: None,
+        again_at: None,
     }
 }
 

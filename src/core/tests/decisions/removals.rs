@@ -74,6 +74,10 @@ fn a_hold_does_not_keep_static_entries_that_are_no_longer_granted() {
     let before = secrets[0].1.applied.as_ref().expect("applied");
     assert_eq!(draft.applied.entries, before.entries, "the entry of ECR ends with its token");
 
+    let immutable = Observed { mutability: Mutability::Immutable, ..with_static(&[hub, mirror]) };
+    let step = plan(&Facts { secrets: &only(&immutable), ..facts }, &settings, at(0)).step;
+    assert_eq!(step, Step::Idle(None), "no write that the API server refuses each time");
+
     let only_hub = only(&with_static(&[hub]));
     assert_eq!(plan(&Facts { secrets: &only_hub, ..facts }, &settings, at(0)).step, Step::Idle(None));
 }
@@ -90,7 +94,8 @@ fn a_hold_keeps_no_secret_under_a_retired_name_whose_static_entries_are_no_longe
     let mut granting = settings();
     granting.static_grants = vec![static_grant(&[mirror], "*")];
     let sources = sources(&[]);
-    let held = plan(&Facts { static_sources: &sources, ..facts }, &granting, at(0));
+    let both = [("ecr-pull".into(), with_static(&[mirror])), ("old".into(), with_static(&[mirror]))];
+    let held = plan(&Facts { static_sources: &sources, secrets: &both, ..facts }, &granting, at(0));
     assert_eq!(deleted(&held.step), None);
     assert!(held.problems.iter().any(|problem| problem.reason == EventReason::RemovalHeld));
 }

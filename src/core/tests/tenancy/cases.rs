@@ -150,6 +150,7 @@ fn the_registry_that_a_token_of_the_controller_names_must_be_granted() {
             observed: None,
             issued_after: None,
             otherwise: None,
+            again_at: None,
         };
         let tokens = [Some(token(at(0), 12 * HOUR))];
         let draft = compose(&plan, &tokens, &facts("dev", &History::default()), &settings, at(0));

@@ -1,0 +1,122 @@
+//! The replacement of immutable Secrets: the old one is deleted once the tokens of the new one are at hand.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::compose::{entry_host, recorded_entry};
+use super::{DATE_RESOLUTION, DeleteReason, Deletion, Observed, Planner, Step};
+use crate::core::grants::{Assignment, Granted};
+use crate::core::request::Problem;
+use crate::core::request::applied::is_plausible;
+use crate::core::secret::{Token, static_registries};
+use crate::core::{EventReason, Now};
+
+/// How long a token whose renewal fails must still live to count as one for the new Secret. It may expire before that exists.
+const MIN_LEFT: SignedDuration = SignedDuration::from_mins(5);
+
+/// A Secret to be deleted so that another one can be created, once there are tokens with which no entry ends sooner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replacement {
+    pub deletion: Deletion,
+    pub observed: Observed,
+    pub granted: Arc<Granted>,
+    /// When the last quarter of its lifetime begins. Until then, only a token for an entry that is missing or has expired is
+    /// a reason to replace it.
+    pub due_at: Option<Timestamp>,
+    /// When another step may start, if the tokens are not at hand.
+    pub again_at: Option<Timestamp>,
+}
+
+impl Replacement {
+    /// Whether the tokens (`tokens[i]` belongs to `granted.assignments[i]`) make no entry end sooner, and one later.
+    pub fn is_ready(&self, tokens: &[Option<Arc<Token>>], now: Now) -> bool {
+        if self.observed.hides_entries(now) && tokens.iter().any(Option::is_none) {
+            return false;
+        }
+        let is_early = self.due_at.is_some_and(|due_at| due_at > now.wall);
+        // `None` if the entry would end sooner, otherwise whether it is a reason to replace the Secret.
+        let change = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
+            let host = entry_host(assignment, token.as_deref());
+            let ends = token.as_ref().filter(|token| token.is_live(now)).map(|token| token.expires_at());
+            let Some(entry) = recorded_entry(&self.observed, assignment, host.as_ref()) else {
+                return Some(ends.is_some());
+            };
+            let Some(expires_at) = entry.expires_at.filter(|at| is_plausible(*at, now)) else {
+                return ends.map(|_| true);
+            };
+            let is_expired = expires_at <= now.wall;
+            let Some(ends) = ends else { return is_expired.then_some(false) };
+            let later_by = ends.duration_since(expires_at);
+            let is_reason = later_by > DATE_RESOLUTION && (is_expired || !is_early);
+            (later_by >= -DATE_RESOLUTION).then_some(is_reason)
+        };
+        let changes = self.granted.assignments.iter().zip(tokens).map(change).collect::<Option<Vec<_>>>();
+        changes.is_some_and(|changes| changes.contains(&true))
+    }
+
+    /// Whether a token counts as one for the new Secret. `is_fresh` tells whether it needs no renewal yet.
+    pub fn is_lasting(token: &Token, is_fresh: bool, now: Now) -> bool {
+        is_fresh || now.until(token.expires_at()) > MIN_LEFT
+    }
+}
+
+impl Planner<'_> {
+    /// An immutable Secret is kept until the last quarter of its lifetime, because its replacement has another UID, unless an
+    /// entry is missing or has expired, or another client changed the data. It is deleted only when there are tokens with which
+    /// no entry ends sooner.
+    pub(super) fn replace_immutable(
+        &mut self,
+        name: &Arc<str>,
+        observed: &Observed,
+        granted: Arc<Granted>,
+    ) -> Step {
+        let now = self.now;
+        let message = format!(
+            "secret {name:?} is immutable and cannot be renewed: delete it, or the controller replaces it shortly before \
+             its token expires"
+        );
+        self.problems.push(Problem {
+            reason: EventReason::SecretImmutable,
+            subject: name.to_string(),
+            message,
+        });
+        if observed.is_deleting {
+            self.report_blocked(name);
+            return Step::Idle(None);
+        }
+        let times = observed.times.filter(|times| times.is_plausible(now));
+        if let Some(times) =
+            times.filter(|times| times.expires_at > now.wall && self.would_lose_static(observed))
+        {
+            return Step::Idle(Some(times.expires_at));
+        }
+        let last_quarter =
+            times.and_then(|times| times.expires_at.checked_sub(observed.last_quarter(times)).ok());
+        let due_at = last_quarter.filter(|at| *at > now.wall && observed.data_intact);
+        let lacks_entry = granted.assignments.iter().any(|assignment| {
+            let host = entry_host(assignment, None);
+            match recorded_entry(observed, assignment, host.as_ref()) {
+                Some(entry) => entry.expires_at.is_none_or(|at| at <= now.wall),
+                None => true,
+            }
+        });
+        match self.delete(name, observed, DeleteReason::Immutable).at(due_at.filter(|_| !lacks_entry)) {
+            Step::Delete(deletion) => {
+                let (observed, again_at) = (observed.clone(), None);
+                Step::Replace(Box::new(Replacement { deletion, observed, granted, due_at, again_at }))
+            }
+            step => step,
+        }
+    }
+
+    /// Whether it has a static entry whose source cannot be read now, so that a new Secret would not have it.
+    fn would_lose_static(&self, observed: &Observed) -> bool {
+        let applied = observed.applied.as_ref().filter(|_| observed.data_intact);
+        let (grants, sources) = (&self.settings.static_grants, self.facts.static_sources);
+        let copied = applied.map(|applied| &applied.static_entries);
+        static_registries::entries(grants, self.facts.namespace, sources, copied)
+            .values()
+            .any(|e| !e.available)
+    }
+}

@@ -1,0 +1,165 @@
+//! Secrets under a former name: they are kept as long as they may have an entry that the requested one lacks.
+
+use super::*;
+use crate::core::plan::{PullSecretChange, PullSecretRefs};
+use crate::core::testing::request_for;
+
+const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+fn secret(name: &str, hosts: &[&str], expiries: &[i64]) -> (Arc<str>, Observed) {
+    let request = Request { secret_name: name.into(), ..request(hosts) };
+    (name.into(), observed_with(applied(&request, expiries)))
+}
+
+/// The Secret `other`, which was written for both registries without a token for the second one.
+fn partial(hosts: &[&str]) -> (Arc<str>, Observed) {
+    let (name, observed) = secret("other", hosts, &[12 * HOUR]);
+    let mut applied = (**observed.applied.as_ref().expect("a record")).clone();
+    *applied.entries.last_mut().expect("an entry") = None;
+    (name, observed_with(applied))
+}
+
+fn renamed(hosts: &[&str]) -> ParsedAnnotations {
+    parsed(Request { secret_name: "other".into(), ..request(hosts) })
+}
+
+fn next(parsed: &ParsedAnnotations, secrets: Secrets<'_>, now: Now) -> Step {
+    decide(Some(parsed), secrets, &History::default(), now).step
+}
+
+/// N21: which of two Secrets is the requested one is a guess then.
+#[test]
+fn while_the_annotations_are_invalid_no_secret_is_deleted_and_the_last_applied_one_is_renewed() {
+    let mut secrets = [secret("ecr-pull", &[HOST], &[12 * HOUR]), secret("other", &[HOST], &[12 * HOUR])];
+    secrets[1].1.resource_version = 12;
+    assert_eq!(next(&invalid(), &secrets, at(0)), Step::Idle(Some(wall(6 * HOUR))));
+    assert_eq!(written(&next(&invalid(), &secrets, at(6 * HOUR))), Some((WriteReason::RenewalDue, "other")));
+    // A finalizer holds the old one.
+    (secrets[0].1.is_deleting, secrets[0].1.resource_version) = (true, 13);
+    assert_eq!(written(&next(&invalid(), &secrets, at(6 * HOUR))), Some((WriteReason::RenewalDue, "other")));
+    assert_eq!(next(&renamed(&[HOST]), &secrets[1..], at(0)), Step::Idle(Some(wall(6 * HOUR))));
+}
+
+/// N22
+#[test]
+fn service_accounts_refer_to_both_secrets_until_the_new_one_has_every_entry() {
+    let request =
+        Request { secret_name: "other".into(), service_accounts: vec!["*".into()], ..request(&[HOST, WEST]) };
+    let applied = |mut observed: Observed| {
+        let mut applied = (**observed.applied.as_ref().expect("a record")).clone();
+        applied.request.service_accounts = vec!["*".into()];
+        observed.applied = Some(Arc::new(applied));
+        observed
+    };
+    let old = secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]);
+    let (name, new) = partial(&[HOST, WEST]);
+    let refs = |names: &[&str]| {
+        let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
+        PullSecretRefs { resource_version: 1, references: names.clone(), attached: names }
+    };
+    let (asks, history) = (parsed(request), History::default());
+    let step = |new: &Observed, refs: PullSecretRefs| {
+        let secrets = [old.clone(), (name.clone(), applied(new.clone()))];
+        let service_accounts = [("default".into(), refs)];
+        let facts = Facts {
+            parsed: Some(&asks),
+            secrets: &secrets,
+            service_accounts: &service_accounts,
+            ..facts(&history)
+        };
+        plan(&facts, &settings(), at(HOUR)).step
+    };
+    let change = |kept: &[&str]| {
+        Step::SetPullSecret(PullSecretChange {
+            service_account: "default".into(),
+            secret: Some("other".into()),
+            kept: kept.iter().map(|name| (*name).into()).collect(),
+            removal: None,
+        })
+    };
+    assert_eq!(step(&new, refs(&["ecr-pull"])), change(&["ecr-pull"]));
+    assert_eq!(written(&step(&new, refs(&["ecr-pull", "other"]))), Some((WriteReason::RenewalDue, "other")));
+    let (_, complete) = secret("other", &[HOST, WEST], &[12 * HOUR]);
+    assert_eq!(step(&complete, refs(&["ecr-pull", "other"])), change(&[]));
+    assert_eq!(
+        deleted(&step(&complete, refs(&["other"]))).map(|(_, name, ..)| name.to_owned()),
+        Some("ecr-pull".into())
+    );
+}
+
+/// N18: after an edit, an entry is kept whose expiry is not known any more.
+#[test]
+fn an_entry_of_unknown_expiry_may_be_live() {
+    let mut old = secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]);
+    let mut applied = (**old.1.applied.as_ref().expect("a record")).clone();
+    applied.entries[1].as_mut().expect("an entry").expires_at = None;
+    old.1.applied = Some(Arc::new(applied));
+    let step = next(&renamed(&[HOST, WEST]), &[old, partial(&[HOST, WEST])], at(HOUR));
+    assert_eq!(written(&step), Some((WriteReason::RenewalDue, "other")));
+}
+
+/// N18: the times of a Secret are those of the entry that expires first.
+#[test]
+fn a_secret_is_kept_until_its_last_entry_has_expired() {
+    let old = secret("ecr-pull", &[HOST, WEST], &[12 * HOUR, 16 * HOUR]);
+    let (name, mut new) = partial(&[HOST, WEST]);
+    new.times = Some(Times { expires_at: wall(24 * HOUR), refresh_after: wall(18 * HOUR) });
+    let secrets = [old, (name, new)];
+    for (hour, is_deleted) in [(12, false), (15, false), (16, true)] {
+        let step = next(&renamed(&[HOST, WEST]), &secrets, at(hour * HOUR));
+        assert_eq!(deleted(&step).is_some(), is_deleted, "at {hour} h: {step:?}");
+    }
+}
+
+/// N18: the region of `default` fails, so its host is not known.
+#[test]
+fn an_entry_that_was_requested_by_its_host_may_be_that_of_default() {
+    let old = secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]);
+    let asks = Request { secret_name: "other".into(), ..request_for(vec![target(WEST), Target::Default]) };
+    let mut applied = applied(&asks, &[12 * HOUR]);
+    let default = asks.registries.iter().position(|target| *target == Target::Default).expect("requested");
+    applied.entries[default] = None;
+    let new = ("other".into(), observed_with(applied));
+    let step = next(&parsed(asks), &[old, new], at(HOUR));
+    assert_eq!(written(&step), Some((WriteReason::RenewalDue, "other")));
+}
+
+/// N23: an adoption waits for every token, and the old Secret has the only entries meanwhile.
+#[test]
+fn the_old_secret_is_renewed_while_an_adoption_waits_for_tokens() {
+    let (_, old) = secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]);
+    let foreign = Observed {
+        owner: Owner::Adoptable,
+        is_applied: false,
+        intact: false,
+        data_intact: false,
+        times: None,
+        applied: None,
+        ..old.clone()
+    };
+    for times in [old.times, None] {
+        let secrets =
+            [("ecr-pull".into(), Observed { times, ..old.clone() }), ("other".into(), foreign.clone())];
+        let Step::Write(write) = next(&renamed(&[HOST, WEST]), &secrets, at(6 * HOUR)) else {
+            panic!("no write")
+        };
+        assert_eq!((write.reason, &*write.granted.request.secret_name), (WriteReason::Adopted, "other"));
+        let second = write.otherwise.expect("the renewal of the old one");
+        assert_eq!(
+            (second.reason, &*second.granted.request.secret_name),
+            (WriteReason::RenewalDue, "ecr-pull")
+        );
+    }
+}
+
+/// N25: the renewal of the old Secret waits for a token, and the new one for the backoff of repairs.
+#[test]
+fn a_step_that_waits_for_tokens_does_not_delay_another_one_that_may_start_sooner() {
+    let old = secret("ecr-pull", &[HOST], &[12 * HOUR]);
+    let retry = RetryState { repairs: 5, repaired_at: Some(wall(6 * HOUR)), ..RetryState::default() };
+    let history = History { due: Some(wall(6 * HOUR)), retry: retry.into(), ..History::default() };
+    let step = decide(Some(&renamed(&[HOST])), &[old], &history, at(6 * HOUR)).step;
+    assert_eq!(written(&step), Some((WriteReason::RenewalDue, "ecr-pull")));
+    let Step::Write(write) = step else { panic!("{step:?}") };
+    assert!(write.again_at.is_some_and(|at| at > wall(6 * HOUR) && at < wall(7 * HOUR)), "{write:?}");
+}

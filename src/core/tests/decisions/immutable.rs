@@ -1,0 +1,118 @@
+//! Secrets that another client made immutable: when they are replaced, and by which tokens.
+
+use super::*;
+use crate::core::plan::Replacement;
+use crate::core::secret::static_registries::StaticGrant;
+use crate::core::testing::request_for;
+
+const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+fn immutable(expiries: &[i64]) -> Observed {
+    let applied = applied(&request(&[HOST, WEST]), expiries);
+    Observed { mutability: Mutability::Immutable, ..observed_with(applied) }
+}
+
+fn step(observed: &Observed, now: Now) -> Step {
+    decide(Some(&parsed(request(&[HOST, WEST]))), &only(observed), &History::default(), now).step
+}
+
+fn replacement(observed: &Observed, now: Now) -> Replacement {
+    match step(observed, now) {
+        Step::Replace(replacement) => *replacement,
+        step => panic!("{step:?}"),
+    }
+}
+
+/// Whether tokens that expire then, in hours, are enough; `None` for a region that fails.
+fn is_ready(replacement: &Replacement, hours: [Option<i64>; 2], hour: i64) -> bool {
+    let tokens = hours.map(|expires| expires.map(|expires| token(at((expires - 12) * HOUR), 12 * HOUR)));
+    replacement.is_ready(&tokens, at(hour * HOUR))
+}
+
+#[test]
+fn in_the_last_quarter_one_entry_must_end_later_and_none_sooner() {
+    let replacement = replacement(&immutable(&[12 * HOUR, 14 * HOUR]), at(9 * HOUR));
+    for (hours, expected) in [
+        ([Some(18), Some(18)], true),
+        ([Some(18), Some(14)], true),
+        ([Some(12), Some(14)], false),
+        ([Some(18), Some(13)], false),
+        ([Some(18), None], false),
+        ([None, Some(18)], false),
+        ([None, None], false),
+    ] {
+        assert_eq!(is_ready(&replacement, hours, 9), expected, "{hours:?}");
+    }
+    assert!(is_ready(&replacement, [None, Some(18)], 12), "the other entry has expired");
+}
+
+/// N19: the last quarter is that of the entries that are live.
+#[test]
+fn an_entry_that_has_expired_is_replaced_as_soon_as_it_has_a_token() {
+    let mut secret = immutable(&[HOUR, 14 * HOUR]);
+    secret.times = Some(Times { expires_at: wall(14 * HOUR), refresh_after: wall(HOUR) });
+    let replacement = replacement(&secret, at(3 * HOUR));
+    assert!(is_ready(&replacement, [Some(15), Some(14)], 3));
+    assert!(!is_ready(&replacement, [None, Some(15)], 3), "the last quarter has not begun");
+    assert!(is_ready(&replacement, [None, Some(24)], 12));
+}
+
+#[test]
+fn a_missing_entry_is_replaced_as_soon_as_it_has_a_token() {
+    let mut applied = applied(&request(&[HOST, WEST]), &[12 * HOUR]);
+    applied.entries[1] = None;
+    let secret = Observed { mutability: Mutability::Immutable, ..observed_with(applied) };
+    let replacement = replacement(&secret, at(HOUR));
+    assert!(is_ready(&replacement, [Some(12), Some(13)], 1));
+    assert!(!is_ready(&replacement, [Some(12), None], 1));
+}
+
+#[test]
+fn data_that_another_client_changed_are_replaced_at_once() {
+    let secret = Observed { intact: false, data_intact: false, ..immutable(&[12 * HOUR]) };
+    assert!(is_ready(&replacement(&secret, at(HOUR)), [Some(12), None], 1));
+}
+
+#[test]
+fn a_live_secret_whose_record_cannot_be_read_is_replaced_with_a_token_for_each_registry() {
+    let secret = Observed { intact: false, applied: None, ..immutable(&[12 * HOUR]) };
+    let replacement = replacement(&secret, at(9 * HOUR));
+    assert!(!is_ready(&replacement, [Some(18), None], 9) && is_ready(&replacement, [Some(18), Some(18)], 9));
+    assert!(is_ready(&replacement, [Some(18), None], 12), "it has expired");
+}
+
+/// The same host may be requested by its name or as `default`.
+#[test]
+fn a_live_entry_counts_however_its_host_was_requested() {
+    let applied = applied(&request_for(vec![Target::Default]), &[12 * HOUR]);
+    let secret = Observed { mutability: Mutability::Immutable, ..observed_with(applied) };
+    let plan =
+        decide(Some(&parsed(request(&[HOST, WEST]))), &only(&secret), &History::default(), at(9 * HOUR));
+    let Step::Replace(replacement) = plan.step else { panic!("{:?}", plan.step) };
+    assert!(!is_ready(&replacement, [None, Some(18)], 9), "the entry of the first is live");
+}
+
+#[test]
+fn a_copied_entry_whose_source_is_missing_is_kept_until_the_tokens_have_expired() {
+    let mut applied = applied(&request(&[HOST]), &[12 * HOUR]);
+    applied.static_entries = BTreeMap::from([("docker.io".to_owned(), "hub@1".to_owned())]);
+    let secret = Observed { mutability: Mutability::Immutable, ..observed_with(applied) };
+    let grant = StaticGrant {
+        secret: "hub".into(),
+        hosts: vec!["docker.io".into()],
+        namespaces: vec!["*".parse().expect("a pattern")],
+    };
+    let settings = Settings { static_grants: vec![grant], ..settings() };
+    let step = |second| {
+        decide_with(
+            &settings,
+            Some(&parsed(request(&[HOST]))),
+            &only(&secret),
+            &History::default(),
+            at(second),
+        )
+        .step
+    };
+    assert_eq!(step(10 * HOUR), Step::Idle(Some(wall(12 * HOUR))));
+    assert!(matches!(step(12 * HOUR), Step::Replace(_)));
+}
