@@ -298,15 +298,9 @@ mod tests {
     fn renewal(expires_at: Timestamp) -> Step {
         let (granted, _) = settings().grants.assign("team-a", &request(&[HOST])).expect("granted");
         let times = Some(Times { expires_at, refresh_after: expires_at - SignedDuration::from_hours(6) });
-        Step::Write(Box::new(WritePlan {
-            reason: WriteReason::RenewalDue,
-            granted: Arc::new(granted),
-            static_entries: BTreeMap::new(),
-            observed: Some(Box::new(Observed { times, ..observed(&request(&[HOST])) })),
-            issued_after: None,
-            otherwise: None,
-            again_at: None,
-        }))
+        let observed = Observed { times, ..observed(&request(&[HOST])) };
+        let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
+        Step::Write(Box::new(WritePlan::new(reason, granted, BTreeMap::new(), Some(observed))))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::aws::Region;
 use super::grants::{Assignment, CredentialSource, Grants, Identity, NamespaceSelector, Role};
 use super::leader_election::ElectionTiming;
-use super::plan::{Mutability, Observed, Owner, SecretDraft};
+use super::plan::{Mutability, Observed, Owner, PullSecretChange, PullSecretRefs, SecretDraft};
 use super::request::applied::{AppliedEntry, RecordedState};
 use super::request::{
     AppliedState, OptIn, OwnedNames, ParsedAnnotations, Request, ScopeFingerprint, Target, Times,
@@ -206,4 +206,16 @@ pub fn kept_targets(draft: &SecretDraft) -> Vec<Target> {
         DraftEntry::Keep { host } => host.clone().try_into().ok(),
     };
     draft.entries.iter().filter_map(kept).collect()
+}
+
+/// Changes the references of a service account as the API server stores it.
+pub fn attach(refs: &mut PullSecretRefs, change: &PullSecretChange) {
+    let PullSecretChange { secret, kept, .. } = change;
+    let stays = |name: &Arc<str>| Some(name) == secret.as_ref() || kept.contains(name);
+    refs.references.retain(|name| stays(name) || !refs.attached.contains(name));
+    refs.attached.retain(stays);
+    if let Some(secret) = secret.as_ref().filter(|secret| !refs.references.contains(secret)) {
+        refs.references.push(secret.clone());
+        refs.attached.push(secret.clone());
+    }
 }

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use super::knowledge::Knowledge;
 use crate::commands::view::facts;
 use crate::controller::index::NamespaceState;
-use crate::core::plan::{Owner, Plan, Readiness, Step, WriteReason, plan};
-use crate::core::request::{OptIn, Problem, Target};
+use crate::core::plan::{Plan, Readiness, Step, WriteReason, plan};
+use crate::core::request::{Problem, Target};
 use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
 use crate::core::{EventReason, Now, whole_seconds};
@@ -178,14 +178,9 @@ fn state_of(state: &NamespaceState, plan: &Plan, is_lacking: bool, now: Now) -> 
 
 /// The Secret that the namespace has, or else the one that it requests.
 fn secret(state: &NamespaceState, plan: &Plan) -> Option<String> {
-    let requested = || match &state.namespace.as_ref()?.parsed.opt_in {
-        OptIn::In(request) => Some(request.secret_name.clone()),
-        OptIn::Out | OptIn::Invalid => None,
-    };
     let granted = plan.granted.as_ref().map(|granted| granted.request.secret_name.clone());
-    let wanted = granted.or_else(requested);
-    let managed = || state.secrets.iter().filter(|(_, observed)| observed.owner == Owner::This);
-    let names: Vec<_> = managed().map(|(name, _)| name.to_string()).collect();
+    let wanted = granted.or_else(|| state.requested_name().map(str::to_owned));
+    let names: Vec<_> = state.managed_by_name().map(|(name, _)| name.to_string()).collect();
     match wanted {
         Some(name) if names.is_empty() || names.contains(&name) => Some(name),
         _ => names.into_iter().next(),

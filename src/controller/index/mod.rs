@@ -46,19 +46,29 @@ pub struct NamespaceState {
 impl NamespaceState {
     /// The Secrets that this instance manages.
     pub fn managed(&self) -> impl Iterator<Item = &Observed> {
-        self.secrets.iter().map(|(_, observed)| observed).filter(|observed| observed.owner == Owner::This)
+        self.managed_by_name().map(|(_, observed)| observed)
+    }
+
+    /// The Secrets that this instance manages, with their names.
+    pub fn managed_by_name(&self) -> impl Iterator<Item = &(Arc<str>, Observed)> {
+        self.secrets.iter().filter(|(_, observed)| observed.owner == Owner::This)
+    }
+
+    /// The name of the Secret that the annotations request.
+    pub fn requested_name(&self) -> Option<&str> {
+        match &self.namespace.as_ref()?.parsed.opt_in {
+            OptIn::In(request) => Some(&request.secret_name),
+            OptIn::Out | OptIn::Invalid => None,
+        }
     }
 
     /// The Secret of the requested name, or, as long as there is none, all that this instance manages. One under a former name
     /// may be kept for one of its entries after others have expired.
     fn in_use(&self) -> impl Iterator<Item = &Observed> {
-        let request = self.namespace.as_ref().and_then(|record| match &record.parsed.opt_in {
-            OptIn::In(request) => Some(&*request.secret_name),
-            OptIn::Out | OptIn::Invalid => None,
-        });
-        let all = || self.secrets.iter().filter(|(_, observed)| observed.owner == Owner::This);
-        let requested = request.filter(|requested| all().any(|(name, _)| **name == **requested));
-        all().filter(move |(name, _)| requested.is_none_or(|requested| **name == *requested)).map(|(_, o)| o)
+        let exists = |requested: &&str| self.managed_by_name().any(|(name, _)| **name == **requested);
+        let requested = self.requested_name().filter(exists);
+        let is_in_use = move |name: &str| requested.is_none_or(|requested| name == requested);
+        self.managed_by_name().filter(move |(name, _)| is_in_use(name)).map(|(_, observed)| observed)
     }
 
     /// The earliest expiry of the Secrets in use.

@@ -29,8 +29,7 @@ fn world() -> World {
 #[test]
 fn an_immutable_secret_is_tried_once_and_replaced_in_the_last_quarter_of_its_lifetime() {
     let mut world = world();
-    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
-    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    let first = make_immutable(&mut world).uid;
     world.run(SignedDuration::from_mins(30), SECOND, |_| {});
     assert_eq!(world.refused, 1);
     world.edit("team-a", NAME, |observed| observed.intact = false);
@@ -42,22 +41,32 @@ fn an_immutable_secret_is_tried_once_and_replaced_in_the_last_quarter_of_its_lif
     assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first));
 }
 
-/// A Secret with entries of two regions, of which the second one fails from then on.
-fn with_a_failing_region(world: &mut World) -> Observed {
+/// A Secret with entries of two regions, and the process that wrote it.
+fn two_regions() -> (World, usize) {
+    let mut world = World::new();
     world.annotate("team-a", request(&[HOST, WEST]));
     let first = world.start("one");
     world.run(SignedDuration::from_mins(1), SECOND, |_| {});
-    world.kill(first);
-    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    (world, first)
+}
+
+fn deny_west(world: &mut World) {
     world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
+}
+
+/// From now on, the API server refuses writes of this Secret.
+fn make_immutable(world: &mut World) -> Observed {
+    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
     world.secret("team-a", NAME).expect("it exists").clone()
 }
 
 /// The entry of a region that fails is kept until it expires, and the Secret is replaced at that moment.
 #[test]
 fn a_region_without_a_token_delays_the_replacement_until_its_entry_expires_and_no_longer() {
-    let mut world = World::new();
-    let first = with_a_failing_region(&mut world);
+    let (mut world, node) = two_regions();
+    world.kill(node);
+    let first = make_immutable(&mut world);
+    deny_west(&mut world);
     world.start("two");
     let expires_at = first.times.expect("times").expires_at;
     let left = world.now.until(expires_at) - SignedDuration::from_secs(2);
@@ -73,13 +82,9 @@ fn a_region_without_a_token_delays_the_replacement_until_its_entry_expires_and_n
 /// N24: the token of the region is in the Secret and in the cache, and lives for hours.
 #[test]
 fn a_region_whose_renewal_fails_does_not_delay_the_replacement_while_its_token_lives() {
-    let mut world = World::new();
-    world.annotate("team-a", request(&[HOST, WEST]));
-    world.start("one");
-    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
-    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
-    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
-    world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
+    let (mut world, _) = two_regions();
+    let first = make_immutable(&mut world).uid;
+    deny_west(&mut world);
     world.run(SignedDuration::from_mins(9 * 60 + 5), Duration::from_mins(1), |_| {});
     let secret = world.secret("team-a", NAME).expect("it exists");
     assert!(secret.uid != first && secret.entries().count() == 2, "{secret:?}");
@@ -88,19 +93,15 @@ fn a_region_whose_renewal_fails_does_not_delay_the_replacement_while_its_token_l
 /// N19: the last quarter of the lifetime is that of the live entries, hours later.
 #[test]
 fn an_immutable_secret_with_an_expired_entry_is_replaced_as_soon_as_its_region_returns() {
-    let mut world = World::new();
-    world.annotate("team-a", request(&[HOST, WEST]));
-    world.start("one");
-    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
-    world.replies.insert("eu-west-1".to_owned(), Reply::Error(TokenErrorKind::AccessDenied));
+    let (mut world, _) = two_regions();
+    deny_west(&mut world);
     world.run(SignedDuration::from_hours(14), Duration::from_mins(1), |_| {});
     let has_expired_entry = |world: &World| {
         let observed = world.secret("team-a", NAME).expect("it exists");
         observed.entries().any(|entry| entry.expires_at.is_none_or(|at| at <= world.now.wall))
     };
     assert!(has_expired_entry(&world), "the region failed for 14 hours");
-    let first = world.secret("team-a", NAME).expect("it exists").uid.clone();
-    world.refusals.insert((Arc::from("team-a"), NAME.into()), RequestError::Immutable("is set".into()));
+    let first = make_immutable(&mut world).uid;
     world.replies.remove("eu-west-1");
     world.run(SignedDuration::from_mins(15), SECOND, |_| {});
     assert_eq!(world.refused, 1);

@@ -25,7 +25,7 @@ use crate::core::plan::{
 use crate::core::request::{self, ParsedAnnotations, Times};
 use crate::core::secret::{DockerConfig, FetchedToken, TokenError, TokenErrorKind};
 use crate::core::settings::Settings;
-use crate::core::testing::{HOST, HOUR, at, observed, parsed, request_for, settings, target};
+use crate::core::testing::{HOST, HOUR, at, attach, observed, parsed, request_for, settings, target};
 use crate::core::{Now, ObjectVersion, Uid};
 
 /// How AWS replies.
@@ -480,14 +480,10 @@ impl World {
     }
 
     fn attach(&mut self, key: &SecretKey, change: &PullSecretChange) -> Option<(PullSecretRefs, bool)> {
-        let PullSecretChange { secret, kept, .. } = change;
         let mut refs = self.service_accounts.get(key)?.clone();
-        let changed = refs.differs(secret.as_deref(), kept);
+        let changed = refs.differs(change.secret.as_deref(), &change.kept);
         if changed {
-            refs.references.retain(|name| kept.contains(name) || !refs.attached.contains(name));
-            refs.references.extend(secret.clone());
-            refs.attached.retain(|name| kept.contains(name));
-            refs.attached.extend(secret.clone());
+            attach(&mut refs, change);
             refs = self.store_service_account(key, refs);
         }
         Some((refs, changed))

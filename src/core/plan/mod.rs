@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::checks::Situation;
 use super::grants::Granted;
 use super::request::annotations::{ALL_SERVICE_ACCOUNTS, OptIn, REGISTRIES, RENEW};
-use super::request::{Problem, Request, Target};
+use super::request::{AppliedState, Problem, Request, Target};
 use super::secret::static_registries::{self, StaticEntry};
 use super::settings::Settings;
 use super::{EventReason, Now, ObjectVersion};
@@ -72,6 +72,25 @@ pub struct WritePlan {
 }
 
 impl WritePlan {
+    /// A write whose tokens may be of any age, without another one to try.
+    pub fn new(
+        reason: WriteReason,
+        granted: Arc<Granted>,
+        static_entries: BTreeMap<String, StaticEntry>,
+        observed: Option<Observed>,
+    ) -> Self {
+        let observed = observed.map(Box::new);
+        Self {
+            reason,
+            granted,
+            static_entries,
+            observed,
+            issued_after: None,
+            otherwise: None,
+            again_at: None,
+        }
+    }
+
     /// Whether the current Secret is urgent; see [`Observed::is_urgent`].
     pub fn is_urgent(&self, now: Now) -> bool {
         self.observed.as_ref().is_some_and(|observed| observed.is_urgent(now))
@@ -222,13 +241,14 @@ impl Planner<'_> {
         self.keeps_applied = true;
         let names = &self.settings.names;
         // A Secret under an allowed name comes before one under a retired name. Of several, the last applied one is requested.
-        let order = |(name, observed): &&(Arc<str>, Observed)| {
+        let order = |(name, observed, _): &(&Arc<str>, &Observed, &Arc<AppliedState>)| {
             let version = Reverse(observed.resource_version);
             (names.is_retired(name), observed.is_deleting, !observed.intact, version)
         };
-        let readable = self.facts.managed().filter(|(_, observed)| observed.applied.is_some());
-        let Some((name, observed)) = readable.min_by_key(order) else { return Step::Idle(None) };
-        let Some(applied) = &observed.applied else { return Step::Idle(None) };
+        let readable = self.facts.managed();
+        let readable =
+            readable.filter_map(|(name, observed)| Some((name, observed, observed.applied.as_ref()?)));
+        let Some((name, _, applied)) = readable.min_by_key(order) else { return Step::Idle(None) };
         let retired = names.is_retired(name);
         let mut request = applied.request.clone();
         request.secret_name = if retired { &names.secret_names[0] } else { name }.to_string();
@@ -284,9 +304,8 @@ impl Planner<'_> {
             let due = observed.and_then(|observed| observed.times).map(|times| times.refresh_after);
             return self.finish(&request).or_else(|| Step::Idle(due.into_iter().chain(later).min()));
         };
-        let (observed, otherwise, again_at) = (observed.cloned().map(Box::new), None, None);
-        let write =
-            WritePlan { reason, granted, static_entries, observed, issued_after, otherwise, again_at };
+        let write = WritePlan::new(reason, granted, static_entries, observed.cloned());
+        let write = WritePlan { issued_after, ..write };
         if matches!(reason, WriteReason::Missing | WriteReason::Adopted)
             && let Some(renewal) = self.renew_former(&request)
         {
@@ -346,18 +365,16 @@ impl Planner<'_> {
         let accounts = self.facts.service_accounts;
         let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
         let current = self.facts.secret(&secret).map(|(_, observed)| observed);
-        let is_needed = |old: &Observed| {
-            let is_replaced = |current: &Observed| {
-                current.is_live(now)
-                    && (old.is_expired(now)
-                        || (current.replaces(old, request, now) && self.has_static(current, old)))
-            };
-            !current.is_some_and(is_replaced)
+        let is_replaced = |old: &Observed| {
+            current.filter(|current| current.is_live(now)).is_some_and(|current| {
+                old.is_expired(now) || (current.replaces(old, request, now) && self.has_static(current, old))
+            })
         };
         let former = self.facts.managed().filter(|(name, _)| *name != secret);
-        let kept: Vec<_> = former.filter(|(_, old)| is_needed(old)).map(|(name, _)| name.clone()).collect();
+        let kept: Vec<_> =
+            former.filter(|(_, old)| !is_replaced(old)).map(|(name, _)| name.clone()).collect();
         let keeps_applied = self.keeps_applied;
-        let obsolete = |name: &Arc<str>, _: &Observed| {
+        let obsolete = |name: &Arc<str>| {
             let is_guess = keeps_applied && !self.settings.names.is_retired(name);
             *name != secret && !referred(name) && !kept.contains(name) && !is_guess
         };
@@ -392,17 +409,22 @@ impl Planner<'_> {
         request: &Request,
         observed: Option<&Observed>,
     ) -> BTreeMap<String, StaticEntry> {
+        let entries = self.granted_static_entries(observed);
+        if entries.is_empty() || self.settings.request_rules().fits(request) {
+            return entries;
+        }
+        self.problems.push(Problem::invalid(REGISTRIES, TOO_LONG));
+        BTreeMap::new()
+    }
+
+    /// The static entries that the namespace is granted; of a source that cannot be read, those that the Secret has.
+    fn granted_static_entries(&self, observed: Option<&Observed>) -> BTreeMap<String, StaticEntry> {
         let Self { facts, settings, .. } = *self;
         // An entry that another client changed is not kept.
         let applied = observed.filter(|observed| observed.data_intact);
         let applied = applied.and_then(|observed| Some(&observed.applied.as_ref()?.static_entries));
         let (grants, sources) = (&settings.static_grants, facts.static_sources);
-        let entries = static_registries::entries(grants, facts.namespace, sources, applied);
-        if entries.is_empty() || settings.request_rules().fits(request) {
-            return entries;
-        }
-        self.problems.push(Problem::invalid(REGISTRIES, TOO_LONG));
-        BTreeMap::new()
+        static_registries::entries(grants, facts.namespace, sources, applied)
     }
 
     /// The renewal of a Secret under a former name, if it is due. The one under the requested name is missing, or not adopted yet.
@@ -423,9 +445,7 @@ impl Planner<'_> {
         let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         self.former = Some(granted.clone());
-        let observed = Some(Box::new(observed.clone()));
-        let (issued_after, otherwise, again_at) = (None, None, None);
-        Some(WritePlan { reason, granted, static_entries, observed, issued_after, otherwise, again_at })
+        Some(WritePlan::new(reason, granted, static_entries, Some(observed.clone())))
     }
 
     /// The report about a Secret of this name that this instance neither manages nor may adopt.

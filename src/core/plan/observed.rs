@@ -131,25 +131,23 @@ impl Observed {
 
     /// Whether all its entries have expired for certain. `times` has the expiry of the one that expires first.
     pub fn is_expired(&self, now: Now) -> bool {
-        let is_past = |at: Timestamp| at <= now.wall;
-        let applied = self.applied.as_ref().filter(|_| self.intact);
-        let all = applied.is_some_and(|_| self.entries().all(|entry| entry.expires_at.is_some_and(is_past)));
+        let is_recorded = self.intact && self.applied.is_some();
+        let all = is_recorded && self.entries().all(|entry| entry.has_expired(now));
         self.times.is_some_and(|times| {
             let last = times.expires_at.checked_add(MAX_LIFETIME).unwrap_or(Timestamp::MAX);
-            is_past(times.expires_at) && (all || is_past(last))
+            times.expires_at <= now.wall && (all || last <= now.wall)
         })
     }
 
     /// Whether it has a live entry for each registry of `request` for which `old`, a Secret of another name, may have one. The
     /// record of an `old` that another client changed does not exclude any.
     pub fn replaces(&self, old: &Self, request: &Request, now: Now) -> bool {
-        let is_live = |entry: &AppliedEntry| entry.expires_at.is_some_and(|at| at > now.wall);
-        let has_host = |host: &Registry| {
-            self.applied.as_ref().and_then(|applied| applied.entry_of(host)).is_some_and(is_live)
-        };
+        let is_live = |entry: Option<&AppliedEntry>| entry.is_some_and(|entry| entry.is_live(now));
+        let applied = self.applied.as_ref();
+        let has_host = |host: &Registry| is_live(applied.and_then(|applied| applied.entry_of(host)));
         let has = |target: &Target| match target {
             Target::Host(host) => has_host(host),
-            Target::Default => self.entry(target).is_some_and(is_live),
+            Target::Default => is_live(applied.and_then(|applied| applied.entry(target))),
         };
         if !old.intact || old.applied.is_none() {
             return request.registries.iter().all(has);
@@ -162,13 +160,8 @@ impl Observed {
                 Target::Default => !has(target),
             })
         };
-        let is_dead = |entry: &AppliedEntry| entry.expires_at.is_some_and(|at| at <= now.wall);
-        old.entries().all(|entry| is_dead(entry) || has_host(&entry.host) || !is_requested(&entry.host))
-    }
-
-    /// The entry that is recorded for `target`.
-    fn entry(&self, target: &Target) -> Option<&AppliedEntry> {
-        self.applied.as_ref()?.entry(target)
+        old.entries()
+            .all(|entry| entry.has_expired(now) || has_host(&entry.host) || !is_requested(&entry.host))
     }
 
     /// The version to which a write or a deletion must apply.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{DeleteReason, Deletion, Facts, Mutability, Observed, Planner, Step, WritePlan, WriteReason};
 use crate::core::grants::Granted;
 use crate::core::request::{Problem, Request};
-use crate::core::secret::static_registries::{self, StaticEntry};
+use crate::core::secret::static_registries::StaticEntry;
 use crate::core::{EventReason, Uid};
 
 /// The part of the configuration that a removal follows from.
@@ -83,14 +83,13 @@ impl Planner<'_> {
 
     /// Deletes the first Secret with an obsolete name. During a hold, it keeps those with a retired name. A Secret with a static
     /// entry that lost its grant is an exception: RBAC does not allow the controller to write a retired name.
-    pub(super) fn delete_obsolete(&mut self, obsolete: impl Fn(&Arc<str>, &Observed) -> bool) -> Step {
+    pub(super) fn delete_obsolete(&mut self, obsolete: impl Fn(&Arc<str>) -> bool) -> Step {
         let Self { facts, settings, .. } = *self;
         let is_retired = |name: &Arc<str>| settings.names.is_retired(name);
         let is_held = |name: &Arc<str>, observed: &Observed| {
             facts.held && is_retired(name) && self.kept_static_entries(observed).is_none()
         };
-        let held =
-            facts.managed().filter(|(name, observed)| is_held(name, observed) && obsolete(name, observed));
+        let held = facts.managed().filter(|(name, observed)| is_held(name, observed) && obsolete(name));
         let held: Vec<_> = held.map(|(name, _)| name.clone()).collect();
         for name in &held {
             self.report_held(name);
@@ -98,7 +97,7 @@ impl Planner<'_> {
         let reason = |name: &Arc<str>| {
             if is_retired(name) { DeleteReason::Retired } else { DeleteReason::Renamed }
         };
-        self.delete_first(|name, observed| obsolete(name, observed) && !held.contains(name), reason)
+        self.delete_first(|name, _| obsolete(name) && !held.contains(name), reason)
     }
 
     /// Deletes the first managed Secret that matches. One that a finalizer holds is reported.
@@ -161,12 +160,9 @@ impl Planner<'_> {
 
     /// The static entries of a Secret that are still granted; `None` if that is all of them.
     fn kept_static_entries(&self, observed: &Observed) -> Option<BTreeMap<String, StaticEntry>> {
-        let Self { facts, settings, .. } = *self;
         let is_ours = observed.intact && !observed.is_deleting;
-        let applied = observed.applied.as_ref().filter(|_| is_ours)?;
-        let (grants, sources) = (&settings.static_grants, facts.static_sources);
-        let copied = &applied.static_entries;
-        let mut kept = static_registries::entries(grants, facts.namespace, sources, Some(copied));
+        let copied = &observed.applied.as_ref().filter(|_| is_ours)?.static_entries;
+        let mut kept = self.granted_static_entries(Some(observed));
         kept.retain(|host, _| copied.contains_key(host));
         (kept.len() < copied.len()).then_some(kept)
     }
@@ -180,16 +176,8 @@ impl Planner<'_> {
         let Some(static_entries) = self.kept_static_entries(observed) else { return Step::Idle(None) };
         let request = Request { secret_name: name.to_owned(), ..applied.request.clone() };
         let granted = Arc::new(Granted { request: Arc::new(request), assignments: vec![] });
-        let (reason, observed) = (WriteReason::StaticEntryChanged, Some(Box::new(observed.clone())));
-        self.write(WritePlan {
-            reason,
-            granted,
-            static_entries,
-            observed,
-            issued_after: None,
-            otherwise: None,
-            again_at: None,
-        })
+        let reason = WriteReason::StaticEntryChanged;
+        self.write(WritePlan::new(reason, granted, static_entries, Some(observed.clone())))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{DATE_RESOLUTION, DeleteReason, Deletion, Observed, Planner, Step};
 use crate::core::grants::{Assignment, Granted};
 use crate::core::request::Problem;
 use crate::core::request::applied::is_plausible;
-use crate::core::secret::{Token, static_registries};
+use crate::core::secret::Token;
 use crate::core::{EventReason, Now};
 
 /// How long a token whose renewal fails must still live to count as one for the new Secret. It may expire before that exists.
@@ -96,10 +96,7 @@ impl Planner<'_> {
         let due_at = last_quarter.filter(|at| *at > now.wall && observed.data_intact);
         let lacks_entry = granted.assignments.iter().any(|assignment| {
             let host = entry_host(assignment, None);
-            match recorded_entry(observed, assignment, host.as_ref()) {
-                Some(entry) => entry.expires_at.is_none_or(|at| at <= now.wall),
-                None => true,
-            }
+            recorded_entry(observed, assignment, host.as_ref()).is_none_or(|entry| !entry.is_live(now))
         });
         match self.delete(name, observed, DeleteReason::Immutable).at(due_at.filter(|_| !lacks_entry)) {
             Step::Delete(deletion) => {
@@ -112,11 +109,6 @@ impl Planner<'_> {
 
     /// Whether it has a static entry whose source cannot be read now, so that a new Secret would not have it.
     fn would_lose_static(&self, observed: &Observed) -> bool {
-        let applied = observed.applied.as_ref().filter(|_| observed.data_intact);
-        let (grants, sources) = (&self.settings.static_grants, self.facts.static_sources);
-        let copied = applied.map(|applied| &applied.static_entries);
-        static_registries::entries(grants, self.facts.namespace, sources, copied)
-            .values()
-            .any(|e| !e.available)
+        self.granted_static_entries(Some(observed)).values().any(|entry| !entry.available)
     }
 }

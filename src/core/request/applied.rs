@@ -82,6 +82,16 @@ impl AppliedEntry {
     pub fn is_older(&self, time: Timestamp, now: Now) -> bool {
         self.issued_at.is_none_or(|at| at < time || at > now.wall)
     }
+
+    /// Whether it is known not to have expired.
+    pub fn is_live(&self, now: Now) -> bool {
+        self.expires_at.is_some_and(|at| at > now.wall)
+    }
+
+    /// Whether it is known to have expired.
+    pub fn has_expired(&self, now: Now) -> bool {
+        self.expires_at.is_some_and(|at| at <= now.wall)
+    }
 }
 
 /// The applied request and the entries of the Secret.

@@ -161,13 +161,8 @@ impl World {
         }
         let name = granted.request.secret_name.clone();
         let key = crate::store::secret_key(namespace, &name);
-        let edited = self.oracles.edited.get(&key).copied();
         let Some(secret) = self.store.secret(namespace, &name).cloned() else {
-            if edited.is_some_and(|at| now < at + REPAIRS) {
-                return self.check_at(namespace, edited.expect("it was edited") + REPAIRS);
-            }
-            let oracle = if self.is_asked(namespace) { Oracle::NoneExpired } else { Oracle::Progress };
-            return self.report(oracle, format!("{namespace}/{name} is missing"));
+            return self.report_missing(&key, format!("{namespace}/{name} is missing"));
         };
         // An immutable Secret that a finalizer holds can neither be renewed nor replaced.
         let is_stuck = secret.is_immutable() && secret.finalizer;
@@ -177,11 +172,7 @@ impl World {
         let hosts = granted.request.registries.iter().filter(|target| **target != Target::Default);
         let mut hosts = hosts.map(ToString::to_string);
         if let Some(host) = hosts.find(|host| !secret.passwords().contains_key(host)) {
-            if edited.is_some_and(|at| now < at + REPAIRS) {
-                return self.check_at(namespace, edited.expect("it was edited") + REPAIRS);
-            }
-            let oracle = if self.is_asked(namespace) { Oracle::NoneExpired } else { Oracle::Progress };
-            return self.report(oracle, format!("{namespace}/{name}: there is no entry of {host}"));
+            return self.report_missing(&key, format!("{namespace}/{name} lacks the entry of {host}"));
         }
         let mut soonest = Duration::MAX;
         for (host, password) in secret.passwords().clone() {
@@ -196,6 +187,16 @@ impl World {
         }
         if soonest < Duration::MAX {
             self.check_at(namespace, soonest.max(now));
+        }
+    }
+
+    /// A Secret or an entry of it is missing, unless another client edited it so lately that the repair may wait.
+    fn report_missing(&mut self, key: &Key, text: String) {
+        let namespace = &key.namespace;
+        match self.oracles.edited.get(key).map(|at| *at + REPAIRS) {
+            Some(repaired) if self.time < repaired => self.check_at(namespace, repaired),
+            _ if self.is_asked(namespace) => self.report(Oracle::NoneExpired, text),
+            _ => self.report(Oracle::Progress, text),
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::error::RequestError;
 use ecr_pull_secrets::simulation::controller::{ActionId, Input, Outcome, Request};
-use ecr_pull_secrets::simulation::core::ObjectVersion;
 use ecr_pull_secrets::simulation::core::plan::{Observed, PullSecretChange, PullSecretRefs, SecretDraft};
 use ecr_pull_secrets::simulation::core::secret::DockerConfig;
+use ecr_pull_secrets::simulation::core::{ObjectVersion, testing};
 use ecr_pull_secrets::simulation::kubernetes::{errors, observe};
 use kube::core::Status;
 
@@ -243,14 +243,11 @@ impl World {
         namespace: &Name,
         change: &PullSecretChange,
     ) -> Option<(PullSecretRefs, bool)> {
-        let PullSecretChange { service_account: account, secret, kept, .. } = change;
+        let account = &change.service_account;
         let mut refs = self.store.service_account(namespace, account)?.clone();
-        let changed = refs.differs(secret.as_deref(), kept);
+        let changed = refs.differs(change.secret.as_deref(), &change.kept);
         if changed {
-            refs.references.retain(|name| kept.contains(name) || !refs.attached.contains(name));
-            refs.references.extend(secret.clone());
-            refs.attached.retain(|name| kept.contains(name));
-            refs.attached.extend(secret.clone());
+            testing::attach(&mut refs, change);
             let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: account.clone() };
             self.put(&key, Some(Object::ServiceAccount(refs)));
             refs = self.store.service_account(namespace, account)?.clone();

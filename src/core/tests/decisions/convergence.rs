@@ -73,7 +73,7 @@ impl Namespace {
                 true
             }
             Step::SetPullSecret(change) => {
-                self.set_pull_secret(change);
+                self.set_pull_secret(&change);
                 true
             }
             Step::ListServiceAccounts => {
@@ -104,17 +104,10 @@ impl Namespace {
         true
     }
 
-    fn set_pull_secret(&mut self, change: PullSecretChange) {
+    fn set_pull_secret(&mut self, change: &PullSecretChange) {
         let account = self.service_accounts.iter_mut().find(|(name, _)| *name == change.service_account);
         let (_, refs) = account.expect("a known service account");
-        let keep = |name: &Arc<str>| Some(name) == change.secret.as_ref() || change.kept.contains(name);
-        let attached = refs.attached.clone();
-        refs.references.retain(|name| keep(name) || !attached.contains(name));
-        refs.attached.retain(keep);
-        if let Some(secret) = change.secret.filter(|secret| !refs.references.contains(secret)) {
-            refs.references.push(secret.clone());
-            refs.attached.push(secret);
-        }
+        attach(refs, change);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::core::request::{Problem, Request, ScopeFingerprint, Target, Times};
 use crate::core::secret::{StaticSources, Token};
 use crate::core::settings::Settings;
 use crate::core::testing::{
-    HOST, HOUR, after_write, applied, at, kept_targets, observed, observed_with, parsed, request,
+    HOST, HOUR, after_write, applied, at, attach, kept_targets, observed, observed_with, parsed, request,
     set_targets, settings, target, token, wall,
 };
 use crate::core::{Now, Uid};
@@ -120,15 +120,7 @@ fn deleted(step: &Step) -> Option<(DeleteReason, &str, Uid, u64)> {
 
 fn write_plan(reason: WriteReason, request: &Request, observed: Option<Observed>) -> WritePlan {
     let (granted, _) = settings().grants.assign("team-a", request).expect("granted");
-    WritePlan {
-        reason,
-        granted: Arc::new(granted),
-        static_entries: BTreeMap::new(),
-        observed: observed.map(Box::new),
-        issued_after: None,
-        otherwise: None,
-        again_at: None,
-    }
+    WritePlan::new(reason, Arc::new(granted), BTreeMap::new(), observed)
 }
 
 type Tokens<'a> = &'a [Option<Arc<Token>>];

@@ -143,15 +143,7 @@ fn the_registry_that_a_token_of_the_controller_names_must_be_granted() {
         let settings = own(registries).settings();
         let granted =
             settings.grants.assign("dev", &default).expect("some registry of the region is granted").0;
-        let plan = WritePlan {
-            reason: WriteReason::Missing,
-            granted: granted.into(),
-            static_entries: BTreeMap::new(),
-            observed: None,
-            issued_after: None,
-            otherwise: None,
-            again_at: None,
-        };
+        let plan = WritePlan::new(WriteReason::Missing, granted.into(), BTreeMap::new(), None);
         let tokens = [Some(token(at(0), 12 * HOUR))];
         let draft = compose(&plan, &tokens, &facts("dev", &History::default()), &settings, at(0));
         draft.map_or(vec![], |draft| set_targets(&draft))
