@@ -138,7 +138,7 @@ pub fn row(
     // A Warning of a namespace that is served may be about a condition that has ended.
     let warning = warning.filter(|_| !matches!(found, State::Ready | State::Removing));
     let problem = plan.problems.first().map(problem).or_else(|| warning.map(said)).or(lacking);
-    let times = state.managed().filter_map(|observed| observed.times).min_by_key(|times| times.expires_at);
+    let times = state.in_use().filter_map(|observed| observed.times).min_by_key(|times| times.expires_at);
     Some(Row {
         namespace: namespace.clone(),
         state: found,

@@ -207,6 +207,19 @@ fn without_the_configuration_nothing_is_reported_that_depends_on_it() {
     assert_ne!(states(&overview, &settings(), KNOWN), shown);
 }
 
+/// The state is that of the Secret in use, so its times must be too.
+#[test]
+fn the_times_are_those_of_the_requested_secret_while_an_older_one_is_kept() {
+    let renamed = json!({"annotations": {
+        "ecr-pull-secrets.dev/registries": HOST, "ecr-pull-secrets.dev/secret-name": "other"
+    }});
+    let mut overview = overview(vec![("a", renamed, Some(issued(-13 * HOUR)))]);
+    let seen = Seen::Present(issued(0));
+    overview.index.apply(Change::Secret { namespace: "a".into(), name: "other".into(), seen });
+    let rows = rows(&overview, &settings(), KNOWN, at(0));
+    assert_eq!((rows[0].secret.as_deref(), rows[0].expires_at), (Some("other"), Some(wall(12 * HOUR))));
+}
+
 #[test]
 fn json_has_the_documented_form() {
     let overview = overview(vec![("ready", requests(HOST), Some(issued(0)))]);

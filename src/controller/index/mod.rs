@@ -64,7 +64,7 @@ impl NamespaceState {
 
     /// The Secret of the requested name, or, as long as there is none, all that this instance manages. One under a former name
     /// may be kept for one of its entries after others have expired.
-    fn in_use(&self) -> impl Iterator<Item = &Observed> {
+    pub fn in_use(&self) -> impl Iterator<Item = &Observed> {
         let exists = |requested: &&str| self.managed_by_name().any(|(name, _)| **name == **requested);
         let requested = self.requested_name().filter(exists);
         let is_in_use = move |name: &str| requested.is_none_or(|requested| name == requested);
