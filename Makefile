@@ -96,7 +96,7 @@ $(VERSIONS:%=versions-%): versions-%:
 	TEST_KUBERNETES=$* $(CARGO) test --locked --test apiserver --test commands -- --test-threads=$(TEST_THREADS) \
 		$(LEFT_OUT:%=--skip %::)
 
-soak: ## A million schedules of small worlds and 500 months of a large cluster, or what is left of them; SCHEDULES=N SEEDS=N
+soak: ## A million schedules of small worlds and 500 months of larger ones, or what is left of them; SCHEDULES=N SEEDS=N
 	git diff --quiet HEAD -- src tests/sim # The figures are those of a commit.
 	CODE="src $$(git rev-parse --short HEAD:src), tests/sim $$(git rev-parse --short HEAD:tests/sim)" \
 		SCHEDULES=$(SCHEDULES) SEEDS=$(SEEDS) $(SIMULATION) --test sim -- runs::long --ignored --nocapture

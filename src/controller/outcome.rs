@@ -416,7 +416,7 @@ impl Controller {
 }
 
 fn count(state: &NamespaceState, now: Now, counts: &mut NamespaceCounts) {
-    let expiry = state.earliest_expiry();
+    let expiry = state.earliest_expiry(now);
     let refresh = state.earliest_refresh();
     counts.earliest_expiry = [counts.earliest_expiry, expiry].into_iter().flatten().min();
     counts.earliest_refresh = [counts.earliest_refresh, refresh].into_iter().flatten().min();

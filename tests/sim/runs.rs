@@ -112,11 +112,11 @@ impl Soak {
     }
 }
 
-const MONTHS: &str = "30 days with 2,000 namespaces and two processes";
+const MONTHS: &str = "30 days with 125 to 2,000 namespaces and two processes";
 /// Months whose figures are stored together.
 const MONTHS_OF_PART: u64 = 20;
 
-/// `SCHEDULES` of the small worlds and `SEEDS` months of a large cluster, into `docs/reliability.md`.
+/// `SCHEDULES` of the small worlds and `SEEDS` months of clusters of all sizes, into `docs/reliability.md`.
 #[test]
 #[ignore = "takes hours: make soak"]
 fn long() {

@@ -1,4 +1,4 @@
-//! A month of a large cluster: 2,000 namespaces that come, go and change, two processes, and faults at random.
+//! A month of a cluster: up to 2,000 namespaces that come, go and change, two processes, and faults at random.
 
 use std::time::Duration;
 
@@ -9,17 +9,20 @@ use crate::small::everything;
 use crate::world::World;
 
 const DAYS: u32 = 30;
-const NAMESPACES: u32 = 2_000;
+/// The number of namespaces, by seed. All months have as many actions and faults, so each namespace of a smaller cluster
+/// meets more of them.
+const SIZES: [u32; 5] = [2_000, 1_000, 500, 250, 125];
 /// Thirty days with a pause of 14 minutes on average.
 const STEPS: u32 = DAYS * 24 * 60 / 14;
 
-pub fn month() -> Profile {
+fn month(seed: u64) -> Profile {
     let usual = everything().what.into_iter();
     let what = usual.chain([What::Arrive, What::Arrive, What::Leave, What::Leave]).collect();
+    let size = usize::try_from(seed % SIZES.len() as u64).expect("a remainder is small");
     Profile {
         what,
         opted_in: false,
-        namespaces: NAMESPACES,
+        namespaces: SIZES[size],
         steps: STEPS,
         gaps: &[60_000, 300_000, 900_000, 2_100_000],
         token_life: 12 * 3_600,
@@ -30,12 +33,12 @@ pub fn month() -> Profile {
 }
 
 pub fn run(seed: u64) -> World {
-    World::new(month(), Choices::unrecorded(seed)).run()
+    World::new(month(seed), Choices::unrecorded(seed)).run()
 }
 
 /// What happened before the violation of a run, as far as it concerns one namespace or all.
 fn story(seed: u64) -> String {
-    let world = World::new(month(), Choices::unrecorded(seed)).told().run();
+    let world = World::new(month(seed), Choices::unrecorded(seed)).told().run();
     let text = world.oracles.violation.map(|violation| violation.text).unwrap_or_default();
     let namespace = text.split(['/', ' ', ':']).next().unwrap_or_default();
     let concerns = |line: &&String| {
@@ -60,8 +63,8 @@ fn one() {
 #[ignore = "for measurements: DAYS=1"]
 fn measure() {
     let days: u32 = std::env::var("DAYS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let profile = Profile { steps: days * 24 * 60 / 14, ..month() };
-    let world = World::new(profile, Choices::unrecorded(1)).run();
+    let profile = Profile { steps: days * 24 * 60 / 14, ..month(0) };
+    let world = World::new(profile, Choices::unrecorded(0)).run();
     println!(
         "{:?} {} events, {} writes {:?}",
         world.time,
@@ -72,11 +75,11 @@ fn measure() {
 }
 
 #[test]
-fn ten_months_of_a_large_cluster_pass() {
+fn ten_months_of_clusters_of_all_sizes_pass() {
     let figures = runs::all("months", 0..10, run);
     println!(
-        "{} months of {NAMESPACES} namespaces, {} writes in {} s",
-        figures.runs, figures.writes, figures.seconds
+        "{} months of up to {} namespaces, {} writes in {} s",
+        figures.runs, SIZES[0], figures.writes, figures.seconds
     );
     if let Some((seed, violation)) = figures.violations.first() {
         panic!("seed {seed}: {violation}\n{}", story(*seed));

@@ -144,7 +144,7 @@ pub fn row(
         state: found,
         secret: secret(state, &plan),
         registries,
-        expires_at: times.map(|times| times.expires_at),
+        expires_at: state.earliest_expiry(now),
         renews_at: times.map(|times| times.refresh_after),
         problem,
     })
@@ -162,7 +162,7 @@ fn state_of(state: &NamespaceState, plan: &Plan, is_lacking: bool, now: Now) -> 
     {
         return State::Removing;
     }
-    match Readiness::of(state.earliest_expiry(), plan.is_blocked(), now) {
+    match Readiness::of(state.earliest_expiry(now), plan.is_blocked(), now) {
         Readiness::Expired => State::Expired,
         Readiness::Blocked => State::Blocked,
         Readiness::Pending => State::Pending,

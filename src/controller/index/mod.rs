@@ -19,6 +19,7 @@ use self::replies::Replies;
 pub use self::replies::Reply;
 use self::versioned::{remove_older, upsert_newer};
 use super::change::{Change, Seen, WatchTarget};
+use crate::core::Now;
 use crate::core::plan::{
     Facts, History, Mutability, NamespaceRecord, Observed, Obstacle, Owner, PullSecretRefs, RetryState,
 };
@@ -72,8 +73,8 @@ impl NamespaceState {
     }
 
     /// The earliest expiry of the Secrets in use.
-    pub fn earliest_expiry(&self) -> Option<Timestamp> {
-        self.in_use().filter_map(|observed| observed.times).map(|times| times.expires_at).min()
+    pub fn earliest_expiry(&self, now: Now) -> Option<Timestamp> {
+        self.in_use().filter_map(|observed| Some(observed.first_expiry(observed.times?, now))).min()
     }
 
     /// The earliest renewal of the Secrets in use.

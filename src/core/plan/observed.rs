@@ -101,7 +101,8 @@ impl Observed {
             return true;
         }
         self.times.is_some_and(|times| {
-            now.until(times.expires_at) <= self.last_quarter(times).clamp(SignedDuration::ZERO, URGENT)
+            let last_quarter = self.last_quarter(times, now).clamp(SignedDuration::ZERO, URGENT);
+            now.until(self.first_expiry(times, now)) <= last_quarter
         })
     }
 
@@ -110,10 +111,17 @@ impl Observed {
         self.applied.iter().flat_map(|applied| applied.entries.iter().flatten())
     }
 
+    /// When the first of its live entries expires. `times` have a later expiry if a wall clock that was ahead took this entry
+    /// for an expired one.
+    pub fn first_expiry(&self, times: Times, now: Now) -> Timestamp {
+        let live = self.entries().filter(|entry| entry.is_live(now));
+        live.filter_map(|entry| entry.expires_at).fold(times.expires_at, Timestamp::min)
+    }
+
     /// How long the last quarter of its lifetime is. The lifetime is that of the entry that expires first; if it is unknown, a
     /// renewal is due near half of it.
-    pub fn last_quarter(&self, times: Times) -> SignedDuration {
-        let expires_at = times.expires_at;
+    pub fn last_quarter(&self, times: Times, now: Now) -> SignedDuration {
+        let expires_at = self.first_expiry(times, now);
         let first = self
             .entries()
             .find(|entry| entry.expires_at == Some(expires_at))

@@ -86,13 +86,13 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let times = observed.times.filter(|times| times.is_plausible(now));
-        if let Some(times) =
-            times.filter(|times| times.expires_at > now.wall && self.would_lose_static(observed))
-        {
-            return Step::Idle(Some(times.expires_at));
+        let expires_at = times.map(|times| observed.first_expiry(times, now));
+        if let Some(expires_at) = expires_at.filter(|at| *at > now.wall && self.would_lose_static(observed)) {
+            return Step::Idle(Some(expires_at));
         }
-        let last_quarter =
-            times.and_then(|times| times.expires_at.checked_sub(observed.last_quarter(times)).ok());
+        let last_quarter = times
+            .zip(expires_at)
+            .and_then(|(times, expires_at)| expires_at.checked_sub(observed.last_quarter(times, now)).ok());
         let due_at = last_quarter.filter(|at| *at > now.wall && observed.data_intact);
         let lacks_entry = granted.assignments.iter().any(|assignment| {
             let host = entry_host(assignment, None);

@@ -57,6 +57,15 @@ fn an_entry_that_has_expired_is_replaced_as_soon_as_it_has_a_token() {
     assert!(is_ready(&replacement, [None, Some(24)], 12));
 }
 
+/// N31: while the wall clock was ahead, the times of the Secret became those of its later entry.
+#[test]
+fn the_last_quarter_is_that_of_the_live_entry_that_expires_first() {
+    let mut secret = immutable(&[12 * HOUR, 18 * HOUR]);
+    secret.times = Some(Times { expires_at: wall(18 * HOUR), refresh_after: wall(6 * HOUR) });
+    assert_eq!(step(&secret, at(8 * HOUR)), Step::Idle(Some(wall(9 * HOUR))));
+    assert!(is_ready(&replacement(&secret, at(9 * HOUR)), [Some(19), Some(19)], 9));
+}
+
 #[test]
 fn a_missing_entry_is_replaced_as_soon_as_it_has_a_token() {
     let mut applied = applied(&request(&[HOST, WEST]), &[12 * HOUR]);
