@@ -168,6 +168,19 @@ fn a_failing_key_backs_off_to_a_minute_and_a_success_resets_it() {
     assert!(found.token.is_some_and(|token| token.is_live(harness.now)), "the old token is still used");
 }
 
+/// N32: a token of a former leader, whose wall clock was then set back.
+#[test]
+fn a_token_whose_lifetime_has_passed_is_fetched_again_whatever_the_wall_clock_shows() {
+    let mut harness = Harness::new();
+    assert_eq!(harness.fetch(Reply::Lives(12 * HOUR)).state, KeyState::Fresh);
+    harness.now.mono += Duration::from_hours(13);
+    harness.now.wall += SignedDuration::from_hours(3);
+    let found = harness.lookup();
+    assert!(matches!(found.state, KeyState::Pending { .. }), "{:?}", found.state);
+    assert!(found.token.is_none_or(|token| !token.is_usable(harness.now)));
+    assert_eq!(harness.fetch(Reply::Lives(12 * HOUR)).state, KeyState::Fresh);
+}
+
 #[test]
 fn a_shorter_lived_token_does_not_replace_a_live_one() {
     let mut harness = Harness::new();

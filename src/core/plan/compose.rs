@@ -217,13 +217,14 @@ pub(super) fn recorded_entry<'a>(
     found.filter(|entry| entry.scope == assignment.scope)
 }
 
-/// Whether to keep the existing entry. A live entry is never replaced by a token that expires sooner, an expired one never
-/// by an expired token that is not newer, and one with unknown expiry only by a live token.
+/// Whether to keep the existing entry. A live entry is only replaced by a live token that does not expire sooner, an expired
+/// one never by an expired token that is not newer, and one with unknown expiry only by a live token.
 fn keep_existing(existing: &AppliedEntry, token: &Token, now: Now) -> bool {
     let Some(expires_at) = existing.expires_at else { return !is_trusted(token, now) };
     if expires_at > now.wall {
         let later_by = expires_at.duration_since(token.expires_at());
-        return later_by > DATE_RESOLUTION
+        return !token.is_live(now)
+            || later_by > DATE_RESOLUTION
             || (later_by >= -DATE_RESOLUTION && is_newer_than(existing, token));
     }
     !token.is_live(now) && token.expires_at().duration_since(expires_at) <= DATE_RESOLUTION

@@ -1,5 +1,7 @@
 //! The content of a write, composed from the available tokens.
 
+use std::time::Duration;
+
 use super::*;
 
 proptest! {
@@ -201,6 +203,18 @@ fn a_token_from_before_the_clock_was_set_back_does_not_replace_an_entry() {
     let write = write_plan(WriteReason::ImplausibleTimes, &request(&[HOST]), Some(secret));
     assert!(composed(&write, &[Some(token(at(0), 12 * HOUR))], at(-8 * HOUR)).is_none());
     assert!(composed(&write, &[None], at(-8 * HOUR)).is_none(), "the record keeps its expiry");
+}
+
+/// N32: the wall clock was set back, and the times of the token are later than those of the entry.
+#[test]
+fn a_live_entry_is_not_replaced_by_a_token_whose_lifetime_has_passed() {
+    let secret = observed_with(applied(&request(&[HOST]), &[6 * HOUR]));
+    let renewal = write_plan(WriteReason::RenewalDue, &request(&[HOST]), Some(secret));
+    let lived = token(at(0), 12 * HOUR);
+    let later = Now { mono: at(0).mono + Duration::from_hours(12), ..at(3 * HOUR) };
+    let aged = Arc::new((*lived).clone().counted_from(at(0).mono));
+    assert!(composed(&renewal, &[Some(lived)], later).is_some());
+    assert!(composed(&renewal, &[Some(aged)], later).is_none());
 }
 
 #[test]
