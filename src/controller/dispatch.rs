@@ -237,8 +237,8 @@ impl Controller {
         if !replacement.is_ready(&collected.lasting(now), now) {
             // With the last entry that no token replaces, nothing is left to lose.
             let expiries = replacement.observed.entries().filter_map(|entry| entry.expires_at);
-            let times =
-                expiries.chain(replacement.due_at).chain(replacement.again_at).filter(|at| *at > now.wall);
+            let passes = expiries.chain(replacement.due_at).map(|at| now.certainly_passes_at(at));
+            let times = passes.chain(replacement.again_at).filter(|at| *at > now.wall);
             let wake = collected.wake(self.settings.refresh).into_iter().chain(times).min();
             return self.await_tokens(namespace, wake, now);
         }

@@ -51,9 +51,11 @@ use self::report::Conditions;
 use self::slots::Slots;
 use self::tell::Tell;
 use self::tokens::{FetchResult, TokenCache};
+use crate::core::aws::AwsClock;
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::leader_election::Leadership;
 use crate::core::plan::{Deletion, NamespaceRecord, Observed, PullSecretChange, PullSecretRefs, SecretDraft};
+use crate::core::secret::server_time;
 use crate::core::settings::Settings;
 use crate::core::{Now, ObjectVersion};
 
@@ -178,6 +180,8 @@ pub struct Controller {
     is_stopping: bool,
     /// How far the wall clock is ahead of the monotonic clock, as of the last step.
     wall_offset: Option<SignedDuration>,
+    /// AWS's clock, as of its last reply.
+    aws_clock: AwsClock,
     removals: Removals,
     tick: Duration,
     next_tick: Duration,
@@ -204,6 +208,7 @@ impl Controller {
             is_leader: false,
             is_stopping: false,
             wall_offset: None,
+            aws_clock: AwsClock::default(),
             tick: TICK,
             next_tick: Duration::ZERO,
             effects: vec![],
@@ -212,6 +217,10 @@ impl Controller {
 
     /// Handles an input and returns the effects to execute. Equal sequences of inputs and times give equal effects.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        if let Input::TokenFetched { result, .. } = &input {
+            self.aws_clock.follow(server_time(result), now);
+        }
+        let now = self.aws_clock.compare(now);
         match input {
             Input::Changed(change) => self.changed(change, now),
             Input::ActionDone { id, outcome, duration } => self.action_done(id, outcome, duration, now),

@@ -214,7 +214,7 @@ impl Leadership {
     /// The result of a write of the Lease that was sent at `asked` and succeeded.
     pub fn granted(asked: Now, timing: ElectionTiming) -> Self {
         let term = timing.renew_deadline;
-        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term) })
+        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term), aws_ahead: None })
     }
 
     /// How long it lasts from `now` on; `None` if this process must not write.
@@ -248,7 +248,7 @@ mod tests {
     }
 
     const fn at(millis: u64) -> Now {
-        Now { wall: Timestamp::UNIX_EPOCH, mono: ms(millis) }
+        Now { wall: Timestamp::UNIX_EPOCH, mono: ms(millis), aws_ahead: None }
     }
 
     fn held_by(holder: &str, version: u64) -> LeaseRecord {
@@ -376,7 +376,7 @@ mod tests {
         let start = at(5000);
         let granted = Leadership::granted(start, TIMING);
         let second = ms(1000);
-        let later = Now { wall: start.after(second), mono: start.mono + second };
+        let later = Now { wall: start.after(second), mono: start.mono + second, ..start };
         assert_eq!(granted.left(later), Some(TIMING.renew_deadline.saturating_sub(second)));
         let suspended = Now { wall: start.after(TIMING.renew_deadline), ..start };
         assert_eq!(granted.left(suspended), None, "the monotonic clock stopped during a suspension");

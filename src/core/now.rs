@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+/// How long until what depends on AWS's clock is planned again, before its first reply.
+const UNKNOWN_CLOCK_RETRY: SignedDuration = SignedDuration::from_mins(1);
+
 /// The time by two clocks. They differ when a machine was suspended or its clock was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -11,12 +14,31 @@ pub struct Now {
     pub wall: Timestamp,
     /// A clock that only runs forward, from an arbitrary origin; it may stop while the machine is suspended.
     pub mono: Duration,
+    /// How far AWS's clock is ahead of the wall clock, as far as AWS cares; `None` before its first reply.
+    pub aws_ahead: Option<SignedDuration>,
 }
 
 impl Now {
     /// The wall-clock time after `duration`, at most [`Timestamp::MAX`].
     pub fn after(self, duration: impl Into<jiff::TimestampArithmetic>) -> Timestamp {
         self.wall.checked_add(duration).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The latest time that it may be: by the wall clock or by AWS's.
+    pub fn latest(self) -> Timestamp {
+        self.wall.max(self.after(self.aws_ahead.unwrap_or_default()))
+    }
+
+    /// Whether `time` has passed by the wall clock and by AWS's. What has expired may be lost only then: the wall clock may be
+    /// hours ahead.
+    pub fn has_certainly_passed(self, time: Timestamp) -> bool {
+        time <= self.wall && self.aws_ahead.is_some_and(|ahead| time <= self.after(ahead))
+    }
+
+    /// When `time` will have certainly passed, by the wall clock; or when to look again, before AWS's first reply.
+    pub fn certainly_passes_at(self, time: Timestamp) -> Timestamp {
+        let by_aws = |ahead| time.checked_sub(ahead).unwrap_or(Timestamp::MAX);
+        time.max(self.aws_ahead.map_or(self.after(UNKNOWN_CLOCK_RETRY), by_aws))
     }
 
     /// How far the wall clock is ahead of the monotonic clock. It changes when the wall clock is set.

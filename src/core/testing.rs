@@ -24,10 +24,10 @@ pub const HOST: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 pub const HOUR: i64 = 3_600;
 pub const JITTER: Jitter = Jitter::new(7);
 
-/// `second` seconds after the origin of the tests, by both clocks.
+/// `second` seconds after the origin of the tests, by all clocks.
 pub fn at(second: i64) -> Now {
     let mono = Duration::from_secs(u64::try_from(second + 1_000_000).expect("not that early"));
-    Now { wall: wall(second), mono }
+    Now { wall: wall(second), mono, aws_ahead: Some(SignedDuration::ZERO) }
 }
 
 /// The wall clock `second` seconds after the origin of the tests.

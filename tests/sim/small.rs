@@ -107,6 +107,24 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
             },
         ),
         (
+            "renames and immutable Secrets while clocks are wrong",
+            Profile {
+                gaps: HOURS,
+                token_life: 12 * 3_600,
+                steps: 24,
+                annotations: |n| variant(2 + n % 3),
+                ..Profile::small(&[
+                    W::Annotate,
+                    W::MakeImmutable,
+                    W::AwsFails,
+                    W::Crash,
+                    W::Freeze,
+                    W::ClockAhead,
+                    W::ClockBehind,
+                ])
+            },
+        ),
+        (
             "lost replies",
             Profile::small(&[W::Annotate, W::OptOut]).with_fates(&[Fate::ReplyLost, Fate::Unavailable], 10),
         ),

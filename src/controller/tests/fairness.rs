@@ -57,7 +57,7 @@ impl Aws {
             }
             self.most_running = self.most_running.max(self.running.len());
             let step = Duration::from_millis(10);
-            self.now = Now { mono: self.now.mono + step, wall: self.now.after(step) };
+            self.now = Now { mono: self.now.mono + step, wall: self.now.after(step), ..self.now };
             let now = self.now.mono;
             let (ended, running) = self.running.drain(..).partition(|(_, until)| *until <= now);
             self.running = running;

@@ -120,3 +120,17 @@ fn a_secret_with_immutable_false_keeps_its_uid() {
     assert!(world.secret("team-a", NAME).is_some_and(|secret| secret.uid == first));
     assert_eq!(world.conditions(EventReason::SecretImmutable), (0, 0));
 }
+
+/// N33: while the machine was suspended, the monotonic clock stood still, and by it AWS's clock did.
+#[test]
+fn after_a_suspension_the_replacement_is_as_late_as_the_suspension_was_long() {
+    let (mut world, _) = two_regions();
+    let first = make_immutable(&mut world).uid;
+    world.run(SignedDuration::from_hours(8), Duration::from_mins(1), |_| {});
+    world.now.wall += SignedDuration::from_mins(10);
+    let is_replaced = |world: &World| world.secret("team-a", NAME).is_some_and(|secret| secret.uid != first);
+    world.run(SignedDuration::from_mins(57), Duration::from_mins(1), |_| {});
+    assert!(!is_replaced(&world));
+    world.run(SignedDuration::from_mins(5), Duration::from_mins(1), |_| {});
+    assert!(is_replaced(&world));
+}

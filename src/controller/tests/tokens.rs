@@ -36,7 +36,7 @@ impl Harness {
     fn new() -> Self {
         let wall = Timestamp::new(1_700_000_000, 300_000_000).expect("a time");
         let cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
-        Self { cache, calls: 0, now: Now { wall, mono: Duration::from_secs(5) } }
+        Self { cache, calls: 0, now: Now { wall, mono: Duration::from_secs(5), aws_ahead: None } }
     }
 
     fn pass(&mut self, time: SignedDuration) {
@@ -173,8 +173,8 @@ fn a_failing_key_backs_off_to_a_minute_and_a_success_resets_it() {
 fn a_token_whose_lifetime_has_passed_is_fetched_again_whatever_the_wall_clock_shows() {
     let mut harness = Harness::new();
     assert_eq!(harness.fetch(Reply::Lives(12 * HOUR)).state, KeyState::Fresh);
-    harness.now.mono += Duration::from_hours(13);
-    harness.now.wall += SignedDuration::from_hours(3);
+    harness.pass(SignedDuration::from_hours(3));
+    harness.now.aws_ahead = Some(SignedDuration::from_hours(10));
     let found = harness.lookup();
     assert!(matches!(found.state, KeyState::Pending { .. }), "{:?}", found.state);
     assert!(found.token.is_none_or(|token| !token.is_usable(harness.now)));

@@ -274,7 +274,7 @@ impl World {
             let work = alive.filter_map(|node| node.controller.time_to_work(self.now)).min();
             let stored = self.writing.keys().next().map_or(step, |(at, _)| at.saturating_sub(self.now.mono));
             let pause = work.unwrap_or(step).min(step).min(stored).min(left) + Duration::from_millis(1);
-            self.now = Now { wall: self.now.after(pause), mono: self.now.mono + pause };
+            self.now = Now { wall: self.now.after(pause), mono: self.now.mono + pause, ..self.now };
             self.settle();
             check(self);
         }

@@ -29,7 +29,7 @@ pub struct CacheEntry {
     /// How urgent the call is, while it waits.
     pub queued: Option<Urgency>,
     /// When the current call was started; `None` if none is running.
-    pub called_at: Option<Now>,
+    pub called_at: Option<Timestamp>,
     pub failures: u32,
     pub failed: Option<(TokenError, Timestamp)>,
     pub not_before: Option<Timestamp>,
@@ -115,12 +115,11 @@ impl CacheEntry {
     /// Keeps the token of a reply, unless a live one expires later that is not older than requested.
     pub fn accept(&mut self, reply: FetchedToken, now: Now) -> Result<Arc<Token>, TokenError> {
         let expires_at = reply.expires_at;
-        let called_at = self.called_at.take().unwrap_or(now);
         // The wall clock may have been set back since.
-        let asked = called_at.wall.min(now.wall);
+        let asked = self.called_at.take().map_or(now.wall, |at| at.min(now.wall));
         let token = Token::from_reply(reply, asked)
             .map_err(|error| TokenError::new(TokenErrorKind::InvalidResponse, format!("AWS: {error}")))?;
-        let token = Arc::new(token.counted_from(called_at.mono));
+        let token = Arc::new(token);
         let is_enough =
             |current: &&Arc<Token>| self.issued_after.is_none_or(|at| current.is_issued_after(at));
         let current = self.token.as_ref().filter(|current| current.is_live(now) && current.is_plausible(now));

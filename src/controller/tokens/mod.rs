@@ -319,7 +319,7 @@ impl TokenCache {
     pub fn start_call(&mut self, now: Now) -> Option<TokenRequest> {
         let id = self.calls.start(now)?;
         let entry = self.entries.get_mut(&id)?;
-        entry.called_at = Some(now);
+        entry.called_at = Some(now.wall);
         entry.queued = None;
         entry.request.take().map(|request| *request)
     }

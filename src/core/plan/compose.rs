@@ -12,7 +12,7 @@ use super::{DATE_RESOLUTION, WritePlan};
 use crate::core::aws::{Endpoint, Registry};
 use crate::core::grants::Assignment;
 use crate::core::request::Target;
-use crate::core::request::applied::{AppliedEntry, AppliedState, MAX_LIFETIME, Times, is_plausible};
+use crate::core::request::applied::{AppliedEntry, AppliedState, Times, is_plausible};
 use crate::core::secret::{DockerConfig, DraftEntry, Manifest, Token, default_host};
 use crate::core::secret::{after_fraction, static_registries};
 use crate::core::settings::Settings;
@@ -232,9 +232,9 @@ fn keep_existing(existing: &AppliedEntry, token: &Token, now: Now) -> bool {
 
 /// Whether the token of an entry was issued after another one, as far as is known. AWS rejects requests of a wrong clock, so
 /// the issue times can be compared even if the wall clock is wrong now.
-fn is_newer_than(entry: &AppliedEntry, token: &Token) -> bool {
+pub(super) fn is_newer_than(entry: &AppliedEntry, token: &Token) -> bool {
     let by = entry.issued_at.map(|at| at.duration_since(token.issued_at()));
-    by.is_some_and(|by| by > DATE_RESOLUTION && by <= MAX_LIFETIME)
+    by.is_some_and(|by| by > DATE_RESOLUTION)
 }
 
 /// Whether a token is live. After the wall clock was set back, it may be older than an entry of another process.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::DATE_RESOLUTION;
 use crate::core::aws::Registry;
 use crate::core::request::applied::{AppliedEntry, MAX_LIFETIME};
 use crate::core::request::{AppliedState, ParsedAnnotations, Request, Target, Times};
@@ -132,9 +133,11 @@ impl Observed {
         )
     }
 
-    /// Whether it is live and its record cannot be read, so that a write without a token for each registry may lose entries.
+    /// Whether it may be live and its record cannot be read, so that a write without a token for each registry may lose
+    /// entries.
     pub fn hides_entries(&self, now: Now) -> bool {
-        self.data_intact && self.applied.is_none() && self.is_live(now)
+        let may_be_live = self.times.is_some_and(|times| !now.has_certainly_passed(times.expires_at));
+        self.data_intact && self.applied.is_none() && may_be_live
     }
 
     /// Whether all its entries have expired for certain. `times` has the expiry of the one that expires first.
@@ -143,16 +146,28 @@ impl Observed {
         let all = is_recorded && self.entries().all(|entry| entry.has_expired(now));
         self.times.is_some_and(|times| {
             let last = times.expires_at.checked_add(MAX_LIFETIME).unwrap_or(Timestamp::MAX);
-            times.expires_at <= now.wall && (all || last <= now.wall)
+            now.has_certainly_passed(times.expires_at) && (all || now.has_certainly_passed(last))
         })
     }
 
-    /// Whether it has a live entry for each registry of `request` for which `old`, a Secret of another name, may have one. The
-    /// record of an `old` that another client changed does not exclude any.
+    /// Whether it has a live entry for each registry of `request` for which `old`, a Secret of another name, may have one, and
+    /// none that ends soon and sooner: its renewal may fail. The record of an `old` that another client changed does not exclude any.
     pub fn replaces(&self, old: &Self, request: &Request, now: Now) -> bool {
         let is_live = |entry: Option<&AppliedEntry>| entry.is_some_and(|entry| entry.is_live(now));
         let applied = self.applied.as_ref();
         let has_host = |host: &Registry| is_live(applied.and_then(|applied| applied.entry_of(host)));
+        let outlasts = |entry: &AppliedEntry| {
+            let successor = applied.and_then(|applied| applied.entry_of(&entry.host));
+            successor.filter(|successor| successor.is_live(now)).is_some_and(|successor| {
+                // A token of another scope may be one that is no longer granted.
+                successor.scope != entry.scope
+                    || !successor.may_be_in_last_quarter(now)
+                    || entry
+                        .expires_at
+                        .zip(successor.expires_at)
+                        .is_none_or(|(before, after)| before.duration_since(after) <= DATE_RESOLUTION)
+            })
+        };
         let has = |target: &Target| match target {
             Target::Host(host) => has_host(host),
             Target::Default => is_live(applied.and_then(|applied| applied.entry(target))),
@@ -168,8 +183,7 @@ impl Observed {
                 Target::Default => !has(target),
             })
         };
-        old.entries()
-            .all(|entry| entry.has_expired(now) || has_host(&entry.host) || !is_requested(&entry.host))
+        old.entries().all(|entry| entry.has_expired(now) || outlasts(entry) || !is_requested(&entry.host))
     }
 
     /// The version to which a write or a deletion must apply.

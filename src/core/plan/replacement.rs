@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::compose::{entry_host, recorded_entry};
+use super::compose::{entry_host, is_newer_than, recorded_entry};
 use super::{DATE_RESOLUTION, DeleteReason, Deletion, Observed, Planner, Step};
 use crate::core::grants::{Assignment, Granted};
 use crate::core::request::Problem;
@@ -34,7 +34,7 @@ impl Replacement {
         if self.observed.hides_entries(now) && tokens.iter().any(Option::is_none) {
             return false;
         }
-        let is_early = self.due_at.is_some_and(|due_at| due_at > now.wall);
+        let is_early = self.due_at.is_some_and(|due_at| !now.has_certainly_passed(due_at));
         // `None` if the entry would end sooner, otherwise whether it is a reason to replace the Secret.
         let change = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
             let host = entry_host(assignment, token.as_deref());
@@ -42,10 +42,13 @@ impl Replacement {
             let Some(entry) = recorded_entry(&self.observed, assignment, host.as_ref()) else {
                 return Some(ends.is_some());
             };
-            let Some(expires_at) = entry.expires_at.filter(|at| is_plausible(*at, now)) else {
-                return ends.map(|_| true);
-            };
-            let is_expired = expires_at <= now.wall;
+            let is_newer = token.as_ref().is_some_and(|token| is_newer_than(entry, token));
+            let Some(expires_at) = entry.expires_at else { return ends.filter(|_| !is_newer).map(|_| true) };
+            // The wall clock is behind.
+            if !is_plausible(expires_at, now) {
+                return (ends.is_some() && !is_newer).then_some(false);
+            }
+            let is_expired = entry.has_expired(now);
             let Some(ends) = ends else { return is_expired.then_some(false) };
             let later_by = ends.duration_since(expires_at);
             let is_reason = later_by > DATE_RESOLUTION && (is_expired || !is_early);
@@ -87,18 +90,21 @@ impl Planner<'_> {
         }
         let times = observed.times.filter(|times| times.is_plausible(now));
         let expires_at = times.map(|times| observed.first_expiry(times, now));
-        if let Some(expires_at) = expires_at.filter(|at| *at > now.wall && self.would_lose_static(observed)) {
-            return Step::Idle(Some(expires_at));
+        let may_be_live = expires_at.filter(|at| !now.has_certainly_passed(*at));
+        if let Some(expires_at) = may_be_live.filter(|_| self.would_lose_static(observed)) {
+            return Step::Idle(Some(now.certainly_passes_at(expires_at)));
         }
         let last_quarter = times
             .zip(expires_at)
             .and_then(|(times, expires_at)| expires_at.checked_sub(observed.last_quarter(times, now)).ok());
-        let due_at = last_quarter.filter(|at| *at > now.wall && observed.data_intact);
+        let due_at = last_quarter.filter(|at| !now.has_certainly_passed(*at) && observed.data_intact);
         let lacks_entry = granted.assignments.iter().any(|assignment| {
             let host = entry_host(assignment, None);
             recorded_entry(observed, assignment, host.as_ref()).is_none_or(|entry| !entry.is_live(now))
         });
-        match self.delete(name, observed, DeleteReason::Immutable).at(due_at.filter(|_| !lacks_entry)) {
+        // Its tokens are fetched, and the reply shows the clock of AWS.
+        let wait = due_at.filter(|at| *at > now.wall && !lacks_entry);
+        match self.delete(name, observed, DeleteReason::Immutable).at(wait) {
             Step::Delete(deletion) => {
                 let (observed, again_at) = (observed.clone(), None);
                 Step::Replace(Box::new(Replacement { deletion, observed, granted, due_at, again_at }))

@@ -51,7 +51,7 @@ impl Times {
 
 /// Whether a token can expire at `time`.
 pub fn is_plausible(time: Timestamp, now: Now) -> bool {
-    now.until(time) <= MAX_LIFETIME
+    time.duration_since(now.latest()) <= MAX_LIFETIME
 }
 
 /// Fingerprint of a token's permissions: its role and session policy. Tokens of equal fingerprints are interchangeable.
@@ -88,9 +88,16 @@ impl AppliedEntry {
         self.expires_at.is_some_and(|at| at > now.wall)
     }
 
-    /// Whether it is known to have expired.
+    /// Whether the last quarter of its lifetime may have begun.
+    pub fn may_be_in_last_quarter(&self, now: Now) -> bool {
+        self.issued_at.zip(self.expires_at).is_none_or(|(issued_at, expires_at)| {
+            expires_at.duration_since(now.latest()) <= expires_at.duration_since(issued_at) / 4
+        })
+    }
+
+    /// Whether it has certainly expired; see [`Now::has_certainly_passed`].
     pub fn has_expired(&self, now: Now) -> bool {
-        self.expires_at.is_some_and(|at| at <= now.wall)
+        self.expires_at.is_some_and(|at| now.has_certainly_passed(at))
     }
 }
 

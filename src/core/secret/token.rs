@@ -46,8 +46,6 @@ pub struct Token {
     credential: RegistryCredential,
     issued_at: Timestamp,
     expires_at: Timestamp,
-    /// When its lifetime has passed by the monotonic clock, if this process fetched it.
-    ends_at: Option<Duration>,
     /// The caller's default registry, if the reply named it.
     proxy_endpoint: Option<String>,
 }
@@ -61,15 +59,7 @@ impl Token {
         proxy_endpoint: Option<String>,
     ) -> Result<Self, MalformedToken> {
         let credential = RegistryCredential::parse(authorization)?;
-        Ok(Self { credential, issued_at, expires_at, ends_at: None, proxy_endpoint })
-    }
-
-    /// Counts its lifetime from `asked`, by the monotonic clock: while the wall clock is behind, an expired token would
-    /// count as live.
-    #[must_use]
-    pub fn counted_from(self, asked: Duration) -> Self {
-        let lifetime = Duration::try_from(self.expires_at.duration_since(self.issued_at)).unwrap_or_default();
-        Self { ends_at: asked.checked_add(lifetime), ..self }
+        Ok(Self { credential, issued_at, expires_at, proxy_endpoint })
     }
 
     pub fn credential(&self) -> &RegistryCredential {
@@ -89,10 +79,10 @@ impl Token {
         self.proxy_endpoint.as_deref()
     }
 
-    /// Whether it has not expired, by any clock. In the second in which it expires it has, because records of it have whole
+    /// Whether it has not expired, by the wall clock and by AWS's. In the second in which it expires it has, because records of it have whole
     /// seconds.
     pub fn is_live(&self, now: Now) -> bool {
-        whole_seconds(self.expires_at) > now.wall && self.ends_at.is_none_or(|at| at > now.mono)
+        whole_seconds(self.expires_at) > now.latest()
     }
 
     /// Whether the wall clock has not been set back since it was issued, by more than its times can be wrong.
@@ -196,10 +186,14 @@ mod tests {
     /// N32: its times are those of a wall clock that was right when AWS returned it.
     #[test]
     fn a_token_has_expired_after_its_lifetime_even_if_the_wall_clock_was_set_back() {
-        let token = token(0, 43_200).counted_from(Duration::from_secs(100));
-        let now = |mono| Now { wall: at(10_000), mono: Duration::from_secs(mono) };
-        assert!(token.is_live(now(43_299)) && token.is_usable(now(43_299)));
-        assert!(!token.is_live(now(43_300)) && !token.is_usable(now(43_300)));
+        let token = token(0, 43_200);
+        let behind = |second: i64| Now {
+            wall: at(10_000),
+            aws_ahead: Some(SignedDuration::from_secs(second - 10_000)),
+            ..testing::at(0)
+        };
+        assert!(token.is_live(behind(43_199)) && token.is_usable(behind(43_199)));
+        assert!(!token.is_live(behind(43_200)) && !token.is_usable(behind(43_200)));
     }
 
     #[test]

@@ -80,7 +80,8 @@ struct Fleet {
 }
 
 fn now(time: Duration) -> Now {
-    Now { wall: origin() + SignedDuration::try_from(time).expect("a short run"), mono: START + time }
+    let wall = origin() + SignedDuration::try_from(time).expect("a short run");
+    Now { wall, mono: START + time, aws_ahead: None }
 }
 
 impl Fleet {

@@ -83,6 +83,8 @@ pub struct Oracles {
     touched: BTreeMap<Key, Duration>,
     /// When another client last edited a Secret.
     edited: BTreeMap<Key, Duration>,
+    /// When a deletion was executed after its time limit.
+    pub deleted_late: BTreeMap<Key, Duration>,
     /// Secrets that another client changed since a controller last wrote them.
     unrepaired: BTreeSet<Key>,
     /// When an immutable Secret was last deleted for its replacement, and what it was.

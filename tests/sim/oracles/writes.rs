@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ecr_pull_secrets::simulation::controller::Request;
-use ecr_pull_secrets::simulation::core::LABEL_INSTANCE;
 use ecr_pull_secrets::simulation::core::grants::{Granted, TokenKey};
 use ecr_pull_secrets::simulation::core::plan::{DeleteReason, Deletion, PullSecretChange, SecretDraft};
 use ecr_pull_secrets::simulation::core::request::{OptIn, Target};
+use ecr_pull_secrets::simulation::core::{LABEL_INSTANCE, Now};
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::{Oracle, Read};
 use crate::store::secret::{ALL, SecretObject};
 use crate::store::{Name, secret_key};
-use crate::world::{FORGED, World, origin};
+use crate::world::{FORGED, TokenInfo, World, origin};
 
 /// Expiries are measured to two seconds, and a slow reply makes a token seem younger.
 const SAME_AGE: Duration = Duration::from_secs(5);
@@ -205,7 +205,31 @@ impl World {
         }
     }
 
-    /// The Secret under another name has each live entry of the old one that the namespace still requests.
+    /// An immutable Secret is deleted in the last quarter of its lifetime, which may begin sooner by its record, or because it
+    /// lacks an entry.
+    fn check_replaceable(&mut self, namespace: &Name, granted: &Granted, before: &SecretObject) {
+        let is_young = |target: &Target| {
+            let password = before.passwords().get(&target.to_string());
+            let token = password.and_then(|password| self.aws.token(password));
+            token.is_some_and(|(_, info)| !self.is_in_last_quarter(info))
+        };
+        let record = observe::secret(&before.meta(namespace, &granted.request.secret_name), &self.settings);
+        let now = Now { wall: self.wall(), mono: self.time, aws_ahead: None };
+        let ends_soon = record.entries().any(|entry| entry.may_be_in_last_quarter(now));
+        let is_named = !granted.request.registries.contains(&Target::Default);
+        if is_named && is_whole(before) && !ends_soon && granted.request.registries.iter().all(is_young) {
+            let text = format!("{namespace}: an immutable secret was replaced before its last quarter");
+            self.report(Oracle::NoneTaken, text);
+        }
+    }
+
+    fn is_in_last_quarter(&self, info: &TokenInfo) -> bool {
+        let quarter = info.expires.saturating_sub(info.issued) / 4;
+        self.time + quarter + SAME_AGE > info.expires
+    }
+
+    /// The Secret under another name has each live entry of the old one that the namespace still requests, and none that ends
+    /// soon and sooner.
     fn check_successor(&mut self, namespace: &Name, granted: &Granted, before: &SecretObject) {
         let name = &granted.request.secret_name;
         if self.edited_just_now(namespace, name) {
@@ -239,26 +263,32 @@ impl World {
         }
     }
 
-    /// Whether another client edited or deleted the Secret so lately that a controller may not know it.
+    /// Whether another client edited or deleted the Secret so lately that a controller may not know it, or a deletion was
+    /// executed after its time limit: no deletion can depend on the version of another Secret.
     fn edited_just_now(&self, namespace: &Name, name: &str) -> bool {
-        let edited = self.oracles.edited.get(&secret_key(namespace, name));
-        edited.is_some_and(|at| *at + Duration::from_mins(1) > self.time)
+        let key = secret_key(namespace, name);
+        let times = [self.oracles.edited.get(&key), self.oracles.deleted_late.get(&key)];
+        times.into_iter().flatten().any(|at| *at + Duration::from_mins(1) > self.time)
     }
 
-    /// A requested registry of which `before` has a live entry, and `after` has none.
+    /// A requested registry of which `before` has a live entry, and `after` has none, or one that ends soon and sooner.
     pub fn lost_entry(
         &self,
         registries: &[Target],
         before: &SecretObject,
         after: Option<&SecretObject>,
     ) -> Option<String> {
-        let is_live = |secret: &SecretObject, host: &str| {
-            let password = secret.passwords().get(host);
-            let token = password.and_then(|password| self.aws.token(password));
-            token.is_some_and(|(_, info)| info.expires > self.time)
+        let live = |secret: &SecretObject, host: &str| {
+            let (_, info) = self.aws.token(secret.passwords().get(host)?)?;
+            Some((info.expires, self.is_in_last_quarter(info))).filter(|(expires, _)| *expires > self.time)
         };
         let mut hosts = registries.iter().map(ToString::to_string);
-        hosts.find(|host| is_live(before, host) && !after.is_some_and(|after| is_live(after, host)))
+        hosts.find(|host| {
+            let after = after.and_then(|after| live(after, host));
+            live(before, host).is_some_and(|(before, _)| {
+                after.is_none_or(|(after, ends_soon)| ends_soon && after + SAME_AGE < before)
+            })
+        })
     }
 
     /// A controller reads the Namespace before it deletes something.
@@ -314,6 +344,7 @@ impl World {
             return;
         }
         if deletion.reason == DeleteReason::Immutable && before.is_immutable() {
+            self.check_replaceable(namespace, &granted, before);
             let key = secret_key(namespace, name);
             self.oracles.replaced.insert(key.clone(), (self.time, before.clone()));
             return self.schedule_replaced(key);

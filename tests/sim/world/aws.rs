@@ -118,7 +118,10 @@ impl World {
         let this = &self.processes[process];
         let (name, epoch, skew) = (this.name.clone(), this.epoch, this.skew);
         let behaviour = self.aws.behaviour(&endpoint, time);
-        let error = |kind| Err(TokenError::new(kind, "injected by the simulation"));
+        let error = |kind| {
+            let is_reply = !matches!(kind, TokenErrorKind::Unreachable | TokenErrorKind::Timeout);
+            Err(TokenError::new(kind, "injected by the simulation").at(is_reply.then_some(wall)))
+        };
         let mut delay = self.delay();
         let result = match behaviour {
             _ if skew.abs() > MAX_SKEW => error(TokenErrorKind::Other),

@@ -157,7 +157,7 @@ impl World {
             if lazy && process.leadership.left(now).is_some_and(|left| left > LONG / 2) {
                 return;
             }
-            let end = Now { mono: now.mono + LONG, wall: now.after(LONG) };
+            let end = Now { mono: now.mono + LONG, wall: now.after(LONG), ..now };
             process.leadership = if lazy {
                 Leadership::Until(end)
             } else {

@@ -50,7 +50,8 @@ pub struct Process {
 impl Process {
     pub fn now(&self, time: Duration) -> Now {
         let wall = origin() + SignedDuration::try_from(time).expect("a short run") + self.skew;
-        Now { wall, mono: Duration::from_secs(1_000_000) + time.saturating_sub(self.suspended) }
+        let mono = Duration::from_secs(1_000_000) + time.saturating_sub(self.suspended);
+        Now { wall, mono, aws_ahead: None }
     }
 
     pub fn is_frozen(&self, time: Duration) -> bool {

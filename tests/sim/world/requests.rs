@@ -189,6 +189,10 @@ impl World {
                 let result = self.store.delete_secret(namespace, &name, &uid, version.resource_version);
                 let result = result.map(|event| {
                     self.publish(&event);
+                    if self.time >= running.sent + limit(&running.request) {
+                        let key = crate::store::secret_key(namespace, &name);
+                        self.oracles.deleted_late.insert(key, self.time);
+                    }
                     self.secret_deleted(namespace, deletion, running.read.as_ref(), before.as_ref());
                     let left = self.store.secret(namespace, &name);
                     left.map(|secret| observe::secret(&secret.meta(namespace, &name), &self.settings))

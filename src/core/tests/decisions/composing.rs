@@ -1,7 +1,5 @@
 //! The content of a write, composed from the available tokens.
 
-use std::time::Duration;
-
 use super::*;
 
 proptest! {
@@ -205,16 +203,26 @@ fn a_token_from_before_the_clock_was_set_back_does_not_replace_an_entry() {
     assert!(composed(&write, &[None], at(-8 * HOUR)).is_none(), "the record keeps its expiry");
 }
 
+/// N36: the machine was suspended, so the monotonic clock does not tell how old the token is.
+#[test]
+fn a_token_does_not_replace_an_entry_that_was_issued_long_after_it() {
+    let times = Some(Times { expires_at: wall(30 * HOUR), refresh_after: wall(24 * HOUR) });
+    let secret = Observed { times, ..observed_with(applied(&request(&[HOST]), &[30 * HOUR])) };
+    let write = write_plan(WriteReason::ImplausibleTimes, &request(&[HOST]), Some(secret));
+    let token = [Some(token(at(0), 12 * HOUR))];
+    let draft = composed(&write, &token, at(10 * HOUR)).expect("times that the token may have");
+    assert_eq!(kept_targets(&draft), [target(HOST)], "it was issued at 18 h");
+}
+
 /// N32: the wall clock was set back, and the times of the token are later than those of the entry.
 #[test]
 fn a_live_entry_is_not_replaced_by_a_token_whose_lifetime_has_passed() {
     let secret = observed_with(applied(&request(&[HOST]), &[6 * HOUR]));
     let renewal = write_plan(WriteReason::RenewalDue, &request(&[HOST]), Some(secret));
-    let lived = token(at(0), 12 * HOUR);
-    let later = Now { mono: at(0).mono + Duration::from_hours(12), ..at(3 * HOUR) };
-    let aged = Arc::new((*lived).clone().counted_from(at(0).mono));
-    assert!(composed(&renewal, &[Some(lived)], later).is_some());
-    assert!(composed(&renewal, &[Some(aged)], later).is_none());
+    let token = token(at(0), 12 * HOUR);
+    let behind = |hours| Now { aws_ahead: Some(SignedDuration::from_hours(hours)), ..at(3 * HOUR) };
+    assert!(composed(&renewal, &[Some(token.clone())], behind(8)).is_some());
+    assert!(composed(&renewal, &[Some(token)], behind(9)).is_none());
 }
 
 #[test]

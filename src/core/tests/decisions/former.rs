@@ -111,6 +111,40 @@ fn a_secret_is_kept_until_its_last_entry_has_expired() {
     }
 }
 
+/// N33: while the clock of the leader is ahead, live entries have expired by it.
+#[test]
+fn an_entry_that_has_expired_only_by_a_wrong_clock_is_not_lost() {
+    let old = secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]);
+    let (name, mut new) = partial(&[HOST, WEST]);
+    new.times = Some(Times { expires_at: wall(24 * HOUR), refresh_after: wall(18 * HOUR) });
+    let secrets = [old, (name, new)];
+    for (aws_ahead, is_deleted) in [(None, false), (Some(-10), false), (Some(0), true), (Some(10), true)] {
+        let now = Now { aws_ahead: aws_ahead.map(SignedDuration::from_hours), ..at(13 * HOUR) };
+        let step = next(&renamed(&[HOST, WEST]), &secrets, now);
+        assert_eq!(deleted(&step).is_some(), is_deleted, "{aws_ahead:?}: {step:?}");
+    }
+}
+
+/// N34: a new leader has an older token, and the region fails.
+#[test]
+fn a_secret_is_kept_if_the_new_one_ends_soon_and_sooner() {
+    let old = secret("ecr-pull", &[HOST], &[12 * HOUR]);
+    for (hours, hour, is_deleted) in [(11, 7, true), (11, 9, false), (12, 10, true), (13, 11, true)] {
+        let (name, mut new) = secret("other", &[HOST], &[hours * HOUR]);
+        new.times = Some(Times { expires_at: wall(hours * HOUR), refresh_after: wall(6 * HOUR) });
+        let step = next(&renamed(&[HOST]), &[old.clone(), (name, new)], at(hour * HOUR));
+        assert_eq!(deleted(&step).is_some(), is_deleted, "{hours}, {hour}: {step:?}");
+    }
+    let (name, mut other_scope) = old;
+    let mut applied = (**other_scope.applied.as_ref().expect("a record")).clone();
+    applied.entries[0].as_mut().expect("an entry").scope = ScopeFingerprint(1);
+    other_scope.applied = Some(Arc::new(applied));
+    let (new_name, mut new) = secret("other", &[HOST], &[11 * HOUR]);
+    new.times = Some(Times { expires_at: wall(11 * HOUR), refresh_after: wall(6 * HOUR) });
+    let step = next(&renamed(&[HOST]), &[(name, other_scope), (new_name, new)], at(9 * HOUR));
+    assert!(deleted(&step).is_some(), "the old token may not be granted any more: {step:?}");
+}
+
 /// N18: the region of `default` fails, so its host is not known.
 #[test]
 fn an_entry_that_was_requested_by_its_host_may_be_that_of_default() {

@@ -1,0 +1,64 @@
+//! The clock of AWS.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::core::Now;
+use crate::core::secret::skew;
+
+/// The clock of AWS as its last reply showed it. The monotonic clock counts on from there, so a wall clock that is set does not
+/// change it.
+#[derive(Debug, Default)]
+pub struct AwsClock {
+    /// How far it is ahead of the monotonic clock.
+    offset: Option<SignedDuration>,
+}
+
+impl AwsClock {
+    /// Records the `Date` of a reply.
+    pub fn follow(&mut self, date: Option<Timestamp>, now: Now) {
+        let offset = date.map(|wall| Now { wall, ..now }.wall_offset());
+        self.offset = offset.or(self.offset);
+    }
+
+    /// The time, with the difference from the clock of AWS. It is zero if AWS tolerates it.
+    pub fn compare(&self, now: Now) -> Now {
+        let ahead = |offset: SignedDuration| {
+            let ahead = offset.saturating_sub(now.wall_offset());
+            skew(now.after(ahead), now.wall).map_or(SignedDuration::ZERO, |_| ahead)
+        };
+        Now { aws_ahead: self.offset.map(ahead), ..now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::testing::{HOUR, at, wall};
+
+    #[test]
+    fn it_runs_on_while_the_wall_clock_is_set() {
+        let mut clock = AwsClock::default();
+        assert_eq!(clock.compare(at(0)).aws_ahead, None);
+        clock.follow(Some(wall(-1)), at(0));
+        clock.follow(None, at(HOUR));
+        assert_eq!(clock.compare(at(2 * HOUR)).aws_ahead, Some(SignedDuration::ZERO), "it is tolerated");
+        let ahead = Now { wall: wall(12 * HOUR), ..at(2 * HOUR) };
+        assert_eq!(clock.compare(ahead).aws_ahead, Some(SignedDuration::from_secs(-10 * HOUR - 1)));
+    }
+
+    #[test]
+    fn a_time_has_certainly_passed_by_both_clocks() {
+        let with =
+            |hours: Option<i64>| Now { aws_ahead: hours.map(SignedDuration::from_hours), ..at(2 * HOUR) };
+        assert!(!with(None).has_certainly_passed(wall(HOUR)), "AWS has not replied");
+        assert!(with(Some(0)).has_certainly_passed(wall(HOUR)));
+        assert!(!with(Some(-10)).has_certainly_passed(wall(HOUR)));
+        assert!(!with(Some(10)).has_certainly_passed(wall(3 * HOUR)));
+        assert_eq!(with(None).certainly_passes_at(wall(HOUR)), wall(2 * HOUR + 60));
+        assert_eq!(with(Some(0)).certainly_passes_at(wall(3 * HOUR)), wall(3 * HOUR));
+        assert_eq!(with(Some(-10)).certainly_passes_at(wall(HOUR)), wall(11 * HOUR));
+        assert_eq!(with(Some(10)).certainly_passes_at(wall(3 * HOUR)), wall(3 * HOUR));
+        assert_eq!(with(Some(10)).latest(), at(12 * HOUR).wall);
+        assert_eq!(with(Some(-10)).latest(), at(2 * HOUR).wall);
+    }
+}
