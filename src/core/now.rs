@@ -29,13 +29,13 @@ impl Now {
         self.wall.max(self.after(self.aws_ahead.unwrap_or_default()))
     }
 
-    /// Whether `time` has passed by the wall clock and by AWS's. What has expired may be lost only then: the wall clock may be
-    /// hours ahead.
+    /// Whether `time` has passed by the wall clock and by AWS's. The controller gives up an expired entry only then: the wall
+    /// clock may be hours ahead.
     pub fn has_certainly_passed(self, time: Timestamp) -> bool {
         time <= self.wall && self.aws_ahead.is_some_and(|ahead| time <= self.after(ahead))
     }
 
-    /// When `time` will have certainly passed, by the wall clock; or when to look again, before AWS's first reply.
+    /// When `time` will have certainly passed, by the wall clock; or when to plan again, before AWS's first reply.
     pub fn certainly_passes_at(self, time: Timestamp) -> Timestamp {
         let by_aws = |ahead| time.checked_sub(ahead).unwrap_or(Timestamp::MAX);
         time.max(self.aws_ahead.map_or(self.after(UNKNOWN_CLOCK_RETRY), by_aws))

@@ -121,7 +121,7 @@ fn a_secret_with_immutable_false_keeps_its_uid() {
     assert_eq!(world.conditions(EventReason::SecretImmutable), (0, 0));
 }
 
-/// N33: while the machine was suspended, the monotonic clock stood still, and by it AWS's clock did.
+/// N33: the monotonic clock, by which AWS's clock counts on, does not run while the machine is suspended.
 #[test]
 fn after_a_suspension_the_replacement_is_as_late_as_the_suspension_was_long() {
     let (mut world, _) = two_regions();
