@@ -29,6 +29,6 @@ impl Clock {
         let wall = Timestamp::now();
         #[cfg(feature = "simulation")]
         let wall = self.wall.checked_add(mono).unwrap_or(Timestamp::MAX);
-        Now { wall, mono, aws_ahead: None }
+        Now { wall, mono, skew: None }
     }
 }

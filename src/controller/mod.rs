@@ -181,7 +181,7 @@ pub struct Controller {
     /// How far the wall clock is ahead of the monotonic clock, as of the last step.
     wall_offset: Option<SignedDuration>,
     /// AWS's clock, as of its last reply.
-    aws_clock: AwsClock,
+    clock: AwsClock,
     removals: Removals,
     tick: Duration,
     next_tick: Duration,
@@ -208,7 +208,7 @@ impl Controller {
             is_leader: false,
             is_stopping: false,
             wall_offset: None,
-            aws_clock: AwsClock::default(),
+            clock: AwsClock::default(),
             tick: TICK,
             next_tick: Duration::ZERO,
             effects: vec![],
@@ -218,9 +218,9 @@ impl Controller {
     /// Handles an input and returns the effects to execute. Equal sequences of inputs and times give equal effects.
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         if let Input::TokenFetched { result, .. } = &input {
-            self.aws_clock.follow(server_time(result), now);
+            self.clock.follow(server_time(result), now);
         }
-        let now = self.aws_clock.compare(now);
+        let now = self.clock.compare(now);
         match input {
             Input::Changed(change) => self.changed(change, now),
             Input::ActionDone { id, outcome, duration } => self.action_done(id, outcome, duration, now),

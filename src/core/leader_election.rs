@@ -214,7 +214,7 @@ impl Leadership {
     /// The result of a write of the Lease that was sent at `asked` and succeeded.
     pub fn granted(asked: Now, timing: ElectionTiming) -> Self {
         let term = timing.renew_deadline;
-        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term), aws_ahead: None })
+        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term), skew: None })
     }
 
     /// How long it lasts from `now` on; `None` if this process must not write.
@@ -248,7 +248,7 @@ mod tests {
     }
 
     const fn at(millis: u64) -> Now {
-        Now { wall: Timestamp::UNIX_EPOCH, mono: ms(millis), aws_ahead: None }
+        Now { wall: Timestamp::UNIX_EPOCH, mono: ms(millis), skew: None }
     }
 
     fn held_by(holder: &str, version: u64) -> LeaseRecord {

@@ -15,7 +15,7 @@ pub struct Now {
     /// A clock that only runs forward, from an arbitrary origin; it may stop while the machine is suspended.
     pub mono: Duration,
     /// How far AWS's clock is ahead of the wall clock, as far as AWS cares; `None` before its first reply.
-    pub aws_ahead: Option<SignedDuration>,
+    pub skew: Option<SignedDuration>,
 }
 
 impl Now {
@@ -26,19 +26,19 @@ impl Now {
 
     /// The latest time that it may be: by the wall clock or by AWS's.
     pub fn latest(self) -> Timestamp {
-        self.wall.max(self.after(self.aws_ahead.unwrap_or_default()))
+        self.wall.max(self.after(self.skew.unwrap_or_default()))
     }
 
     /// Whether `time` has passed by the wall clock and by AWS's. The controller gives up an expired entry only then: the wall
     /// clock may be hours ahead.
     pub fn has_certainly_passed(self, time: Timestamp) -> bool {
-        time <= self.wall && self.aws_ahead.is_some_and(|ahead| time <= self.after(ahead))
+        time <= self.wall && self.skew.is_some_and(|ahead| time <= self.after(ahead))
     }
 
     /// When `time` will have certainly passed, by the wall clock; or when to plan again, before AWS's first reply.
     pub fn certainly_passes_at(self, time: Timestamp) -> Timestamp {
         let by_aws = |ahead| time.checked_sub(ahead).unwrap_or(Timestamp::MAX);
-        time.max(self.aws_ahead.map_or(self.after(UNKNOWN_CLOCK_RETRY), by_aws))
+        time.max(self.skew.map_or(self.after(UNKNOWN_CLOCK_RETRY), by_aws))
     }
 
     /// How far the wall clock is ahead of the monotonic clock. It changes when the wall clock is set.

@@ -27,7 +27,7 @@ pub const JITTER: Jitter = Jitter::new(7);
 /// `second` seconds after the origin of the tests, by all clocks.
 pub fn at(second: i64) -> Now {
     let mono = Duration::from_secs(u64::try_from(second + 1_000_000).expect("not that early"));
-    Now { wall: wall(second), mono, aws_ahead: Some(SignedDuration::ZERO) }
+    Now { wall: wall(second), mono, skew: Some(SignedDuration::ZERO) }
 }
 
 /// The wall clock `second` seconds after the origin of the tests.

@@ -36,7 +36,7 @@ impl Harness {
     fn new() -> Self {
         let wall = Timestamp::new(1_700_000_000, 300_000_000).expect("a time");
         let cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
-        Self { cache, calls: 0, now: Now { wall, mono: Duration::from_secs(5), aws_ahead: None } }
+        Self { cache, calls: 0, now: Now { wall, mono: Duration::from_secs(5), skew: None } }
     }
 
     fn pass(&mut self, time: SignedDuration) {
@@ -174,7 +174,7 @@ fn a_token_whose_lifetime_has_passed_is_fetched_again_whatever_the_wall_clock_sh
     let mut harness = Harness::new();
     assert_eq!(harness.fetch(Reply::Lives(12 * HOUR)).state, KeyState::Fresh);
     harness.pass(SignedDuration::from_hours(3));
-    harness.now.aws_ahead = Some(SignedDuration::from_hours(10));
+    harness.now.skew = Some(SignedDuration::from_hours(10));
     let found = harness.lookup();
     assert!(matches!(found.state, KeyState::Pending { .. }), "{:?}", found.state);
     assert!(found.token.is_none_or(|token| !token.is_usable(harness.now)));

@@ -19,12 +19,10 @@ use self::calls::{Calls, Urgency};
 use self::entry::CacheEntry;
 use self::share::Share;
 use super::tell::TokenExpiries;
-use crate::core::aws::Endpoint;
+use crate::core::aws::{Endpoint, skew};
 use crate::core::grants::{Granted, TokenKey, TokenRequest};
 use crate::core::planted::{Bug, planted};
-use crate::core::secret::{
-    FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, server_time, skew,
-};
+use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind, server_time};
 use crate::core::{Jitter, Now};
 
 /// The maximum number of keys.

@@ -1,9 +1,14 @@
 //! The clock of AWS.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::core::Now;
-use crate::core::secret::skew;
+
+/// The clock skew that AWS tolerates in a signature
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>).
+const MAX_SKEW: Duration = Duration::from_mins(5);
 
 /// The clock of AWS as its last reply showed it. The monotonic clock counts on from there, so a wall clock that is set does not
 /// change it.
@@ -26,8 +31,14 @@ impl AwsClock {
             let ahead = offset.saturating_sub(now.wall_offset());
             skew(now.after(ahead), now.wall).map_or(SignedDuration::ZERO, |_| ahead)
         };
-        Now { aws_ahead: self.offset.map(ahead), ..now }
+        Now { skew: self.offset.map(ahead), ..now }
     }
+}
+
+/// The difference between the two clocks, if AWS would reject a signature because of it.
+pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
+    let apart = server_now.duration_since(now).unsigned_abs();
+    (apart > MAX_SKEW).then_some(apart)
 }
 
 #[cfg(test)]
@@ -38,18 +49,23 @@ mod tests {
     #[test]
     fn it_runs_on_while_the_wall_clock_is_set() {
         let mut clock = AwsClock::default();
-        assert_eq!(clock.compare(at(0)).aws_ahead, None);
+        assert_eq!(clock.compare(at(0)).skew, None);
         clock.follow(Some(wall(-1)), at(0));
         clock.follow(None, at(HOUR));
-        assert_eq!(clock.compare(at(2 * HOUR)).aws_ahead, Some(SignedDuration::ZERO), "it is tolerated");
+        assert_eq!(clock.compare(at(2 * HOUR)).skew, Some(SignedDuration::ZERO), "it is tolerated");
         let ahead = Now { wall: wall(12 * HOUR), ..at(2 * HOUR) };
-        assert_eq!(clock.compare(ahead).aws_ahead, Some(SignedDuration::from_secs(-10 * HOUR - 1)));
+        assert_eq!(clock.compare(ahead).skew, Some(SignedDuration::from_secs(-10 * HOUR - 1)));
+    }
+
+    #[test]
+    fn a_signature_may_differ_by_five_minutes() {
+        assert_eq!(skew(wall(0), wall(299)), None);
+        assert_eq!(skew(wall(1_000), wall(0)), Some(Duration::from_secs(1_000)));
     }
 
     #[test]
     fn a_time_has_certainly_passed_by_both_clocks() {
-        let with =
-            |hours: Option<i64>| Now { aws_ahead: hours.map(SignedDuration::from_hours), ..at(2 * HOUR) };
+        let with = |hours: Option<i64>| Now { skew: hours.map(SignedDuration::from_hours), ..at(2 * HOUR) };
         assert!(!with(None).has_certainly_passed(wall(HOUR)), "AWS has not replied");
         assert!(with(Some(0)).has_certainly_passed(wall(HOUR)));
         assert!(!with(Some(-10)).has_certainly_passed(wall(HOUR)));

@@ -6,7 +6,7 @@ mod region;
 mod registry;
 mod role_arn;
 
-pub use self::clock::AwsClock;
+pub use self::clock::{AwsClock, skew};
 pub use self::docker_key::may_match_ecr;
 pub use self::region::{AccountId, NameError, Partition, Region};
 pub use self::registry::{Endpoint, Registry};

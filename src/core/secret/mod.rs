@@ -13,4 +13,4 @@ pub use self::docker_config::{DockerConfig, DraftEntry, Manifest};
 pub use self::fetch::{FetchedToken, TokenError, TokenErrorKind, TokenSource, server_time};
 pub use self::static_registries::{StaticGrant, StaticSource, StaticSources};
 pub use self::template::SecretTemplate;
-pub use self::token::{RefreshPolicy, Token, after_fraction, default_host, skew};
+pub use self::token::{RefreshPolicy, Token, after_fraction, default_host};

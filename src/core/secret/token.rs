@@ -2,7 +2,6 @@
 //! token are due for renewal later. A token cannot be printed.
 
 use std::hash::Hash;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,9 +11,6 @@ use crate::core::{Jitter, Now, whole_seconds};
 
 /// The shortest time between the issue of a token and the fetch of the next one, however short its lifetime.
 const MIN_USE: SignedDuration = SignedDuration::from_secs(5);
-/// The clock skew that AWS tolerates in a signature
-/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>).
-const MAX_SKEW: Duration = Duration::from_mins(5);
 
 /// How far in the future the issue time of a token may be: clocks are adjusted by small steps.
 const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(1);
@@ -132,12 +128,6 @@ pub fn by_local_clock(expires_at: Timestamp, server_now: Option<Timestamp>, now:
     now.checked_add(left).unwrap_or(expires_at)
 }
 
-/// The difference between the two clocks, if AWS would reject a signature because of it.
-pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
-    let apart = server_now.duration_since(now).unsigned_abs();
-    (apart > MAX_SKEW).then_some(apart)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +179,7 @@ mod tests {
         let token = token(0, 43_200);
         let behind = |second: i64| Now {
             wall: at(10_000),
-            aws_ahead: Some(SignedDuration::from_secs(second - 10_000)),
+            skew: Some(SignedDuration::from_secs(second - 10_000)),
             ..testing::at(0)
         };
         assert!(token.is_live(behind(43_199)) && token.is_usable(behind(43_199)));
@@ -206,8 +196,6 @@ mod tests {
     #[test]
     fn lifetimes_count_from_the_servers_clock() {
         assert_eq!(by_local_clock(at(43_200), Some(at(0)), at(7_000)), at(50_200));
-        assert_eq!(skew(at(0), at(299)), None);
-        assert_eq!(skew(at(1_000), at(0)), Some(Duration::from_secs(1_000)));
     }
 
     proptest! {

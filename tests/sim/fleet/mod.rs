@@ -81,7 +81,7 @@ struct Fleet {
 
 fn now(time: Duration) -> Now {
     let wall = origin() + SignedDuration::try_from(time).expect("a short run");
-    Now { wall, mono: START + time, aws_ahead: None }
+    Now { wall, mono: START + time, skew: None }
 }
 
 impl Fleet {

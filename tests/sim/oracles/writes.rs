@@ -214,7 +214,7 @@ impl World {
             token.is_some_and(|(_, info)| !self.is_in_last_quarter(info))
         };
         let record = observe::secret(&before.meta(namespace, &granted.request.secret_name), &self.settings);
-        let now = Now { wall: self.wall(), mono: self.time, aws_ahead: None };
+        let now = Now { wall: self.wall(), mono: self.time, skew: None };
         let ends_soon = record.entries().any(|entry| entry.may_be_in_last_quarter(now));
         let is_named = !granted.request.registries.contains(&Target::Default);
         if is_named && is_whole(before) && !ends_soon && granted.request.registries.iter().all(is_young) {

@@ -51,7 +51,7 @@ impl Process {
     pub fn now(&self, time: Duration) -> Now {
         let wall = origin() + SignedDuration::try_from(time).expect("a short run") + self.skew;
         let mono = Duration::from_secs(1_000_000) + time.saturating_sub(self.suspended);
-        Now { wall, mono, aws_ahead: None }
+        Now { wall, mono, skew: None }
     }
 
     pub fn is_frozen(&self, time: Duration) -> bool {

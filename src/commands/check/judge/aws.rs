@@ -3,8 +3,9 @@
 use super::registries;
 use crate::commands::check::facts::{AwsFacts, Clocks, Facts, TokenFact};
 use crate::commands::check::finding::{Category, Finding, Link};
+use crate::core::aws::skew;
 use crate::core::grants::CredentialSource;
-use crate::core::secret::{TokenError, TokenErrorKind, skew};
+use crate::core::secret::{TokenError, TokenErrorKind};
 use crate::core::whole_seconds;
 
 pub fn judge(facts: &Facts) -> Vec<Finding> {

@@ -71,21 +71,20 @@ fn the_last_quarter_is_that_of_the_live_entry_that_expires_first() {
 fn an_entry_that_has_expired_only_by_a_wrong_clock_needs_a_token() {
     let replacement = replacement(&immutable(&[12 * HOUR, 14 * HOUR]), at(13 * HOUR));
     let tokens = [None, Some(token(at(6 * HOUR), 12 * HOUR))];
-    for (aws_ahead, expected) in [(None, false), (Some(-10), false), (Some(0), true)] {
-        let now = Now { aws_ahead: aws_ahead.map(SignedDuration::from_hours), ..at(13 * HOUR) };
-        assert_eq!(replacement.is_ready(&tokens, now), expected, "{aws_ahead:?}");
+    for (skew, expected) in [(None, false), (Some(-10), false), (Some(0), true)] {
+        let now = Now { skew: skew.map(SignedDuration::from_hours), ..at(13 * HOUR) };
+        assert_eq!(replacement.is_ready(&tokens, now), expected, "{skew:?}");
     }
 }
 
 /// N33
 #[test]
 fn the_last_quarter_has_begun_by_both_clocks() {
-    let replacement =
-        replacement(&immutable(&[12 * HOUR, 12 * HOUR]), Now { aws_ahead: None, ..at(9 * HOUR) });
+    let replacement = replacement(&immutable(&[12 * HOUR, 12 * HOUR]), Now { skew: None, ..at(9 * HOUR) });
     let tokens = [Some(token(at(8 * HOUR), 12 * HOUR)), Some(token(at(8 * HOUR), 12 * HOUR))];
-    for (aws_ahead, expected) in [(None, false), (Some(-1), false), (Some(0), true), (Some(1), true)] {
-        let now = Now { aws_ahead: aws_ahead.map(SignedDuration::from_hours), ..at(9 * HOUR) };
-        assert_eq!(replacement.is_ready(&tokens, now), expected, "{aws_ahead:?}");
+    for (skew, expected) in [(None, false), (Some(-1), false), (Some(0), true), (Some(1), true)] {
+        let now = Now { skew: skew.map(SignedDuration::from_hours), ..at(9 * HOUR) };
+        assert_eq!(replacement.is_ready(&tokens, now), expected, "{skew:?}");
     }
 }
 
@@ -93,7 +92,7 @@ fn the_last_quarter_has_begun_by_both_clocks() {
 #[test]
 fn an_entry_with_implausible_times_is_no_reason_to_replace_the_secret() {
     let secret = immutable(&[12 * HOUR]);
-    let behind = Now { aws_ahead: None, ..at(-2 * HOUR) };
+    let behind = Now { skew: None, ..at(-2 * HOUR) };
     let replacement = replacement(&secret, behind);
     for life in [12, 15] {
         let tokens = [Some(token(at(-2 * HOUR), life * HOUR)), Some(token(at(-HOUR), 15 * HOUR))];
