@@ -214,7 +214,7 @@ impl Leadership {
     /// The result of a write of the Lease that was sent at `asked` and succeeded.
     pub fn granted(asked: Now, timing: ElectionTiming) -> Self {
         let term = timing.renew_deadline;
-        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term), skew: None })
+        Self::Until(Now { mono: asked.mono + term, wall: asked.after(term), ..asked })
     }
 
     /// How long it lasts from `now` on; `None` if this process must not write.

@@ -7,14 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 /// How long until what depends on AWS's clock is planned again, before its first reply.
 const UNKNOWN_CLOCK_RETRY: SignedDuration = SignedDuration::from_mins(1);
 
-/// The time by two clocks. They differ when a machine was suspended or its clock was set.
+/// The time by two clocks of the machine, which differ when it was suspended or its clock was set, and by that of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// The wall clock, by which tokens expire.
     pub wall: Timestamp,
     /// A clock that only runs forward, from an arbitrary origin; it may stop while the machine is suspended.
     pub mono: Duration,
-    /// How far AWS's clock is ahead of the wall clock, as far as AWS cares; `None` before its first reply.
+    /// How far AWS's clock is ahead of the wall clock, zero if AWS tolerates it; `None` before its first reply.
     pub skew: Option<SignedDuration>,
 }
 

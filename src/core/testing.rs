@@ -30,6 +30,11 @@ pub fn at(second: i64) -> Now {
     Now { wall: wall(second), mono, skew: Some(SignedDuration::ZERO) }
 }
 
+/// The same time, with the clock of AWS this many hours ahead; `None` before its first reply.
+pub fn skewed(now: Now, hours: Option<i64>) -> Now {
+    Now { skew: hours.map(SignedDuration::from_hours), ..now }
+}
+
 /// The wall clock `second` seconds after the origin of the tests.
 pub fn wall(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).expect("a time")

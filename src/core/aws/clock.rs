@@ -29,7 +29,7 @@ impl AwsClock {
     pub fn compare(&self, now: Now) -> Now {
         let ahead = |offset: SignedDuration| {
             let ahead = offset.saturating_sub(now.wall_offset());
-            skew(now.after(ahead), now.wall).map_or(SignedDuration::ZERO, |_| ahead)
+            if ahead.unsigned_abs() > MAX_SKEW { ahead } else { SignedDuration::ZERO }
         };
         Now { skew: self.offset.map(ahead), ..now }
     }
@@ -44,7 +44,7 @@ pub fn skew(server_now: Timestamp, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::testing::{HOUR, at, wall};
+    use crate::core::testing::{HOUR, at, skewed, wall};
 
     #[test]
     fn it_runs_on_while_the_wall_clock_is_set() {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_time_has_certainly_passed_by_both_clocks() {
-        let with = |hours: Option<i64>| Now { skew: hours.map(SignedDuration::from_hours), ..at(2 * HOUR) };
+        let with = |hours| skewed(at(2 * HOUR), hours);
         assert!(!with(None).has_certainly_passed(wall(HOUR)), "AWS has not replied");
         assert!(with(Some(0)).has_certainly_passed(wall(HOUR)));
         assert!(!with(Some(-10)).has_certainly_passed(wall(HOUR)));

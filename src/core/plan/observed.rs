@@ -119,18 +119,19 @@ impl Observed {
         live.filter_map(|entry| entry.expires_at).fold(times.expires_at, Timestamp::min)
     }
 
+    /// When the last quarter of its lifetime begins.
+    pub fn last_quarter_at(&self, times: Times, now: Now) -> Option<Timestamp> {
+        self.first_expiry(times, now).checked_sub(self.last_quarter(times, now)).ok()
+    }
+
     /// How long the last quarter of its lifetime is. The lifetime is that of the entry that expires first; if it is unknown, a
     /// renewal is due near half of it.
-    pub fn last_quarter(&self, times: Times, now: Now) -> SignedDuration {
+    fn last_quarter(&self, times: Times, now: Now) -> SignedDuration {
         let expires_at = self.first_expiry(times, now);
-        let first = self
-            .entries()
-            .find(|entry| entry.expires_at == Some(expires_at))
-            .and_then(|entry| entry.issued_at);
-        first.map_or_else(
-            || expires_at.duration_since(times.refresh_after) / 2,
-            |issued_at| expires_at.duration_since(issued_at) / 4,
-        )
+        let first = self.entries().find(|entry| entry.expires_at == Some(expires_at));
+        first
+            .and_then(AppliedEntry::last_quarter)
+            .unwrap_or_else(|| expires_at.duration_since(times.refresh_after) / 2)
     }
 
     /// Whether it may be live and its record cannot be read, so that a write without a token for each registry may lose
@@ -151,22 +152,15 @@ impl Observed {
     }
 
     /// Whether it has a live entry for each registry of `request` for which `old`, a Secret of another name, may have one, and
-    /// none that ends soon and sooner: its renewal may fail. The record of an `old` that another client changed does not exclude any.
+    /// none that ends soon and sooner: its renewal may fail. The record of an `old` that another client changed does not
+    /// exclude any.
     pub fn replaces(&self, old: &Self, request: &Request, now: Now) -> bool {
         let is_live = |entry: Option<&AppliedEntry>| entry.is_some_and(|entry| entry.is_live(now));
         let applied = self.applied.as_ref();
         let has_host = |host: &Registry| is_live(applied.and_then(|applied| applied.entry_of(host)));
-        let outlasts = |entry: &AppliedEntry| {
-            let successor = applied.and_then(|applied| applied.entry_of(&entry.host));
-            successor.filter(|successor| successor.is_live(now)).is_some_and(|successor| {
-                // A token of another scope may be one that is no longer granted.
-                successor.scope != entry.scope
-                    || !successor.may_be_in_last_quarter(now)
-                    || entry
-                        .expires_at
-                        .zip(successor.expires_at)
-                        .is_none_or(|(before, after)| before.duration_since(after) <= DATE_RESOLUTION)
-            })
+        let has_successor = |old: &AppliedEntry| {
+            let new = applied.and_then(|applied| applied.entry_of(&old.host));
+            new.is_some_and(|new| new.is_live(now) && outlasts(new, old, now))
         };
         let has = |target: &Target| match target {
             Target::Host(host) => has_host(host),
@@ -183,11 +177,21 @@ impl Observed {
                 Target::Default => !has(target),
             })
         };
-        old.entries().all(|entry| entry.has_expired(now) || outlasts(entry) || !is_requested(&entry.host))
+        old.entries()
+            .all(|entry| entry.has_expired(now) || has_successor(entry) || !is_requested(&entry.host))
     }
 
     /// The version to which a write or a deletion must apply.
     pub fn version(&self) -> ObjectVersion {
         ObjectVersion { uid: self.uid.clone(), resource_version: self.resource_version }
     }
+}
+
+/// Whether a live entry makes another one of the same host unnecessary.
+fn outlasts(new: &AppliedEntry, old: &AppliedEntry, now: Now) -> bool {
+    let ends_no_sooner = |(old, new): (Timestamp, Timestamp)| old.duration_since(new) <= DATE_RESOLUTION;
+    // If the scopes differ, the grant of the old token may have been revoked.
+    new.scope != old.scope
+        || !new.may_be_in_last_quarter(now)
+        || old.expires_at.zip(new.expires_at).is_none_or(ends_no_sooner)
 }

@@ -35,27 +35,37 @@ impl Replacement {
             return false;
         }
         let is_early = self.due_at.is_some_and(|due_at| !now.has_certainly_passed(due_at));
-        // `None` if the entry would end sooner, otherwise whether it is a reason to replace the Secret.
-        let change = |(assignment, token): (&Assignment, &Option<Arc<Token>>)| {
-            let host = entry_host(assignment, token.as_deref());
-            let ends = token.as_ref().filter(|token| token.is_live(now)).map(|token| token.expires_at());
-            let Some(entry) = recorded_entry(&self.observed, assignment, host.as_ref()) else {
-                return Some(ends.is_some());
-            };
-            let is_newer = token.as_ref().is_some_and(|token| is_newer_than(entry, token));
-            let Some(expires_at) = entry.expires_at else { return ends.filter(|_| !is_newer).map(|_| true) };
-            // The wall clock is behind.
-            if !is_plausible(expires_at, now) {
-                return (ends.is_some() && !is_newer).then_some(false);
-            }
-            let is_expired = entry.has_expired(now);
-            let Some(ends) = ends else { return is_expired.then_some(false) };
-            let later_by = ends.duration_since(expires_at);
-            let is_reason = later_by > DATE_RESOLUTION && (is_expired || !is_early);
-            (later_by >= -DATE_RESOLUTION).then_some(is_reason)
-        };
-        let changes = self.granted.assignments.iter().zip(tokens).map(change).collect::<Option<Vec<_>>>();
+        let changes = self.granted.assignments.iter().zip(tokens);
+        let changes = changes
+            .map(|(assignment, token)| self.change(assignment, token.as_deref(), is_early, now))
+            .collect::<Option<Vec<_>>>();
         changes.is_some_and(|changes| changes.contains(&true))
+    }
+
+    /// Compares the token for a new entry with the present entry: `None` if the new one would end sooner, otherwise whether it
+    /// is a reason to replace the Secret. `is_early` tells whether the last quarter of its lifetime has not begun.
+    fn change(
+        &self,
+        assignment: &Assignment,
+        token: Option<&Token>,
+        is_early: bool,
+        now: Now,
+    ) -> Option<bool> {
+        let host = entry_host(assignment, token);
+        let ends = token.filter(|token| token.is_live(now)).map(Token::expires_at);
+        let Some(entry) = recorded_entry(&self.observed, assignment, host.as_ref()) else {
+            return Some(ends.is_some());
+        };
+        let Some(expires_at) = entry.expires_at.filter(|at| is_plausible(*at, now)) else {
+            // The issue times tell which one ends later. If the expiry is known, the wall clock is behind.
+            let is_older = token.is_some_and(|token| is_newer_than(entry, token));
+            return (ends.is_some() && !is_older).then_some(entry.expires_at.is_none());
+        };
+        let is_expired = entry.has_expired(now);
+        let Some(ends) = ends else { return is_expired.then_some(false) };
+        let later_by = ends.duration_since(expires_at);
+        let is_reason = later_by > DATE_RESOLUTION && (is_expired || !is_early);
+        (later_by >= -DATE_RESOLUTION).then_some(is_reason)
     }
 
     /// Whether a token counts as one for the new Secret. `is_fresh` tells whether it needs no renewal yet.
@@ -94,9 +104,7 @@ impl Planner<'_> {
         if let Some(expires_at) = may_be_live.filter(|_| self.would_lose_static(observed)) {
             return Step::Idle(Some(now.certainly_passes_at(expires_at)));
         }
-        let last_quarter = times
-            .zip(expires_at)
-            .and_then(|(times, expires_at)| expires_at.checked_sub(observed.last_quarter(times, now)).ok());
+        let last_quarter = times.and_then(|times| observed.last_quarter_at(times, now));
         let due_at = last_quarter.filter(|at| !now.has_certainly_passed(*at) && observed.data_intact);
         let lacks_entry = granted.assignments.iter().any(|assignment| {
             let host = entry_host(assignment, None);

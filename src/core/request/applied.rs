@@ -88,11 +88,15 @@ impl AppliedEntry {
         self.expires_at.is_some_and(|at| at > now.wall)
     }
 
+    /// How long the last quarter of its lifetime is.
+    pub fn last_quarter(&self) -> Option<SignedDuration> {
+        Some(self.expires_at?.duration_since(self.issued_at?) / 4)
+    }
+
     /// Whether the last quarter of its lifetime may have begun.
     pub fn may_be_in_last_quarter(&self, now: Now) -> bool {
-        self.issued_at.zip(self.expires_at).is_none_or(|(issued_at, expires_at)| {
-            expires_at.duration_since(now.latest()) <= expires_at.duration_since(issued_at) / 4
-        })
+        let left = self.expires_at.map(|at| at.duration_since(now.latest()));
+        left.zip(self.last_quarter()).is_none_or(|(left, last_quarter)| left <= last_quarter)
     }
 
     /// Whether it has certainly expired; see [`Now::has_certainly_passed`].

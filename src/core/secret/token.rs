@@ -75,8 +75,8 @@ impl Token {
         self.proxy_endpoint.as_deref()
     }
 
-    /// Whether it has not expired, by the wall clock and by AWS's. In the second in which it expires it has, because records of it have whole
-    /// seconds.
+    /// Whether it has not expired, by the wall clock and by AWS's. In the second in which it expires it has, because records
+    /// of it have whole seconds.
     pub fn is_live(&self, now: Now) -> bool {
         whole_seconds(self.expires_at) > now.latest()
     }

@@ -213,7 +213,7 @@ impl World {
             let token = password.and_then(|password| self.aws.token(password));
             token.is_some_and(|(_, info)| !self.is_in_last_quarter(info))
         };
-        let record = observe::secret(&before.meta(namespace, &granted.request.secret_name), &self.settings);
+        let record = before.observed(&granted.request.secret_name, &self.settings);
         let now = Now { wall: self.wall(), mono: self.time, skew: None };
         let ends_soon = record.entries().any(|entry| entry.may_be_in_last_quarter(now));
         let is_named = !granted.request.registries.contains(&Target::Default);
@@ -280,15 +280,14 @@ impl World {
     ) -> Option<String> {
         let live = |secret: &SecretObject, host: &str| {
             let (_, info) = self.aws.token(secret.passwords().get(host)?)?;
-            Some((info.expires, self.is_in_last_quarter(info))).filter(|(expires, _)| *expires > self.time)
+            Some(info).filter(|info| info.expires > self.time)
         };
-        let mut hosts = registries.iter().map(ToString::to_string);
-        hosts.find(|host| {
-            let after = after.and_then(|after| live(after, host));
-            live(before, host).is_some_and(|(before, _)| {
-                after.is_none_or(|(after, ends_soon)| ends_soon && after + SAME_AGE < before)
-            })
-        })
+        let is_lost = |host: &String| {
+            let Some(before) = live(before, host) else { return false };
+            let Some(after) = after.and_then(|after| live(after, host)) else { return true };
+            self.is_in_last_quarter(after) && after.expires + SAME_AGE < before.expires
+        };
+        registries.iter().map(ToString::to_string).find(is_lost)
     }
 
     /// A controller reads the Namespace before it deletes something.

@@ -15,7 +15,7 @@ use super::{Happening, World};
 use crate::oracles::Read;
 use crate::profile::Fate;
 use crate::store::secret::SecretObject;
-use crate::store::{Key, Kind, Name, Object};
+use crate::store::{Key, Kind, Name, Object, secret_key};
 
 /// After how long the client gives up, as `kubernetes::cluster` does.
 fn limit(request: &Request) -> Duration {
@@ -44,6 +44,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the client does not wait for the reply any more.
+    fn is_given_up(&self, time: Duration) -> bool {
+        time >= self.sent + limit(&self.request)
+    }
+
     fn failed(&self, error: RequestError) -> Outcome {
         match &self.request {
             Request::Write { .. } => Outcome::Written(Err(error)),
@@ -149,8 +154,7 @@ impl World {
         let outcome = self.store_request(&running);
         let fate = running.fate;
         running.outcome = Some(outcome);
-        let late = self.time >= running.sent + limit(&running.request);
-        if late {
+        if running.is_given_up(self.time) {
             return;
         }
         self.running.insert(number, running);
@@ -174,7 +178,7 @@ impl World {
             }
             Request::ReadNamespace => {
                 // A process does not learn what it gave up waiting for.
-                if self.time < running.sent + limit(request) {
+                if !running.is_given_up(self.time) {
                     self.namespace_read(*process, namespace);
                 }
                 let found = self.store.namespace(namespace).filter(|object| !object.terminating);
@@ -189,13 +193,12 @@ impl World {
                 let result = self.store.delete_secret(namespace, &name, &uid, version.resource_version);
                 let result = result.map(|event| {
                     self.publish(&event);
-                    if self.time >= running.sent + limit(&running.request) {
-                        let key = crate::store::secret_key(namespace, &name);
-                        self.oracles.deleted_late.insert(key, self.time);
+                    if running.is_given_up(self.time) {
+                        self.oracles.deleted_late.insert(secret_key(namespace, &name), self.time);
                     }
                     self.secret_deleted(namespace, deletion, running.read.as_ref(), before.as_ref());
                     let left = self.store.secret(namespace, &name);
-                    left.map(|secret| observe::secret(&secret.meta(namespace, &name), &self.settings))
+                    left.map(|secret| secret.observed(&name, &self.settings))
                 });
                 Outcome::Deleted(match result.map_err(classify) {
                     Err(RequestError::NamespaceGone) => Ok(None),

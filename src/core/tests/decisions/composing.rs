@@ -220,7 +220,7 @@ fn a_live_entry_is_not_replaced_by_a_token_whose_lifetime_has_passed() {
     let secret = observed_with(applied(&request(&[HOST]), &[6 * HOUR]));
     let renewal = write_plan(WriteReason::RenewalDue, &request(&[HOST]), Some(secret));
     let token = token(at(0), 12 * HOUR);
-    let behind = |hours| Now { skew: Some(SignedDuration::from_hours(hours)), ..at(3 * HOUR) };
+    let behind = |hours| skewed(at(3 * HOUR), Some(hours));
     assert!(composed(&renewal, &[Some(token.clone())], behind(8)).is_some());
     assert!(composed(&renewal, &[Some(token)], behind(9)).is_none());
 }

@@ -119,7 +119,7 @@ fn an_entry_that_has_expired_only_by_a_wrong_clock_is_not_lost() {
     new.times = Some(Times { expires_at: wall(24 * HOUR), refresh_after: wall(18 * HOUR) });
     let secrets = [old, (name, new)];
     for (skew, is_deleted) in [(None, false), (Some(-10), false), (Some(0), true), (Some(10), true)] {
-        let now = Now { skew: skew.map(SignedDuration::from_hours), ..at(13 * HOUR) };
+        let now = skewed(at(13 * HOUR), skew);
         let step = next(&renamed(&[HOST, WEST]), &secrets, now);
         assert_eq!(deleted(&step).is_some(), is_deleted, "{skew:?}: {step:?}");
     }

@@ -72,7 +72,7 @@ fn an_entry_that_has_expired_only_by_a_wrong_clock_needs_a_token() {
     let replacement = replacement(&immutable(&[12 * HOUR, 14 * HOUR]), at(13 * HOUR));
     let tokens = [None, Some(token(at(6 * HOUR), 12 * HOUR))];
     for (skew, expected) in [(None, false), (Some(-10), false), (Some(0), true)] {
-        let now = Now { skew: skew.map(SignedDuration::from_hours), ..at(13 * HOUR) };
+        let now = skewed(at(13 * HOUR), skew);
         assert_eq!(replacement.is_ready(&tokens, now), expected, "{skew:?}");
     }
 }
@@ -80,10 +80,10 @@ fn an_entry_that_has_expired_only_by_a_wrong_clock_needs_a_token() {
 /// N33
 #[test]
 fn the_last_quarter_has_begun_by_both_clocks() {
-    let replacement = replacement(&immutable(&[12 * HOUR, 12 * HOUR]), Now { skew: None, ..at(9 * HOUR) });
+    let replacement = replacement(&immutable(&[12 * HOUR, 12 * HOUR]), skewed(at(9 * HOUR), None));
     let tokens = [Some(token(at(8 * HOUR), 12 * HOUR)), Some(token(at(8 * HOUR), 12 * HOUR))];
     for (skew, expected) in [(None, false), (Some(-1), false), (Some(0), true), (Some(1), true)] {
-        let now = Now { skew: skew.map(SignedDuration::from_hours), ..at(9 * HOUR) };
+        let now = skewed(at(9 * HOUR), skew);
         assert_eq!(replacement.is_ready(&tokens, now), expected, "{skew:?}");
     }
 }
@@ -92,7 +92,7 @@ fn the_last_quarter_has_begun_by_both_clocks() {
 #[test]
 fn an_entry_with_implausible_times_is_no_reason_to_replace_the_secret() {
     let secret = immutable(&[12 * HOUR]);
-    let behind = Now { skew: None, ..at(-2 * HOUR) };
+    let behind = skewed(at(-2 * HOUR), None);
     let replacement = replacement(&secret, behind);
     for life in [12, 15] {
         let tokens = [Some(token(at(-2 * HOUR), life * HOUR)), Some(token(at(-HOUR), 15 * HOUR))];

@@ -27,7 +27,7 @@ use crate::core::secret::{StaticSources, Token};
 use crate::core::settings::Settings;
 use crate::core::testing::{
     HOST, HOUR, after_write, applied, at, attach, kept_targets, observed, observed_with, parsed, request,
-    set_targets, settings, target, token, wall,
+    set_targets, settings, skewed, target, token, wall,
 };
 use crate::core::{Now, Uid};
 
