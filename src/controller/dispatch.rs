@@ -37,7 +37,8 @@ pub(super) enum Action {
     Write(RunningWrite),
     /// The Namespace is read before this step removes something.
     Confirm(Step),
-    ReadSecret(RefusedRequest),
+    /// With the version of the Secret in the index when the read begins; 0 without the Secret.
+    ReadSecret(RefusedRequest, u64),
     Delete(Deletion),
     /// With the version of the service account that is known when it begins.
     SetPullSecret(PullSecretChange, u64),
@@ -58,9 +59,9 @@ pub(super) struct RunningWrite {
 pub(super) struct RefusedRequest {
     pub secret: Arc<str>,
     pub operation: Operation,
+    /// The version that the request was meant for; 0 if that was no Secret.
+    pub base: u64,
     pub error: RequestError,
-    /// The version in the index when the read begins; 0 without the Secret.
-    pub known: u64,
 }
 
 /// The token of one entry.
@@ -311,17 +312,10 @@ impl Controller {
     }
 
     /// Reads a Secret after a refusal.
-    pub(super) fn read_secret(
-        &mut self,
-        namespace: &Arc<str>,
-        secret: &Arc<str>,
-        operation: Operation,
-        error: RequestError,
-        now: Now,
-    ) {
-        let known = self.index.secret_version(namespace, secret).unwrap_or(0);
-        let refused = RefusedRequest { secret: secret.clone(), operation, error, known };
-        self.go_on(namespace, Action::ReadSecret(refused), Request::ReadSecret(secret.clone()), now);
+    pub(super) fn read_secret(&mut self, namespace: &Arc<str>, refused: RefusedRequest, now: Now) {
+        let request = Request::ReadSecret(refused.secret.clone());
+        let known = self.index.secret_version(namespace, &refused.secret).unwrap_or(0);
+        self.go_on(namespace, Action::ReadSecret(refused, known), request, now);
     }
 
     pub(super) fn set_pull_secret(&mut self, namespace: &Arc<str>, change: PullSecretChange, now: Now) {

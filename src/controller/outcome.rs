@@ -61,14 +61,18 @@ impl Controller {
                     Err(error) if self.refuse_adoption(namespace, &write, &error, now) => {
                         self.reconcile(namespace, now);
                     }
-                    Err(error) => self.record_failure(namespace, &write.secret, operation, &error, now),
+                    Err(error) => {
+                        let (secret, base) = (write.secret, write.base.unwrap_or(0));
+                        let refused = RefusedRequest { secret, operation, base, error };
+                        self.record_failure(namespace, refused, now);
+                    }
                 }
             }
             (Action::Confirm(removal), Outcome::NamespaceRead(result)) => {
                 self.confirm(namespace, removal, result, duration, now);
             }
-            (Action::ReadSecret(refused), Outcome::SecretRead(result)) => {
-                self.record_read(namespace, &refused, result, now);
+            (Action::ReadSecret(refused, known), Outcome::SecretRead(result)) => {
+                self.record_read(namespace, refused, known, result, now);
             }
             (Action::Delete(deletion), Outcome::Deleted(result)) => {
                 self.record_deletion(namespace, &deletion, result, duration, now);
@@ -108,8 +112,13 @@ impl Controller {
         }
         self.report_write(namespace, write, observed);
         if reply == Reply::Uncertain && self.may_act() {
-            let error = RequestError::Conflict("a list did not report it".to_owned());
-            return self.read_secret(namespace, &write.secret, Operation::Update, error, now);
+            let refused = RefusedRequest {
+                secret: write.secret.clone(),
+                operation: Operation::Update,
+                base: self.index.secret_version(namespace, &write.secret).unwrap_or(0),
+                error: RequestError::Conflict("a list did not report it".to_owned()),
+            };
+            return self.read_secret(namespace, refused, now);
         }
         self.reconcile(namespace, now);
     }
@@ -137,33 +146,34 @@ impl Controller {
         true
     }
 
-    /// Plans again with the Secret as it is, at once, or, if that changed nothing or happened too often, after a delay.
+    /// Plans again with the Secret as it is, at once, or, if it is the version that the request was meant for or changed
+    /// too often, after a delay.
     fn record_read(
         &mut self,
         namespace: &Arc<str>,
-        refused: &RefusedRequest,
+        refused: RefusedRequest,
+        known: u64,
         result: Result<Option<Observed>, RequestError>,
         now: Now,
     ) {
-        let RefusedRequest { secret, operation, error, known } = refused;
         let read = match result {
             Ok(read) => read,
-            Err(error) => return self.record_failure(namespace, secret, *operation, &error, now),
+            Err(error) => return self.record_failure(namespace, RefusedRequest { error, ..refused }, now),
         };
         let version = read.as_ref().map_or(0, |read| read.resource_version);
-        let is_missed = read.is_some() && self.index.is_missed(namespace, secret);
+        let is_missed = read.is_some() && self.index.is_missed(namespace, &refused.secret);
         if (self.index.is_rewound(namespace) || is_missed) && self.may_act() {
-            return self.read_secret(namespace, secret, *operation, error.clone(), now);
+            return self.read_secret(namespace, refused, now);
         }
-        self.index.set_read_secret(namespace, secret, read, *known);
+        self.index.set_read_secret(namespace, &refused.secret, read, known);
         let history = self.index.history(namespace);
-        if version != *known
+        if version != refused.base
             && history.is_none_or(|history| history.retry.change(RetryState::record_conflict))
         {
-            self.tell_overtaken(namespace, secret, error);
+            self.tell_overtaken(namespace, &refused.secret, &refused.error);
             return self.reconcile(namespace, now);
         }
-        self.delay_retry(namespace, secret, *operation, error, now);
+        self.delay_retry(namespace, &refused, now);
     }
 
     /// Whether an action may begin.
@@ -229,18 +239,22 @@ impl Controller {
         now: Now,
     ) {
         self.tell_request(Operation::Delete, deletion.reason.into_str(), &result, duration);
+        let refused = |error| RefusedRequest {
+            secret: deletion.name.clone(),
+            operation: Operation::Delete,
+            base: deletion.version.resource_version,
+            error,
+        };
         let left = match result {
             Ok(left) => left,
-            Err(error) => {
-                return self.record_failure(namespace, &deletion.name, Operation::Delete, &error, now);
-            }
+            Err(error) => return self.record_failure(namespace, refused(error), now),
         };
         if left.is_none() {
             self.report_deletion(namespace, deletion);
         }
         if self.index.is_rewound(namespace) && self.may_act() {
             let error = RequestError::Conflict("the API server has older data than before".to_owned());
-            return self.read_secret(namespace, &deletion.name, Operation::Delete, error, now);
+            return self.read_secret(namespace, refused(error), now);
         }
         if let Some(history) = self.index.history(namespace) {
             history.record_deletion(&deletion.name, now);
@@ -325,14 +339,8 @@ impl Controller {
         self.reconcile(namespace, now);
     }
 
-    fn record_failure(
-        &mut self,
-        namespace: &Arc<str>,
-        secret: &Arc<str>,
-        operation: Operation,
-        error: &RequestError,
-        now: Now,
-    ) {
+    fn record_failure(&mut self, namespace: &Arc<str>, refused: RefusedRequest, now: Now) {
+        let RefusedRequest { secret, error, .. } = &refused;
         if matches!(error, RequestError::Unavailable { .. } | RequestError::NotLeader)
             && let Some(history) = self.index.history(namespace)
         {
@@ -356,25 +364,18 @@ impl Controller {
         if matches!(error, RequestError::Conflict(_) | RequestError::NotOwned(_) | RequestError::OtherType(_))
             && self.may_act()
         {
-            return self.read_secret(namespace, secret, operation, error.clone(), now);
+            return self.read_secret(namespace, refused, now);
         }
-        self.delay_retry(namespace, secret, operation, error, now);
+        self.delay_retry(namespace, &refused, now);
     }
 
-    fn delay_retry(
-        &mut self,
-        namespace: &Arc<str>,
-        secret: &str,
-        operation: Operation,
-        error: &RequestError,
-        now: Now,
-    ) {
+    fn delay_retry(&mut self, namespace: &Arc<str>, refused: &RefusedRequest, now: Now) {
         let jitter = self.settings.jitter;
         let history = self.index.history(namespace);
-        let after = error.retry_after();
+        let after = refused.error.retry_after();
         let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
         let retry_at = history.map(|history| history.retry.change(record));
-        self.report_write_failure(namespace, secret, operation, error, retry_at);
+        self.report_write_failure(namespace, refused, retry_at);
         self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)), now);
     }
 

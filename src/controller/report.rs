@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::Controller;
 use super::change::MissedOptIn;
-use super::dispatch::RunningWrite;
+use super::dispatch::{RefusedRequest, RunningWrite};
 use super::error::RequestError;
-use super::tell::{EventRecord, Operation, Tell};
+use super::tell::{EventRecord, Tell};
 use crate::core::grants::{Assignment, TokenKey};
 use crate::core::plan::{Deletion, Mutability, Observed, Step, WriteReason};
 use crate::core::request::Problem;
@@ -86,11 +86,10 @@ impl Controller {
     pub(super) fn report_write_failure(
         &mut self,
         namespace: &Arc<str>,
-        secret: &str,
-        operation: Operation,
-        error: &RequestError,
+        refused: &RefusedRequest,
         retry_at: Option<Timestamp>,
     ) {
+        let RefusedRequest { secret, operation, error, .. } = refused;
         let (reason, remedy) = match error {
             RequestError::Conflict(_) | RequestError::NamespaceGone | RequestError::NotLeader => {
                 return self.tell_overtaken(namespace, secret, error);

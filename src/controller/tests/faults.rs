@@ -128,6 +128,21 @@ fn repairs_of_constant_edits_back_off_and_renewals_still_happen() {
     }
 }
 
+/// The watch reports the edit before the API server refuses the repair.
+#[test]
+fn a_repair_that_an_edit_overtook_follows_at_once() {
+    let mut world = started();
+    world.write_duration = SECOND;
+    for pause in [900, 1_300] {
+        world.edit("team-a", "ecr-pull", |observed| observed.intact = false);
+        world.run(SignedDuration::from_millis(pause), MILLIS, |_| {});
+    }
+    assert!(
+        world.secret("team-a", "ecr-pull").is_some_and(|secret| secret.intact),
+        "after two writes of 1 s"
+    );
+}
+
 /// The repairs wrote the old token, so the backoff of the last one began after the renewal was due.
 #[test]
 fn once_aws_responds_again_the_backoff_of_repairs_delays_no_renewal() {
