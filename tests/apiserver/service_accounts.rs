@@ -10,6 +10,7 @@ use testing::tenants::{HOST, NAME, REGISTRIES, USER};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{RBAC, TestCluster, cluster_test};
+use crate::repairs::most_repairs;
 
 const SERVICE_ACCOUNTS: &str = include_str!("../../deploy/rbac-service-accounts.yaml");
 const ACCOUNTS: &str = "ecr-pull-secrets.dev/service-accounts";
@@ -156,7 +157,7 @@ fn neither_a_writer_in_a_tight_loop_nor_the_controller_loses_an_entry() {
     });
 }
 
-/// The first repairs. `controller::tests` has the whole backoff.
+/// The first repairs, for at least 5 s. `controller::tests` has the whole backoff.
 #[test]
 fn against_a_writer_that_removes_the_reference_it_is_restored_with_backoff() {
     cluster_test(async |cluster| {
@@ -166,14 +167,15 @@ fn against_a_writer_that_removes_the_reference_it_is_restored_with_backoff() {
         request(cluster, "team-a", Some("build")).await;
         cluster.run_controller_configured(CONFIG).await;
         let api: Api<ServiceAccount> = cluster.api("team-a");
-        let end = Instant::now() + Duration::from_secs(5);
+        let start = Instant::now();
         let patch = json!({ "imagePullSecrets": [{ "name": "theirs" }] });
-        while Instant::now() < end {
+        while start.elapsed() < Duration::from_secs(5) || patches(cluster) < 2 {
+            assert!(start.elapsed() < Duration::from_mins(1), "{} repairs", patches(cluster));
             api.patch("build", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("it is patched");
             sleep(Duration::from_millis(50)).await;
         }
-        let ours = patches(cluster);
-        assert!((2..=5).contains(&ours), "{ours} repairs in 5 s");
+        let (ours, most) = (patches(cluster), 1 + most_repairs(start.elapsed()));
+        assert!(ours <= most, "{ours} repairs, of at most {most}");
         wait_for(cluster, "team-a", "build", &["theirs", NAME], Some("ecr-pull-secrets/ecr-pull")).await;
         api.delete("build", &DeleteParams::default()).await.expect("it is deleted");
     });
