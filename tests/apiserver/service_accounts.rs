@@ -112,8 +112,11 @@ fn neither_a_writer_in_a_tight_loop_nor_the_controller_loses_an_entry() {
         let api: Api<ServiceAccount> = cluster.api("team-a");
         let (start, mut attached) = (Instant::now(), false);
         let (mut theirs, mut writes, mut asked) = (vec![], 0_u32, false);
-        while !attached || start.elapsed() < Duration::from_secs(5) {
-            assert!(start.elapsed() < Duration::from_mins(1), "the controller never succeeds");
+        while !attached || writes <= 80 || start.elapsed() < Duration::from_secs(5) {
+            assert!(
+                start.elapsed() < Duration::from_mins(1),
+                "attached: {attached}, {writes} foreign writes"
+            );
             // What a careful writer does: read, add or remove its own, write with the version that was read.
             let account = api.get("build").await.expect("it exists");
             let mut references = account.image_pull_secrets.unwrap_or_default();
@@ -143,7 +146,6 @@ fn neither_a_writer_in_a_tight_loop_nor_the_controller_loses_an_entry() {
                 request(cluster, "team-a", Some("build")).await;
             }
         }
-        assert!(writes > 80, "{writes} writes in 5 s are not a tight loop");
         let (mut found, recorded) = references(cluster, "team-a", "build").await;
         assert_eq!(recorded.as_deref(), Some("ecr-pull-secrets/ecr-pull"));
         assert!(found.contains(&NAME.to_owned()), "the controller's is missing: {found:?}");
