@@ -59,7 +59,7 @@ pub(super) struct RunningWrite {
 pub(super) struct RefusedRequest {
     pub secret: Arc<str>,
     pub operation: Operation,
-    /// The version that the request was meant for; 0 if that was no Secret.
+    /// The version that the request was meant to change; 0 if it was meant to create the Secret.
     pub base: u64,
     pub error: RequestError,
 }

@@ -40,6 +40,17 @@ pub const PRIORITIES: [Priority; 7] = [
     Priority::Slow,
 ];
 
+/// The order after a new step: a tenant can request something new all the time, and must leave others their turn.
+const AFTER_NEW: [Priority; 7] = [
+    Priority::Urgent,
+    Priority::Repair,
+    Priority::Delete,
+    Priority::List,
+    Priority::Renewal,
+    Priority::New,
+    Priority::Slow,
+];
+
 impl Priority {
     /// The priority of a step; `None` if there is nothing to do.
     pub fn of(step: &Step, now: Now) -> Option<Self> {
@@ -82,6 +93,8 @@ pub struct Queue {
     arrivals: u64,
     /// Whether the next new step is the one that arrived last.
     latest_is_next: bool,
+    /// Whether the last step that started was a new one.
+    new_was_last: bool,
     delayed: BTreeSet<(Duration, Arc<str>)>,
     renewal_interval: Duration,
     next_renewal: Duration,
@@ -95,6 +108,7 @@ impl Queue {
             lanes: Default::default(),
             arrivals: 0,
             latest_is_next: false,
+            new_was_last: false,
             delayed: BTreeSet::new(),
             renewal_interval: Duration::from_secs(1) / renewals_per_second.max(1),
             next_renewal: Duration::ZERO,
@@ -151,26 +165,41 @@ impl Queue {
         self.items.get(namespace).is_some_and(|item| item.running)
     }
 
-    /// The most urgent step that may start now, in a lane that has room.
+    /// The most urgent step that may start now, in a lane that has room. While others wait, each new step is followed by one of
+    /// them.
     pub fn pop(
         &mut self,
         has_room: impl Fn(Priority) -> bool,
         now: Now,
     ) -> Option<(Arc<str>, Priority, Step)> {
+        self.raise_renewals(now);
         let is_open = |lane: &Priority| {
             let is_paced = *lane == Priority::Renewal && now.mono < self.next_renewal;
             !is_paced && !self.lanes[*lane as usize].is_empty() && has_room(*lane)
         };
-        let lane = PRIORITIES.into_iter().find(is_open)?;
+        let lanes = if self.new_was_last { AFTER_NEW } else { PRIORITIES };
+        let lane = lanes.into_iter().find(is_open)?;
         let from_end = lane == Priority::New && self.latest_is_next;
         self.latest_is_next ^= lane == Priority::New;
         let steps = &mut self.lanes[lane as usize];
         let (_, namespace) = if from_end { steps.pop_last() } else { steps.pop_first() }?;
         let planned = self.items.get_mut(&namespace)?.planned.take()?;
+        self.new_was_last = lane == Priority::New;
         if lane == Priority::Renewal {
             self.next_renewal = self.next_renewal.max(now.mono) + self.renewal_interval;
         }
         Some((namespace, lane, planned.step))
+    }
+
+    /// Moves the renewals that have become urgent while they waited.
+    fn raise_renewals(&mut self, now: Now) {
+        let is_urgent = |step: &&Step| Priority::of(step, now) == Some(Priority::Urgent);
+        while let Some((_, namespace)) = self.lanes[Priority::Renewal as usize].first() {
+            let planned = self.items.get(namespace).and_then(|item| item.planned.as_ref());
+            let Some(step) = planned.map(|planned| &planned.step).filter(is_urgent) else { return };
+            let (namespace, step) = (namespace.clone(), step.clone());
+            self.push(&namespace, Priority::Urgent, step);
+        }
     }
 
     pub fn mark_running(&mut self, namespace: &Arc<str>) {
@@ -323,6 +352,33 @@ mod tests {
             assert_eq!(pop_expiry(later), Some((expiry.to_string(), Priority::Renewal)), "one in a second");
             assert_eq!(pop_expiry(later), None, "the next renewal waits");
         }
+    }
+
+    #[test]
+    fn while_others_wait_each_new_step_is_followed_by_one_of_them() {
+        let mut queue = Queue::new(10);
+        for n in 0..4 {
+            push(&mut queue, &format!("new-{n}").into(), Priority::New);
+        }
+        for (name, lane) in [("a", Priority::Renewal), ("b", Priority::Delete)] {
+            push(&mut queue, &name.into(), lane);
+        }
+        let order: Vec<_> = (0..6).filter_map(|_| pop(&mut queue, at(0))).collect();
+        let order: Vec<_> = order.iter().map(|name| &**name).collect();
+        assert_eq!(order, ["new-0", "b", "new-3", "a", "new-1", "new-2"]);
+    }
+
+    #[test]
+    fn a_renewal_that_becomes_urgent_while_it_waits_is_no_longer_paced() {
+        let mut queue = Queue::new(1);
+        for name in ["a", "b"] {
+            queue.push(&name.into(), Priority::Renewal, renewal(wall(HOUR)));
+        }
+        assert_eq!(pop(&mut queue, at(0)), Some("a".into()));
+        assert_eq!(pop(&mut queue, at(0)), None, "the second one waits");
+        let later = Now { wall: wall(HOUR / 2), ..at(0) };
+        let found = queue.pop(|_| true, later).map(|(namespace, lane, _)| (namespace, lane));
+        assert_eq!(found, Some(("b".into(), Priority::Urgent)));
     }
 
     #[test]

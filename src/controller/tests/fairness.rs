@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::controller::tests::tokens::respond_with_life;
-use crate::controller::tests::world::World;
+use crate::controller::tests::world::{Reply, World};
 use crate::controller::tokens::{CachedToken, KeyState, TokenCache, Want};
 use crate::core::Now;
 use crate::core::grants::{Restriction, TokenRequest};
@@ -249,4 +249,27 @@ fn if_each_write_takes_twenty_seconds_two_thousand_overdue_secrets_are_renewed_w
     let end = end.expect("all are renewed");
     println!("renewed in {end:?}");
     assert!(end < Duration::from_mins(8), "{end:?}");
+}
+
+/// The API server is slow, and the namespaces of one tenant keep more writes queued than it takes.
+#[test]
+fn a_hundred_namespaces_that_change_their_requests_let_no_token_of_another_expire() {
+    const NAMESPACES: usize = 100;
+    let mut world = World::new();
+    world.replies.insert("eu-central-1".into(), Reply::Token(60));
+    world.start("one");
+    world.annotate("team-a", request(&[HOST]));
+    world.run(SignedDuration::from_secs(1), Duration::from_secs(1), |_| {});
+    world.write_duration = Duration::from_millis(1_500);
+    let west = HOST.replace("eu-central-1", "eu-west-1");
+    for turn in 0..3_000 {
+        let accounts = vec![format!("account-{turn}")];
+        let changed = crate::core::request::Request { service_accounts: accounts, ..request(&[&west]) };
+        world.annotate(&format!("evil-{}", turn % NAMESPACES), changed);
+        world.run(SignedDuration::from_millis(60), Duration::from_millis(60), |world| {
+            assert!(world.is_valid("team-a", "ecr-pull"), "expired after {:?}", world.now.mono);
+        });
+    }
+    let evil = world.writes.iter().filter(|(namespace, ..)| namespace.starts_with("evil")).count();
+    assert!(evil > 500, "only {evil} writes of the attacker");
 }
