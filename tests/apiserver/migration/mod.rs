@@ -301,6 +301,8 @@ fn a_secret_of_another_type_or_that_is_immutable_is_reported_and_created_once_it
             let message = cluster.wait_for_message(&namespace, "SecretNotOwned").await;
             let command = format!("kubectl delete secret -n {namespace} {}", tool.secret_name());
             assert!(message.contains(&command) && message.contains("cannot be adopted"), "{message}");
+            // The audit log may be behind the Event.
+            sleep(Duration::from_secs(1)).await;
             let tried = cluster.requests("patch").len();
             sleep(Duration::from_secs(3)).await;
             assert_eq!(cluster.requests("patch").len(), tried, "{kind}: it is not tried again and again");
