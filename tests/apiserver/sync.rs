@@ -138,7 +138,7 @@ fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
         let holder = cluster.lease_holder().await.expect("it leads");
         let start = Instant::now();
         let (code, said) = cluster.run("sync", &["--timeout", "1s"]).await;
-        assert!((1..10).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        assert!((1..4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         for part in [&format!("{holder:?}"), "ecr-pull-secrets/ecr-pull-secrets", "--timeout", "--force"] {
             assert_eq!((code, said.contains(part)), (Some(1), true), "{part} is not in {said}");
         }

@@ -151,7 +151,7 @@ async fn converges_after_the_tool_stops(cluster: &mut TestCluster, tool: Tool) {
     assert!(writes <= most && requests <= 6 * most, "{text}, of at most {most}");
     let adopted = wait_until_adopted(cluster, tool).await;
     let (reads, gaps) = readers.stop(is_live(&cluster.aws)).await;
-    assert!(reads > 20 && gaps == 0, "{tool:?}: {gaps} of {reads} reads found no live token");
+    assert!(reads > 40 && gaps == 0, "{tool:?}: {gaps} of {reads} reads found no live token");
     assert_eq!(uid(&before), uid(&adopted), "{tool:?}");
     cluster.wait_for_event(NAMESPACE, "SecretAdopted").await;
     sleep(Duration::from_secs(1)).await;
@@ -265,7 +265,7 @@ fn a_secret_without_its_owner_references_is_adopted() {
 }
 
 #[test]
-fn a_secret_of_another_type_or_that_is_immutable_is_reported_and_created_once_it_is_deleted() {
+fn a_secret_of_another_type_or_that_is_immutable_is_reported_and_created_within_a_second_of_its_deletion() {
     let tool = Tool::RegistryCreds;
     cluster_test(async |cluster| {
         start(cluster, tool).await;
@@ -312,8 +312,7 @@ fn a_secret_of_another_type_or_that_is_immutable_is_reported_and_created_once_it
             let deleted = Instant::now();
             let created = async || cluster.secret_named(&namespace, tool.secret_name()).await;
             let now = cluster.wait_for("the new secret", created).await;
-            // docs/migrate.md says a second; a busy machine may take longer.
-            assert!(deleted.elapsed() < Duration::from_secs(5), "{kind}: {:?}", deleted.elapsed());
+            assert!(deleted.elapsed() < Duration::from_secs(1), "{kind}: {:?}", deleted.elapsed());
             assert!(uid(&before) != uid(&now) && is_ours(&now), "{kind}");
         }
     });
