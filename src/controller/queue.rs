@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::core::Now;
-use crate::core::plan::Step;
+use crate::core::plan::{Observed, Step, WriteReason};
 
 /// The lanes of the queue, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
@@ -40,22 +40,16 @@ pub const PRIORITIES: [Priority; 7] = [
     Priority::Slow,
 ];
 
-/// The order after a new step: a tenant can request something new all the time, and must leave others their turn.
-const AFTER_NEW: [Priority; 7] = [
-    Priority::Urgent,
-    Priority::Repair,
-    Priority::Delete,
-    Priority::List,
-    Priority::Renewal,
-    Priority::New,
-    Priority::Slow,
-];
+/// The lanes that take turns among themselves, and with new steps: a tenant can keep a step in each of them all the time.
+const TURNS: [Priority; 4] = [Priority::Repair, Priority::Delete, Priority::List, Priority::Renewal];
 
 impl Priority {
     /// The priority of a step; `None` if there is nothing to do.
     pub fn of(step: &Step, now: Now) -> Option<Self> {
         match step {
             Step::Idle(_) => None,
+            // A tenant can change its requests all the time while an entry of its Secrets cannot be renewed.
+            Step::Write(plan) if plan.reason == WriteReason::RequestChanged => Some(Self::New),
             Step::Write(plan) if plan.is_urgent(now) => Some(Self::Urgent),
             Step::Write(plan) if plan.reason.is_repair() => Some(Self::Repair),
             Step::Write(plan) if plan.reason.is_paced() => Some(Self::Renewal),
@@ -68,8 +62,9 @@ impl Priority {
     }
 }
 
-/// Renewals are in the order in which their Secrets expire, other steps in that of their arrival. New ones start in turn from
-/// both ends: behind hundreds of creations that hang, another namespace does not wait for all of them.
+/// Urgent steps are in the order in which their Secrets expire, renewals in that in which they become urgent, and others in that
+/// of their arrival. New ones start in turn from both ends: behind hundreds of creations that hang, another namespace does not
+/// wait for all of them.
 type Order = (Timestamp, u64);
 
 /// A step in a lane.
@@ -95,6 +90,8 @@ pub struct Queue {
     latest_is_next: bool,
     /// Whether the last step that started was a new one.
     new_was_last: bool,
+    /// The position in [`TURNS`] of the lane whose turn is next.
+    next_turn: usize,
     delayed: BTreeSet<(Duration, Arc<str>)>,
     renewal_interval: Duration,
     next_renewal: Duration,
@@ -109,6 +106,7 @@ impl Queue {
             arrivals: 0,
             latest_is_next: false,
             new_was_last: false,
+            next_turn: 0,
             delayed: BTreeSet::new(),
             renewal_interval: Duration::from_secs(1) / renewals_per_second.max(1),
             next_renewal: Duration::ZERO,
@@ -121,20 +119,24 @@ impl Queue {
     }
 
     /// Queues a step. It replaces the planned step of the namespace and its delay.
-    pub fn push(&mut self, namespace: &Arc<str>, lane: Priority, step: Step) {
+    pub fn push(&mut self, namespace: &Arc<str>, lane: Priority, step: Step, now: Now) {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
-        // The namespace keeps its position in the queue, unless the new step is more urgent.
-        if let Some(planned) = item.planned.as_mut().filter(|planned| planned.lane <= lane) {
+        // The namespace keeps its position in the queue, unless the new step is more urgent. Few lists run at once.
+        let keeps = |planned: &&mut Box<Planned>| {
+            planned.lane == lane || (planned.lane < lane && lane != Priority::List)
+        };
+        if let Some(planned) = item.planned.as_mut().filter(keeps) {
             planned.step = step;
             return;
         }
-        let expires_at = match lane {
-            Priority::Urgent | Priority::Renewal => expiry(&step),
+        let time = match lane {
+            Priority::Urgent => expiry(&step),
+            Priority::Renewal => urgent_at(&step, now),
             _ => Timestamp::MIN,
         };
         self.arrivals += 1;
-        let order = (expires_at, self.arrivals);
+        let order = (time, self.arrivals);
         let before = item.planned.replace(Box::new(Planned { lane, order, step }));
         self.remove_from_lane(namespace, before.as_deref());
         self.lanes[lane as usize].insert((order, namespace.clone()));
@@ -165,8 +167,8 @@ impl Queue {
         self.items.get(namespace).is_some_and(|item| item.running)
     }
 
-    /// The most urgent step that may start now, in a lane that has room. While others wait, each new step is followed by one of
-    /// them.
+    /// The most urgent step that may start now, in a lane that has room. While steps of other lanes wait, each new one is followed
+    /// by one of them.
     pub fn pop(
         &mut self,
         has_room: impl Fn(Priority) -> bool,
@@ -177,18 +179,28 @@ impl Queue {
             let is_paced = *lane == Priority::Renewal && now.mono < self.next_renewal;
             !is_paced && !self.lanes[*lane as usize].is_empty() && has_room(*lane)
         };
-        let lanes = if self.new_was_last { AFTER_NEW } else { PRIORITIES };
-        let lane = lanes.into_iter().find(is_open)?;
+        let lane = self.order().find(is_open)?;
         let from_end = lane == Priority::New && self.latest_is_next;
         self.latest_is_next ^= lane == Priority::New;
         let steps = &mut self.lanes[lane as usize];
         let (_, namespace) = if from_end { steps.pop_last() } else { steps.pop_first() }?;
         let planned = self.items.get_mut(&namespace)?.planned.take()?;
         self.new_was_last = lane == Priority::New;
+        if let Some(turn) = TURNS.iter().position(|other| *other == lane) {
+            self.next_turn = turn + 1;
+        }
         if lane == Priority::Renewal {
             self.next_renewal = self.next_renewal.max(now.mono) + self.renewal_interval;
         }
         Some((namespace, lane, planned.step))
+    }
+
+    /// The order in which the lanes are searched.
+    fn order(&self) -> impl Iterator<Item = Priority> + use<> {
+        let first = if self.new_was_last { None } else { Some(Priority::New) };
+        let turns = TURNS.into_iter().cycle().skip(self.next_turn).take(TURNS.len());
+        let last = [Priority::New, Priority::Slow];
+        [Priority::Urgent].into_iter().chain(first).chain(turns).chain(last)
     }
 
     /// Moves the renewals that have become urgent while they waited.
@@ -198,7 +210,7 @@ impl Queue {
             let planned = self.items.get(namespace).and_then(|item| item.planned.as_ref());
             let Some(step) = planned.map(|planned| &planned.step).filter(is_urgent) else { return };
             let (namespace, step) = (namespace.clone(), step.clone());
-            self.push(&namespace, Priority::Urgent, step);
+            self.push(&namespace, Priority::Urgent, step, now);
         }
     }
 
@@ -282,8 +294,16 @@ impl Queue {
 
 /// When the Secret of a step expires.
 fn expiry(step: &Step) -> Timestamp {
-    let observed = if let Step::Write(plan) = step { plan.observed.as_deref() } else { None };
-    observed.and_then(|observed| observed.times).map_or(Timestamp::MIN, |times| times.expires_at)
+    observed(step).and_then(|observed| observed.times).map_or(Timestamp::MIN, |times| times.expires_at)
+}
+
+/// When a step becomes urgent.
+fn urgent_at(step: &Step, now: Now) -> Timestamp {
+    observed(step).and_then(|observed| observed.urgent_at(now)).unwrap_or(Timestamp::MIN)
+}
+
+fn observed(step: &Step) -> Option<&Observed> {
+    if let Step::Write(plan) = step { plan.observed.as_deref() } else { None }
 }
 
 #[cfg(test)]
@@ -293,12 +313,12 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::core::plan::{Observed, WritePlan, WriteReason};
+    use crate::core::plan::WritePlan;
     use crate::core::request::Times;
     use crate::core::testing::{HOST, HOUR, at, observed, request, settings, wall};
 
     fn push(queue: &mut Queue, namespace: &Arc<str>, priority: Priority) {
-        queue.push(namespace, priority, Step::Idle(None));
+        queue.push(namespace, priority, Step::Idle(None), at(0));
     }
 
     fn pop(queue: &mut Queue, now: Now) -> Option<Arc<str>> {
@@ -325,9 +345,15 @@ mod tests {
 
     /// The renewal of a Secret that expires then, with a token of 12 hours.
     fn renewal(expires_at: Timestamp) -> Step {
+        renewal_of(expires_at, 12 * HOUR)
+    }
+
+    /// The same with a token that lives for this many seconds.
+    fn renewal_of(expires_at: Timestamp, life: i64) -> Step {
         let (granted, _) = settings().grants.assign("team-a", &request(&[HOST])).expect("granted");
-        let times = Some(Times { expires_at, refresh_after: expires_at - SignedDuration::from_hours(6) });
-        let observed = Observed { times, ..observed(&request(&[HOST])) };
+        let times =
+            Some(Times { expires_at, refresh_after: expires_at - SignedDuration::from_secs(life / 2) });
+        let observed = Observed { times, applied: None, ..observed(&request(&[HOST])) };
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         Step::Write(Box::new(WritePlan::new(reason, granted, BTreeMap::new(), Some(observed))))
     }
@@ -341,7 +367,7 @@ mod tests {
         for expiry in [2 * HOUR, half + 1, half, 5 * HOUR, -HOUR, half - 1, -1, HOUR] {
             let step = renewal(wall(expiry));
             let lane = Priority::of(&step, now).expect("a write");
-            queue.push(&expiry.to_string().into(), lane, step);
+            queue.push(&expiry.to_string().into(), lane, step, now);
         }
         let mut pop_expiry = |now| queue.pop(|_| true, now).map(|(name, lane, _)| (name.to_string(), lane));
         for expiry in [-HOUR, -1, half - 1, half] {
@@ -368,11 +394,54 @@ mod tests {
         assert_eq!(order, ["new-0", "b", "new-3", "a", "new-1", "new-2"]);
     }
 
+    /// N41
+    #[test]
+    fn no_lane_that_always_has_a_step_keeps_another_one_waiting() {
+        let lanes = [Priority::New, Priority::Repair, Priority::Delete, Priority::List, Priority::Renewal];
+        for busy in lanes {
+            let mut queue = Queue::new(1_000);
+            for lane in lanes {
+                push(&mut queue, &lane.into_str().into(), lane);
+            }
+            for second in 0..10 {
+                push(&mut queue, &"one".into(), busy);
+                push(&mut queue, &"two".into(), busy);
+                pop(&mut queue, at(second));
+            }
+            let waits = |lane: &Priority| *lane != busy && !queue.lanes[*lane as usize].is_empty();
+            assert_eq!(lanes.into_iter().find(waits), None, "behind {busy:?}");
+        }
+    }
+
+    /// N44: a list in the position of another step would take a slot of these.
+    #[test]
+    fn a_list_waits_in_the_lane_of_lists() {
+        let mut queue = Queue::new(10);
+        let a: Arc<str> = "a".into();
+        push(&mut queue, &a, Priority::Delete);
+        push(&mut queue, &a, Priority::List);
+        assert_eq!(queue.pop(|_| true, at(0)).map(|(_, lane, _)| lane), Some(Priority::List));
+        assert_eq!(pop(&mut queue, at(0)), None);
+    }
+
+    /// N41: tokens that live shortly become urgent later than others that expire at the same time.
+    #[test]
+    fn renewals_of_short_lived_tokens_do_not_hide_one_that_becomes_urgent() {
+        let mut queue = Queue::new(1);
+        let half = HOUR / 2;
+        for (name, expiry, life) in [("short", half - 600, 15 * 60), ("long", half + 60, 12 * HOUR)] {
+            queue.push(&name.into(), Priority::Renewal, renewal_of(wall(expiry), life), at(0));
+        }
+        let later = Now { wall: wall(61), ..at(0) };
+        let found = queue.pop(|_| true, later).map(|(namespace, lane, _)| (namespace, lane));
+        assert_eq!(found, Some(("long".into(), Priority::Urgent)));
+    }
+
     #[test]
     fn a_renewal_that_becomes_urgent_while_it_waits_is_no_longer_paced() {
         let mut queue = Queue::new(1);
         for name in ["a", "b"] {
-            queue.push(&name.into(), Priority::Renewal, renewal(wall(HOUR)));
+            queue.push(&name.into(), Priority::Renewal, renewal(wall(HOUR)), at(0));
         }
         assert_eq!(pop(&mut queue, at(0)), Some("a".into()));
         assert_eq!(pop(&mut queue, at(0)), None, "the second one waits");
@@ -427,8 +496,8 @@ mod tests {
     fn a_later_plan_replaces_an_earlier_one() {
         let mut queue = Queue::new(10);
         let a: Arc<str> = "a".into();
-        queue.push(&a, Priority::New, Step::Idle(None));
-        queue.push(&a, Priority::Delete, Step::Idle(Some(wall(1))));
+        queue.push(&a, Priority::New, Step::Idle(None), at(0));
+        queue.push(&a, Priority::Delete, Step::Idle(Some(wall(1))), at(0));
         assert_eq!(queue.pop(|_| true, at(0)), Some((a, Priority::New, Step::Idle(Some(wall(1))))));
         assert!(queue.pop(|_| true, at(0)).is_none() && !queue.has_steps());
     }

@@ -106,9 +106,11 @@ impl Controller {
             (Some(priority), Step::Write(mut plan)) => {
                 // Equal grants are stored once, however many writes are queued.
                 plan.granted = self.granted.intern(plan.granted);
-                self.queue.push(namespace, self.lane(namespace, priority), Step::Write(plan));
+                self.queue.push(namespace, self.lane(namespace, priority), Step::Write(plan), now);
             }
-            (Some(priority), step) => self.queue.push(namespace, self.lane(namespace, priority), step),
+            (Some(priority), step) => {
+                self.queue.push(namespace, self.lane(namespace, priority), step, now);
+            }
             (None, Step::Idle(wake)) => {
                 if self.index.get(namespace).is_some_and(|state| state.managed().any(|o| o.intact)) {
                     self.tell(Tell::InSync { namespace: namespace.clone() });

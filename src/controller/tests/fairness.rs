@@ -1,15 +1,18 @@
 //! No namespace takes the tokens, the calls or the writes of another one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::controller::queue::Priority;
 use crate::controller::tests::tokens::respond_with_life;
 use crate::controller::tests::world::{Reply, World};
 use crate::controller::tokens::{CachedToken, KeyState, TokenCache, Want};
 use crate::core::Now;
 use crate::core::grants::{Restriction, TokenRequest};
+use crate::core::plan::{Step, WritePlan, WriteReason};
 use crate::core::secret::{TokenError, TokenErrorKind};
 use crate::core::testing::{HOST, HOUR, JITTER, at, request, settings, target};
 
@@ -239,6 +242,38 @@ fn if_each_write_takes_twenty_seconds_two_thousand_overdue_secrets_are_renewed_w
     world.kill(first);
     world.run(SignedDuration::from_hours(8), Duration::from_mins(10), |_| {});
     world.write_duration = Duration::from_secs(20);
+/// N40: a registry that denies its token keeps the Secret due for renewal.
+#[test]
+fn a_request_that_changes_while_an_entry_cannot_be_renewed_causes_few_writes_too() {
+    let west = HOST.replace("eu-central-1", "eu-west-1");
+    let wants = |turn: usize| {
+        let accounts = vec![format!("account-{turn}")];
+        crate::core::request::Request { service_accounts: accounts, ..request(&[HOST, &west]) }
+    };
+    let mut world = World::new();
+    world.start("one");
+    world.annotate("team-a", wants(0));
+    world.run(SignedDuration::from_secs(1), Duration::from_secs(1), |_| {});
+    world.replies.insert("eu-west-1".into(), Reply::Error(TokenErrorKind::AccessDenied));
+    for hours in [8, 6] {
+        world.run(SignedDuration::from_hours(hours), Duration::from_mins(1), |_| {});
+        let before = world.writes.len();
+        for turn in 1..=600 {
+            world.annotate("team-a", wants(turn));
+            world.run(SignedDuration::from_millis(100), Duration::from_millis(50), |_| {});
+        }
+        let writes = world.writes.len() - before;
+        assert!(writes <= 10 + 6 + 1, "{writes} writes in a minute");
+    }
+    let (granted, _) = settings().grants.assign("team-a", &wants(1)).expect("granted");
+    let observed = world.secret("team-a", "ecr-pull").cloned().expect("the secret");
+    assert!(observed.is_urgent(world.now), "an entry has expired");
+    let plan =
+        WritePlan::new(WriteReason::RequestChanged, Arc::new(granted), BTreeMap::new(), Some(observed));
+    let lane = Priority::of(&Step::Write(Box::new(plan)), world.now);
+    assert_eq!(lane, Some(Priority::New), "nor does it come before what expires elsewhere");
+}
+
     world.start("two");
     let (start, mut end) = (world.now.mono, None);
     world.run(SignedDuration::from_mins(15), Duration::from_secs(1), |world| {

@@ -331,10 +331,7 @@ impl Planner<'_> {
             // The backoff does not delay a renewal, which is not written again with the same tokens.
             (plan.reason, repair_after) = (WriteReason::RenewalDue, None);
         }
-        // A change never delays a renewal.
-        let is_due =
-            plan.observed.as_ref().is_none_or(|o| o.times.is_none_or(|times| times.is_due(self.now)));
-        let is_change = plan.reason == WriteReason::RequestChanged && !is_due;
+        let is_change = plan.reason == WriteReason::RequestChanged;
         let change_after = history.change_after(self.now).filter(|_| is_change);
         let retry_after = || history.retry.retry_after(self.now);
         Step::Write(Box::new(plan)).at(repair_after.or(change_after).or_else(retry_after))

@@ -101,10 +101,14 @@ impl Observed {
         if self.intact && self.entries().any(has_expired) {
             return true;
         }
-        self.times.is_some_and(|times| {
-            let last_quarter = self.last_quarter(times, now).clamp(SignedDuration::ZERO, URGENT);
-            now.until(self.first_expiry(times, now)) <= last_quarter
-        })
+        self.urgent_at(now).is_some_and(|at| at <= now.wall)
+    }
+
+    /// When it becomes urgent, unless an entry has expired; `None` if its times are not known.
+    pub fn urgent_at(&self, now: Now) -> Option<Timestamp> {
+        let times = self.times?;
+        let last_quarter = self.last_quarter(times, now).clamp(SignedDuration::ZERO, URGENT);
+        self.first_expiry(times, now).checked_sub(last_quarter).ok()
     }
 
     /// Its entries, as they are recorded.
