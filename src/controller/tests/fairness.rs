@@ -120,6 +120,20 @@ fn invented_regions_of_many_namespaces_do_not_delay_a_region_that_was_applied_be
     assert!(waited < Duration::from_secs(2), "{waited:?} for a new key of a region that works");
 }
 
+/// N42: its call was queued for another namespace, behind those that hang.
+#[test]
+fn a_region_that_was_applied_does_not_wait_for_invented_ones_although_a_new_namespace_named_it_first() {
+    let mut aws = Aws::new();
+    for n in 0..100 {
+        let mut requests = invented(n * 8);
+        requests[7] = in_region("ap-south-1");
+        aws.lookup(&format!("evil-{n}"), &requests, false);
+    }
+    aws.pass(Duration::from_secs(20));
+    let waited = aws.wait("shop", &in_region("ap-south-1"), true);
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+}
+
 #[test]
 fn a_namespace_that_names_thirty_keys_a_second_delays_no_other_and_gets_its_share_h2() {
     let mut aws = Aws::new();

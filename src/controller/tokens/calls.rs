@@ -157,6 +157,17 @@ impl Calls {
         self.pooled.insert(id, (group, urgency));
     }
 
+    /// A namespace that had a token of this endpoint before waits for a queued call, which another one may have queued behind
+    /// its invented regions.
+    pub fn claim(&mut self, id: KeyId, namespace: &Arc<str>) {
+        let Some((group, _)) = self.pooled.get(&id) else { return };
+        if self.unknown.queue.remove(id) {
+            self.groups.entry(group.clone()).or_default().is_applied = true;
+            self.applied.queue.push(namespace, id);
+            self.applied.is_blocked = false;
+        }
+    }
+
     /// A queued call has become more urgent.
     pub fn raise(
         &mut self,

@@ -169,9 +169,14 @@ impl TokenCache {
                 entry.queued = Some(urgency);
                 entry.request = Some(Box::new(want.request.clone()));
                 self.calls.push(id, &want.request.key, urgency, namespace, want.expires_at.is_some());
-            } else if let Some(before) = entry.queued.filter(|before| urgency < *before) {
-                entry.queued = Some(urgency);
-                self.calls.raise(id, &want.request.key, (before, urgency), namespace);
+            } else if let Some(before) = entry.queued {
+                if want.expires_at.is_some() {
+                    self.calls.claim(id, namespace);
+                }
+                if urgency < before {
+                    entry.queued = Some(urgency);
+                    self.calls.raise(id, &want.request.key, (before, urgency), namespace);
+                }
             }
         }
         CachedToken { token, state, renews }
