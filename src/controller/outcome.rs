@@ -276,13 +276,10 @@ impl Controller {
     ) {
         let PullSecretChange { service_account, secret, kept, .. } = change;
         let jitter = self.settings.jitter;
-        let history = self.index.history(namespace);
         match result {
             Ok(Some((refs, changed))) => {
-                if let Some(history) = history
-                    && (changed || refs.differs(secret.as_deref(), kept))
-                {
-                    history.change_service_account(service_account, |retry| {
+                if changed || refs.differs(secret.as_deref(), kept) {
+                    self.index.change_service_account(namespace, service_account, |retry| {
                         retry.record_repair(now);
                         retry.reset();
                     });
@@ -301,7 +298,7 @@ impl Controller {
             Err(error) => {
                 let after = error.retry_after();
                 let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
-                let retry_at = history.map(|history| history.change_service_account(service_account, record));
+                let retry_at = self.index.change_service_account(namespace, service_account, record);
                 self.report_service_account_failure(namespace, Some(service_account), &error, retry_at);
                 self.reconcile(namespace, now);
             }

@@ -86,12 +86,13 @@ impl Index {
         if !self.keeps_account(namespace, name, &refs) {
             return self.remove(&WatchTarget::ServiceAccounts, namespace, name, refs.resource_version);
         }
-        let all = &mut self.state_of(namespace).service_accounts;
+        let NamespaceState { service_accounts: all, history, .. } = self.state_of(namespace);
         // Users who can create service accounts must not use up the memory of the controller.
         if all.len() >= MAX_SERVICE_ACCOUNTS && !all.iter().any(|(known, _)| known == name) {
             let other = all.iter().position(|(_, refs)| refs.attached.is_empty());
             let Some(other) = other.filter(|_| !refs.attached.is_empty()) else { return false };
-            all.swap_remove(other);
+            let (other, _) = all.swap_remove(other);
+            history.service_accounts.change(|changed| changed.remove(&other));
         }
         let same = all.iter().any(|(known, old)| {
             known == name && (&old.references, &old.attached) == (&refs.references, &refs.attached)
@@ -146,6 +147,18 @@ impl Index {
         if let Some(state) = self.get_mut(namespace).filter(|state| state.is_opted_in()) {
             state.accounts = Accounts::All;
         }
+    }
+
+    /// The failures and repairs of a service account, if it is known.
+    pub fn change_service_account<R>(
+        &mut self,
+        namespace: &str,
+        name: &Arc<str>,
+        change: impl FnOnce(&mut RetryState) -> R,
+    ) -> Option<R> {
+        let state = self.get_mut(namespace)?;
+        let is_known = state.service_accounts.iter().any(|(known, _)| known == name);
+        is_known.then(|| state.history.change_service_account(name, change))
     }
 
     /// Records that a service account does not exist, unless a version newer than `version` is known.

@@ -135,6 +135,30 @@ fn the_service_accounts_of_one_namespace_are_bounded_and_those_with_our_referenc
     assert!(all.contains_key("late") && all.contains_key("account-7"));
 }
 
+/// N43: users who create, edit and delete service accounts must not use up the memory of the controller.
+#[test]
+fn the_changes_of_service_accounts_that_are_not_known_any_more_are_forgotten() {
+    let mut index = watched();
+    index.apply(opts_in("a", true));
+    let record = |index: &mut Index, name: &str| {
+        index.change_service_account("a", &name.into(), |retry| retry.record_repair(at(0)))
+    };
+    for n in 0..MAX_SERVICE_ACCOUNTS {
+        let name = format!("account-{n}");
+        index.apply(account("a", &name, refs(1, false)));
+        record(&mut index, &name).expect("a known one");
+    }
+    for n in 0..100 {
+        index.apply(account("a", &format!("forged-{n}"), refs(2, true)));
+    }
+    let remembered = |index: &mut Index| index.history("a").expect("a history").service_accounts.len();
+    assert_eq!(remembered(&mut index), MAX_SERVICE_ACCOUNTS - 100, "without those that made room for others");
+    let (name, seen) = ("account-250".into(), Seen::Deleted(3));
+    index.apply(Change::ServiceAccount { namespace: "a".into(), name, seen });
+    assert_eq!(record(&mut index, "account-250"), None, "its reply came after its deletion");
+    assert_eq!(remembered(&mut index), MAX_SERVICE_ACCOUNTS - 101);
+}
+
 #[test]
 fn a_relist_of_service_accounts_removes_those_that_it_does_not_report() {
     let mut index = watched();
