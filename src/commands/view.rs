@@ -44,6 +44,7 @@ pub fn facts<'a>(
         parsed,
         terminating,
         held: false,
+        keeps_all: false,
         secrets: &state.secrets,
         service_accounts: &[],
         misses_accounts: false,

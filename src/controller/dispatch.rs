@@ -156,11 +156,15 @@ impl Controller {
     }
 
     fn start_write(&mut self, namespace: &Arc<str>, mut plan: WritePlan, slot: Slot, now: Now) {
-        let (other, again_at) = (plan.otherwise.take(), plan.again_at);
-        let (granted, kept) = (plan.granted.clone(), other.as_ref().map(|other| other.granted.clone()));
+        let (otherwise, again_at, granted) = (plan.otherwise.take(), plan.again_at, plan.granted.clone());
+        let kept = match otherwise.as_deref() {
+            Some(Step::Write(other)) => Some(other.granted.clone()),
+            _ => None,
+        };
         let Err(wake) = self.try_write(namespace, plan, kept.as_deref(), slot, now) else { return };
-        let later = match other {
-            Some(other) => self.try_write(namespace, *other, Some(&granted), slot, now),
+        let later = match otherwise.map(|step| *step) {
+            Some(Step::Write(other)) => self.try_write(namespace, *other, Some(&granted), slot, now),
+            Some(step) => return self.file(namespace, step, now),
             None => Err(None),
         };
         if let Err(later) = later {
@@ -225,10 +229,11 @@ impl Controller {
     fn start_replacement(
         &mut self,
         namespace: &Arc<str>,
-        replacement: Box<Replacement>,
+        mut replacement: Box<Replacement>,
         slot: Slot,
         now: Now,
     ) {
+        let otherwise = replacement.otherwise.take();
         let (granted, observed) = (&*replacement.granted, Some(&replacement.observed));
         let needed = Needed { granted, observed, issued_after: None, kept: None };
         let collected = self.collect_tokens(namespace, &needed, now);
@@ -236,6 +241,9 @@ impl Controller {
             return self.queue.schedule(namespace, Some(until), now);
         }
         if !replacement.is_ready(&collected.lasting(now), now) {
+            if let Some(step) = otherwise {
+                return self.file(namespace, *step, now);
+            }
             // With the last entry that no token replaces, nothing is left to lose.
             let expiries = replacement.observed.entries().filter_map(|entry| entry.expires_at);
             let passes = expiries.chain(replacement.due_at).map(|at| now.certainly_passes_at(at));

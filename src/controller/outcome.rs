@@ -194,29 +194,16 @@ impl Controller {
         let planned = read.map(|record| {
             let parsed = record.as_ref().map(|record| &*record.parsed);
             let facts = Facts { parsed, terminating: false, ..self.facts(namespace)? };
-            Some(plan(&facts, &self.settings, now).step)
+            let step = plan(&facts, &self.settings, now).step;
+            step.alternatives().find(|again| is_same_removal(again, &removal)).cloned()
         });
         match (planned, removal) {
             (_, Step::Delete(deletion)) if planted(Bug::TrustStaleNamespace) => {
                 self.delete(namespace, deletion, now);
             }
-            (Ok(Some(Step::Delete(again))), Step::Delete(deletion))
-                if again.version.uid == deletion.version.uid =>
-            {
-                self.delete(namespace, again, now);
-            }
-            // The tokens that are at hand are those of this request.
-            (Ok(Some(Step::Replace(again))), Step::Replace(before))
-                if again.deletion.version.uid == before.deletion.version.uid
-                    && again.granted == before.granted =>
-            {
-                self.delete(namespace, again.deletion, now);
-            }
-            (Ok(Some(Step::SetPullSecret(again))), Step::SetPullSecret(change))
-                if again.service_account == change.service_account && again.secret.is_none() =>
-            {
-                self.set_pull_secret(namespace, again, now);
-            }
+            (Ok(Some(Step::Delete(again))), _) => self.delete(namespace, again, now),
+            (Ok(Some(Step::Replace(again))), _) => self.delete(namespace, again.deletion, now),
+            (Ok(Some(Step::SetPullSecret(again))), _) => self.set_pull_secret(namespace, again, now),
             (Err(error), Step::Delete(deletion)) => {
                 self.record_deletion(namespace, &deletion, Err(error), duration, now);
             }
@@ -410,6 +397,20 @@ impl Controller {
             queued: self.queue.lengths(),
             in_sync_at: in_sync.then_some(now.wall),
         })));
+    }
+}
+
+/// Whether a step is the removal that was planned before. The tokens that are at hand for a replacement are those of its request.
+fn is_same_removal(step: &Step, before: &Step) -> bool {
+    match (step, before) {
+        (Step::Delete(again), Step::Delete(before)) => again.version.uid == before.version.uid,
+        (Step::Replace(again), Step::Replace(before)) => {
+            again.deletion.version.uid == before.deletion.version.uid && again.granted == before.granted
+        }
+        (Step::SetPullSecret(again), Step::SetPullSecret(before)) => {
+            again.service_account == before.service_account && again.secret.is_none()
+        }
+        _ => false,
     }
 }
 

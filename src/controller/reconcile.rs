@@ -95,14 +95,14 @@ impl Controller {
         Some(Facts { held: self.removals.is_held(namespace), ..self.index.facts(namespace)? })
     }
 
-    /// Queues a step, unless this run must not make it.
-    fn file(&mut self, namespace: &Arc<str>, step: Step, now: Now) {
-        let priority = Priority::of(&step, now);
+    /// Queues a step. Instead of a removal, a run that must not remove anything queues what it would do without that.
+    pub(super) fn file(&mut self, namespace: &Arc<str>, mut step: Step, now: Now) {
         if step.is_removal() && !self.policy.delete {
             self.tell_would_delete(namespace, &step);
-            return self.queue.schedule(namespace, None, now);
+            let facts = self.facts(namespace).map(|facts| Facts { keeps_all: true, ..facts });
+            step = facts.map_or(Step::Idle(None), |facts| plan(&facts, &self.settings, now).step);
         }
-        match (priority, step) {
+        match (Priority::of(&step, now), step) {
             (Some(priority), Step::Write(mut plan)) => {
                 // Equal grants are stored once, however many writes are queued.
                 plan.granted = self.granted.intern(plan.granted);

@@ -156,6 +156,7 @@ impl Index {
             parsed: state.namespace.as_ref().map(|record| &*record.parsed),
             terminating: self.terminating.contains(namespace),
             held: false,
+            keeps_all: false,
             secrets: &state.secrets,
             service_accounts: &state.service_accounts,
             misses_accounts: self.misses_accounts(state),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::controller::tests::world::World;
+use crate::controller::tests::world::{Failing, World};
 use crate::core::EventReason;
 use crate::core::plan::PullSecretRefs;
 use crate::core::request::Request;
@@ -84,13 +84,13 @@ fn a_list_that_fails_is_repeated_and_reported_and_the_secret_does_not_wait() {
     let mut world = World::new();
     world.set_service_account("team-a", "default", refs(&[]));
     world.start("one");
-    world.lists_fail = true;
+    world.failing.push(Failing::AccountLists);
     world.annotate("team-a", all_accounts());
     pass(&mut world, 60);
     assert!(world.is_valid("team-a", "ecr-pull"));
     assert!((4..=8).contains(&world.lists.len()), "{} lists in a minute", world.lists.len());
     assert_eq!(world.conditions(EventReason::WriteFailed).1, 1, "one new condition");
-    world.lists_fail = false;
+    world.failing.clear();
     pass(&mut world, 60);
     assert_eq!(attached(&world, "team-a"), 1);
 }

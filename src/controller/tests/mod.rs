@@ -9,6 +9,7 @@ mod immutable;
 mod life;
 mod memory;
 mod noise;
+mod obstacles;
 mod removals;
 mod renames;
 mod renew;

@@ -79,11 +79,11 @@ fn many_removals_of_one_identity_are_held_until_exactly_they_are_confirmed() {
     assert!(renewed.len() >= 60 && renewed.iter().all(|(namespace, ..)| namespace.starts_with("b-")));
     assert!(!world.calls[1..].iter().any(|key| key.identity.as_str() == "a"), "no token of the lost grant");
 
-    world.confirms = Some("0123456789ab".into());
+    world.policy.confirm_removals = Some("0123456789ab".into());
     reconfigure(&mut world, granting(&["b"]));
     assert_eq!(world.secrets.len(), 60, "another set was confirmed");
 
-    world.confirms = Some(held.id.as_str().into());
+    world.policy.confirm_removals = Some(held.id.as_str().into());
     reconfigure(&mut world, granting(&["b"]));
     assert_eq!((of(&world, "a"), of(&world, "b")), (0, 30));
     assert_eq!(world.conditions(EventReason::SecretDeleted).0, 30);
@@ -93,7 +93,7 @@ fn many_removals_of_one_identity_are_held_until_exactly_they_are_confirmed() {
 fn a_confirmation_is_of_one_set_only() {
     let mut world = served(&[("a", 30), ("b", 60)]);
     reconfigure(&mut world, granting(&["b"]));
-    world.confirms = Some(held(&world).expect("held").id.as_str().into());
+    world.policy.confirm_removals = Some(held(&world).expect("held").id.as_str().into());
     reconfigure(&mut world, granting(&[]));
     assert_eq!(world.secrets.len(), 90, "the configuration removes more than was confirmed");
 }
@@ -173,7 +173,7 @@ fn secrets_under_a_retired_name_are_held_and_their_successors_are_renewed() {
     world.run(SignedDuration::from_hours(24), LONG, |world| {
         assert!((0..12).all(|n| world.is_valid(&format!("team-{n}"), "ecr-pull")));
     });
-    world.confirms = Some(held.id.as_str().into());
+    world.policy.confirm_removals = Some(held.id.as_str().into());
     reconfigure(&mut world, settings());
     assert_eq!(world.secrets.len(), 12);
 }

@@ -38,6 +38,14 @@ pub enum Reply {
     Hang,
 }
 
+/// Requests of one kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    Deletions,
+    AccountChanges,
+    AccountLists,
+}
+
 /// A Secret as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
@@ -84,14 +92,15 @@ pub struct World {
     pub retry_after: Option<Duration>,
     /// Whether the API server does not reply.
     pub api_hangs: bool,
-    /// How long the API server takes for each write of a Secret. Its response follows then.
+    /// How long the API server takes for each write of a Secret, and for each change of a service account. Its response follows
+    /// then.
     pub write_duration: Duration,
     /// The writes that are not stored yet, by when they are.
     writing: BTreeMap<(Duration, u64), RunningWrite>,
-    /// Whether lists of service accounts fail.
-    pub lists_fail: bool,
-    /// The ID of the removals that the next controllers may make.
-    pub confirms: Option<Arc<str>>,
+    /// The requests that fail each time.
+    pub failing: Vec<Failing>,
+    /// The limits of the next controllers.
+    pub policy: RunPolicy,
     /// The reply of each endpoint that does not return tokens of 12 hours.
     pub replies: BTreeMap<String, Reply>,
     /// The requests that reached AWS.
@@ -133,8 +142,8 @@ impl World {
             api_hangs: false,
             write_duration: Duration::ZERO,
             writing: BTreeMap::new(),
-            lists_fail: false,
-            confirms: None,
+            failing: vec![],
+            policy: RunPolicy { repeat: true, delete: true, confirm_removals: None },
             replies: BTreeMap::new(),
             calls: vec![],
             writes: vec![],
@@ -158,9 +167,8 @@ impl World {
     /// Starts a controller, which lists everything and joins the election.
     pub fn start(&mut self, identity: &str) -> usize {
         let targets = self.targets();
-        let policy = RunPolicy { repeat: true, delete: true, confirm_removals: self.confirms.clone() };
         let index = Index::new(targets.clone());
-        let controller = Controller::new(self.settings.clone(), policy, index);
+        let controller = Controller::new(self.settings.clone(), self.policy.clone(), index);
         let elector = LeaderElector::new(identity.to_owned(), settings().election);
         self.nodes.push(Node { controller, elector, is_alive: true });
         let node = self.nodes.len() - 1;
@@ -358,9 +366,11 @@ impl World {
             Effect::FetchToken(request) => self.fetch_token(request.key),
             Effect::Relist(target) => panic!("{target:?} is listed again"),
             Effect::Act { .. } if self.api_hangs => None,
-            Effect::Act { id, namespace, request: request @ Request::Write { .. } }
-                if !self.write_duration.is_zero() =>
-            {
+            Effect::Act {
+                id,
+                namespace,
+                request: request @ (Request::Write { .. } | Request::SetPullSecret(_)),
+            } if !self.write_duration.is_zero() => {
                 let at = (self.now.mono + self.write_duration, id.0);
                 self.writing.insert(at, RunningWrite { node, id, namespace, request });
                 None
@@ -370,6 +380,10 @@ impl World {
                 Some(Input::ActionDone { id, outcome, duration: Duration::ZERO })
             }
         }
+    }
+
+    fn fails(&self, request: Failing) -> bool {
+        self.failing.contains(&request)
     }
 
     fn act(&mut self, namespace: Arc<str>, request: Request) -> Outcome {
@@ -389,7 +403,9 @@ impl World {
             }
             Request::ReadNamespace if !available => Outcome::NamespaceRead(Err(unavailable())),
             Request::ReadNamespace => Outcome::NamespaceRead(Ok(self.namespaces.get(&namespace).cloned())),
-            Request::Delete(_) if !available => Outcome::Deleted(Err(unavailable())),
+            Request::Delete(_) if !available || self.fails(Failing::Deletions) => {
+                Outcome::Deleted(Err(unavailable()))
+            }
             Request::Delete(deletion) => {
                 let key = (namespace, deletion.name);
                 if self.secrets.get(&key).map(Observed::version) == Some(deletion.version) {
@@ -399,13 +415,16 @@ impl World {
                     Outcome::Deleted(Err(RequestError::Conflict("another version".to_owned())))
                 }
             }
+            Request::SetPullSecret(_) if !available || self.fails(Failing::AccountChanges) => {
+                Outcome::PullSecretSet(Err(unavailable()))
+            }
             Request::SetPullSecret(change) => {
                 let key = (namespace, change.service_account.clone());
                 Outcome::PullSecretSet(Ok(self.attach(&key, &change)))
             }
             Request::ListServiceAccounts => {
                 self.lists.push(namespace.clone());
-                if !available || self.lists_fail {
+                if !available || self.fails(Failing::AccountLists) {
                     return Outcome::ServiceAccountsListed(Err(unavailable()));
                 }
                 let found = self.service_accounts.iter().filter(|((of, _), _)| *of == namespace);

@@ -11,6 +11,7 @@ use crate::core::secret::StaticSources;
 
 /// Everything that is known about a namespace.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate fact")]
 pub struct Facts<'a> {
     pub namespace: &'a str,
     /// `None` if the Namespace did not opt in or does not exist.
@@ -19,6 +20,8 @@ pub struct Facts<'a> {
     pub terminating: bool,
     /// Whether removals that follow from the configuration wait for a confirmation.
     pub held: bool,
+    /// Whether this run removes nothing.
+    pub keeps_all: bool,
     /// The Secrets of allowed names in it.
     pub secrets: &'a [(Arc<str>, Observed)],
     /// The service accounts in it; empty unless the configuration enables them.

@@ -106,6 +106,16 @@ impl History {
         self.service_accounts.change(|all| change(all.entry(name.clone()).or_default()))
     }
 
+    /// Whether the last change of a service account failed.
+    pub fn accounts_fail(&self) -> bool {
+        self.service_accounts.values().any(|retry| retry.failures > 0)
+    }
+
+    /// Whether the last request about the Secret or about a service account failed.
+    pub fn is_failing(&self) -> bool {
+        self.retry.failures > 0 || self.accounts_fail()
+    }
+
     /// Whether the last write was to the Secret of this name, as far as is known.
     pub fn is_written(&self, name: &str) -> bool {
         self.written.as_ref().is_none_or(|(written, _)| **written == *name)

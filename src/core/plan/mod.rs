@@ -19,6 +19,7 @@ pub mod service_accounts;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -65,8 +66,8 @@ pub struct WritePlan {
     pub observed: Option<Box<Observed>>,
     /// The time before which no token may have been issued, because an annotation names it.
     pub issued_after: Option<Timestamp>,
-    /// The write to try if the tokens of this one are not at hand.
-    pub otherwise: Option<Box<WritePlan>>,
+    /// The step to make if the tokens of this write are not at hand.
+    pub otherwise: Option<Box<Step>>,
     /// When another step may start, if the tokens of this one are not at hand.
     pub again_at: Option<Timestamp>,
 }
@@ -145,6 +146,15 @@ impl Step {
         if time.is_some() { Self::Idle(time) } else { self }
     }
 
+    /// This step, and those to start if its tokens are not at hand.
+    pub fn alternatives(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |step| match step {
+            Self::Write(plan) => plan.otherwise.as_deref(),
+            Self::Replace(plan) => plan.otherwise.as_deref(),
+            _ => None,
+        })
+    }
+
     /// This step, or `next` if there is nothing to do now; if both are idle, the earlier time counts.
     fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         let Self::Idle(wake) = self else { return self };
@@ -159,6 +169,20 @@ impl Step {
                 Self::Replace(Box::new(Replacement { again_at: earlier(plan.again_at), ..*plan }))
             }
             step => step,
+        }
+    }
+
+    /// This step, or `next` if there is nothing to do now or its tokens are not at hand.
+    fn before(self, next: Self) -> Self {
+        match self {
+            _ if matches!(next, Self::Idle(_)) => next.or_else(|| self),
+            Self::Write(plan) => {
+                Self::Write(Box::new(WritePlan { otherwise: Some(Box::new(next)), ..*plan }))
+            }
+            Self::Replace(plan) => {
+                Self::Replace(Box::new(Replacement { otherwise: Some(Box::new(next)), ..*plan }))
+            }
+            step => step.or_else(|| next),
         }
     }
 }
@@ -290,8 +314,7 @@ impl Planner<'_> {
         };
         if let Some((name, observed)) = current.filter(|(_, observed)| is_stuck(observed)) {
             let replace = self.replace_immutable(name, observed, granted);
-            // A replacement may wait for tokens for hours.
-            return self.finish(&request).or_else(|| replace);
+            return self.finish_and(&request, observed, replace);
         }
         let observed = current.map(|(_, observed)| observed);
         let static_entries = self.static_entries(&request, observed);
@@ -312,11 +335,22 @@ impl Planner<'_> {
             // The API server refused the new one, so the old one comes first.
             let failed = history.retry.failures > 0;
             let (first, second) = if failed { (renewal, write) } else { (write, renewal) };
-            let step = self.write(WritePlan { otherwise: Some(Box::new(second.clone())), ..first });
-            return step.or_else(|| self.write(second));
+            let (first, second) = (self.write(first), self.write(second));
+            return first.before(second);
         }
         let write = self.write(write);
-        if reason.can_wait() { self.finish(&request).or_else(|| write) } else { write }
+        match observed {
+            Some(observed) if reason.can_wait() => self.finish_and(&request, observed, write),
+            _ => write,
+        }
+    }
+
+    /// The service accounts and the deletion of former Secrets, then a write or a replacement, which may wait for tokens for
+    /// hours. An urgent one comes first, and so does any one while the other steps fail: they may never succeed.
+    fn finish_and(&mut self, request: &Request, observed: &Observed, step: Step) -> Step {
+        let rest = self.finish(request);
+        let is_first = observed.is_urgent(self.now) || self.facts.history.is_failing();
+        if is_first { step.before(rest) } else { rest.or_else(|| step) }
     }
 
     /// Writes now, or when the backoff of failures or repairs ends.
@@ -377,6 +411,9 @@ impl Planner<'_> {
         };
         let list = self.list_service_accounts(request);
         let accounts = list.or_else(|| self.set_pull_secret(wanted, &kept, None));
+        if self.facts.history.accounts_fail() {
+            return self.delete_obsolete(obsolete).or_else(|| accounts);
+        }
         accounts.or_else(|| self.delete_obsolete(obsolete))
     }
 
@@ -459,10 +496,10 @@ impl Planner<'_> {
         kept: &[Arc<str>],
         removal: Option<DeleteReason>,
     ) -> Step {
-        let Facts { namespace, history, .. } = self.facts;
+        let Facts { namespace, history, keeps_all, .. } = *self.facts;
         let set = |(service_account, refs): &(Arc<str>, PullSecretRefs)| {
             let secret = wanted(service_account);
-            if !refs.differs(secret.as_deref(), kept) {
+            if !refs.differs(secret.as_deref(), kept) || (secret.is_none() && keeps_all) {
                 return Step::Idle(None);
             }
             let retry = history.service_accounts.get(service_account);

@@ -65,11 +65,19 @@ impl Planner<'_> {
         if self.facts.held { self.hold(reason) } else { self.remove_secrets(reason) }
     }
 
-    /// Removes the references of service accounts, then the Secrets. In a namespace that did not opt in, other tools may
-    /// have copied a Secret with its labels, so only Secrets that the controller applied are removed.
+    /// Removes the references of service accounts, then the Secrets, or the Secrets first while a service account cannot be
+    /// changed. In a namespace that did not opt in, other tools may have copied a Secret with its labels, so only Secrets that
+    /// the controller applied are removed.
     pub(super) fn remove_secrets(&mut self, reason: DeleteReason) -> Step {
         let references = self.set_pull_secret(|_| None, &[], Some(reason));
-        references.or_else(|| self.delete_first(|_, observed| observed.is_applied, |_| reason))
+        if self.facts.history.accounts_fail() {
+            return self.delete_applied(reason).or_else(|| references);
+        }
+        references.or_else(|| self.delete_applied(reason))
+    }
+
+    fn delete_applied(&mut self, reason: DeleteReason) -> Step {
+        self.delete_first(|_, observed| observed.is_applied, |_| reason)
     }
 
     /// Notes the Secrets whose names the configuration no longer allows.
@@ -129,7 +137,10 @@ impl Planner<'_> {
 
     /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
     pub(super) fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
-        let Facts { namespace, history, .. } = self.facts;
+        let Facts { namespace, history, keeps_all, .. } = *self.facts;
+        if keeps_all {
+            return Step::Idle(None);
+        }
         let deletion = Deletion { name: name.clone(), version: observed.version(), reason };
         let removals = history.removals.blocked_until(namespace, self.settings.jitter, self.now);
         Step::Delete(deletion).at(removals.or_else(|| history.retry.retry_after(self.now)))

@@ -24,6 +24,8 @@ pub struct Replacement {
     /// When the last quarter of its lifetime begins. Until then, only a token for an entry that is missing or has expired is
     /// a reason to replace it.
     pub due_at: Option<Timestamp>,
+    /// The step to start if the tokens are not at hand.
+    pub otherwise: Option<Box<Step>>,
     /// When another step may start, if the tokens are not at hand.
     pub again_at: Option<Timestamp>,
 }
@@ -114,8 +116,9 @@ impl Planner<'_> {
         let wait = due_at.filter(|at| *at > now.wall && !lacks_entry);
         match self.delete(name, observed, DeleteReason::Immutable).at(wait) {
             Step::Delete(deletion) => {
-                let (observed, again_at) = (observed.clone(), None);
-                Step::Replace(Box::new(Replacement { deletion, observed, granted, due_at, again_at }))
+                let (observed, otherwise, again_at) = (observed.clone(), None, None);
+                let replacement = Replacement { deletion, observed, granted, due_at, otherwise, again_at };
+                Step::Replace(Box::new(replacement))
             }
             step => step,
         }

@@ -43,6 +43,7 @@ impl Namespace {
         Facts {
             terminating: false,
             held: false,
+            keeps_all: false,
             namespace: "team-a",
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,

@@ -27,6 +27,11 @@ fn next(parsed: &ParsedAnnotations, secrets: Secrets<'_>, now: Now) -> Step {
     decide(Some(parsed), secrets, &History::default(), now).step
 }
 
+/// Whether a step, or the one to start without its tokens, deletes a Secret.
+fn deletes(step: &Step) -> bool {
+    step.alternatives().any(|step| deleted(step).is_some())
+}
+
 /// N21: which of two Secrets is the requested one is a guess then.
 #[test]
 fn while_the_annotations_are_invalid_no_secret_is_deleted_and_the_last_applied_one_is_renewed() {
@@ -107,7 +112,7 @@ fn a_secret_is_kept_until_its_last_entry_has_expired() {
     let secrets = [old, (name, new)];
     for (hour, is_deleted) in [(12, false), (15, false), (16, true)] {
         let step = next(&renamed(&[HOST, WEST]), &secrets, at(hour * HOUR));
-        assert_eq!(deleted(&step).is_some(), is_deleted, "at {hour} h: {step:?}");
+        assert_eq!(deletes(&step), is_deleted, "at {hour} h: {step:?}");
     }
 }
 
@@ -121,7 +126,7 @@ fn an_entry_that_has_expired_only_by_a_wrong_clock_is_not_lost() {
     for (skew, is_deleted) in [(None, false), (Some(-10), false), (Some(0), true), (Some(10), true)] {
         let now = skewed(at(13 * HOUR), skew);
         let step = next(&renamed(&[HOST, WEST]), &secrets, now);
-        assert_eq!(deleted(&step).is_some(), is_deleted, "{skew:?}: {step:?}");
+        assert_eq!(deletes(&step), is_deleted, "{skew:?}: {step:?}");
     }
 }
 
@@ -179,10 +184,7 @@ fn the_old_secret_is_renewed_while_an_adoption_waits_for_tokens() {
         };
         assert_eq!((write.reason, &*write.granted.request.secret_name), (WriteReason::Adopted, "other"));
         let second = write.otherwise.expect("the renewal of the old one");
-        assert_eq!(
-            (second.reason, &*second.granted.request.secret_name),
-            (WriteReason::RenewalDue, "ecr-pull")
-        );
+        assert_eq!(written(&second), Some((WriteReason::RenewalDue, "ecr-pull")));
     }
 }
 
@@ -196,4 +198,60 @@ fn a_step_that_waits_for_tokens_does_not_delay_another_one_that_may_start_sooner
     assert_eq!(written(&step), Some((WriteReason::RenewalDue, "ecr-pull")));
     let Step::Write(write) = step else { panic!("{step:?}") };
     assert!(write.again_at.is_some_and(|at| at > wall(6 * HOUR) && at < wall(7 * HOUR)), "{write:?}");
+}
+
+/// N39: a deletion that is refused each time, as without the permission.
+#[test]
+fn while_the_deletion_of_the_old_secret_fails_the_new_one_is_renewed_first() {
+    let secrets = [secret("ecr-pull", &[HOST], &[12 * HOUR]), secret("other", &[HOST], &[12 * HOUR])];
+    let step = |failures, now| {
+        let retry = RetryState { failures, retry_at: Some(wall(HOUR)), ..RetryState::default() };
+        let history = History { retry: retry.into(), ..History::default() };
+        decide(Some(&renamed(&[HOST])), &secrets, &history, now).step
+    };
+    assert!(deleted(&step(0, at(7 * HOUR))).is_some(), "a renewal can wait for a deletion");
+    for (failures, second) in [(8, 7 * HOUR), (0, 12 * HOUR - 60), (8, 12 * HOUR - 60)] {
+        let step = step(failures, at(second));
+        assert_eq!(
+            written(&step),
+            Some((WriteReason::RenewalDue, "other")),
+            "{failures} failures, {second} s"
+        );
+        let Step::Write(write) = step else { panic!("{step:?}") };
+        assert!(deleted(write.otherwise.as_deref().expect("the deletion")).is_some());
+    }
+}
+
+/// N39: there is always another service account to try, so their failures must not delay the Secret.
+#[test]
+fn while_changes_of_service_accounts_fail_the_secret_is_renewed_or_deleted_first() {
+    let request = Request { service_accounts: vec!["*".into()], ..request(&[HOST]) };
+    let secrets = only(&observed_with(applied(&request, &[12 * HOUR])));
+    let asks = parsed(request);
+    let step = |parsed: Option<&ParsedAnnotations>, failures: u32, attached: &[&str], now| {
+        let attached: Vec<Arc<str>> = attached.iter().map(|name| (*name).into()).collect();
+        let refs = PullSecretRefs { resource_version: 1, references: attached.clone(), attached };
+        let service_accounts = [("default".into(), refs.clone()), ("other".into(), refs)];
+        let mut history = History::default();
+        if failures > 0 {
+            let retry = RetryState { failures, retry_at: Some(wall(20 * HOUR)), ..RetryState::default() };
+            history.change_service_account(&"default".into(), |failed| *failed = retry);
+        }
+        let facts =
+            Facts { parsed, secrets: &secrets, service_accounts: &service_accounts, ..facts(&history) };
+        plan(&facts, &settings(), now).step
+    };
+    let account = |step: &Step| match step {
+        Step::SetPullSecret(change) => Some(change.service_account.to_string()),
+        _ => None,
+    };
+    assert_eq!(account(&step(Some(&asks), 0, &[], at(7 * HOUR))), Some("default".into()));
+    for (failures, second) in [(1, 7 * HOUR), (0, 12 * HOUR - 60), (1, 13 * HOUR)] {
+        let step = step(Some(&asks), failures, &[], at(second));
+        assert_eq!(written(&step).map(|(reason, _)| reason), Some(WriteReason::RenewalDue), "{second} s");
+        let Step::Write(write) = step else { panic!("{step:?}") };
+        assert!(account(write.otherwise.as_deref().expect("the other service account")).is_some());
+    }
+    assert_eq!(account(&step(None, 0, &["ecr-pull"], at(HOUR))), Some("default".into()));
+    assert!(deleted(&step(None, 1, &["ecr-pull"], at(HOUR))).is_some(), "the namespace opted out");
 }

@@ -88,6 +88,7 @@ fn facts(history: &History) -> Facts<'_> {
     Facts {
         terminating: false,
         held: false,
+        keeps_all: false,
         namespace: "team-a",
         parsed: None,
         secrets: &[],

@@ -162,6 +162,7 @@ pub(super) fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
     Facts {
         terminating: false,
         held: false,
+        keeps_all: false,
         namespace,
         parsed: None,
         secrets: &[],

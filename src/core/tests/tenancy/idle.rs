@@ -78,6 +78,7 @@ impl World {
         Facts {
             terminating: false,
             held: false,
+            keeps_all: false,
             namespace,
             parsed: Some(parsed),
             secrets: &self.secrets,

@@ -1,0 +1,116 @@
+//! Requests of one kind that fail each time do not delay those of another kind.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::world::{Failing, Reply, World};
+use crate::controller::tell::Tell;
+use crate::core::plan::PullSecretRefs;
+use crate::core::request::Request;
+use crate::core::secret::TokenErrorKind;
+use crate::core::testing::{HOST, request};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const NAMESPACE: &str = "team-a";
+
+fn named(name: &str) -> Request {
+    Request { secret_name: name.into(), ..request(&[HOST]) }
+}
+
+fn all_accounts() -> Request {
+    Request { service_accounts: vec!["*".into()], ..request(&[HOST]) }
+}
+
+fn refs() -> PullSecretRefs {
+    PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] }
+}
+
+fn pass(world: &mut World, seconds: i64) {
+    world.run(SignedDuration::from_secs(seconds), SECOND, |_| {});
+}
+
+fn aws_fails(world: &mut World) {
+    world.replies.insert("eu-central-1".into(), Reply::Error(TokenErrorKind::ServerError));
+}
+
+/// A namespace that has the Secret `other` and still has `ecr-pull`, because deletions fail.
+fn renamed() -> World {
+    let mut world = World::new();
+    world.failing.push(Failing::Deletions);
+    world.annotate(NAMESPACE, request(&[HOST]));
+    world.start("one");
+    pass(&mut world, 10);
+    world.annotate(NAMESPACE, named("other"));
+    pass(&mut world, 10);
+    assert!(world.is_valid(NAMESPACE, "other") && world.secret(NAMESPACE, "ecr-pull").is_some());
+    world
+}
+
+/// N39
+#[test]
+fn a_secret_does_not_expire_while_the_deletion_of_its_predecessor_fails() {
+    let mut world = renamed();
+    let mut least = SignedDuration::from_hours(12);
+    world.run(SignedDuration::from_hours(30), MINUTE, |world| {
+        let times = world.secret(NAMESPACE, "other").and_then(|secret| secret.times).expect("its times");
+        least = least.min(world.now.until(times.expires_at));
+    });
+    assert!(least > SignedDuration::from_hours(4), "renewed {least:?} before its expiry");
+}
+
+/// N39: there is always another service account to try.
+#[test]
+fn a_secret_does_not_expire_and_is_deleted_while_service_accounts_cannot_be_changed() {
+    let mut world = World::new();
+    for n in 0..20 {
+        world.set_service_account(NAMESPACE, &format!("account-{n}"), refs());
+    }
+    world.annotate(NAMESPACE, all_accounts());
+    world.start("one");
+    pass(&mut world, 10);
+    world.failing.push(Failing::AccountChanges);
+    world.write_duration = 10 * SECOND;
+    for n in 20..40 {
+        world.set_service_account(NAMESPACE, &format!("account-{n}"), refs());
+    }
+    world.run(SignedDuration::from_hours(13), MINUTE, |world| {
+        assert!(world.is_valid(NAMESPACE, "ecr-pull"), "expired at {}", world.now.wall);
+    });
+    world.opt_out(NAMESPACE);
+    pass(&mut world, 60);
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_none(), "the namespace opted out");
+}
+
+#[test]
+fn an_urgent_renewal_without_a_token_does_not_delay_service_accounts_or_the_deletion_of_the_old_secret() {
+    let mut world = renamed();
+    aws_fails(&mut world);
+    world.annotate(NAMESPACE, Request { service_accounts: vec!["*".into()], ..named("other") });
+    world.run(SignedDuration::from_mins(11 * 60 + 50), MINUTE, |_| {});
+    world.failing.clear();
+    world.set_service_account(NAMESPACE, "late", refs());
+    pass(&mut world, 70);
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_none(), "the deletion is tried again");
+    assert!(world.is_valid(NAMESPACE, "other"), "by then it has not expired");
+    let late = &world.service_accounts[&(NAMESPACE.into(), "late".into())];
+    assert_eq!(late.attached, ["other".into()]);
+}
+
+/// N39: such a run reported what it would delete, and renewed nothing.
+#[test]
+fn a_pass_that_deletes_nothing_renews_the_secret_beside_one_that_it_would_delete() {
+    let mut world = renamed();
+    world.kill_all();
+    world.failing.clear();
+    world.run(SignedDuration::from_hours(8), MINUTE, |_| {});
+    (world.policy.repeat, world.policy.delete) = (false, false);
+    let before = world.writes.len();
+    world.start("sync");
+    pass(&mut world, 10);
+    assert_eq!(world.writes.len(), before + 1, "{:?}", world.writes);
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_some());
+    let told = world.tells.iter().any(|tell| matches!(tell, Tell::WouldDelete { .. }));
+    assert!(told, "the deletion is reported");
+}
