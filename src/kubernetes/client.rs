@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
-use kube::client::{AuthError, Body, ClientBuilder};
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::Status;
 use kube::core::response::StatusDetails;
@@ -18,6 +18,7 @@ use tower::timeout::error::Elapsed;
 use tower::{BoxError, Service};
 use tower_http::timeout::ResponseBodyTimeout;
 
+use super::errors::plugin_failure;
 use super::watch_pace::WatchPace;
 use super::{http2, reload};
 use crate::core::planted::call_limit;
@@ -61,7 +62,9 @@ pub struct Connection {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("kubeconfig: {0}; select a file with --kubeconfig and a context with --context")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    Kubeconfig(KubeconfigError),
+    #[error("kubeconfig: line {line}, column {column}: it is not a valid kubeconfig; correct the file")]
+    InvalidKubeconfig { line: u64, column: u64 },
     #[error("in-cluster configuration: {0}")]
     InCluster(#[from] kube::config::InClusterError),
     #[error("credential plugin {command}: {status}; run it by hand to see why")]
@@ -70,15 +73,19 @@ pub enum ConnectError {
     Client(kube::Error),
 }
 
+/// The text of the parser quotes the kubeconfig, and with it a token.
+impl From<KubeconfigError> for ConnectError {
+    fn from(error: KubeconfigError) -> Self {
+        let KubeconfigError::Parse(error) = error else { return Self::Kubeconfig(error) };
+        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        Self::InvalidKubeconfig { line, column }
+    }
+}
+
 /// The output of a credential plugin may contain a token.
 impl From<kube::Error> for ConnectError {
     fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
-                Self::Plugin { command: cmd, status: out.status }
-            }
-            error => Self::Client(error),
-        }
+        plugin_failure(&error).map_or(Self::Client(error), Self::Plugin)
     }
 }
 
@@ -313,6 +320,24 @@ mod tests {
     #[test]
     fn requests_are_classified() {
         for (method, path, query, expected) in [
+    /// N45
+    #[tokio::test]
+    async fn an_invalid_kubeconfig_is_not_quoted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        for text in [
+            "users:\n- name: a\n  user:\n    token: hunter2\n    token: [hunter2\n",
+            "users:\n- name: a\n  user:\n\ttoken: hunter2\n",
+            "users: hunter2",
+        ] {
+            std::fs::write(&path, text).expect("a file");
+            let connection = Connection { kubeconfig: Some(path.clone()), ..Connection::default() };
+            let error = connection.connect(Metrics::default()).await.err().expect("it is invalid");
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("hunter2") && shown.contains("line"), "{shown}");
+        }
+    }
+
             (Method::GET, "/api/v1/namespaces", Some("watch=true"), ("watch", "namespaces")),
             (Method::GET, "/api/v1/namespaces", Some("limit=100"), ("list", "namespaces")),
             (Method::GET, "/api/v1/namespaces/secrets", None, ("get", "namespaces")),

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::iter::successors;
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::core::Status;
 
 use crate::controller::error::RequestError;
@@ -57,8 +58,29 @@ pub fn message(error: &kube::Error) -> String {
         kube::Error::Api(status) => one_line(&status.message),
         // The text of the cause quotes the body.
         kube::Error::SerdeError(_) => "the response of the API server could not be parsed".to_owned(),
-        other => one_line(&with_causes(other)),
+        other => one_line(&plugin_failure(other).unwrap_or_else(|| with_causes(other))),
     }
+}
+
+/// The text for the failure of a credential plugin, without its output, which may contain a token; `None` for any other error.
+pub fn plugin_failure(error: &kube::Error) -> Option<String> {
+    let first: &(dyn Error + 'static) = error;
+    successors(Some(first), |&cause| cause.source()).find_map(|cause| {
+        let auth = match cause.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Auth(auth)) => Some(auth),
+            _ => cause.downcast_ref::<AuthError>(),
+        };
+        match auth? {
+            AuthError::AuthExecRun { cmd, out } => {
+                Some(format!("credential plugin {cmd}: {}; run it by hand to see why", out.status))
+            }
+            AuthError::AuthExecParse(_) => Some(
+                "credential plugin: its output is not an ExecCredential; run it by hand to see why"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    })
 }
 
 fn with_causes(error: &dyn Error) -> String {
@@ -89,6 +111,30 @@ mod tests {
         let error = kube::Error::SerdeError(error);
         assert!(!message(&error).contains("hunter2"));
         assert!(!classify(&error).to_string().contains("hunter2"));
+    }
+
+    /// N45: kube runs the plugin again when a token expires, as a part of any request.
+    #[test]
+    fn the_output_of_a_credential_plugin_is_not_shown() {
+        let parse = || match kube::config::Kubeconfig::from_yaml("users: hunter2") {
+            Err(kube::config::KubeconfigError::Parse(error)) => AuthError::AuthExecParse(error),
+            other => panic!("{other:?}"),
+        };
+        let run = || {
+            let status = std::os::unix::process::ExitStatusExt::from_raw(256);
+            let (stdout, stderr) = (b"AWS:x".to_vec(), b"hunter2".to_vec());
+            let out = Box::new(std::process::Output { status, stdout, stderr });
+            AuthError::AuthExecRun { cmd: "login".to_owned(), out }
+        };
+        for error in [
+            kube::Error::Auth(parse()),
+            kube::Error::Auth(run()),
+            kube::Error::Service(Box::new(parse())),
+            kube::Error::Service(Box::new(run())),
+        ] {
+            let shown = format!("{} {}", message(&error), classify(&error));
+            assert!(!shown.contains("hunter2") && shown.contains("credential plugin"), "{shown}");
+        }
     }
 
     #[test]

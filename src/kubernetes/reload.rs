@@ -8,7 +8,6 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
-use kube::config::KubeconfigError;
 use kube::{Client, Config};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -117,7 +116,10 @@ async fn next_client(
     used: Fingerprint,
     is_expiring: bool,
 ) -> Result<Option<(Client, Fingerprint)>, String> {
-    let config = connection.load().await.map_err(|error| describe(&error))?;
+    if connection.is_in_cluster() && !renews {
+        return Ok(None);
+    }
+    let config = connection.load().await.map_err(|error| one_line(&error.to_string()))?;
     if config.cluster_url != *url {
         let other = config.cluster_url;
         return Err(format!("it names another API server, {other}: restart the controller to use that one"));
@@ -131,17 +133,16 @@ async fn next_client(
     let plugin = tokio::task::spawn_blocking(move || connection.build(config, &metrics));
     let built =
         timeout(BUILD_TIMEOUT, plugin).await.map_err(|_| "the credential plugin does not end".to_owned())?;
-    let client = built.map_err(|error| error.to_string())?.map_err(|error| describe(&error))?;
+    let client = built.map_err(|error| error.to_string())?.map_err(|error| one_line(&error.to_string()))?;
     // The file may have a new CA before the API server has its new certificate, or a certificate that it does not accept.
     client.apiserver_version().await.map_err(|error| message(&error))?;
     Ok(Some((client, fingerprint)))
 }
 
-/// The text of a parser may quote the kubeconfig, and with it a token.
-fn describe(error: &ConnectError) -> String {
-    match error {
-        ConnectError::Kubeconfig(KubeconfigError::Parse(_)) => "it is not a valid kubeconfig".to_owned(),
-        error => one_line(&error.to_string()),
+impl Connection {
+    /// Of the files in a pod, kube reads the changes.
+    fn fingerprint(&self, config: &Config) -> Fingerprint {
+        if self.is_in_cluster() { Fingerprint::default() } else { fingerprint(config) }
     }
 }
 
