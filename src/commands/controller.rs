@@ -37,6 +37,9 @@ async fn control(
     stop: watch::Receiver<bool>,
 ) -> Result<(), CommandError> {
     loop {
+        // An earlier round may have been the leader, and its lists are out of date.
+        health.reset();
+        metrics.leader(false);
         let connected = unless_stopped(&stop, connect(&args.cluster, metrics.clone())).await;
         if *stop.borrow() {
             return Ok(());

@@ -37,6 +37,11 @@ enum LeaseContact {
 }
 
 impl Health {
+    /// Forgets everything, because the controller starts again.
+    pub fn reset(&self) {
+        *self.state() = State::default();
+    }
+
     /// Records that the loop runs.
     pub fn beat(&self) {
         self.state().beat = Some(Instant::now());
@@ -126,6 +131,18 @@ mod tests {
             health.state().beat = Some(long_ago);
             assert!(!health.is_alive());
         }
+    }
+
+    /// N46: the first requests of the next start may take longer than the loop may pause.
+    #[test]
+    fn after_a_reset_the_controller_is_alive_and_not_ready() {
+        let health = Health::default();
+        health.synced();
+        health.lease_not_used();
+        health.state().beat = Instant::now().checked_sub(LIVENESS_TIMEOUT);
+        assert!(health.is_ready());
+        health.reset();
+        assert!(health.is_alive() && !health.is_ready());
     }
 
     #[test]

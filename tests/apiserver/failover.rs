@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
+use tempfile::TempDir;
 use testing::control_plane::assert_one_at_a_time;
 use testing::process::Process;
 use testing::tenants::INSTANCE;
@@ -84,6 +87,37 @@ fn at_once_after_a_clean_end_another_one_writes() {
     cluster_test(async |cluster| {
         // Before the Lease expires, so it was released.
         failovers(cluster, Process::terminate, Duration::from_millis(3_900)).await;
+    });
+}
+
+/// N46: the process goes on, and its metrics with it.
+#[test]
+fn a_leader_that_starts_again_once_the_region_is_known_shows_whether_it_leads_then() {
+    cluster_test(async |cluster| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let profile = folder.path().join("config");
+        std::fs::write(&profile, "").expect("a file");
+        cluster.aws_env.retain(|(name, _)| !name.ends_with("_REGION") && name != "AWS_CONFIG_FILE");
+        cluster.aws_env.push(("AWS_CONFIG_FILE".to_owned(), profile.display().to_string()));
+        cluster.run_controller_with(&["--leader-election"]).await;
+        cluster.wait_until_leader("controller").await;
+        std::fs::write(&profile, "[default]\nregion = eu-central-1\n").expect("a file");
+        let found = async || cluster.log().contains("starting again");
+        cluster.wait_until("the region is known", found).await;
+        // Another process takes the Lease.
+        let hold = async |holder: Option<&str>| {
+            let renewed = MicroTime(Timestamp::now());
+            let spec = json!({"holderIdentity": holder, "leaseDurationSeconds": 600, "renewTime": renewed});
+            let (leases, patch) = (cluster.api::<Lease>(INSTANCE), Patch::Merge(json!({"spec": spec})));
+            leases.patch(INSTANCE, &PatchParams::default(), &patch).await.expect("a Lease");
+        };
+        hold(Some("other")).await;
+        let follows = async || !leads(cluster, "controller").await;
+        cluster.wait_until("it shows that it does not lead", follows).await;
+        wait_until_ready(cluster, "controller").await;
+        assert!(!leads(cluster, "controller").await);
+        hold(None).await;
+        cluster.wait_until_leader("controller").await;
     });
 }
 
