@@ -11,6 +11,7 @@ mod merged;
 mod namespaces;
 pub mod observe;
 pub mod overview;
+mod pages;
 mod reload;
 mod scope;
 mod secrets;

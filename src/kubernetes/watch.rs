@@ -22,7 +22,7 @@ use super::client::WATCH_TIMEOUT;
 use super::errors::message;
 use super::merged::{self, Interruption, Item};
 use super::observe::{self, resource_version};
-use super::{namespaces, scope};
+use super::{namespaces, pages, scope};
 use crate::controller::change::{Change, Seen, WatchTarget};
 use crate::core::plan::Backoff;
 use crate::core::settings::Settings;
@@ -77,6 +77,7 @@ impl Relists {
 /// silent that resumes from a later version. The leader election notices that by the Lease. Without one, `relists_when_lost`,
 /// each watch lists again after it lost its connection.
 pub fn start(client: &Client, settings: &Arc<Settings>, streaming: bool, relists_when_lost: bool) -> Watches {
+    let client = &pages::repeating(client, settings.jitter);
     let (sender, changes) = mpsc::channel(CHANGE_CAPACITY);
     let (mut tasks, mut relists) = (JoinSet::new(), Relists::default());
     let namespaces_listed = Arc::<Notify>::default();

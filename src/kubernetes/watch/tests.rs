@@ -27,6 +27,8 @@ enum Behaviour {
     Slow(Duration),
     /// Each watch, including one that streams a list, ends at once.
     Ends,
+    /// As `Ends`, and every tenth list request is refused.
+    Refuses,
 }
 
 /// Counts the lists and the starts of watches.
@@ -49,6 +51,10 @@ impl Requests {
             }
             // Without a pause between them, the paused clock would stop.
             assert!(count.0 + count.1 < 10_000, "requests without end");
+        }
+        if matches!(behaviour, Behaviour::Refuses) && !is_watch && self.counted().0.is_multiple_of(10) {
+            let refusal = Response::builder().status(429).header("Retry-After", "1");
+            return refusal.body(http_body_util::Empty::new().boxed_unsync()).expect("a response");
         }
         if !is_watch {
             return Response::new(http_body_util::Full::new(page(query).to_string().into()).boxed_unsync());
@@ -146,6 +152,19 @@ async fn a_list_that_takes_longer_than_a_watch_request_is_completed_by_pages() {
         listed(&changes)
     );
     assert_eq!(log.text().matches("using paginated lists").count(), 1, "{}", log.text());
+}
+
+/// N47: a list has 40 pages here, so one of them is refused each time.
+#[tokio::test(start_paused = true)]
+async fn a_list_of_many_pages_is_completed_although_some_are_refused() {
+    let requests = Requests::default();
+    let changes = watched(Behaviour::Refuses, false, Duration::from_mins(5), &requests).await;
+    assert!(
+        listed(&changes).first().is_some_and(|at| *at < Duration::from_mins(1)),
+        "{:?}, {:?}",
+        listed(&changes),
+        requests.counted()
+    );
 }
 
 #[tokio::test(start_paused = true)]
