@@ -67,8 +67,8 @@ pub enum ConnectError {
     InvalidKubeconfig { line: u64, column: u64 },
     #[error("in-cluster configuration: {0}")]
     InCluster(#[from] kube::config::InClusterError),
-    #[error("credential plugin {command}: {status}; run it by hand to see why")]
-    Plugin { command: String, status: std::process::ExitStatus },
+    #[error("{0}")]
+    Plugin(String),
     #[error("Kubernetes client: {0}")]
     Client(kube::Error),
 }
@@ -111,7 +111,7 @@ impl Connection {
     /// debug variables are ignored. Elsewhere, the client follows changes of the kubeconfig, but not of its current context.
     pub async fn connect(&self, metrics: Metrics) -> Result<Client, ConnectError> {
         if self.is_in_cluster() {
-            return self.build(Config::incluster()?, &metrics);
+            return reload::client(self.clone(), Config::incluster()?, metrics);
         }
         let context = self.context.clone().or(self.read()?.current_context);
         let connection = Self { context, ..self.clone() };
@@ -123,8 +123,11 @@ impl Connection {
         self.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from)
     }
 
-    /// Reads the kubeconfig.
+    /// Reads the kubeconfig, or the files of the service account in a pod.
     pub(super) async fn load(&self) -> Result<Config, ConnectError> {
+        if self.is_in_cluster() {
+            return Ok(Config::incluster()?);
+        }
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         Ok(Config::from_custom_kubeconfig(self.read()?, &options).await?)
     }
@@ -317,9 +320,6 @@ fn resource_of(path: &str) -> Option<(&'static str, bool)> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn requests_are_classified() {
-        for (method, path, query, expected) in [
     /// N45
     #[tokio::test]
     async fn an_invalid_kubeconfig_is_not_quoted() {
@@ -338,6 +338,9 @@ mod tests {
         }
     }
 
+    #[test]
+    fn requests_are_classified() {
+        for (method, path, query, expected) in [
             (Method::GET, "/api/v1/namespaces", Some("watch=true"), ("watch", "namespaces")),
             (Method::GET, "/api/v1/namespaces", Some("limit=100"), ("list", "namespaces")),
             (Method::GET, "/api/v1/namespaces/secrets", None, ("get", "namespaces")),

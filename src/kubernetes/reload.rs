@@ -1,8 +1,9 @@
 //! A client that follows its kubeconfig, and the certificates and keys that it names. kube reads these once; a token file,
-//! and the service account's token and CA in a pod, it reads again each minute by itself.
+//! and the service account's token and CA in a pod, it reads again each minute by itself. It measures that minute by the wall
+//! clock, so the client connects again when that is set.
 
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -24,6 +25,8 @@ use crate::telemetry::metrics::Metrics;
 /// How long a credential plugin may take.
 const BUILD_TIMEOUT: Duration = Duration::from_mins(1);
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// By how much the wall clock must differ from the monotonic clock to count as set.
+const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(5);
 /// How long before its expiry a certificate of a credential plugin is replaced.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
@@ -36,11 +39,12 @@ pub(super) fn client(
     config: Config,
     metrics: Metrics,
 ) -> Result<Client, ConnectError> {
-    let used = (config.cluster_url.clone(), fingerprint(&config));
+    let used = (config.cluster_url.clone(), connection.fingerprint(&config));
+    let has_plugin = config.auth_info.exec.is_some();
     let first = connection.build(config, &metrics)?;
     let namespace = first.default_namespace().to_owned();
     let (sender, current) = watch::channel(first);
-    tokio::spawn(follow(connection, metrics, used, sender));
+    tokio::spawn(follow(connection, metrics, used, has_plugin, sender));
     Ok(Client::new(Current(current), namespace))
 }
 
@@ -62,31 +66,71 @@ impl Service<Request<Body>> for Current {
     }
 }
 
-/// Replaces the connection when its kubeconfig has changed, until the client is dropped. An invalid file replaces nothing.
+/// Sends a request with more time than one for the Lease has: kube runs a credential plugin as a part of a request, and drops its
+/// token if the request ends first.
+async fn refresh_token(client: Client) {
+    if let Err(error) = client.apiserver_version().await {
+        debug!(
+            error = message(&error),
+            "the request that refreshes the token of the credential plugin failed"
+        );
+    }
+}
+
+/// The difference between the wall clock and the monotonic clock.
+struct ClockOffset {
+    start: Instant,
+    offset: SignedDuration,
+}
+
+impl ClockOffset {
+    fn new() -> Self {
+        Self { start: Instant::now(), offset: Timestamp::now().duration_since(Timestamp::UNIX_EPOCH) }
+    }
+
+    /// The difference now, if the wall clock was set since the recorded one.
+    fn changed(&self) -> Option<SignedDuration> {
+        let elapsed = SignedDuration::try_from(self.start.elapsed()).unwrap_or(SignedDuration::MAX);
+        let now = Timestamp::now().duration_since(Timestamp::UNIX_EPOCH).saturating_sub(elapsed);
+        (now.saturating_sub(self.offset).abs() > CLOCK_STEP).then_some(now)
+    }
+}
+
+/// Replaces the connection when its kubeconfig has changed or the wall clock was set, until the client is dropped. An invalid
+/// file replaces nothing.
 async fn follow(
     connection: Connection,
     metrics: Metrics,
     (url, mut used): (http::Uri, Fingerprint),
+    has_plugin: bool,
     current: watch::Sender<Client>,
 ) {
-    let mut warned = None;
+    let (mut warned, mut clock) = (None, ClockOffset::new());
     loop {
         tokio::select! {
             () = current.closed() => return,
             () = sleep(CHECK_PERIOD) => {}
         }
-        let is_expiring = expires_soon(&current.borrow());
-        match next_client(&connection, &metrics, &url, used, is_expiring).await {
+        if has_plugin {
+            let client = current.borrow().clone();
+            refresh_token(client).await;
+        }
+        let step = clock.changed();
+        let renews = expires_soon(&current.borrow()) || step.is_some();
+        match next_client(&connection, &metrics, &url, used, renews).await {
             Ok(None) => warned = None,
             Ok(Some((client, fingerprint))) => {
                 current.send_replace(client);
                 if fingerprint == used {
-                    debug!("a certificate expires soon: connecting with that of the credential plugin");
+                    debug!(
+                        "a certificate expires soon, or the clock was set: connecting with new credentials"
+                    );
                 } else {
                     info!(
                         "the kubeconfig, or a file that it names, changed: connecting with the new credentials"
                     );
                 }
+                clock.offset = step.unwrap_or(clock.offset);
                 (used, warned) = (fingerprint, None);
             }
             Err(error) if warned.as_ref() == Some(&error) => {}
@@ -108,13 +152,13 @@ fn expires_soon(client: &Client) -> bool {
 }
 
 /// A client that reached the API server with the credentials that the kubeconfig has now; `None` if they are those in use
-/// and `is_expiring` is false.
+/// and `renews` is false.
 async fn next_client(
     connection: &Connection,
     metrics: &Metrics,
     url: &http::Uri,
     used: Fingerprint,
-    is_expiring: bool,
+    renews: bool,
 ) -> Result<Option<(Client, Fingerprint)>, String> {
     if connection.is_in_cluster() && !renews {
         return Ok(None);
@@ -124,8 +168,8 @@ async fn next_client(
         let other = config.cluster_url;
         return Err(format!("it names another API server, {other}: restart the controller to use that one"));
     }
-    let fingerprint = fingerprint(&config);
-    if fingerprint == used && !is_expiring {
+    let fingerprint = connection.fingerprint(&config);
+    if fingerprint == used && !renews {
         return Ok(None);
     }
     let (connection, metrics) = (connection.clone(), metrics.clone());

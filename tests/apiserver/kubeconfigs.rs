@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testing::clock::Clock;
 use testing::tenants::{INSTANCE, USER};
 use testing::{Authority, Certificate};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::harness::{TestCluster, cluster_test};
 
@@ -158,6 +159,63 @@ fn a_credential_plugin_is_run_again_before_its_certificate_expires() {
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
         assert!(!cluster.log().contains("Unauthorized"), "no request was refused");
+    });
+}
+
+/// N48: kube runs the plugin as a part of a request, and the one for the Lease ends first.
+#[test]
+fn a_credential_plugin_that_takes_longer_than_a_request_for_the_lease_is_waited_for() {
+    cluster_test(async |cluster| {
+        let token = cluster.control_plane.token_for(INSTANCE, INSTANCE).await;
+        let folder = TempDir::new().expect("a temporary folder");
+        let script = folder.path().join("login.sh");
+        // The first token is given at once, and counts as expired after 15 seconds.
+        let text = format!(
+            r#"[ -e {marker} ] && sleep 6; touch {marker}
+            until=$(date -u -d '+75 seconds' +%Y-%m-%dT%H:%M:%SZ)
+            printf '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {{"token": "{token}", "expirationTimestamp": "%s"}}}}' "$until""#,
+            marker = folder.path().join("marker").display(),
+        );
+        std::fs::write(&script, text).expect("a file");
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "sh",
+            "args": [script],
+            "interactiveMode": "Never",
+        });
+        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        cluster.run_controller_with(&["--leader-election"]).await;
+        cluster.wait_until_leader("controller").await;
+        sleep(Duration::from_secs(40)).await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+    });
+}
+
+/// N49: kube reads a token file again after a minute by the wall clock.
+#[test]
+fn a_token_file_is_read_again_although_the_clock_was_ahead_when_it_was_read_before() {
+    cluster_test(async |cluster| {
+        let (folder, clock) = (TempDir::new().expect("a temporary folder"), Clock::new());
+        let file = folder.path().join("token");
+        std::fs::write(&file, cluster.control_plane.token_for(INSTANCE, INSTANCE).await).expect("a file");
+        cluster.kubeconfig =
+            cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "tokenFile": file }));
+        cluster.aws_env.extend(clock.env());
+        clock.set_ahead(10 * 3_600);
+        cluster.run_controller().await;
+        clock.set_ahead(0);
+        let admin = std::fs::read_to_string(cluster.control_plane.admin_kubeconfig()).expect("a kubeconfig");
+        let admin: Value = serde_json::from_str(&admin).expect("JSON");
+        std::fs::write(&file, admin["users"][0]["user"]["token"].as_str().expect("a token")).expect("a file");
+        let mut opted_in = 0;
+        let start = Instant::now();
+        while cluster.control_plane.requests("admin", "patch", "secrets").is_empty() {
+            assert!(start.elapsed() < Duration::from_mins(1), "the other token is not used");
+            cluster.opt_in(&format!("team-{opted_in}")).await;
+            opted_in += 1;
+            sleep(Duration::from_secs(2)).await;
+        }
     });
 }
 
