@@ -92,13 +92,18 @@ impl Monitoring {
         self.wait("all alerts clear", BTreeSet::is_empty).await;
     }
 
-    /// For some time, no alert fires. On a machine under load, scrapes may fail for seconds.
+    /// Waits until no alert has fired for this time. On a machine under load, scrapes may fail for seconds, and a namespace that
+    /// waits then counts as waiting until the next one.
     async fn is_quiet(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
+        let deadline = Instant::now() + PATIENCE;
+        let mut since = Instant::now();
+        while since.elapsed() < time {
             let mut firing = self.0.firing().await;
             firing.remove("EcrPullSecretsAbsent");
-            assert_eq!(firing, BTreeSet::new());
+            if !firing.is_empty() {
+                assert!(Instant::now() < deadline, "firing are {firing:?}");
+                since = Instant::now();
+            }
             sleep(Duration::from_millis(500)).await;
         }
     }
