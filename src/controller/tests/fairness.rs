@@ -13,7 +13,7 @@ use crate::controller::tokens::{CachedToken, KeyState, TokenCache, Want};
 use crate::core::Now;
 use crate::core::grants::{Restriction, TokenRequest};
 use crate::core::plan::{Step, WritePlan, WriteReason};
-use crate::core::secret::{TokenError, TokenErrorKind};
+use crate::core::secret::{RefreshPolicy, TokenError, TokenErrorKind};
 use crate::core::testing::{HOST, HOUR, JITTER, at, request, settings, target};
 
 /// A cache and the calls to AWS, each with the time at which it ends.
@@ -37,7 +37,12 @@ fn duration(request: &TokenRequest) -> Duration {
 
 impl Aws {
     fn new() -> Self {
-        let cache = TokenCache::new(settings().refresh, JITTER, settings().endpoints());
+        Self::with_rate(settings().refresh.tokens_per_second)
+    }
+
+    fn with_rate(tokens_per_second: u32) -> Self {
+        let policy = RefreshPolicy { tokens_per_second, ..settings().refresh };
+        let cache = TokenCache::new(policy, JITTER, settings().endpoints());
         Self { cache, now: at(0), running: vec![], calls: 0, most_running: 0 }
     }
 
@@ -68,6 +73,8 @@ impl Aws {
             for (request, _) in ended {
                 let result = if duration(&request) > Duration::from_secs(1) {
                     Err(TokenError::new(TokenErrorKind::Timeout, "no reply"))
+                } else if format!("{:?}", request.key.restriction).contains("denied") {
+                    Err(TokenError::new(TokenErrorKind::AccessDenied, "injected by the test"))
                 } else {
                     respond_with_life(12 * HOUR, self.now.wall)
                 };
@@ -118,6 +125,74 @@ fn invented_regions_of_many_namespaces_do_not_delay_a_region_that_was_applied_be
     assert!(waited < Duration::from_secs(2), "{waited:?} for the controller's region");
     let waited = aws.wait("late", &narrowed("ap-south-1", "late/app"), false);
     assert!(waited < Duration::from_secs(2), "{waited:?} for a new key of a region that works");
+}
+
+/// N55: each of them is tried again after a minute.
+#[test]
+fn thousands_of_expired_secrets_whose_tokens_are_denied_delay_no_other() {
+    let mut aws = Aws::with_rate(50);
+    let denied: Vec<_> = (0..4_000).map(|n| narrowed("eu-central-1", &format!("denied-{n}/a"))).collect();
+    let look_up_all = |aws: &mut Aws| {
+        let expires_at = Some(at(-1).wall);
+        for (n, request) in denied.iter().enumerate() {
+            let want = Want { request, expires_at, renewal: None };
+            aws.cache.lookup(&Arc::from(format!("broken-{n}")), &[want], None, aws.now);
+        }
+    };
+    for _ in 0..120 {
+        look_up_all(&mut aws);
+        aws.pass(Duration::from_secs(1));
+    }
+    for (name, request, applied) in [
+        ("shop", in_region("ap-south-1"), true),
+        ("late", narrowed("eu-central-1", "late/app"), false),
+        ("due", narrowed("eu-central-1", "due/app"), true),
+    ] {
+        let start = aws.now.mono;
+        while aws.lookup(name, std::slice::from_ref(&request), applied)[0].state != KeyState::Fresh {
+            look_up_all(&mut aws);
+            aws.pass(Duration::from_millis(500));
+            assert!(aws.now.mono < start + Duration::from_secs(5), "{name} waits");
+        }
+    }
+}
+
+/// N56: after a restart, each of them waits for a region that does not reply.
+#[test]
+fn an_applied_region_does_not_wait_for_thousands_of_namespaces_in_others_that_hang() {
+    let mut aws = Aws::new();
+    for n in 0..2_000 {
+        let request = narrowed(&format!("zz-made-{}", n % 8 + 1), &format!("team-{n}/a"));
+        aws.lookup(&format!("team-{n}"), &[request], true);
+    }
+    aws.pass(Duration::from_secs(20));
+    let waited = aws.wait("shop", &in_region("ap-south-1"), true);
+    assert!(waited < Duration::from_mins(1), "{waited:?}");
+}
+
+/// N54: both kinds of host share the token, and their namespaces ask in the same order each time.
+#[test]
+fn a_name_that_cannot_be_reached_takes_no_token_from_those_who_request_the_other_name() {
+    for (asks_first, fails) in [(true, true), (false, false)] {
+        let mut aws = Aws::new();
+        let name = |dual_stack| TokenRequest { dual_stack, ..in_region("eu-central-1") };
+        let mut tries = 0;
+        loop {
+            for (namespace, is_dual_stack) in [("aaa", asks_first), ("shop", !asks_first)] {
+                aws.lookup(namespace, &[name(is_dual_stack)], false);
+            }
+            tries += 1;
+            let Some(request) = aws.cache.start_call(aws.now) else { panic!("no call") };
+            if request.dual_stack != fails {
+                break;
+            }
+            let error = TokenError::new(TokenErrorKind::Unreachable, "injected by the test");
+            aws.cache.finish_call(&request.key, Err(error), aws.now);
+            assert!(tries < 3, "only one name is tried");
+            aws.pass(Duration::from_mins(1));
+        }
+        assert_eq!(tries, 2);
+    }
 }
 
 /// N42: its call was queued for another namespace, behind those that hang.

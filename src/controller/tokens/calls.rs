@@ -38,6 +38,11 @@ impl Group {
     pub fn of(key: &TokenKey) -> Self {
         Self(key.endpoint.clone(), key.identity.clone())
     }
+
+    /// The name of its turn.
+    fn turn(&self) -> Arc<str> {
+        format!("{} {}", self.0, self.1.as_str()).into()
+    }
 }
 
 /// How urgent a call is, most urgent first.
@@ -49,6 +54,8 @@ pub enum Urgency {
     New,
     /// A Secret is renewed, which expires then.
     Renewal(Timestamp),
+    /// AWS denied the last call, and this one was requested then: thousands of them must not delay others.
+    Denied(Timestamp),
 }
 
 impl Urgency {
@@ -98,7 +105,8 @@ impl GroupState {
     }
 }
 
-/// Groups that are not known share permits, in turn by namespace.
+/// Groups that are not known share permits: those with applied Secrets in turn by group, because each of them may work, and
+/// the others in turn by namespace, because namespaces can invent regions.
 #[derive(Default)]
 struct Pool {
     queue: FairQueue,
@@ -106,12 +114,26 @@ struct Pool {
     is_blocked: bool,
 }
 
+impl Pool {
+    fn push(&mut self, turn: &Arc<str>, id: KeyId) {
+        self.queue.push(turn, id);
+        self.is_blocked = false;
+    }
+}
+
+/// A call in a pool.
+struct Pooled {
+    group: Group,
+    urgency: Urgency,
+    namespace: Arc<str>,
+}
+
 /// The calls that wait or run.
 #[derive(Default)]
 pub struct Calls {
     groups: BTreeMap<Group, GroupState>,
-    /// The group and the urgency of each key in a pool.
-    pooled: HashMap<KeyId, (Group, Urgency)>,
+    /// Each key in a pool.
+    pooled: HashMap<KeyId, Pooled>,
     applied: Pool,
     unknown: Pool,
     configured: BTreeSet<Endpoint>,
@@ -151,20 +173,22 @@ impl Calls {
         if state.is_known {
             return state.push(id, urgency, namespace);
         }
-        let pool = if state.is_applied { &mut self.applied } else { &mut self.unknown };
-        pool.queue.push(namespace, id);
-        pool.is_blocked = false;
-        self.pooled.insert(id, (group, urgency));
+        if state.is_applied {
+            self.applied.push(&group.turn(), id);
+        } else {
+            self.unknown.push(namespace, id);
+        }
+        self.pooled.insert(id, Pooled { group, urgency, namespace: namespace.clone() });
     }
 
     /// A namespace that had a token of this endpoint before waits for a queued call, which another one may have queued behind
     /// its invented regions.
     pub fn claim(&mut self, id: KeyId, namespace: &Arc<str>) {
-        let Some((group, _)) = self.pooled.get(&id) else { return };
+        let Some(pooled) = self.pooled.get_mut(&id) else { return };
         if self.unknown.queue.remove(id) {
-            self.groups.entry(group.clone()).or_default().is_applied = true;
-            self.applied.queue.push(namespace, id);
-            self.applied.is_blocked = false;
+            pooled.namespace = namespace.clone();
+            self.groups.entry(pooled.group.clone()).or_default().is_applied = true;
+            self.applied.push(&pooled.group.turn(), id);
         }
     }
 
@@ -176,8 +200,8 @@ impl Calls {
         (before, urgency): (Urgency, Urgency),
         namespace: &Arc<str>,
     ) {
-        if let Some((_, pooled)) = self.pooled.get_mut(&id) {
-            *pooled = urgency;
+        if let Some(pooled) = self.pooled.get_mut(&id) {
+            pooled.urgency = urgency;
             return;
         }
         let Some(state) = self.groups.get_mut(&Group::of(key)) else { return };
@@ -220,6 +244,7 @@ impl Calls {
                 Urgency::Expiring(_) => 0,
                 Urgency::New => 1,
                 Urgency::Renewal(_) => 2,
+                Urgency::Denied(_) => 3,
             };
             (class, *running, *urgency, group.clone())
         };
@@ -263,19 +288,19 @@ impl Calls {
     fn search(
         pool: &mut Pool,
         groups: &mut BTreeMap<Group, GroupState>,
-        pooled: &mut HashMap<KeyId, (Group, Urgency)>,
+        pooled: &mut HashMap<KeyId, Pooled>,
     ) -> Option<KeyId> {
         if pool.is_blocked {
             return None;
         }
         let may_start = |id: KeyId| {
-            let group = pooled.get(&id).and_then(|(group, _)| groups.get(group));
+            let group = pooled.get(&id).and_then(|pooled| groups.get(&pooled.group));
             group.is_some_and(GroupState::has_permit)
         };
         let found = pool.queue.pop(may_start);
         pool.is_blocked = found.is_none();
         let id = found?;
-        let (group, _) = pooled.remove(&id)?;
+        let Pooled { group, .. } = pooled.remove(&id)?;
         groups.entry(group).or_default().running += 1;
         Some(id)
     }
@@ -309,18 +334,21 @@ impl Calls {
     /// A group gave its first token: its queued calls no longer wait for others.
     fn promote(&mut self, group: &Group) {
         let Some(state) = self.groups.get_mut(group) else { return };
-        for (id, (_, urgency)) in self.pooled.extract_if(|_, (of, _)| of == group) {
-            let namespace = self.applied.queue.take(id).or_else(|| self.unknown.queue.take(id));
-            if let Some(namespace) = namespace {
-                state.push(id, urgency, &namespace);
-            }
+        for (id, Pooled { urgency, namespace, .. }) in
+            self.pooled.extract_if(|_, pooled| pooled.group == *group)
+        {
+            self.applied.queue.remove(id);
+            self.unknown.queue.remove(id);
+            state.push(id, urgency, &namespace);
         }
     }
 
     /// Forgets a group without calls that never gave a token.
     fn forget_idle(&mut self, group: &Group) {
         let is_idle = |state: &GroupState| !state.is_known && state.running == 0;
-        if self.groups.get(group).is_some_and(is_idle) && !self.pooled.values().any(|(of, _)| of == group) {
+        if self.groups.get(group).is_some_and(is_idle)
+            && !self.pooled.values().any(|pooled| pooled.group == *group)
+        {
             self.groups.remove(group);
         }
     }
@@ -336,7 +364,7 @@ impl Calls {
     }
 }
 
-/// Calls in turn by namespace, each of which can be removed.
+/// Calls in turn by their owner, each of which can be removed.
 #[derive(Default)]
 struct FairQueue {
     turns: Turns<KeyId>,
@@ -348,9 +376,9 @@ impl FairQueue {
         self.turns.is_empty()
     }
 
-    fn push(&mut self, namespace: &Arc<str>, id: KeyId) {
-        if self.owners.insert(id, namespace.clone()).is_none() {
-            self.turns.push(namespace, id);
+    fn push(&mut self, owner: &Arc<str>, id: KeyId) {
+        if self.owners.insert(id, owner.clone()).is_none() {
+            self.turns.push(owner, id);
         }
     }
 
@@ -361,14 +389,10 @@ impl FairQueue {
         Some(id)
     }
 
-    /// Removes a call, and returns its namespace.
-    fn take(&mut self, id: KeyId) -> Option<Arc<str>> {
-        let namespace = self.owners.remove(&id)?;
-        self.turns.remove(&namespace, |queued| *queued == id);
-        Some(namespace)
-    }
-
+    /// Removes a call. Returns whether it was queued.
     fn remove(&mut self, id: KeyId) -> bool {
-        self.take(id).is_some()
+        let Some(owner) = self.owners.remove(&id) else { return false };
+        self.turns.remove(&owner, |queued| *queued == id);
+        true
     }
 }

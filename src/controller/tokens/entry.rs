@@ -38,6 +38,10 @@ pub struct CacheEntry {
     /// The time before which the token in use may not have been issued.
     pub issued_after: Option<Timestamp>,
     pub waiters: BTreeSet<Arc<str>>,
+    /// Whether namespaces request the token for standard hosts, and for dual-stack hosts: these call another name.
+    pub wanted_names: [bool; 2],
+    /// Whether the last call was to the dual-stack name.
+    pub called_dual_stack: bool,
 }
 
 impl CacheEntry {
@@ -57,7 +61,16 @@ impl CacheEntry {
             renewed_at: None,
             issued_after: None,
             waiters: BTreeSet::new(),
+            wanted_names: [false; 2],
+            called_dual_stack: false,
         }
+    }
+
+    /// Whether the next call is to the dual-stack name, when a namespace with such a host, or without, asks for it. A name that
+    /// cannot be reached must not keep those waiting who request the other one.
+    pub fn next_name(&self, is_dual_stack: bool) -> bool {
+        let has_failed = self.failed.is_some() && self.wanted_names == [true; 2];
+        if has_failed { !self.called_dual_stack } else { is_dual_stack }
     }
 
     pub fn state(&self, policy: RefreshPolicy, now: Now) -> KeyState {

@@ -149,6 +149,7 @@ impl TokenCache {
             return CachedToken { token: None, state: KeyState::Held { until }, renews: false };
         };
         entry.used_at = now.mono;
+        entry.wanted_names[usize::from(want.request.dual_stack)] = true;
         let mut state = entry.state(self.policy, now);
         let is_renewed = |renewal: &RenewalRequest| entry.is_older(renewal.issued_after);
         let mut renewal = want.renewal.filter(|_| state == KeyState::Fresh).filter(is_renewed);
@@ -163,11 +164,14 @@ impl TokenCache {
         let token = entry.token.clone();
         if let KeyState::Pending { .. } = state {
             entry.waiters.insert(namespace.clone());
-            let urgency = Urgency::of(want.expires_at, now);
+            let is_denied = entry.failed.as_ref().is_some_and(|(error, _)| error.kind.is_denial());
+            let urgency =
+                if is_denied { Urgency::Denied(now.wall) } else { Urgency::of(want.expires_at, now) };
             if entry.pending_since.is_none() {
                 entry.pending_since = Some(now.wall);
                 entry.queued = Some(urgency);
-                entry.request = Some(Box::new(want.request.clone()));
+                let dual_stack = entry.next_name(want.request.dual_stack);
+                entry.request = Some(Box::new(TokenRequest { dual_stack, ..want.request.clone() }));
                 self.calls.push(id, &want.request.key, urgency, namespace, want.expires_at.is_some());
             } else if let Some(before) = entry.queued {
                 if want.expires_at.is_some() {
@@ -324,7 +328,9 @@ impl TokenCache {
         let entry = self.entries.get_mut(&id)?;
         entry.called_at = Some(now.wall);
         entry.queued = None;
-        entry.request.take().map(|request| *request)
+        let request = entry.request.take()?;
+        entry.called_dual_stack = request.dual_stack;
+        Some(*request)
     }
 
     /// How long until the next queued call may start; `None` if none may before another one ends.

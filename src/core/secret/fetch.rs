@@ -63,6 +63,13 @@ pub enum TokenErrorKind {
     Other,
 }
 
+impl TokenErrorKind {
+    /// Whether AWS denied the request itself, so that the same one fails until a person changes something.
+    pub fn is_denial(self) -> bool {
+        matches!(self, Self::AccessDenied | Self::AssumeRoleDenied | Self::PolicyTooLarge)
+    }
+}
+
 /// The clock of AWS when it replied, whether it returned a token or not.
 pub fn server_time(reply: &Result<FetchedToken, TokenError>) -> Option<Timestamp> {
     reply.as_ref().map_or_else(|error| error.server_time, |reply| reply.server_time)
