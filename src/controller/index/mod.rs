@@ -433,16 +433,20 @@ impl Index {
     /// Records a static source, and returns the namespaces that may need its entries. The version is the one at which
     /// its entries were first seen, so that other changes to the Secret cause no writes.
     fn set_static_source(&mut self, name: Arc<str>, source: Option<StaticSource>) -> Vec<Arc<str>> {
-        let Some(source) = source else {
-            self.static_sources.remove(&name);
-            return vec![];
+        let is_same = match (self.static_sources.get(&name), &source) {
+            (Some(known), Some(source)) => {
+                known.entries == source.entries && known.unreadable == source.unreadable
+            }
+            (known, source) => known.is_none() && source.is_none(),
         };
-        let is_same =
-            |known: &StaticSource| known.entries == source.entries && known.unreadable == source.unreadable;
-        if self.static_sources.get(&name).is_some_and(is_same) {
+        if is_same {
             return vec![];
         }
-        self.static_sources.insert(name, source);
+        // A write that is queued may need the entries of a source that is deleted.
+        match source {
+            Some(source) => self.static_sources.insert(name, source),
+            None => self.static_sources.remove(&name),
+        };
         let opted_in = self.namespaces.iter().filter(|(_, state)| state.namespace.is_some());
         opted_in.map(|(name, _)| name.clone()).collect()
     }

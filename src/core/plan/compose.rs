@@ -60,7 +60,7 @@ struct Choice<'a> {
 }
 
 /// Composes the Secret from the available tokens (`tokens[i]` belongs to `assignments[i]`). Returns `None` if a write would
-/// not improve on the current Secret.
+/// not improve on the current Secret, or if a static source has changed since the plan.
 pub fn compose(
     plan: &WritePlan,
     tokens: &[Option<Arc<Token>>],
@@ -95,15 +95,16 @@ pub fn compose(
     if !is_worth_writing {
         return None;
     }
-    let mut entries: Vec<_> = choices.iter().filter_map(registry_entry).collect();
-    for (host, entry) in &plan.static_entries {
-        let source = facts.static_sources.get(&entry.secret);
+    let static_entries = plan.static_entries.iter().map(|(host, entry)| {
         if !entry.available {
-            entries.push(DraftEntry::Keep { host: host.clone() });
-        } else if let Some(credential) = source.and_then(|source| source.entries.get(host)) {
-            entries.push(DraftEntry::Set { host: host.clone(), credential: credential.clone() });
+            return Some(DraftEntry::Keep { host: host.clone() });
         }
-    }
+        // Without it, the record would name an entry that the Secret does not have.
+        let credential = facts.static_sources.get(&entry.secret)?.entries.get(host)?;
+        Some(DraftEntry::Set { host: host.clone(), credential: credential.clone() })
+    });
+    let static_entries: Vec<_> = static_entries.collect::<Option<_>>()?;
+    let entries = choices.iter().filter_map(registry_entry).chain(static_entries).collect();
     Some(SecretDraft {
         entries,
         applied: AppliedState {

@@ -398,7 +398,8 @@ impl Planner<'_> {
         let current = self.facts.secret(&secret).map(|(_, observed)| observed);
         let is_replaced = |old: &Observed| {
             current.filter(|current| current.is_live(now)).is_some_and(|current| {
-                old.is_expired(now) || (current.replaces(old, request, now) && self.has_static(current, old))
+                let has_all = || current.replaces(old, request, now) && self.has_static(current, old);
+                old.is_expired(now) || (current.data_intact && has_all())
             })
         };
         let former = self.facts.managed().filter(|(name, _)| *name != secret);

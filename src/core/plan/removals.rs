@@ -178,14 +178,20 @@ impl Planner<'_> {
         (kept.len() < copied.len()).then_some(kept)
     }
 
-    /// An immutable Secret keeps them: to delete it is what the hold is for.
-    fn revoke_static_entries(&self, name: &str, observed: &Observed) -> Step {
+    /// An immutable Secret keeps them: to delete it is what the hold is for. One with a retired name is deleted, as by
+    /// [`Self::delete_obsolete`].
+    fn revoke_static_entries(&self, name: &Arc<str>, observed: &Observed) -> Step {
+        if self.settings.names.is_retired(name) {
+            let is_revoked = self.kept_static_entries(observed).is_some();
+            let delete = || self.delete(name, observed, DeleteReason::NotGranted);
+            return if is_revoked { delete() } else { Step::Idle(None) };
+        }
         if observed.mutability == Mutability::Immutable {
             return Step::Idle(None);
         }
         let Some(applied) = &observed.applied else { return Step::Idle(None) };
         let Some(static_entries) = self.kept_static_entries(observed) else { return Step::Idle(None) };
-        let request = Request { secret_name: name.to_owned(), ..applied.request.clone() };
+        let request = Request { secret_name: name.to_string(), ..applied.request.clone() };
         let granted = Arc::new(Granted { request: Arc::new(request), assignments: vec![] });
         let reason = WriteReason::StaticEntryChanged;
         self.write(WritePlan::new(reason, granted, static_entries, Some(observed.clone())))

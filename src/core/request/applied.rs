@@ -20,6 +20,9 @@ pub const APPLIED: &str = "applied";
 
 /// The maximum length of [`APPLIED`], for writing and reading.
 pub const MAX_APPLIED_LEN: usize = 16 * 1024;
+/// The same for a record that is read. One that was kept may be longer, because the names of the identities have changed since
+/// its request was accepted: each of its entries has one.
+pub const MAX_READ_LEN: usize = MAX_APPLIED_LEN + 64 * MAX_REGISTRIES;
 /// The version of its form. Another version is not read.
 const VERSION: u32 = 1;
 /// The longest host of a registry: 12 digits, the longest region, and the longest suffix.
@@ -262,7 +265,7 @@ impl WireEntry {
 }
 
 fn parse(text: &str) -> Option<(String, AppliedState)> {
-    if text.len() > MAX_APPLIED_LEN {
+    if text.len() > MAX_READ_LEN {
         return None;
     }
     // An entry that cannot be read does not concern the others.
@@ -293,7 +296,7 @@ fn parse(text: &str) -> Option<(String, AppliedState)> {
     let template = template.map(|text| TemplateFingerprint(u64::from_str_radix(&text, 16).unwrap_or(0)));
     let state = AppliedState { request, entries, static_entries, template };
     // JSON that is not in canonical form may be longer when it is written again.
-    let fits = text.len() <= MAX_APPLIED_LEN / 2 || state.to_json(&instance).len() <= MAX_APPLIED_LEN;
+    let fits = text.len() <= MAX_READ_LEN / 2 || state.to_json(&instance).len() <= MAX_READ_LEN;
     fits.then_some((instance, state))
 }
 
@@ -371,7 +374,7 @@ mod tests {
     fn a_forged_host_is_not_read() {
         let text = applied(request()).to_json("one");
         assert_eq!(parse(&text.replace("amazonaws.com", "amazonaws.com.evil.example")), None);
-        assert_eq!(parse(&"x".repeat(MAX_APPLIED_LEN + 1)), None);
+        assert_eq!(parse(&"x".repeat(MAX_READ_LEN + 1)), None);
     }
 
     #[test]

@@ -255,3 +255,37 @@ fn while_changes_of_service_accounts_fail_the_secret_is_renewed_or_deleted_first
     assert_eq!(account(&step(None, 0, &["ecr-pull"], at(HOUR))), Some("default".into()));
     assert!(deleted(&step(None, 1, &["ecr-pull"], at(HOUR))).is_some(), "the namespace opted out");
 }
+
+/// N53: the data of the new one are not those of its record.
+#[test]
+fn an_immutable_secret_that_another_client_filled_replaces_no_other_one() {
+    let new = Observed {
+        mutability: Mutability::Immutable,
+        intact: false,
+        data_intact: false,
+        ..secret("other", &[HOST, WEST], &[12 * HOUR]).1
+    };
+    let secrets = [secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]), ("other".into(), new)];
+    let step = next(&renamed(&[HOST, WEST]), &secrets, at(HOUR));
+    assert!(
+        matches!(&step, Step::Replace(replacement) if &*replacement.deletion.name == "other"),
+        "{step:?}"
+    );
+    assert!(step.alternatives().all(|step| deleted(step).is_none_or(|(_, name, ..)| name != "ecr-pull")));
+}
+
+/// The reply to the change was lost, so it counts as failed.
+#[test]
+fn a_service_account_that_needs_no_change_any_more_does_not_count_as_failing() {
+    let secrets = only(&observed(&request(&[HOST])));
+    let refs = |names: &[&str]| {
+        let names: Vec<Arc<str>> = names.iter().map(|name| (*name).into()).collect();
+        PullSecretRefs { resource_version: 1, references: names.clone(), attached: names }
+    };
+    let service_accounts = [("default".into(), refs(&[])), ("other".into(), refs(&["ecr-pull"]))];
+    let mut history = History::default();
+    history.change_service_account(&"default".into(), |retry| retry.failures = 1);
+    let facts = Facts { secrets: &secrets, service_accounts: &service_accounts, ..facts(&history) };
+    let step = plan(&facts, &settings(), at(HOUR)).step;
+    assert!(matches!(&step, Step::SetPullSecret(change) if &*change.service_account == "other"), "{step:?}");
+}

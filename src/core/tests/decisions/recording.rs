@@ -146,3 +146,19 @@ fn an_applied_request_that_no_longer_fits_keeps_its_tokens() {
     assert!(write.static_entries.is_empty() && write.reason == WriteReason::RenewalDue);
     assert_eq!(problems.len(), 1);
 }
+
+/// N52: it was written with a record that was not read back, and never renewed.
+#[test]
+fn an_applied_request_is_still_read_after_the_name_of_its_identity_became_longer() {
+    let hosts: Vec<_> = (0..64).map(|n| format!("{n:012}.dkr.ecr.eu-central-1.amazonaws.com")).collect();
+    let mut long = request(&hosts.iter().map(String::as_str).collect::<Vec<_>>());
+    long.service_accounts = (0..4).map(|number| format!("{number:02}{}", "a".repeat(248))).collect();
+    assert!(settings().request_rules().fits(&long), "it was accepted");
+    let mut entries = longest_state(long, &settings(), &StaticSources::new());
+    for entry in entries.entries.iter_mut().flatten() {
+        entry.identity = "i".repeat(63).into();
+    }
+    let (length, read) = recorded(&entries, &settings());
+    assert!(length > MAX_APPLIED_LEN, "{length} bytes");
+    assert_eq!(read, Some(entries));
+}

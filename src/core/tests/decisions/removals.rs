@@ -100,6 +100,36 @@ fn a_hold_keeps_no_secret_under_a_retired_name_whose_static_entries_are_no_longe
     assert!(held.problems.iter().any(|problem| problem.reason == EventReason::RemovalHeld));
 }
 
+/// N51: the write of the retired name was tried again and again, and the other Secret kept its entry.
+#[test]
+fn a_hold_writes_no_secret_under_a_retired_name_and_revokes_the_entries_of_both() {
+    let retired = ("old".into(), with_static(&["mirror.example"]));
+    let current = ("ecr-pull".into(), with_static(&["mirror.example"]));
+    let (history, asks) = (History::default(), parsed(request(&[HOST])));
+    let step = |secrets: Secrets<'_>| {
+        let facts = Facts { parsed: Some(&asks), secrets, held: true, ..facts(&history) };
+        plan(&facts, &granting_nothing(), at(0)).step
+    };
+    let both = step(&[retired, current.clone()]);
+    assert_eq!(deleted(&both).map(|(_, name, ..)| name), Some("old"));
+    assert_eq!(written(&step(&[current])), Some((WriteReason::StaticEntryChanged, "ecr-pull")));
+}
+
+/// N50: the record named the entry, and the Secret did not have it.
+#[test]
+fn a_write_that_was_planned_before_its_static_source_was_deleted_is_planned_again() {
+    let (mut granting, sources) = (settings(), sources(&["mirror.example"]));
+    granting.static_grants = vec![static_grant(&["mirror.example"], "*")];
+    let secrets = only(&observed(&request(&[HOST])));
+    let (history, asks) = (History::default(), parsed(request(&[HOST])));
+    let before =
+        Facts { parsed: Some(&asks), secrets: &secrets, static_sources: &sources, ..facts(&history) };
+    let Step::Write(write) = plan(&before, &granting, at(0)).step else { panic!("no write") };
+    let tokens = [Some(token(at(0), 12 * HOUR))];
+    assert!(compose(&write, &tokens, &before, &granting, at(0)).is_some());
+    assert!(compose(&write, &tokens, &facts(&history), &granting, at(0)).is_none());
+}
+
 #[test]
 fn a_secret_that_a_finalizer_holds_is_reported_and_not_deleted_again() {
     let secrets = only(&Observed { is_deleting: true, ..observed(&request(&[HOST])) });
