@@ -164,11 +164,21 @@ impl Controller {
         let Err(wake) = self.try_write(namespace, plan, kept.as_deref(), slot, now) else { return };
         let later = match otherwise.map(|step| *step) {
             Some(Step::Write(other)) => self.try_write(namespace, *other, Some(&granted), slot, now),
-            Some(step) => return self.file(namespace, step, now),
+            Some(step) => {
+                return self.file_otherwise(namespace, step, wake.into_iter().chain(again_at).min(), now);
+            }
             None => Err(None),
         };
         if let Err(later) = later {
             self.await_tokens(namespace, [wake, later, again_at].into_iter().flatten().min(), now);
+        }
+    }
+
+    /// Queues the step to start without tokens, and plans again when there may be some.
+    fn file_otherwise(&mut self, namespace: &Arc<str>, step: Step, wake: Option<Timestamp>, now: Now) {
+        self.file(namespace, step, now);
+        if let Some(wake) = wake.filter(|_| self.policy.repeat) {
+            self.queue.wake_at(namespace, wake.max(now.after(MIN_DELAY)), now);
         }
     }
 
@@ -241,15 +251,15 @@ impl Controller {
             return self.queue.schedule(namespace, Some(until), now);
         }
         if !replacement.is_ready(&collected.lasting(now), now) {
-            if let Some(step) = otherwise {
-                return self.file(namespace, *step, now);
-            }
             // With the last entry that no token replaces, nothing is left to lose.
             let expiries = replacement.observed.entries().filter_map(|entry| entry.expires_at);
             let passes = expiries.chain(replacement.due_at).map(|at| now.certainly_passes_at(at));
             let times = passes.chain(replacement.again_at).filter(|at| *at > now.wall);
             let wake = collected.wake(self.settings.refresh).into_iter().chain(times).min();
-            return self.await_tokens(namespace, wake, now);
+            return match otherwise {
+                Some(step) => self.file_otherwise(namespace, *step, wake, now),
+                None => self.await_tokens(namespace, wake, now),
+            };
         }
         let replace = Action::Confirm(Step::Replace(replacement));
         self.start(namespace, replace, Request::ReadNamespace, slot, now);

@@ -19,6 +19,7 @@ use crate::core::plan::{
     RetryState, Step, WriteReason, plan,
 };
 use crate::core::planted::{Bug, planted};
+use crate::core::rare::Rare;
 
 /// The delay before a namespace is reconciled again because its state changed during an action.
 const RECHECK: SignedDuration = SignedDuration::from_secs(1);
@@ -166,10 +167,8 @@ impl Controller {
             return self.read_secret(namespace, refused, now);
         }
         self.index.set_read_secret(namespace, &refused.secret, read, known);
-        let history = self.index.history(namespace);
-        if version != refused.base
-            && history.is_none_or(|history| history.retry.change(RetryState::record_conflict))
-        {
+        let retry = self.retry_of(namespace, refused.operation);
+        if version != refused.base && retry.is_none_or(|retry| retry.change(RetryState::record_conflict)) {
             self.tell_overtaken(namespace, &refused.secret, &refused.error);
             return self.reconcile(namespace, now);
         }
@@ -339,8 +338,9 @@ impl Controller {
         }
         let denied = matches!(error, RequestError::AdmissionDenied(_)) && self.policy.repeat;
         if denied
-            && let Some(retry_at) =
-                self.index.history(namespace).and_then(|h| h.retry.change(|retry| retry.record_lag(now)))
+            && let Some(retry_at) = self
+                .retry_of(namespace, refused.operation)
+                .and_then(|retry| retry.change(|retry| retry.record_lag(now)))
         {
             self.tell_overtaken(namespace, secret, error);
             return self.queue.schedule(namespace, Some(retry_at), now);
@@ -355,12 +355,21 @@ impl Controller {
 
     fn delay_retry(&mut self, namespace: &Arc<str>, refused: &RefusedRequest, now: Now) {
         let jitter = self.settings.jitter;
-        let history = self.index.history(namespace);
         let after = refused.error.retry_after();
         let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
-        let retry_at = history.map(|history| history.retry.change(record));
+        let retry_at = self.retry_of(namespace, refused.operation).map(|retry| retry.change(record));
         self.report_write_failure(namespace, refused, retry_at);
-        self.requeue(namespace, retry_at.filter(|_| !planted(Bug::ForgetRetries)), now);
+        if planted(Bug::ForgetRetries) {
+            return self.requeue(namespace, None, now);
+        }
+        // Another step may start before that.
+        self.reconcile(namespace, now);
+    }
+
+    /// The failures of the requests of this kind. Those of deletions delay no write, and the other way around.
+    fn retry_of(&mut self, namespace: &str, operation: Operation) -> Option<&mut Rare<RetryState>> {
+        let history = self.index.history(namespace)?;
+        Some(if operation == Operation::Delete { &mut history.removals } else { &mut history.retry })
     }
 
     pub(super) fn token_fetched(&mut self, key: TokenKey, result: FetchResult, duration: Duration, now: Now) {

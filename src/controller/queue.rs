@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::slots::Slot;
 use crate::core::Now;
 use crate::core::plan::{Observed, Step, WriteReason};
 
@@ -122,9 +123,10 @@ impl Queue {
     pub fn push(&mut self, namespace: &Arc<str>, lane: Priority, step: Step, now: Now) {
         self.unschedule(namespace);
         let item = self.items.entry(namespace.clone()).or_default();
-        // The namespace keeps its position in the queue, unless the new step is more urgent. Few lists run at once.
+        // The namespace keeps its position in the queue, unless the new step is more urgent or needs a slot of another kind.
+        let is_separate = |lane| Slot::of(lane).is_separate();
         let keeps = |planned: &&mut Box<Planned>| {
-            planned.lane == lane || (planned.lane < lane && lane != Priority::List)
+            planned.lane == lane || (planned.lane < lane && !is_separate(planned.lane) && !is_separate(lane))
         };
         if let Some(planned) = item.planned.as_mut().filter(keeps) {
             planned.step = step;
@@ -162,6 +164,17 @@ impl Queue {
         self.forget_idle(namespace);
     }
 
+    /// Reconciles a namespace at this time even if its planned step has not started by then.
+    pub fn wake_at(&mut self, namespace: &Arc<str>, wake: Timestamp, now: Now) {
+        let wake = now.mono + Duration::try_from(now.until(wake)).unwrap_or_default();
+        let before = self.items.get(namespace).and_then(|item| item.wake);
+        if before.is_none_or(|before| wake < before) {
+            self.unschedule(namespace);
+            self.items.entry(namespace.clone()).or_default().wake = Some(wake);
+            self.delayed.insert((wake, namespace.clone()));
+        }
+    }
+
     /// Whether an action is running in the namespace, which is reconciled when the action ends.
     pub fn is_running(&self, namespace: &str) -> bool {
         self.items.get(namespace).is_some_and(|item| item.running)
@@ -185,7 +198,9 @@ impl Queue {
         let steps = &mut self.lanes[lane as usize];
         let (_, namespace) = if from_end { steps.pop_last() } else { steps.pop_first() }?;
         let planned = self.items.get_mut(&namespace)?.planned.take()?;
-        self.new_was_last = lane == Priority::New;
+        if lane != Priority::Urgent {
+            self.new_was_last = lane == Priority::New;
+        }
         if let Some(turn) = TURNS.iter().position(|other| *other == lane) {
             self.next_turn = turn + 1;
         }
@@ -299,7 +314,8 @@ fn expiry(step: &Step) -> Timestamp {
 
 /// When a step becomes urgent.
 fn urgent_at(step: &Step, now: Now) -> Timestamp {
-    observed(step).and_then(|observed| observed.urgent_at(now)).unwrap_or(Timestamp::MIN)
+    // One whose times are not known must not hide others that become urgent.
+    observed(step).and_then(|observed| observed.urgent_at(now)).unwrap_or(now.wall)
 }
 
 fn observed(step: &Step) -> Option<&Observed> {
@@ -404,8 +420,10 @@ mod tests {
                 push(&mut queue, &lane.into_str().into(), lane);
             }
             for second in 0..10 {
-                push(&mut queue, &"one".into(), busy);
-                push(&mut queue, &"two".into(), busy);
+                for (name, lane) in [("urgent", Priority::Urgent), ("one", busy), ("two", busy)] {
+                    push(&mut queue, &name.into(), lane);
+                }
+                pop(&mut queue, at(second));
                 pop(&mut queue, at(second));
             }
             let waits = |lane: &Priority| *lane != busy && !queue.lanes[*lane as usize].is_empty();
@@ -413,15 +431,41 @@ mod tests {
         }
     }
 
-    /// N44: a list in the position of another step would take a slot of these.
+    /// N44: a step in the position of one with another kind of slot would take such a slot.
     #[test]
-    fn a_list_waits_in_the_lane_of_lists() {
-        let mut queue = Queue::new(10);
-        let a: Arc<str> = "a".into();
-        push(&mut queue, &a, Priority::Delete);
-        push(&mut queue, &a, Priority::List);
-        assert_eq!(queue.pop(|_| true, at(0)).map(|(_, lane, _)| lane), Some(Priority::List));
-        assert_eq!(pop(&mut queue, at(0)), None);
+    fn a_list_and_the_step_of_a_slow_namespace_wait_in_their_own_lanes() {
+        for (before, lane) in [
+            (Priority::Delete, Priority::List),
+            (Priority::List, Priority::Slow),
+            (Priority::List, Priority::Renewal),
+            (Priority::Urgent, Priority::Slow),
+        ] {
+            let mut queue = Queue::new(10);
+            let a: Arc<str> = "a".into();
+            push(&mut queue, &a, before);
+            push(&mut queue, &a, lane);
+            assert_eq!(queue.pop(|_| true, at(0)).map(|(_, lane, _)| lane), Some(lane));
+            assert_eq!(pop(&mut queue, at(0)), None);
+        }
+    }
+
+    /// N41: a tenant can edit the annotations with the times again and again.
+    #[test]
+    fn renewals_of_secrets_without_times_do_not_hide_one_that_becomes_urgent() {
+        let mut queue = Queue::new(50);
+        queue.push(&"victim".into(), Priority::Renewal, renewal(wall(HOUR)), at(0));
+        let Step::Write(mut plan) = renewal(wall(HOUR)) else { panic!("a write") };
+        plan.observed.as_mut().expect("a Secret").times = None;
+        let mut found = None;
+        for second in 0..HOUR {
+            for name in ["one", "two"] {
+                queue.push(&name.into(), Priority::Renewal, Step::Write(plan.clone()), at(second));
+            }
+            let popped = queue.pop(|_| true, at(second)).map(|(name, lane, _)| (name, lane));
+            found = found.or(popped.filter(|(name, _)| **name == *"victim").map(|(_, lane)| (lane, second)));
+        }
+        let (lane, second) = found.expect("it is not hidden");
+        assert!(lane == Priority::Urgent && second <= HOUR / 2 + 2, "{lane:?} after {second} s");
     }
 
     /// N41: tokens that live shortly become urgent later than others that expire at the same time.

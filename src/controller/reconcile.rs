@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Controller;
+use super::index::NamespaceState;
 use super::queue::Priority;
 use super::tell::Tell;
 use crate::core::Now;
@@ -97,7 +98,8 @@ impl Controller {
 
     /// Queues a step. Instead of a removal, a run that must not remove anything queues what it would do without that.
     pub(super) fn file(&mut self, namespace: &Arc<str>, mut step: Step, now: Now) {
-        if step.is_removal() && !self.policy.delete {
+        let is_skipped = step.is_removal() && !self.policy.delete;
+        if is_skipped {
             self.tell_would_delete(namespace, &step);
             let facts = self.facts(namespace).map(|facts| Facts { keeps_all: true, ..facts });
             step = facts.map_or(Step::Idle(None), |facts| plan(&facts, &self.settings, now).step);
@@ -110,14 +112,26 @@ impl Controller {
             }
             (Some(priority), step) => {
                 self.queue.push(namespace, self.lane(namespace, priority), step, now);
+                self.wake_when_urgent(namespace, now);
             }
             (None, Step::Idle(wake)) => {
-                if self.index.get(namespace).is_some_and(|state| state.managed().any(|o| o.intact)) {
+                let is_intact = |state: &NamespaceState| state.managed().any(|o| o.intact);
+                if !is_skipped && self.index.get(namespace).is_some_and(is_intact) {
                     self.tell(Tell::InSync { namespace: namespace.clone() });
                 }
                 self.requeue(namespace, wake, now);
             }
             (None, _) => {}
+        }
+    }
+
+    /// A step that waits in the queue must not delay the renewal of a Secret that becomes urgent meanwhile.
+    fn wake_when_urgent(&mut self, namespace: &Arc<str>, now: Now) {
+        let managed = self.index.get(namespace).into_iter().flat_map(NamespaceState::managed);
+        let urgent_at =
+            managed.filter_map(|observed| observed.urgent_at(now)).filter(|at| *at > now.wall).min();
+        if let Some(urgent_at) = urgent_at {
+            self.queue.wake_at(namespace, urgent_at, now);
         }
     }
 

@@ -53,7 +53,7 @@ impl Slot {
 
     /// Whether actions of this kind leave the slots of the others free. How long they take does not show how fast the API
     /// server responds to the others.
-    fn is_separate(self) -> bool {
+    pub fn is_separate(self) -> bool {
         matches!(self, Self::List | Self::Slow)
     }
 }

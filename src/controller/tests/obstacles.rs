@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::world::{Failing, Reply, World};
+use crate::controller::error::RequestError;
 use crate::controller::tell::Tell;
 use crate::core::plan::PullSecretRefs;
 use crate::core::request::Request;
@@ -96,6 +97,47 @@ fn an_urgent_renewal_without_a_token_does_not_delay_service_accounts_or_the_dele
     assert!(world.is_valid(NAMESPACE, "other"), "by then it has not expired");
     let late = &world.service_accounts[&(NAMESPACE.into(), "late".into())];
     assert_eq!(late.attached, ["other".into()]);
+}
+
+/// N39: a refused write does not delay the deletion either.
+#[test]
+fn a_predecessor_is_deleted_while_the_update_of_the_secret_is_refused() {
+    let mut world = renamed();
+    let refusal = RequestError::Forbidden("injected by the test".to_owned());
+    world.refusals.insert((NAMESPACE.into(), "other".into()), refusal);
+    world.run(SignedDuration::from_hours(8), MINUTE, |_| {});
+    world.failing.clear();
+    pass(&mut world, 70);
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_none());
+}
+
+/// N39: the lists take 15 seconds each, and two of them run at once.
+#[test]
+fn a_renewal_does_not_wait_for_the_list_of_service_accounts_that_is_queued_without_a_token() {
+    let west = HOST.replace("eu-central-1", "eu-west-1");
+    let with_accounts = |host: &str| Request { service_accounts: vec!["*".into()], ..request(&[host]) };
+    let mut world = World::new();
+    let teams: Vec<_> = (0..30).map(|n| format!("team-{n}")).collect();
+    world.start("one");
+    world.annotate("late", request(&[&west]));
+    for team in &teams {
+        world.annotate(team, request(&[HOST]));
+    }
+    pass(&mut world, 10);
+    world.replies.insert("eu-west-1".into(), Reply::Error(TokenErrorKind::ServerError));
+    world.run(SignedDuration::from_mins(11 * 60 + 40), MINUTE, |_| {});
+    world.failing.push(Failing::AccountLists);
+    world.write_duration = 15 * SECOND;
+    for team in &teams {
+        world.annotate(team, with_accounts(HOST));
+    }
+    pass(&mut world, 20);
+    world.annotate("late", with_accounts(&west));
+    pass(&mut world, 20);
+    world.replies.clear();
+    pass(&mut world, 80);
+    let times = world.secret("late", "ecr-pull").and_then(|secret| secret.times).expect("its times");
+    assert!(world.now.until(times.expires_at) > SignedDuration::from_hours(11), "it was not renewed");
 }
 
 /// N39: such a run reported what it would delete, and renewed nothing.

@@ -92,8 +92,8 @@ pub struct World {
     pub retry_after: Option<Duration>,
     /// Whether the API server does not reply.
     pub api_hangs: bool,
-    /// How long the API server takes for each write of a Secret, and for each change of a service account. Its response follows
-    /// then.
+    /// How long the API server takes for each write of a Secret, and for each change or list of service accounts. Its response
+    /// follows then.
     pub write_duration: Duration,
     /// The writes that are not stored yet, by when they are.
     writing: BTreeMap<(Duration, u64), RunningWrite>,
@@ -369,7 +369,8 @@ impl World {
             Effect::Act {
                 id,
                 namespace,
-                request: request @ (Request::Write { .. } | Request::SetPullSecret(_)),
+                request:
+                    request @ (Request::Write { .. } | Request::SetPullSecret(_) | Request::ListServiceAccounts),
             } if !self.write_duration.is_zero() => {
                 let at = (self.now.mono + self.write_duration, id.0);
                 self.writing.insert(at, RunningWrite { node, id, namespace, request });

@@ -31,9 +31,9 @@ pub struct History {
     pub due: Option<Timestamp>,
     /// How often the namespace requested something else.
     pub pace: Rare<Pace>,
-    /// Failures and repairs of the Secret.
+    /// Failures of writes, and repairs of the Secret.
     pub retry: Rare<RetryState>,
-    /// Our deletions in this namespace.
+    /// Our deletions in this namespace, each counted as a repair, and their failures.
     pub removals: Rare<RetryState>,
     /// Our lists of service accounts in this namespace, each counted as a repair, and their failures.
     pub listings: Rare<RetryState>,
@@ -78,23 +78,25 @@ impl History {
         self.written = Some((name.clone(), version));
         self.fingerprint = Some(fingerprint);
         self.due = observed.times.map(|times| times.refresh_after);
-        self.reset_retries();
+        reset(&mut self.retry);
     }
 
     /// Records that this process deleted a Secret: creating it later is not a repair.
     pub fn record_deletion(&mut self, name: &str, now: Now) {
-        self.removals.change(|removals| removals.record_repair(now));
+        self.removals.change(|removals| {
+            removals.record_repair(now);
+            removals.reset();
+        });
         if self.is_written(name) {
             self.forget_content();
             self.due = None;
         }
     }
 
-    /// Forgets the failures, after a success or a change that may have removed their cause.
+    /// Forgets the failures of writes and deletions, after a change that may have removed their cause.
     pub fn reset_retries(&mut self) {
-        if *self.retry != RetryState::default() {
-            self.retry.change(RetryState::reset);
-        }
+        reset(&mut self.retry);
+        reset(&mut self.removals);
     }
 
     /// Changes the failures and repairs of a service account.
@@ -107,13 +109,8 @@ impl History {
     }
 
     /// Whether the last change of a service account failed.
-    pub fn accounts_fail(&self) -> bool {
-        self.service_accounts.values().any(|retry| retry.failures > 0)
-    }
-
-    /// Whether the last request about the Secret or about a service account failed.
-    pub fn is_failing(&self) -> bool {
-        self.retry.failures > 0 || self.accounts_fail()
+    pub fn account_fails(&self, name: &str) -> bool {
+        self.service_accounts.get(name).is_some_and(|retry| retry.failures > 0)
     }
 
     /// Whether the last write was to the Secret of this name, as far as is known.
@@ -150,5 +147,11 @@ impl History {
         let later = self.retry.repair_after(namespace, jitter, now)?;
         let due = self.due.filter(|due| *due > now.wall);
         (later > now.wall).then_some(due.map_or(later, |due| later.min(due)))
+    }
+}
+
+fn reset(retry: &mut Rare<RetryState>) {
+    if **retry != RetryState::default() {
+        retry.change(RetryState::reset);
     }
 }

@@ -211,8 +211,18 @@ impl Plan {
 /// Decides on the next step. Equal arguments give equal plans.
 pub fn plan(facts: &Facts<'_>, settings: &Settings, now: Now) -> Plan {
     let (problems, revocations) = (vec![], vec![]);
-    let (granted, former, keeps_applied) = (None, None, false);
-    let mut planner = Planner { facts, settings, now, problems, granted, former, revocations, keeps_applied };
+    let (granted, former, keeps_applied, account_fails) = (None, None, false, false);
+    let mut planner = Planner {
+        facts,
+        settings,
+        now,
+        problems,
+        granted,
+        former,
+        revocations,
+        keeps_applied,
+        account_fails,
+    };
     let step = planner.next_step();
     let Planner { problems, granted, former, revocations, .. } = planner;
     Plan { step, problems, granted, former, revocations }
@@ -230,6 +240,8 @@ struct Planner<'a> {
     /// Whether the applied request stays in force, because the present one cannot be used. Then which of several Secrets is
     /// the requested one is a guess.
     keeps_applied: bool,
+    /// Whether the last change of a service account that must change failed.
+    account_fails: bool,
 }
 
 impl Planner<'_> {
@@ -349,7 +361,8 @@ impl Planner<'_> {
     /// hours. An urgent one comes first, and so does any one while the other steps fail: they may never succeed.
     fn finish_and(&mut self, request: &Request, observed: &Observed, step: Step) -> Step {
         let rest = self.finish(request);
-        let is_first = observed.is_urgent(self.now) || self.facts.history.is_failing();
+        let fails = self.account_fails || self.facts.history.removals.failures > 0;
+        let is_first = observed.is_urgent(self.now) || fails;
         if is_first { step.before(rest) } else { rest.or_else(|| step) }
     }
 
@@ -412,7 +425,7 @@ impl Planner<'_> {
         };
         let list = self.list_service_accounts(request);
         let accounts = list.or_else(|| self.set_pull_secret(wanted, &kept, None));
-        if self.facts.history.accounts_fail() {
+        if self.account_fails {
             return self.delete_obsolete(obsolete).or_else(|| accounts);
         }
         accounts.or_else(|| self.delete_obsolete(obsolete))
@@ -492,25 +505,26 @@ impl Planner<'_> {
 
     /// Changes the first service account that does not refer to the wanted Secret and whose backoff has ended.
     fn set_pull_secret(
-        &self,
+        &mut self,
         wanted: impl Fn(&str) -> Option<Arc<str>>,
         kept: &[Arc<str>],
         removal: Option<DeleteReason>,
     ) -> Step {
-        let Facts { namespace, history, keeps_all, .. } = *self.facts;
-        let set = |(service_account, refs): &(Arc<str>, PullSecretRefs)| {
+        let Facts { namespace, history, keeps_all, service_accounts, .. } = *self.facts;
+        let mut step = Step::Idle(None);
+        for (service_account, refs) in service_accounts {
             let secret = wanted(service_account);
             if !refs.differs(secret.as_deref(), kept) || (secret.is_none() && keeps_all) {
-                return Step::Idle(None);
+                continue;
             }
+            self.account_fails |= history.account_fails(service_account);
             let retry = history.service_accounts.get(service_account);
             let blocked =
                 retry.and_then(|retry| retry.blocked_until(namespace, self.settings.jitter, self.now));
-            let service_account = service_account.clone();
-            let kept = kept.to_vec();
-            Step::SetPullSecret(PullSecretChange { service_account, secret, kept, removal }).at(blocked)
-        };
-        let accounts = self.facts.service_accounts.iter();
-        accounts.fold(Step::Idle(None), |step, account| step.or_else(|| set(account)))
+            let (service_account, kept) = (service_account.clone(), kept.to_vec());
+            let change = PullSecretChange { service_account, secret, kept, removal };
+            step = step.or_else(|| Step::SetPullSecret(change).at(blocked));
+        }
+        step
     }
 }

@@ -70,7 +70,7 @@ impl Planner<'_> {
     /// the controller applied are removed.
     pub(super) fn remove_secrets(&mut self, reason: DeleteReason) -> Step {
         let references = self.set_pull_secret(|_| None, &[], Some(reason));
-        if self.facts.history.accounts_fail() {
+        if self.account_fails {
             return self.delete_applied(reason).or_else(|| references);
         }
         references.or_else(|| self.delete_applied(reason))
@@ -142,8 +142,7 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let deletion = Deletion { name: name.clone(), version: observed.version(), reason };
-        let removals = history.removals.blocked_until(namespace, self.settings.jitter, self.now);
-        Step::Delete(deletion).at(removals.or_else(|| history.retry.retry_after(self.now)))
+        Step::Delete(deletion).at(history.removals.blocked_until(namespace, self.settings.jitter, self.now))
     }
 
     /// Keeps the Secrets until an administrator confirms that they are removed. Their tokens end by themselves, but static

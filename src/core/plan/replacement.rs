@@ -114,6 +114,8 @@ impl Planner<'_> {
         });
         // Its tokens are fetched, and the reply shows the clock of AWS.
         let wait = due_at.filter(|at| *at > now.wall && !lacks_entry);
+        // The creation that follows would fail, too.
+        let wait = wait.or_else(|| self.facts.history.retry.retry_after(now));
         match self.delete(name, observed, DeleteReason::Immutable).at(wait) {
             Step::Delete(deletion) => {
                 let (observed, otherwise, again_at) = (observed.clone(), None, None);

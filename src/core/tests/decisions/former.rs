@@ -205,8 +205,8 @@ fn a_step_that_waits_for_tokens_does_not_delay_another_one_that_may_start_sooner
 fn while_the_deletion_of_the_old_secret_fails_the_new_one_is_renewed_first() {
     let secrets = [secret("ecr-pull", &[HOST], &[12 * HOUR]), secret("other", &[HOST], &[12 * HOUR])];
     let step = |failures, now| {
-        let retry = RetryState { failures, retry_at: Some(wall(HOUR)), ..RetryState::default() };
-        let history = History { retry: retry.into(), ..History::default() };
+        let removals = RetryState { failures, retry_at: Some(wall(HOUR)), ..RetryState::default() };
+        let history = History { removals: removals.into(), ..History::default() };
         decide(Some(&renamed(&[HOST])), &secrets, &history, now).step
     };
     assert!(deleted(&step(0, at(7 * HOUR))).is_some(), "a renewal can wait for a deletion");

@@ -205,7 +205,8 @@ fn a_changed_template_is_applied_at_the_rate_of_renewals_and_an_applied_one_is_l
 
 #[test]
 fn after_a_failure_no_attempt_is_made_before_the_retry_time() {
-    let history = History { retry: retry_at(6 * HOUR + 30).into(), ..History::default() };
+    let retry = || retry_at(6 * HOUR + 30).into();
+    let history = History { retry: retry(), removals: retry(), ..History::default() };
     let (parsed, secrets) = (parsed(request(&[HOST])), only(&observed(&request(&[HOST]))));
     for (parsed, secrets) in [(Some(&parsed), &secrets[..]), (Some(&parsed), &[]), (None, &secrets)] {
         let step = |second| decide(parsed, secrets, &history, at(6 * HOUR + second)).step;
