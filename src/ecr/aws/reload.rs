@@ -25,8 +25,9 @@ use crate::core::secret::{TokenError, TokenErrorKind};
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after a new chain, however often AWS refuses the credentials.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
-/// The pause doubles while AWS refuses the credentials of one new chain after another, up to this many times.
-const MAX_DOUBLINGS: u32 = 7;
+/// The pause doubles while AWS refuses the credentials of one new chain after another, up to this many times: a namespace can
+/// name a region that refuses valid credentials, and must not delay the replacement of others for long.
+const MAX_DOUBLINGS: u32 = 3;
 /// After this time without a refusal, the next one is followed by a new chain at once.
 const CALM: Duration = Duration::from_mins(20);
 /// The age at which a chain is replaced in any case: a profile may name other files.
