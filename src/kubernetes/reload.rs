@@ -33,18 +33,33 @@ const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// A hash of everything that authenticates a connection.
 type Fingerprint = [u8; 32];
 
+/// The credentials of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Used {
+    /// Constant in a pod, where kube reads the changes of the files.
+    fingerprint: Fingerprint,
+    has_plugin: bool,
+}
+
+impl Used {
+    fn of(connection: &Connection, config: &Config) -> Self {
+        let is_followed = !connection.is_in_cluster();
+        let fingerprint = if is_followed { fingerprint(config) } else { Fingerprint::default() };
+        Self { fingerprint, has_plugin: config.auth_info.exec.is_some() }
+    }
+}
+
 /// Returns a client whose requests use the newest connection. All of them lead to the API server of `config`.
 pub(super) fn client(
     connection: Connection,
     config: Config,
     metrics: Metrics,
 ) -> Result<Client, ConnectError> {
-    let used = (config.cluster_url.clone(), connection.fingerprint(&config));
-    let has_plugin = config.auth_info.exec.is_some();
+    let (url, used) = (config.cluster_url.clone(), Used::of(&connection, &config));
     let first = connection.build(config, &metrics)?;
     let namespace = first.default_namespace().to_owned();
     let (sender, current) = watch::channel(first);
-    tokio::spawn(follow(connection, metrics, used, has_plugin, sender));
+    tokio::spawn(follow(connection, metrics, (url, used), sender));
     Ok(Client::new(Current(current), namespace))
 }
 
@@ -101,8 +116,7 @@ impl ClockOffset {
 async fn follow(
     connection: Connection,
     metrics: Metrics,
-    (url, mut used): (http::Uri, Fingerprint),
-    has_plugin: bool,
+    (url, mut used): (http::Uri, Used),
     current: watch::Sender<Client>,
 ) {
     let (mut warned, mut clock) = (None, ClockOffset::new());
@@ -111,7 +125,7 @@ async fn follow(
             () = current.closed() => return,
             () = sleep(CHECK_PERIOD) => {}
         }
-        if has_plugin {
+        if used.has_plugin {
             let client = current.borrow().clone();
             refresh_token(client).await;
         }
@@ -119,9 +133,9 @@ async fn follow(
         let renews = expires_soon(&current.borrow()) || step.is_some();
         match next_client(&connection, &metrics, &url, used, renews).await {
             Ok(None) => warned = None,
-            Ok(Some((client, fingerprint))) => {
+            Ok(Some((client, new))) => {
                 current.send_replace(client);
-                if fingerprint == used {
+                if new == used {
                     debug!(
                         "a certificate expires soon, or the clock was set: connecting with new credentials"
                     );
@@ -131,7 +145,7 @@ async fn follow(
                     );
                 }
                 clock.offset = step.unwrap_or(clock.offset);
-                (used, warned) = (fingerprint, None);
+                (used, warned) = (new, None);
             }
             Err(error) if warned.as_ref() == Some(&error) => {}
             Err(error) => {
@@ -157,9 +171,9 @@ async fn next_client(
     connection: &Connection,
     metrics: &Metrics,
     url: &http::Uri,
-    used: Fingerprint,
+    used: Used,
     renews: bool,
-) -> Result<Option<(Client, Fingerprint)>, String> {
+) -> Result<Option<(Client, Used)>, String> {
     if connection.is_in_cluster() && !renews {
         return Ok(None);
     }
@@ -168,8 +182,8 @@ async fn next_client(
         let other = config.cluster_url;
         return Err(format!("it names another API server, {other}: restart the controller to use that one"));
     }
-    let fingerprint = connection.fingerprint(&config);
-    if fingerprint == used && !renews {
+    let new = Used::of(connection, &config);
+    if new == used && !renews {
         return Ok(None);
     }
     let (connection, metrics) = (connection.clone(), metrics.clone());
@@ -180,14 +194,7 @@ async fn next_client(
     let client = built.map_err(|error| error.to_string())?.map_err(|error| one_line(&error.to_string()))?;
     // The file may have a new CA before the API server has its new certificate, or a certificate that it does not accept.
     client.apiserver_version().await.map_err(|error| message(&error))?;
-    Ok(Some((client, fingerprint)))
-}
-
-impl Connection {
-    /// Of the files in a pod, kube reads the changes.
-    fn fingerprint(&self, config: &Config) -> Fingerprint {
-        if self.is_in_cluster() { Fingerprint::default() } else { fingerprint(config) }
-    }
+    Ok(Some((client, new)))
 }
 
 fn fingerprint(config: &Config) -> Fingerprint {

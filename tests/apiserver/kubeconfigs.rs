@@ -183,9 +183,13 @@ fn a_credential_plugin_that_takes_longer_than_a_request_for_the_lease_is_waited_
             "args": [script],
             "interactiveMode": "Never",
         });
-        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        let user = json!({ "token": token });
+        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &user);
         cluster.run_controller_with(&["--leader-election"]).await;
         cluster.wait_until_leader("controller").await;
+        cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        let changed = async || cluster.log().matches("connecting with the new credentials").count() >= 2;
+        cluster.wait_until("both connections use the plugin", changed).await;
         sleep(Duration::from_secs(40)).await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
