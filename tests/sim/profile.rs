@@ -58,6 +58,9 @@ pub enum What {
     /// The requests of nine namespaces in ten hang.
     MostHang,
     Quota,
+    /// The API server refuses deletions of Secrets in a namespace, or does not reply to changes of its service accounts.
+    RefuseDeletions,
+    AccountsHang,
     RestoreEtcd,
     // Processes and clocks.
     Crash,
@@ -99,6 +102,8 @@ pub struct Profile {
     pub settings: fn() -> Settings,
     pub namespaces: u32,
     pub processes: usize,
+    /// The number of service accounts in each namespace.
+    pub accounts: u32,
     /// The annotations of the namespaces at the start, as an index into the variants of `actors`.
     pub opted_in: bool,
     pub annotations: fn(u32) -> BTreeMap<String, String>,
@@ -136,6 +141,7 @@ impl Profile {
             settings: testing::settings,
             namespaces: 3,
             processes: 2,
+            accounts: 1,
             opted_in: true,
             annotations: |n| variant(n % 3),
             steps: 8,

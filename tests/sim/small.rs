@@ -125,6 +125,25 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
             },
         ),
         (
+            "other names while deletions are refused",
+            Profile {
+                gaps: HOURS,
+                token_life: 1_800,
+                annotations: |n| variant(2 + n % 3),
+                ..Profile::small(&[W::Annotate, W::RefuseDeletions, W::OptOut, W::Crash])
+            },
+        ),
+        (
+            "service accounts whose changes hang",
+            Profile {
+                gaps: HOURS,
+                token_life: 1_800,
+                accounts: 4,
+                annotations: |n| variant(8 + n % 2),
+                ..Profile::small(&[W::AccountsHang, W::EditServiceAccount, W::OptOut, W::Crash])
+            },
+        ),
+        (
             "lost replies",
             Profile::small(&[W::Annotate, W::OptOut]).with_fates(&[Fate::ReplyLost, Fate::Unavailable], 10),
         ),

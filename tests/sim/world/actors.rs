@@ -67,9 +67,7 @@ impl World {
                 object.annotations = annotations;
                 object.labels = BTreeMap::from([("pull".to_owned(), "ecr".to_owned())]);
             });
-            let account = Key { kind: Kind::ServiceAccount, namespace: self.name(n), name: "default".into() };
-            let refs = PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] };
-            self.put(&account, Some(Object::ServiceAccount(refs)));
+            self.put_accounts(&self.name(n));
         }
         self.put_namespace(&"outside".into(), |_| ());
         self.restore_sources();
@@ -138,7 +136,7 @@ impl World {
             What::DeleteNamespace => self.delete_namespace(&namespace),
             What::ForeignSecret => self.foreign_secret(&namespace),
             What::CloneSecret => self.clone_secret(&namespace),
-            What::EditServiceAccount => self.edit_service_account(&namespace),
+            What::EditServiceAccount => self.edit_service_accounts(&namespace),
             What::ChangeSource => self.change_source(second),
             _ => self.change_secret(what, &namespace, second),
         }
@@ -265,9 +263,17 @@ impl World {
         self.put(&secret_key("outside", "ecr-pull"), Some(Object::Secret(copy)));
     }
 
-    fn edit_service_account(&mut self, namespace: &Name) {
-        let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: "default".into() };
+    fn edit_service_accounts(&mut self, namespace: &Name) {
         if self.store.namespace(namespace).is_some() {
+            self.put_accounts(namespace);
+        }
+    }
+
+    /// The service accounts of a namespace have no references.
+    fn put_accounts(&mut self, namespace: &Name) {
+        for number in 0..self.profile.accounts {
+            let name = if number == 0 { "default".to_owned() } else { format!("account-{number}") };
+            let key = Key { kind: Kind::ServiceAccount, namespace: namespace.clone(), name: name.into() };
             let refs = PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] };
             self.put(&key, Some(Object::ServiceAccount(refs)));
         }

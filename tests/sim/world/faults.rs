@@ -60,6 +60,11 @@ impl World {
                 self.trouble(Some(&namespace), end);
                 self.schedule(end, Happening::End(what, first));
             }
+            // These last for several lifetimes of a token, and must not delay its renewal.
+            What::RefuseDeletions => {
+                self.faults.refuses_deletions.insert(namespace, self.time + length * 40);
+            }
+            What::AccountsHang => _ = self.faults.accounts_hang.insert(namespace, self.time + length * 40),
             What::BreakWatch | What::StaleWatch => {
                 let watch = second as usize % self.processes[process].watches.len();
                 let behind = (what == What::StaleWatch).then_some(u64::from(second / 4 % 12));

@@ -118,6 +118,9 @@ pub struct Planned {
 struct Faults {
     api_down: Duration,
     namespace_hangs: BTreeMap<Name, Duration>,
+    /// Until when deletions are refused, and changes of service accounts hang.
+    refuses_deletions: BTreeMap<Name, Duration>,
+    accounts_hang: BTreeMap<Name, Duration>,
     /// When the last fault that concerns every namespace ended.
     global_until: Duration,
     /// When the last fault of a namespace ended.

@@ -1,5 +1,6 @@
 //! The requests of the controller: when each is stored, when its reply arrives, and when the client gives up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ impl World {
     /// Sends a request of a controller.
     pub fn send(&mut self, process: usize, id: ActionId, namespace: Name, request: Request) {
         let limit = limit(&request);
-        let fate = self.fate(&namespace, limit);
+        let fate = self.fate(&namespace, &request, limit);
         let sender = &self.processes[process];
         let permitted = sender.is_leader(self.time);
         let (epoch, sent) = (sender.epoch, self.time);
@@ -109,9 +110,12 @@ impl World {
         }
     }
 
-    fn fate(&mut self, namespace: &Name, limit: Duration) -> Fate {
+    fn fate(&mut self, namespace: &Name, request: &Request, limit: Duration) -> Fate {
         let time = self.time;
-        if self.faults.namespace_hangs.get(namespace).is_some_and(|until| *until > time) {
+        let hangs =
+            |faults: &BTreeMap<Name, Duration>| faults.get(namespace).is_some_and(|until| *until > time);
+        let is_account = matches!(request, Request::SetPullSecret(_));
+        if hangs(&self.faults.namespace_hangs) || (is_account && hangs(&self.faults.accounts_hang)) {
             return Fate::RequestLost;
         }
         let rare = !self.is_calm() && self.choices.one_in(self.profile.fate_one_in);
@@ -185,6 +189,11 @@ impl World {
                 let settings = &self.processes[*process].settings;
                 let record = found.map(|object| observe::namespace(&object.meta(namespace), settings));
                 Outcome::NamespaceRead(record.ok_or(RequestError::NamespaceGone))
+            }
+            Request::Delete(_)
+                if self.faults.refuses_deletions.get(namespace).is_some_and(|until| *until > self.time) =>
+            {
+                Outcome::Deleted(Err(RequestError::Forbidden("deletions are refused".to_owned())))
             }
             Request::Delete(deletion) => {
                 let (name, version) = (deletion.name.clone(), &deletion.version);
