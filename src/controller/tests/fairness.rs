@@ -28,6 +28,9 @@ struct Aws {
 /// How long a call to a region takes.
 fn duration(request: &TokenRequest) -> Duration {
     let region = request.key.endpoint.to_string();
+    if request.dual_stack {
+        return Duration::from_secs(4);
+    }
     if region.starts_with("zz-") || region == "eu-west-9" {
         Duration::from_secs(15)
     } else {
@@ -139,7 +142,8 @@ fn thousands_of_expired_secrets_whose_tokens_are_denied_delay_no_other() {
             aws.cache.lookup(&Arc::from(format!("broken-{n}")), &[want], None, aws.now);
         }
     };
-    for _ in 0..120 {
+    // The first two calls of each are not known to be denied.
+    for _ in 0..240 {
         look_up_all(&mut aws);
         aws.pass(Duration::from_secs(1));
     }
@@ -155,6 +159,52 @@ fn thousands_of_expired_secrets_whose_tokens_are_denied_delay_no_other() {
             assert!(aws.now.mono < start + Duration::from_secs(5), "{name} waits");
         }
     }
+}
+
+/// N54: the calls of those with narrowed tokens are not shared, but belong to the same endpoint and identity.
+#[test]
+fn dual_stack_hosts_whose_name_does_not_reply_delay_no_standard_host_of_the_same_identity() {
+    let mut aws = Aws::new();
+    aws.wait("first", &in_region("eu-central-1"), false);
+    let look_up = |aws: &mut Aws| {
+        for n in 0..60 {
+            let request =
+                TokenRequest { dual_stack: true, ..narrowed("eu-central-1", &format!("dual-{n}/a")) };
+            let want = Want { request: &request, expires_at: Some(at(-1).wall), renewal: None };
+            aws.cache.lookup(&Arc::from(format!("dual-{n}")), &[want], None, aws.now);
+        }
+    };
+    for _ in 0..120 {
+        look_up(&mut aws);
+        aws.pass(Duration::from_secs(1));
+    }
+    let (start, request) = (aws.now.mono, narrowed("eu-central-1", "shop/app"));
+    while aws.lookup("shop", std::slice::from_ref(&request), true)[0].state != KeyState::Fresh {
+        look_up(&mut aws);
+        aws.pass(Duration::from_millis(500));
+        assert!(aws.now.mono < start + Duration::from_secs(5), "it waits");
+    }
+}
+
+/// N55: it was denied again and again, and then its cause was corrected.
+#[test]
+fn a_key_that_was_denied_does_not_wait_for_all_others() {
+    let mut aws = Aws::with_rate(10);
+    let corrected = narrowed("eu-central-1", "corrected/a");
+    for _ in 0..3 {
+        aws.lookup("corrected", std::slice::from_ref(&corrected), true);
+        aws.now.mono += Duration::from_secs(1);
+        let request = aws.cache.start_call(aws.now).expect("a call");
+        let denied = TokenError::new(TokenErrorKind::AccessDenied, "injected by the test");
+        aws.cache.finish_call(&request.key, Err(denied), aws.now);
+        aws.pass(Duration::from_mins(1));
+    }
+    let others: Vec<_> = (0..2_000).map(|n| narrowed("eu-central-1", &format!("other-{n}/a"))).collect();
+    for (n, request) in others.iter().enumerate() {
+        aws.lookup(&format!("other-{n}"), std::slice::from_ref(request), true);
+    }
+    let waited = aws.wait("corrected", &corrected, true);
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
 }
 
 /// N56: after a restart, each of them waits for a region that does not reply.

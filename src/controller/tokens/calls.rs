@@ -1,6 +1,6 @@
 //! The calls to AWS that wait: in which order they start, and how many run at once.
 //!
-//! A call belongs to a [`Group`], the calls that fail together: one endpoint with the credentials of one identity. Groups that
+//! A call belongs to a [`Group`], the calls that fail together: one name of an endpoint with the credentials of one identity. Groups that
 //! hang must not delay others, and namespace owners can invent regions, so a group that never gave a token in this process
 //! shares a few permits with others of its kind. Regions of the configuration have permits of their own from the start, and
 //! regions of Secrets that were applied before have others than invented ones.
@@ -27,21 +27,29 @@ const MAX_OF_GROUP: usize = 16;
 const MAX_OF_FAILING: usize = 2;
 /// Of all groups together that gave no token yet: those with applied Secrets, and the others.
 const MAX_OF_POOL: usize = 8;
+/// One in so many starts is a call that AWS denied the last time, if one waits: its cause may have been corrected.
+const DENIED_TURN: u32 = 8;
 /// How many namespaces one search for a call looks at.
 const MAX_SEARCH: usize = 64;
 
 /// The calls that fail together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group(Endpoint, IdentityName);
+pub struct Group {
+    endpoint: Endpoint,
+    identity: IdentityName,
+    is_dual_stack: bool,
+}
 
 impl Group {
-    pub fn of(key: &TokenKey) -> Self {
-        Self(key.endpoint.clone(), key.identity.clone())
+    /// The group of a key whose call is to the dual-stack name, or not.
+    pub fn of(key: &TokenKey, is_dual_stack: bool) -> Self {
+        let TokenKey { endpoint, identity, .. } = key.clone();
+        Self { endpoint, identity, is_dual_stack }
     }
 
     /// The name of its turn.
     fn turn(&self) -> Arc<str> {
-        format!("{} {}", self.0, self.1.as_str()).into()
+        format!("{} {} {}", self.endpoint, self.identity.as_str(), self.is_dual_stack).into()
     }
 }
 
@@ -138,6 +146,8 @@ pub struct Calls {
     unknown: Pool,
     configured: BTreeSet<Endpoint>,
     running: usize,
+    /// How many calls have started.
+    starts: u32,
     interval: Duration,
     next_call: Duration,
 }
@@ -160,13 +170,12 @@ impl Calls {
     pub fn push(
         &mut self,
         id: KeyId,
-        key: &TokenKey,
+        group: Group,
         urgency: Urgency,
         namespace: &Arc<str>,
         is_applied: bool,
     ) {
-        let group = Group::of(key);
-        let is_configured = self.configured.contains(&key.endpoint);
+        let is_configured = self.configured.contains(&group.endpoint);
         let state = self.groups.entry(group.clone()).or_default();
         state.is_known |= is_configured;
         state.is_applied |= is_applied;
@@ -196,7 +205,7 @@ impl Calls {
     pub fn raise(
         &mut self,
         id: KeyId,
-        key: &TokenKey,
+        group: &Group,
         (before, urgency): (Urgency, Urgency),
         namespace: &Arc<str>,
     ) {
@@ -204,23 +213,22 @@ impl Calls {
             pooled.urgency = urgency;
             return;
         }
-        let Some(state) = self.groups.get_mut(&Group::of(key)) else { return };
+        let Some(state) = self.groups.get_mut(group) else { return };
         if state.new.remove(id) || state.ordered.remove(&(before, id)) {
             state.push(id, urgency, namespace);
         }
     }
 
     /// Drops a queued call.
-    pub fn remove(&mut self, id: KeyId, key: &TokenKey, urgency: Urgency) {
-        let group = Group::of(key);
+    pub fn remove(&mut self, id: KeyId, group: &Group, urgency: Urgency) {
         if self.pooled.remove(&id).is_some() {
             self.applied.queue.remove(id);
             self.unknown.queue.remove(id);
-        } else if let Some(state) = self.groups.get_mut(&group) {
+        } else if let Some(state) = self.groups.get_mut(group) {
             state.ordered.remove(&(urgency, id));
             state.new.remove(id);
         }
-        self.forget_idle(&group);
+        self.forget_idle(group);
     }
 
     /// The next call to start, if one may start now.
@@ -228,7 +236,10 @@ impl Calls {
         if self.running >= MAX_CALLS || self.next_call > now.mono {
             return None;
         }
-        let id = self.next()?;
+        self.starts = self.starts.wrapping_add(1);
+        let is_turn_of_denied = self.starts.is_multiple_of(DENIED_TURN);
+        let denied = if is_turn_of_denied { self.pop_denied() } else { None };
+        let id = denied.or_else(|| self.next())?;
         self.running += 1;
         self.next_call = self.next_call.max(now.mono) + self.interval;
         Some(id)
@@ -284,6 +295,17 @@ impl Calls {
         Some(id)
     }
 
+    /// The call that has waited longest of those that AWS denied the last time.
+    fn pop_denied(&mut self) -> Option<KeyId> {
+        let first = (Urgency::Denied(Timestamp::MIN), KeyId(0));
+        let open = self.groups.values_mut().filter(|state| state.has_permit());
+        let oldest = open.filter_map(|state| Some((*state.ordered.range(first..).next()?, state)));
+        let (call, state) = oldest.min_by_key(|(call, _)| *call)?;
+        state.ordered.remove(&call);
+        state.running += 1;
+        Some(call.1)
+    }
+
     /// The next call of a pool whose group has a permit.
     fn search(
         pool: &mut Pool,
@@ -305,9 +327,8 @@ impl Calls {
         Some(id)
     }
 
-    /// A call of this key ended.
-    pub fn finish(&mut self, key: &TokenKey, result: Result<(), TokenErrorKind>) {
-        let group = Group::of(key);
+    /// A call of this group ended.
+    pub fn finish(&mut self, group: &Group, result: Result<(), TokenErrorKind>) {
         self.running = self.running.saturating_sub(1);
         let state = self.groups.entry(group.clone()).or_default();
         state.running = state.running.saturating_sub(1);
@@ -317,7 +338,7 @@ impl Calls {
                 state.is_failing = false;
                 if !state.is_known {
                     state.is_known = true;
-                    self.promote(&group);
+                    self.promote(group);
                 }
             }
             Err(
@@ -328,7 +349,7 @@ impl Calls {
             ) => state.is_failing = true,
             Err(_) => {}
         }
-        self.forget_idle(&group);
+        self.forget_idle(group);
     }
 
     /// A group gave its first token: its queued calls no longer wait for others.

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::calls::Urgency;
+use super::calls::{Group, Urgency};
 use super::{KeyState, MIN_INTERVAL, RENEW_INTERVAL, RenewalRequest};
 use crate::core::grants::{TokenKey, TokenRequest};
 use crate::core::plan::Backoff;
 use crate::core::planted::{Bug, planted};
 use crate::core::secret::{FetchedToken, RefreshPolicy, Token, TokenError, TokenErrorKind};
 use crate::core::{Jitter, Now};
+
+/// After this many failures in a row a denial counts as one that lasts: changes of IAM take effect after seconds.
+const DENIED_AFTER: u32 = 2;
 
 /// The state of a key.
 pub struct CacheEntry {
@@ -71,6 +74,16 @@ impl CacheEntry {
     pub fn next_name(&self, is_dual_stack: bool) -> bool {
         let has_failed = self.failed.is_some() && self.wanted_names == [true; 2];
         if has_failed { !self.called_dual_stack } else { is_dual_stack }
+    }
+
+    /// Whether AWS denied the last calls, so that the next one is likely to fail, too.
+    pub fn is_denied(&self) -> bool {
+        self.failures >= DENIED_AFTER && self.failed.as_ref().is_some_and(|(error, _)| error.kind.is_denial())
+    }
+
+    /// The group of the call that waits.
+    pub fn queued_group(&self) -> Group {
+        Group::of(&self.key, self.request.as_ref().is_some_and(|request| request.dual_stack))
     }
 
     pub fn state(&self, policy: RefreshPolicy, now: Now) -> KeyState {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::calls::{Calls, Urgency};
+use self::calls::{Calls, Group, Urgency};
 use self::entry::CacheEntry;
 use self::share::Share;
 use super::tell::TokenExpiries;
@@ -164,22 +164,22 @@ impl TokenCache {
         let token = entry.token.clone();
         if let KeyState::Pending { .. } = state {
             entry.waiters.insert(namespace.clone());
-            let is_denied = entry.failed.as_ref().is_some_and(|(error, _)| error.kind.is_denial());
             let urgency =
-                if is_denied { Urgency::Denied(now.wall) } else { Urgency::of(want.expires_at, now) };
+                if entry.is_denied() { Urgency::Denied(now.wall) } else { Urgency::of(want.expires_at, now) };
             if entry.pending_since.is_none() {
                 entry.pending_since = Some(now.wall);
                 entry.queued = Some(urgency);
                 let dual_stack = entry.next_name(want.request.dual_stack);
                 entry.request = Some(Box::new(TokenRequest { dual_stack, ..want.request.clone() }));
-                self.calls.push(id, &want.request.key, urgency, namespace, want.expires_at.is_some());
+                let group = Group::of(&entry.key, dual_stack);
+                self.calls.push(id, group, urgency, namespace, want.expires_at.is_some());
             } else if let Some(before) = entry.queued {
                 if want.expires_at.is_some() {
                     self.calls.claim(id, namespace);
                 }
                 if urgency < before {
                     entry.queued = Some(urgency);
-                    self.calls.raise(id, &want.request.key, (before, urgency), namespace);
+                    self.calls.raise(id, &entry.queued_group(), (before, urgency), namespace);
                 }
             }
         }
@@ -216,8 +216,8 @@ impl TokenCache {
     pub fn stop_waiting(&mut self) {
         for (id, entry) in &mut self.entries {
             if let Some(urgency) = entry.queued.take() {
+                self.calls.remove(*id, &entry.queued_group(), urgency);
                 (entry.pending_since, entry.request) = (None, None);
-                self.calls.remove(*id, &entry.key, urgency);
             }
         }
     }
@@ -318,7 +318,7 @@ impl TokenCache {
         let Some(entry) = self.entries.remove(&id) else { return };
         self.ids.remove(&entry.key);
         if let Some(urgency) = entry.queued {
-            self.calls.remove(id, &entry.key, urgency);
+            self.calls.remove(id, &entry.queued_group(), urgency);
         }
     }
 
@@ -340,7 +340,6 @@ impl TokenCache {
 
     /// Records the result of a call.
     pub fn finish_call(&mut self, key: &TokenKey, result: FetchResult, now: Now) -> FetchOutcome {
-        self.calls.finish(key, result.as_ref().map(drop).map_err(|error| error.kind));
         // AWS rejects requests of a clock that differs too much, so most of these replies are errors.
         let skew = server_time(&result).and_then(|at| skew(at, now.wall));
         let id = self.ids.get(key).copied();
@@ -348,6 +347,8 @@ impl TokenCache {
             let error = TokenError::new(TokenErrorKind::Other, "no namespace needs the token any more");
             return FetchOutcome { result: Err(error), skew, waiters: BTreeSet::new() };
         };
+        let group = Group::of(key, entry.called_dual_stack);
+        self.calls.finish(&group, result.as_ref().map(drop).map_err(|error| error.kind));
         entry.pending_since = None;
         let waiters = mem::take(&mut entry.waiters);
         let result = result.and_then(|reply| entry.accept(reply, now));
