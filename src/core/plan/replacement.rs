@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::compose::{entry_host, is_newer_than, recorded_entry};
-use super::{DATE_RESOLUTION, DeleteReason, Deletion, Observed, Planner, Step};
+use super::{DATE_RESOLUTION, DeleteReason, Deletion, Facts, Observed, Planner, Step, plan};
 use crate::core::grants::{Assignment, Granted};
 use crate::core::request::Problem;
 use crate::core::request::applied::is_plausible;
@@ -118,11 +118,30 @@ impl Planner<'_> {
         let wait = wait.or_else(|| self.facts.history.retry.retry_after(now));
         match self.delete(name, observed, DeleteReason::Immutable).at(wait) {
             Step::Delete(deletion) => {
+                if let Err(wake) = self.check_recreation(name) {
+                    return Step::Idle(wake);
+                }
                 let (observed, otherwise, again_at) = (observed.clone(), None, None);
                 let replacement = Replacement { deletion, observed, granted, due_at, otherwise, again_at };
                 Step::Replace(Box::new(replacement))
             }
             step => step,
+        }
+    }
+
+    /// Checks that the Secret would be created again, if it were deleted now, and otherwise returns until when not. The record of
+    /// the applied request is a part of it, so nothing would create it while the present request cannot be used.
+    fn check_recreation(&self, name: &Arc<str>) -> Result<(), Option<Timestamp>> {
+        let others: Vec<_> = self.facts.secrets.iter().filter(|(other, _)| other != name).cloned().collect();
+        let next = plan(&Facts { secrets: &others, ..*self.facts }, self.settings, self.now).step;
+        let creates = |step: &Step| {
+            let Step::Write(write) = step else { return false };
+            write.observed.is_none() && *write.granted.request.secret_name == **name
+        };
+        match next {
+            next if next.alternatives().any(creates) => Ok(()),
+            Step::Idle(wake) => Err(wake),
+            _ => Err(None),
         }
     }
 

@@ -29,6 +29,24 @@ fn is_ready(replacement: &Replacement, hours: [Option<i64>; 2], hour: i64) -> bo
     replacement.is_ready(&tokens, at(hour * HOUR))
 }
 
+/// N58: the applied request is recorded in the Secret itself, so nothing created it again.
+#[test]
+fn a_secret_that_would_not_be_created_again_is_not_replaced() {
+    let secret = immutable(&[12 * HOUR]);
+    let step =
+        |parsed: &ParsedAnnotations, now| decide(Some(parsed), &only(&secret), &History::default(), now).step;
+    let valid = parsed(request(&[HOST, WEST]));
+    for hour in [9, 13] {
+        assert_eq!(step(&invalid(), at(hour * HOUR)), Step::Idle(None));
+        assert!(matches!(step(&valid, at(hour * HOUR)), Step::Replace(_)));
+    }
+    // Creations back off.
+    let retry = RetryState { repairs: 6, repaired_at: Some(wall(9 * HOUR)), ..RetryState::default() };
+    let history = History { retry: retry.into(), ..History::default() };
+    let step = decide(Some(&valid), &only(&secret), &history, at(9 * HOUR)).step;
+    assert!(matches!(step, Step::Idle(Some(_))), "{step:?}");
+}
+
 #[test]
 fn in_the_last_quarter_one_entry_must_end_later_and_none_sooner() {
     let replacement = replacement(&immutable(&[12 * HOUR, 14 * HOUR]), at(9 * HOUR));
