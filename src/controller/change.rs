@@ -45,8 +45,8 @@ impl<T> Seen<T> {
     }
 }
 
-/// A Namespace that did not opt in, although its author meant to. Nothing is kept of it.
-#[derive(Debug)]
+/// A Namespace that did not opt in, although its author meant to. The index keeps nothing of it.
+#[derive(Clone, Debug)]
 pub struct MissedOptIn {
     /// The UID of the Namespace.
     pub uid: Uid,

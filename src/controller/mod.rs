@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use self::change::{Change, WatchTarget};
+use self::change::{Change, MissedOptIn, WatchTarget};
 use self::dispatch::RunningAction;
 use self::error::RequestError;
 use self::index::Index;
@@ -59,6 +59,8 @@ use crate::core::secret::server_time;
 use crate::core::settings::Settings;
 use crate::core::{Now, ObjectVersion};
 
+/// How many namespaces with a misspelled key are remembered until this process leads.
+const MAX_MISSED: usize = 1_000;
 /// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -178,6 +180,8 @@ pub struct Controller {
     /// Whether this process was the leader at the last input.
     is_leader: bool,
     is_stopping: bool,
+    /// The namespaces that did not opt in because of a misspelled key, and are reported when this process leads.
+    missed: BTreeMap<Arc<str>, Box<MissedOptIn>>,
     /// How far the wall clock is ahead of the monotonic clock, as of the last step.
     wall_offset: Option<SignedDuration>,
     /// AWS's clock, as of its last reply.
@@ -207,6 +211,7 @@ impl Controller {
             leadership: Leadership::NotLeader,
             is_leader: false,
             is_stopping: false,
+            missed: BTreeMap::new(),
             wall_offset: None,
             clock: AwsClock::default(),
             tick: TICK,
@@ -283,8 +288,15 @@ impl Controller {
 
     fn changed(&mut self, change: Change, now: Now) {
         let was_synced = self.index.is_synced();
+        if let Change::Namespace { namespace, .. } | Change::MissedOptIn { namespace, .. } = &change {
+            self.missed.remove(namespace);
+        }
         if let Change::MissedOptIn { namespace, missed } = &change {
-            self.report_missed_opt_in(namespace, missed);
+            if self.is_leader {
+                self.report_missed_opt_in(namespace, missed);
+            } else if self.missed.len() < MAX_MISSED {
+                self.missed.insert(namespace.clone(), missed.clone());
+            }
         }
         let changed = self.index.apply(change);
         for namespace in changed.iter().filter(|namespace| self.index.get(namespace).is_none()) {
@@ -320,6 +332,9 @@ impl Controller {
         if leader {
             // Another process may have written since, also while the last outcomes of the previous term arrived.
             self.index.forget_histories();
+            for (namespace, missed) in mem::take(&mut self.missed) {
+                self.report_missed_opt_in(&namespace, &missed);
+            }
             self.reconcile_all(now);
         } else {
             self.queue.clear();

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Controller;
 use super::index::NamespaceState;
@@ -11,6 +11,9 @@ use super::queue::Priority;
 use super::tell::Tell;
 use crate::core::Now;
 use crate::core::plan::{Facts, Plan, Revocation, Step, plan};
+
+/// How often a lasting problem is reported. The API server deletes an Event that is not updated for an hour (`--event-ttl`).
+const REPORT_PERIOD: SignedDuration = SignedDuration::from_mins(10);
 
 impl Controller {
     /// Plans the next step of every namespace, once the lists are complete and this process is the leader.
@@ -82,8 +85,12 @@ impl Controller {
         if let Some(state) = self.index.get_mut(namespace) {
             state.blocked = plan.is_blocked();
         }
+        let has_problems = !plan.problems.is_empty();
         self.report_problems(namespace, plan.problems);
         self.file(namespace, plan.step, now);
+        if has_problems && self.policy.repeat {
+            self.queue.wake_at(namespace, now.after(REPORT_PERIOD), now);
+        }
     }
 
     /// The plan for a namespace that is in the index.

@@ -218,9 +218,6 @@ impl Controller {
     pub(super) fn report_missed_opt_in(&mut self, namespace: &Arc<str>, missed: &MissedOptIn) {
         // However often the keys change, it is one condition.
         const SUBJECT: &str = "keys";
-        if !self.is_leader {
-            return;
-        }
         let MissedOptIn { uid, problem } = missed;
         let first = self.conditions.is_first(namespace, problem.reason, SUBJECT);
         let message = format!("{}; this namespace did not opt in", problem.message);

@@ -28,6 +28,9 @@ use crate::core::rare::Rare;
 use crate::core::request::{AppliedState, OptIn, ParsedAnnotations};
 use crate::core::secret::{StaticSource, StaticSources};
 
+/// In place of the controller's own namespace, in which the static sources are.
+const OWN_NAMESPACE: &str = "";
+
 /// Everything that is known about one namespace.
 #[derive(Debug, Default)]
 pub struct NamespaceState {
@@ -157,6 +160,7 @@ impl Index {
             terminating: self.terminating.contains(namespace),
             held: false,
             keeps_all: false,
+            is_single_pass: false,
             secrets: &state.secrets,
             service_accounts: &state.service_accounts,
             misses_accounts: self.misses_accounts(state),
@@ -190,7 +194,11 @@ impl Index {
                 self.lists.give_up(&target);
                 return vec![];
             }
-            Change::StaticSource { name, source } => return self.set_static_source(name, source),
+            Change::StaticSource { name, source } => {
+                let target = WatchTarget::StaticSource(name.clone());
+                self.lists.mark_seen(&target, &OWN_NAMESPACE.into(), &name, u64::MAX);
+                return self.set_static_source(name, source);
+            }
             Change::MissedOptIn { namespace, .. } => {
                 return self.apply(Change::Namespace { namespace, record: None, terminating: false });
             }
@@ -482,6 +490,10 @@ impl Index {
                 WatchTarget::StaticSource(_) => vec![],
             }
         };
+        if let WatchTarget::StaticSource(name) = target {
+            let known = self.static_sources.contains_key(name);
+            return known.then(|| ((OWN_NAMESPACE.into(), name.clone()), 0)).into_iter().collect();
+        }
         let objects = self.namespaces.iter().flat_map(|(namespace, state)| {
             names(namespace, state).into_iter().map(|(name, version)| ((namespace.clone(), name), version))
         });
@@ -494,6 +506,9 @@ impl Index {
     fn finish_list(&mut self, target: &WatchTarget) -> Vec<Arc<str>> {
         self.replies.listed(target);
         let mut unseen = self.lists.finish(target);
+        if let WatchTarget::StaticSource(name) = target {
+            return if unseen.is_empty() { vec![] } else { self.set_static_source(name.clone(), None) };
+        }
         unseen.retain(|(namespace, name)| self.remove(target, namespace, name, u64::MAX));
         if self.lists.show_rewind(target) {
             self.rewind();

@@ -126,3 +126,25 @@ fn equal_annotations_are_one_value_in_memory() {
     };
     assert!(Arc::ptr_eq(&parsed("a"), &parsed("b")));
 }
+
+/// N61: it was deleted while its watch was interrupted.
+#[test]
+fn a_static_source_that_a_list_does_not_report_does_not_exist() {
+    let name: Arc<str> = "hub".into();
+    let target = WatchTarget::StaticSource(name.clone());
+    let mut index = Index::new([target.clone()]);
+    let source = || StaticSource {
+        version: 1,
+        entries: [("docker.io".to_owned(), testing::token(testing::at(0), 60).credential().clone())].into(),
+        unreadable: [].into(),
+    };
+    let present = || Change::StaticSource { name: name.clone(), source: Some(source()) };
+    index.apply(present());
+    index.apply(Change::ListStarted(target.clone()));
+    index.apply(present());
+    index.apply(Change::ListDone(target.clone()));
+    assert_eq!(index.static_sources.len(), 1);
+    index.apply(Change::ListStarted(target.clone()));
+    index.apply(Change::ListDone(target));
+    assert_eq!(index.static_sources.len(), 0);
+}

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::world::{Reply, World};
 use crate::controller::tell::Tell;
+use crate::core::EventReason;
 use crate::core::plan::{DeleteReason, WriteReason};
 use crate::core::request::annotations::{OptIn, ParsedAnnotations, REGISTRIES};
 use crate::core::request::{Problem, Request, Target};
@@ -204,4 +205,38 @@ fn after_a_change_of_the_region_default_is_the_registry_of_the_new_one_at_once()
     world.start("fourth");
     world.run(SignedDuration::from_hours(1), SECOND, |_| {});
     assert_eq!(reasons(&world).len(), 2, "no further write");
+}
+
+/// N59: the API server deletes an Event that was not updated for an hour.
+#[test]
+fn a_lasting_problem_is_reported_every_ten_minutes() {
+    let mut world = World::new();
+    world.start("one");
+    world.set_annotations(
+        "team-a",
+        ParsedAnnotations {
+            opt_in: OptIn::Invalid,
+            renew: None,
+            problems: vec![Problem::invalid("registries", "nonsense")],
+        },
+    );
+    world.run(SignedDuration::from_hours(2), Duration::from_mins(1), |_| {});
+    let (all, new) = world.conditions(EventReason::InvalidAnnotation);
+    assert!((12..=14).contains(&all) && new == 1, "{all} times, {new} times as a new one");
+}
+
+/// N60: the list of the namespaces often ends before this process leads.
+#[test]
+fn a_misspelled_key_that_was_listed_before_the_process_leads_is_reported_then() {
+    let mut world = World::new();
+    world.api_available = false;
+    world.start("one");
+    world.miss_opt_in("typo");
+    world.miss_opt_in("corrected");
+    world.annotate("corrected", request(&[HOST]));
+    world.run(SignedDuration::from_secs(10), Duration::from_secs(1), |_| {});
+    assert_eq!(world.conditions(EventReason::InvalidAnnotation), (0, 0));
+    world.api_available = true;
+    world.run(SignedDuration::from_secs(20), Duration::from_secs(1), |_| {});
+    assert_eq!(world.conditions(EventReason::InvalidAnnotation), (1, 1));
 }
