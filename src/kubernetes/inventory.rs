@@ -55,7 +55,7 @@ pub async fn secrets(client: &Client, settings: &Settings) -> Result<Vec<OwnSecr
 
 fn own_secret(meta: ObjectMeta, name: &Arc<str>, settings: &Settings) -> Option<OwnSecret> {
     let observed = observe::secret(&meta, settings);
-    (observed.owner == Owner::This).then(|| OwnSecret {
+    (observed.owner == Owner::This && observed.is_applied).then(|| OwnSecret {
         namespace: meta.namespace.unwrap_or_default(),
         name: name.clone(),
         uid: observed.uid,
