@@ -45,6 +45,7 @@ pub fn facts<'a>(
         terminating,
         held: false,
         keeps_all: false,
+        is_single_pass: false,
         secrets: &state.secrets,
         service_accounts: &[],
         misses_accounts: false,

@@ -189,7 +189,7 @@ impl Controller {
         duration: Duration,
         now: Now,
     ) {
-        let read = if self.is_leader { result } else { Err(RequestError::NotLeader) };
+        let read = if self.may_act() { result } else { Err(RequestError::NotLeader) };
         let planned = read.map(|record| {
             let parsed = record.as_ref().map(|record| &*record.parsed);
             let facts = Facts { parsed, terminating: false, ..self.facts(namespace)? };

@@ -81,6 +81,8 @@ struct Item {
     planned: Option<Box<Planned>>,
     wake: Option<Duration>,
     running: bool,
+    /// The position of a step that a more urgent one replaced. It counts if that one starts nothing.
+    former: Option<Box<(Priority, Order)>>,
 }
 
 pub struct Queue {
@@ -132,14 +134,15 @@ impl Queue {
             planned.step = step;
             return;
         }
-        let time = match lane {
-            Priority::Urgent => expiry(&step),
-            Priority::Renewal => urgent_at(&step, now),
-            _ => Timestamp::MIN,
-        };
         self.arrivals += 1;
-        let order = (time, self.arrivals);
+        let former = item.former.take().filter(|former| former.0 == lane);
+        let order = match lane {
+            Priority::Urgent => (expiry(&step), self.arrivals),
+            Priority::Renewal => (urgent_at(&step, now), self.arrivals),
+            _ => former.map_or((Timestamp::MIN, self.arrivals), |former| former.1),
+        };
         let before = item.planned.replace(Box::new(Planned { lane, order, step }));
+        item.former = before.as_ref().map(|before| Box::new((before.lane, before.order)));
         self.remove_from_lane(namespace, before.as_deref());
         self.lanes[lane as usize].insert((order, namespace.clone()));
     }
@@ -156,7 +159,7 @@ impl Queue {
         let wake = wake.map(|wake| now.mono + Duration::try_from(now.until(wake)).unwrap_or_default());
         let item = self.items.entry(namespace.clone()).or_default();
         let before = item.planned.take();
-        item.wake = wake;
+        (item.wake, item.former) = (wake, None);
         self.remove_from_lane(namespace, before.as_deref());
         if let Some(wake) = wake {
             self.delayed.insert((wake, namespace.clone()));
@@ -230,7 +233,8 @@ impl Queue {
     }
 
     pub fn mark_running(&mut self, namespace: &Arc<str>) {
-        self.items.entry(namespace.clone()).or_default().running = true;
+        let item = self.items.entry(namespace.clone()).or_default();
+        (item.running, item.former) = (true, None);
     }
 
     pub fn mark_done(&mut self, namespace: &Arc<str>) {
@@ -279,7 +283,7 @@ impl Queue {
         self.delayed.clear();
         self.items.retain(|_, item| item.running);
         for item in self.items.values_mut() {
-            (item.planned, item.wake) = (None, None);
+            (item.planned, item.wake, item.former) = (None, None, None);
         }
     }
 
@@ -447,6 +451,25 @@ mod tests {
             assert_eq!(queue.pop(|_| true, at(0)).map(|(_, lane, _)| lane), Some(lane));
             assert_eq!(pop(&mut queue, at(0)), None);
         }
+    }
+
+    /// As for an urgent renewal whose token is not at hand.
+    #[test]
+    fn a_step_keeps_its_position_if_a_more_urgent_one_that_replaced_it_starts_nothing() {
+        let mut queue = Queue::new(10);
+        let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
+        push(&mut queue, &a, Priority::List);
+        push(&mut queue, &b, Priority::List);
+        push(&mut queue, &a, Priority::Urgent);
+        assert_eq!(pop(&mut queue, at(0)), Some(a.clone()));
+        push(&mut queue, &a, Priority::List);
+        assert_eq!(pop(&mut queue, at(0)), Some(a.clone()));
+        push(&mut queue, &a, Priority::List);
+        push(&mut queue, &a, Priority::Urgent);
+        assert_eq!(pop(&mut queue, at(0)), Some(a.clone()));
+        queue.mark_running(&a);
+        push(&mut queue, &a, Priority::List);
+        assert_eq!(pop(&mut queue, at(0)), Some(b), "it was started meanwhile");
     }
 
     /// N41: a tenant can edit the annotations with the times again and again.

@@ -100,7 +100,8 @@ impl Controller {
 
     /// The facts about a namespace that is in the index.
     pub(super) fn facts<'a>(&'a self, namespace: &'a str) -> Option<Facts<'a>> {
-        Some(Facts { held: self.removals.is_held(namespace), ..self.index.facts(namespace)? })
+        let (held, is_single_pass) = (self.removals.is_held(namespace), !self.policy.repeat);
+        Some(Facts { held, is_single_pass, ..self.index.facts(namespace)? })
     }
 
     /// Queues a step. Instead of a removal, a run that must not remove anything queues what it would do without that.
@@ -132,13 +133,17 @@ impl Controller {
         }
     }
 
-    /// A step that waits in the queue must not delay the renewal of a Secret that becomes urgent meanwhile.
+    /// A step that waits in the queue must not delay the renewal of a Secret that is urgent, or becomes urgent meanwhile.
     fn wake_when_urgent(&mut self, namespace: &Arc<str>, now: Now) {
-        let managed = self.index.get(namespace).into_iter().flat_map(NamespaceState::managed);
-        let urgent_at =
-            managed.filter_map(|observed| observed.urgent_at(now)).filter(|at| *at > now.wall).min();
-        if let Some(urgent_at) = urgent_at {
-            self.queue.wake_at(namespace, urgent_at, now);
+        let Some(state) = self.index.get(namespace) else { return };
+        let urgent_at = state.managed().filter_map(|observed| observed.urgent_at(now));
+        let mut wake = urgent_at.filter(|at| *at > now.wall).min();
+        if state.managed().any(|observed| observed.is_urgent(now)) {
+            let retries = [&state.history.retry, &state.history.removals].map(|retry| retry.retry_after(now));
+            wake = retries.into_iter().flatten().chain(wake).min();
+        }
+        if let Some(wake) = wake.filter(|_| self.policy.repeat) {
+            self.queue.wake_at(namespace, wake, now);
         }
     }
 

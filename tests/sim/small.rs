@@ -55,7 +55,7 @@ const HOURS: &[u64] = &[5, 1, 20_000, 600_000, 1_800_000];
 
 /// The worlds in which nothing may go wrong, each with a name.
 pub fn guards() -> Vec<(&'static str, Profile)> {
-    let all = guards_of_processes().into_iter().chain(guards_of_secrets());
+    let all = guards_of_processes().into_iter().chain(guards_of_secrets()).chain(guards_of_requests());
     [("everything", everything())].into_iter().chain(all).collect()
 }
 
@@ -122,25 +122,6 @@ fn guards_of_processes() -> Vec<(&'static str, Profile)> {
                     W::ClockAhead,
                     W::ClockBehind,
                 ])
-            },
-        ),
-        (
-            "other names while deletions are refused",
-            Profile {
-                gaps: HOURS,
-                token_life: 1_800,
-                annotations: |n| variant(2 + n % 3),
-                ..Profile::small(&[W::Annotate, W::RefuseDeletions, W::OptOut, W::Crash])
-            },
-        ),
-        (
-            "service accounts whose changes hang",
-            Profile {
-                gaps: HOURS,
-                token_life: 1_800,
-                accounts: 4,
-                annotations: |n| variant(8 + n % 2),
-                ..Profile::small(&[W::AccountsHang, W::EditServiceAccount, W::OptOut, W::Crash])
             },
         ),
         (
@@ -264,6 +245,32 @@ fn guards_of_secrets() -> Vec<(&'static str, Profile)> {
         (
             "short-lived tokens",
             Profile { token_life: 60, ..Profile::small(&[W::ShortLives, W::Annotate, W::Crash]) },
+        ),
+    ]
+}
+
+/// Worlds in which requests of one kind fail for hours.
+fn guards_of_requests() -> Vec<(&'static str, Profile)> {
+    use What as W;
+    vec![
+        (
+            "other names while deletions are refused",
+            Profile {
+                gaps: HOURS,
+                token_life: 1_800,
+                annotations: |n| variant(2 + n % 3),
+                ..Profile::small(&[W::Annotate, W::RefuseDeletions, W::OptOut, W::Crash])
+            },
+        ),
+        (
+            "service accounts whose changes hang",
+            Profile {
+                gaps: HOURS,
+                token_life: 1_800,
+                accounts: 4,
+                annotations: |n| variant(8 + n % 2),
+                ..Profile::small(&[W::AccountsHang, W::EditServiceAccount, W::OptOut, W::Crash])
+            },
         ),
     ]
 }

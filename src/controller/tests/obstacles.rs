@@ -134,10 +134,36 @@ fn a_renewal_does_not_wait_for_the_list_of_service_accounts_that_is_queued_witho
     pass(&mut world, 20);
     world.annotate("late", with_accounts(&west));
     pass(&mut world, 20);
+    // The first write fails.
+    let key = ("late".into(), "ecr-pull".into());
+    let refusal = RequestError::Forbidden("injected by the test".to_owned());
+    world.refusals.insert(key.clone(), refusal);
     world.replies.clear();
-    pass(&mut world, 80);
+    let mut seconds = 0;
+    while world.refused == 0 {
+        pass(&mut world, 1);
+        seconds += 1;
+        assert!(seconds < 80, "it is not written");
+    }
+    world.refusals.clear();
+    pass(&mut world, 20);
     let times = world.secret("late", "ecr-pull").and_then(|secret| secret.times).expect("its times");
     assert!(world.now.until(times.expires_at) > SignedDuration::from_hours(11), "it was not renewed");
+}
+
+/// N57: it tried the first one again when the last one had failed.
+#[test]
+fn a_single_pass_ends_although_service_accounts_cannot_be_changed() {
+    let mut world = World::new();
+    for n in 0..20 {
+        world.set_service_account(NAMESPACE, &format!("account-{n}"), refs());
+    }
+    world.annotate(NAMESPACE, all_accounts());
+    world.failing.push(Failing::AccountChanges);
+    (world.write_duration, world.policy.repeat) = (10 * SECOND, false);
+    world.start("sync");
+    pass(&mut world, 600);
+    assert!(world.is_finished() && world.is_valid(NAMESPACE, "ecr-pull"));
 }
 
 /// N39: such a run reported what it would delete, and renewed nothing.

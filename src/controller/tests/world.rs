@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::controller::change::{Change, Seen, WatchTarget};
+use crate::controller::change::{Change, MissedOptIn, Seen, WatchTarget};
 use crate::controller::error::RequestError;
 use crate::controller::index::Index;
 use crate::controller::tell::Tell;
@@ -216,6 +216,17 @@ impl World {
         });
     }
 
+    /// The watch reports a namespace that did not opt in because of a misspelled key.
+    pub fn miss_opt_in(&mut self, namespace: &str) {
+        let problem = request::Problem {
+            reason: EventReason::InvalidAnnotation,
+            subject: "registry".to_owned(),
+            message: "unknown key".to_owned(),
+        };
+        let missed = Box::new(MissedOptIn { uid: uid(1), problem });
+        self.broadcast(|| Change::MissedOptIn { namespace: namespace.into(), missed: missed.clone() });
+    }
+
     /// Removes the annotations.
     pub fn opt_out(&mut self, namespace: &str) {
         self.namespaces.remove(namespace);
@@ -246,6 +257,11 @@ impl World {
 
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&Observed> {
         self.secrets.get(&(namespace.into(), name.into()))
+    }
+
+    /// Whether the single pass of the last process is complete.
+    pub fn is_finished(&self) -> bool {
+        self.nodes.last().is_some_and(|node| node.controller.is_finished())
     }
 
     /// Whether the Secret exists with a token that has not expired.

@@ -22,6 +22,8 @@ pub struct Facts<'a> {
     pub held: bool,
     /// Whether this run removes nothing.
     pub keeps_all: bool,
+    /// Whether nothing that failed is tried again, so that the pass ends.
+    pub is_single_pass: bool,
     /// The Secrets of allowed names in it.
     pub secrets: &'a [(Arc<str>, Observed)],
     /// The service accounts in it; empty unless the configuration enables them.

@@ -369,6 +369,9 @@ impl Planner<'_> {
     /// Writes now, or when the backoff of failures or repairs ends.
     fn write(&self, mut plan: WritePlan) -> Step {
         let Facts { namespace, history, .. } = self.facts;
+        if self.is_given_up(&history.retry) {
+            return Step::Idle(None);
+        }
         let creates = matches!(plan.reason, WriteReason::Missing | WriteReason::Adopted);
         let repairs = plan.reason.is_repair() || creates || history.repeated;
         let mut repair_after =
@@ -382,6 +385,11 @@ impl Planner<'_> {
         let change_after = history.change_after(self.now).filter(|_| is_change);
         let retry_after = || history.retry.retry_after(self.now);
         Step::Write(Box::new(plan)).at(repair_after.or(change_after).or_else(retry_after))
+    }
+
+    /// Whether a request failed that is not tried again.
+    fn is_given_up(&self, retry: &RetryState) -> bool {
+        self.facts.is_single_pass && retry.failures > 0
     }
 
     /// The time before which no token may have been issued, and when that time comes, if it has not.
@@ -444,7 +452,7 @@ impl Planner<'_> {
     /// ends: a namespace that opts in and out again and again must not cause a list each time.
     fn list_service_accounts(&self, request: &Request) -> Step {
         let Facts { namespace, history, misses_accounts, .. } = *self.facts;
-        if !misses_accounts || request.service_accounts.is_empty() {
+        if !misses_accounts || request.service_accounts.is_empty() || self.is_given_up(&history.listings) {
             return Step::Idle(None);
         }
         let blocked = history.listings.blocked_until(namespace, self.settings.jitter, self.now);
@@ -519,6 +527,9 @@ impl Planner<'_> {
             }
             self.account_fails |= history.account_fails(service_account);
             let retry = history.service_accounts.get(service_account);
+            if retry.is_some_and(|retry| self.is_given_up(retry)) {
+                continue;
+            }
             let blocked =
                 retry.and_then(|retry| retry.blocked_until(namespace, self.settings.jitter, self.now));
             let (service_account, kept) = (service_account.clone(), kept.to_vec());

@@ -138,7 +138,7 @@ impl Planner<'_> {
     /// Deletes a Secret now, or when the backoff of failures or of earlier deletions ends.
     pub(super) fn delete(&self, name: &Arc<str>, observed: &Observed, reason: DeleteReason) -> Step {
         let Facts { namespace, history, keeps_all, .. } = *self.facts;
-        if keeps_all {
+        if keeps_all || self.is_given_up(&history.removals) {
             return Step::Idle(None);
         }
         let deletion = Deletion { name: name.clone(), version: observed.version(), reason };

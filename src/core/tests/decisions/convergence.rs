@@ -44,6 +44,7 @@ impl Namespace {
             terminating: false,
             held: false,
             keeps_all: false,
+            is_single_pass: false,
             namespace: "team-a",
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,

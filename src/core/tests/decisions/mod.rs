@@ -89,6 +89,7 @@ fn facts(history: &History) -> Facts<'_> {
         terminating: false,
         held: false,
         keeps_all: false,
+        is_single_pass: false,
         namespace: "team-a",
         parsed: None,
         secrets: &[],

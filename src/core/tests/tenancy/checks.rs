@@ -163,6 +163,7 @@ pub(super) fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
         terminating: false,
         held: false,
         keeps_all: false,
+        is_single_pass: false,
         namespace,
         parsed: None,
         secrets: &[],

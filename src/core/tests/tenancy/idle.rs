@@ -79,6 +79,7 @@ impl World {
             terminating: false,
             held: false,
             keeps_all: false,
+            is_single_pass: false,
             namespace,
             parsed: Some(parsed),
             secrets: &self.secrets,
