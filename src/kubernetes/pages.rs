@@ -1,14 +1,11 @@
 //! Lists of many pages. kube's watcher begins a list again when one page of it fails, so a list of hundreds of pages would never
 //! end while an API server refuses a few requests in a hundred.
 
-use std::task::{Context, Poll};
-
-use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
 use tokio::time::sleep;
-use tower::Service;
+use tower::service_fn;
 
 use super::watch::BACKOFF;
 use crate::core::Jitter;
@@ -20,41 +17,25 @@ const MAX_ATTEMPTS: u32 = 6;
 
 /// Returns a client that repeats the request for a further page of a list while the API server refuses it as busy.
 pub fn repeating(client: &Client, jitter: Jitter) -> Client {
-    Client::new(Repeating { client: client.clone(), jitter }, client.default_namespace())
+    let namespace = client.default_namespace().to_owned();
+    let client = client.clone();
+    Client::new(service_fn(move |request| send(client.clone(), jitter, request)), namespace)
 }
 
-struct Repeating {
-    client: Client,
-    jitter: Jitter,
-}
-
-impl Service<Request<Body>> for Repeating {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
+async fn send(client: Client, jitter: Jitter, request: Request<Body>) -> kube::Result<Response<Body>> {
+    if !is_further_page(&request) {
+        return client.send(request).await;
     }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (client, jitter) = (self.client.clone(), self.jitter);
-        if !is_further_page(&request) {
-            return Box::pin(async move { client.send(request).await });
+    let (head, _) = request.into_parts();
+    let mut failures = 0;
+    loop {
+        let response = client.send(Request::from_parts(head.clone(), Body::empty())).await?;
+        failures += 1;
+        if failures == MAX_ATTEMPTS || !matches!(response.status().as_u16(), 429 | 500..) {
+            return Ok(response);
         }
-        let (head, _) = request.into_parts();
-        Box::pin(async move {
-            let mut failures = 0;
-            loop {
-                let response = client.send(Request::from_parts(head.clone(), Body::empty())).await?;
-                failures += 1;
-                if failures == MAX_ATTEMPTS || !matches!(response.status().as_u16(), 429 | 500..) {
-                    return Ok(response);
-                }
-                drop(response);
-                sleep(BACKOFF.delay(failures, jitter, &head.uri)).await;
-            }
-        })
+        drop(response);
+        sleep(BACKOFF.delay(failures, jitter, &head.uri)).await;
     }
 }
 

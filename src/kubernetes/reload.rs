@@ -2,18 +2,16 @@
 //! and the service account's token and CA in a pod, it reads again each minute by itself. It measures that minute by the wall
 //! clock, so the client connects again when that is set.
 
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::Request;
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use kube::{Client, Config};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tower::Service;
+use tower::service_fn;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
@@ -60,25 +58,12 @@ pub(super) fn client(
     let namespace = first.default_namespace().to_owned();
     let (sender, current) = watch::channel(first);
     tokio::spawn(follow(connection, metrics, (url, used), sender));
-    Ok(Client::new(Current(current), namespace))
-}
-
-/// Sends each request by the newest connection. Requests in flight keep theirs.
-struct Current(watch::Receiver<Client>);
-
-impl Service<Request<Body>> for Current {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let client = self.0.borrow().clone();
-        Box::pin(async move { client.send(request).await })
-    }
+    // Requests in flight keep their connection.
+    let newest = service_fn(move |request: Request<Body>| {
+        let client = current.borrow().clone();
+        async move { client.send(request).await }
+    });
+    Ok(Client::new(newest, namespace))
 }
 
 /// Sends a request with more time than one for the Lease has: kube runs a credential plugin as a part of a request, and drops its
