@@ -28,6 +28,16 @@ fn refs() -> PullSecretRefs {
     PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] }
 }
 
+/// A namespace with 20 service accounts, which requests a reference in each.
+fn with_accounts() -> World {
+    let mut world = World::new();
+    for n in 0..20 {
+        world.set_service_account(NAMESPACE, &format!("account-{n}"), refs());
+    }
+    world.annotate(NAMESPACE, all_accounts());
+    world
+}
+
 fn pass(world: &mut World, seconds: i64) {
     world.run(SignedDuration::from_secs(seconds), SECOND, |_| {});
 }
@@ -64,11 +74,7 @@ fn a_secret_does_not_expire_while_the_deletion_of_its_predecessor_fails() {
 /// N39: there is always another service account to try.
 #[test]
 fn a_secret_does_not_expire_and_is_deleted_while_service_accounts_cannot_be_changed() {
-    let mut world = World::new();
-    for n in 0..20 {
-        world.set_service_account(NAMESPACE, &format!("account-{n}"), refs());
-    }
-    world.annotate(NAMESPACE, all_accounts());
+    let mut world = with_accounts();
     world.start("one");
     pass(&mut world, 10);
     world.failing.push(Failing::AccountChanges);
@@ -115,7 +121,7 @@ fn a_predecessor_is_deleted_while_the_update_of_the_secret_is_refused() {
 #[test]
 fn a_renewal_does_not_wait_for_the_list_of_service_accounts_that_is_queued_without_a_token() {
     let west = HOST.replace("eu-central-1", "eu-west-1");
-    let with_accounts = |host: &str| Request { service_accounts: vec!["*".into()], ..request(&[host]) };
+    let requests_accounts = |host: &str| Request { service_accounts: vec!["*".into()], ..request(&[host]) };
     let mut world = World::new();
     let teams: Vec<_> = (0..30).map(|n| format!("team-{n}")).collect();
     world.start("one");
@@ -129,10 +135,10 @@ fn a_renewal_does_not_wait_for_the_list_of_service_accounts_that_is_queued_witho
     world.failing.push(Failing::AccountLists);
     world.write_duration = 15 * SECOND;
     for team in &teams {
-        world.annotate(team, with_accounts(HOST));
+        world.annotate(team, requests_accounts(HOST));
     }
     pass(&mut world, 20);
-    world.annotate("late", with_accounts(&west));
+    world.annotate("late", requests_accounts(&west));
     pass(&mut world, 20);
     // The first write fails.
     let key = ("late".into(), "ecr-pull".into());
@@ -154,11 +160,7 @@ fn a_renewal_does_not_wait_for_the_list_of_service_accounts_that_is_queued_witho
 /// N57: it tried the first one again when the last one had failed.
 #[test]
 fn a_single_pass_ends_although_service_accounts_cannot_be_changed() {
-    let mut world = World::new();
-    for n in 0..20 {
-        world.set_service_account(NAMESPACE, &format!("account-{n}"), refs());
-    }
-    world.annotate(NAMESPACE, all_accounts());
+    let mut world = with_accounts();
     world.failing.push(Failing::AccountChanges);
     (world.write_duration, world.policy.repeat) = (10 * SECOND, false);
     world.start("sync");
