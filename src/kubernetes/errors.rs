@@ -62,7 +62,8 @@ pub fn message(error: &kube::Error) -> String {
     }
 }
 
-/// The text for the failure of a credential plugin, without its output, which may contain a token; `None` for any other error.
+/// The text for the failure of a credential plugin, without its command and its output, which may contain a token; `None` for
+/// any other error.
 pub fn plugin_failure(error: &kube::Error) -> Option<String> {
     let first: &(dyn Error + 'static) = error;
     successors(Some(first), |&cause| cause.source()).find_map(|cause| {
@@ -71,8 +72,9 @@ pub fn plugin_failure(error: &kube::Error) -> Option<String> {
             _ => cause.downcast_ref::<AuthError>(),
         };
         match auth? {
-            AuthError::AuthExecRun { cmd, out } => {
-                Some(format!("credential plugin {cmd}: {}; run it by hand to see why", out.status))
+            // kube's text of the command has its arguments and its environment.
+            AuthError::AuthExecRun { out, .. } => {
+                Some(format!("credential plugin: {}; run it by hand to see why", out.status))
             }
             AuthError::AuthExecParse(_) => Some(
                 "credential plugin: its output is not an ExecCredential; run it by hand to see why"
@@ -115,7 +117,7 @@ mod tests {
 
     /// N45: kube runs the plugin again when a token expires, as a part of any request.
     #[test]
-    fn the_output_of_a_credential_plugin_is_not_shown() {
+    fn neither_the_command_nor_the_output_of_a_credential_plugin_is_shown() {
         let parse = || match kube::config::Kubeconfig::from_yaml("users: hunter2") {
             Err(kube::config::KubeconfigError::Parse(error)) => AuthError::AuthExecParse(error),
             other => panic!("{other:?}"),
@@ -124,7 +126,9 @@ mod tests {
             let status = std::os::unix::process::ExitStatusExt::from_raw(256);
             let (stdout, stderr) = (b"AWS:x".to_vec(), b"hunter2".to_vec());
             let out = Box::new(std::process::Output { status, stdout, stderr });
-            AuthError::AuthExecRun { cmd: "login".to_owned(), out }
+            let mut command = std::process::Command::new("login");
+            command.env("CLIENT_SECRET", "hunter2").arg("--password=hunter2");
+            AuthError::AuthExecRun { cmd: format!("{command:?}"), out }
         };
         for error in [
             kube::Error::Auth(parse()),
@@ -132,7 +136,7 @@ mod tests {
             kube::Error::Service(Box::new(parse())),
             kube::Error::Service(Box::new(run())),
         ] {
-            let shown = format!("{} {}", message(&error), classify(&error));
+            let shown = format!("{} {} {:?}", message(&error), classify(&error), plugin_failure(&error));
             assert!(!shown.contains("hunter2") && shown.contains("credential plugin"), "{shown}");
         }
     }

@@ -1,10 +1,13 @@
 //! A client that follows its kubeconfig, and the certificates and keys that it names. kube reads these once; a token file,
 //! and the service account's token and CA in a pod, it reads again each minute by itself. It measures that minute by the wall
-//! clock, so the client connects again when that is set.
+//! clock, so the client connects again when that is set. It also does when no write succeeds for minutes: another API server
+//! may respond.
+
+mod outage;
 
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Method, Request};
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use kube::{Client, Config};
@@ -15,6 +18,7 @@ use tower::service_fn;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
+use self::outage::Outage;
 use super::client::{ConnectError, Connection};
 use super::errors::message;
 use crate::core::one_line;
@@ -23,6 +27,8 @@ use crate::telemetry::metrics::Metrics;
 /// How long a credential plugin may take.
 const BUILD_TIMEOUT: Duration = Duration::from_mins(1);
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// How long a credential plugin is not run again because of a refused request.
+const PLUGIN_PERIOD: Duration = Duration::from_mins(1);
 /// By how much the wall clock must differ from the monotonic clock to count as set.
 const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(5);
 /// How long before its expiry a certificate of a credential plugin is replaced.
@@ -57,24 +63,29 @@ pub(super) fn client(
     let first = connection.build(config, &metrics)?;
     let namespace = first.default_namespace().to_owned();
     let (sender, current) = watch::channel(first);
-    tokio::spawn(follow(connection, metrics, (url, used), sender));
+    let outage = Outage::default();
+    tokio::spawn(follow(connection, metrics, (url, used), outage.clone(), sender));
     // Requests in flight keep their connection.
     let newest = service_fn(move |request: Request<Body>| {
         let client = current.borrow().clone();
-        async move { client.send(request).await }
+        let write = (request.method() == Method::PATCH).then(|| outage.begin(Instant::now()));
+        async move {
+            let response = client.send(request).await;
+            if let (Some(write), Ok(response)) = (write, &response) {
+                write.record(response.status().as_u16());
+            }
+            response
+        }
     });
     Ok(Client::new(newest, namespace))
 }
 
 /// Sends a request with more time than one for the Lease has: kube runs a credential plugin as a part of a request, and drops its
-/// token if the request ends first.
-async fn refresh_token(client: Client) {
-    if let Err(error) = client.apiserver_version().await {
-        debug!(
-            error = message(&error),
-            "the request that refreshes the token of the credential plugin failed"
-        );
-    }
+/// token if the request ends first. Returns whether the API server refuses the credentials.
+async fn refresh_token(client: Client) -> bool {
+    let Err(error) = client.apiserver_version().await else { return false };
+    debug!(error = message(&error), "the request that refreshes the token of the credential plugin failed");
+    matches!(error, kube::Error::Api(status) if status.code == 401)
 }
 
 /// The difference between the wall clock and the monotonic clock.
@@ -96,34 +107,43 @@ impl ClockOffset {
     }
 }
 
-/// Replaces the connection when its kubeconfig has changed or the wall clock was set, until the client is dropped. An invalid
-/// file replaces nothing.
+/// Replaces the connection when its kubeconfig has changed, its credentials end, the wall clock was set or no write succeeds,
+/// until the client is dropped. An invalid file replaces nothing.
 async fn follow(
     connection: Connection,
     metrics: Metrics,
     (url, mut used): (http::Uri, Used),
+    outage: Outage,
     current: watch::Sender<Client>,
 ) {
-    let (mut warned, mut clock) = (None, ClockOffset::new());
+    let (mut warned, mut clock, mut refused_at) = (None, ClockOffset::new(), None);
     loop {
         tokio::select! {
             () = current.closed() => return,
             () = sleep(CHECK_PERIOD) => {}
         }
+        let is_outage = outage.is_long(Instant::now());
+        let mut renews = expires_soon(&current.borrow()) || is_outage;
+        if is_outage {
+            // The next attempt follows after as many failures.
+            outage.end();
+        }
         if used.has_plugin {
             let client = current.borrow().clone();
-            refresh_token(client).await;
+            let is_refused = refresh_token(client).await;
+            // kube keeps the credentials of a plugin that does not say when they end.
+            if is_refused && refused_at.is_none_or(|at: Instant| at.elapsed() >= PLUGIN_PERIOD) {
+                (renews, refused_at) = (true, Some(Instant::now()));
+            }
         }
         let step = clock.changed();
-        let renews = expires_soon(&current.borrow()) || step.is_some();
+        renews |= step.is_some();
         match next_client(&connection, &metrics, &url, used, renews).await {
             Ok(None) => warned = None,
             Ok(Some((client, new))) => {
                 current.send_replace(client);
                 if new == used {
-                    debug!(
-                        "a certificate expires soon, or the clock was set: connecting with new credentials"
-                    );
+                    debug!("the credentials end, the clock was set or no write succeeds: connecting again");
                 } else {
                     info!(
                         "the kubeconfig, or a file that it names, changed: connecting with the new credentials"
@@ -132,6 +152,7 @@ async fn follow(
                 clock.offset = step.unwrap_or(clock.offset);
                 (used, warned) = (new, None);
             }
+            Err(error) if is_outage => debug!(error, "no other connection succeeds either"),
             Err(error) if warned.as_ref() == Some(&error) => {}
             Err(error) => {
                 let path = connection.kubeconfig.as_deref();

@@ -15,7 +15,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::client::WATCH_TIMEOUT;
@@ -172,7 +172,7 @@ impl Watch {
     ) where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
     {
-        let mut failures = 0;
+        let (mut failures, mut listed_at) = (0, None);
         loop {
             let config = config.clone();
             let page_size = match self.target {
@@ -193,13 +193,19 @@ impl Watch {
                     () = self.relist.notified() => break,
                     () = &mut resync => break,
                 };
-                // The start of a list does not mean that it succeeds.
+                // The start of a list does not mean that it succeeds, nor its end that the watch that follows does.
                 failures = match &event {
                     Ok(Event::Init | Event::InitApply(_)) => failures,
+                    Ok(Event::InitDone) => {
+                        listed_at = Some(Instant::now());
+                        failures
+                    }
                     Ok(_) => 0,
+                    Err(_) if listed_at.take().is_some_and(|at| at.elapsed() > BACKOFF.cap) => 1,
                     Err(_) => failures + 1,
                 };
-                let is_lost = event.as_ref().is_err_and(|error| describe(error).0 == 0);
+                // With HTTP/1.1, the client does not report a connection that a proxy cuts. The proxy may refuse the next request.
+                let is_lost = event.as_ref().is_err_and(|error| matches!(describe(error).0, 0 | 500..));
                 if self.streaming
                     && let Err(error) = &event
                     && cannot_stream(error)

@@ -21,8 +21,10 @@ pub enum LogFormat {
 }
 
 /// The maximum level of a target. The user's filter cannot raise it.
-const MAX_LEVELS: [(&str, LevelFilter); 7] = [
+const MAX_LEVELS: [(&str, LevelFilter); 8] = [
     ("kube_client::client", LevelFilter::ERROR),
+    // It logs errors with all they contain, such as the output of a credential plugin. The watches report them without that.
+    ("kube_runtime", LevelFilter::INFO),
     // Its warnings say that certificates are not verified or not current.
     ("kube_client::client::tls", LevelFilter::WARN),
     ("aws", LevelFilter::INFO),
@@ -121,6 +123,7 @@ mod tests {
             "aws_sdk_ecr::client",
             "aws_config",
             "hyper_util::client",
+            "kube_runtime::watcher",
         ] {
             assert!(!limits.would_enable(target, &Level::TRACE), "{target}");
             assert!(!limits.would_enable(target, &Level::DEBUG), "{target}");

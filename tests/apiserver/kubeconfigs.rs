@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::clock::Clock;
@@ -159,6 +162,45 @@ fn a_credential_plugin_is_run_again_before_its_certificate_expires() {
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
         assert!(!cluster.log().contains("Unauthorized"), "no request was refused");
+    });
+}
+
+/// N72: kube keeps the token of a plugin that does not say when it ends.
+#[test]
+fn a_credential_plugin_is_run_again_when_its_token_is_refused() {
+    cluster_test(async |cluster| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let reply = folder.path().join("reply.json");
+        let credential = |token: &str| {
+            let (version, kind) = ("client.authentication.k8s.io/v1", "ExecCredential");
+            json!({"apiVersion": version, "kind": kind, "status": {"token": token}}).to_string()
+        };
+        let token = cluster.control_plane.token_for(INSTANCE, INSTANCE).await;
+        std::fs::write(&reply, credential(&token)).expect("a file");
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "cat",
+            "args": [reply],
+            "interactiveMode": "Never",
+        });
+        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+
+        // The token belongs to the former service account. The API server accepts a token for 10 s after it checked it.
+        let accounts: Api<ServiceAccount> = Api::namespaced(cluster.control_plane.admin(), INSTANCE);
+        accounts.delete(INSTANCE, &DeleteParams::default()).await.expect("it is deleted");
+        let account = ServiceAccount {
+            metadata: ObjectMeta { name: Some(INSTANCE.to_owned()), ..ObjectMeta::default() },
+            ..ServiceAccount::default()
+        };
+        accounts.create(&PostParams::default(), &account).await.expect("it is created");
+        let token = cluster.control_plane.token_for(INSTANCE, INSTANCE).await;
+        std::fs::write(&reply, credential(&token)).expect("a file");
+        sleep(Duration::from_secs(25)).await;
+        cluster.opt_in("team-b").await;
+        cluster.wait_for_secret("team-b").await;
     });
 }
 

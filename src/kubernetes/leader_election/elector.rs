@@ -74,11 +74,15 @@ impl Election {
     ) -> Result<(Self, WritePermit), AcquireError> {
         let (mut candidate, permit) = Candidate::new(lease, identity, clock);
         let deadline = Instant::now() + timeout;
+        let mut has_tried = false;
         while permit.left().is_none() {
             let step = candidate.elector.next(clock.now());
-            if matches!(step, ElectionStep::Wait(_)) && Instant::now() >= deadline {
+            // A write that may succeed is tried. Requests that take long follow each other without a wait.
+            let may_end = has_tried && matches!(step, ElectionStep::Wait(_) | ElectionStep::Read);
+            if may_end && Instant::now() >= deadline {
                 return Err(candidate.give_up().await);
             }
+            has_tried = true;
             candidate.execute(step).await;
         }
         Ok((candidate.spawn(|| ()), permit))

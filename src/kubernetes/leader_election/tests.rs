@@ -32,6 +32,8 @@ struct State {
     /// Whether every request is refused because the server is overloaded, and when each of these was sent.
     is_overloaded: bool,
     refused: Vec<Instant>,
+    /// How long each request takes.
+    delay: Duration,
 }
 
 impl ApiServer {
@@ -98,6 +100,8 @@ impl ApiServer {
                 let method = request.method().clone();
                 let body = request.into_body().collect_bytes().await.expect("a body");
                 let body = serde_json::from_slice(&body).unwrap_or_default();
+                let delay = server.0.lock().expect("no panic").delay;
+                tokio::time::sleep(delay).await;
                 let (code, body) = server.respond(&method, &body);
                 let response = Response::builder().status(code);
                 Ok::<_, Infallible>(
@@ -163,6 +167,27 @@ async fn a_lease_that_another_process_renews_is_left_alone() {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
     assert_eq!(server.holder().as_deref(), Some("controller_1"));
+}
+
+/// N73: each read takes longer than the period between two, so none waits for the next.
+#[tokio::test(start_paused = true)]
+async fn the_timeout_also_ends_requests_that_take_long() {
+    let slow = Duration::from_millis(1_200);
+    for delay in [slow, Duration::from_hours(1)] {
+        let server = ApiServer::held_by("controller_1");
+        server.0.lock().expect("no panic").delay = delay;
+        let renewals = server.clone();
+        let leader = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                renewals.put(&renewals.lease().expect("a Lease"));
+            }
+        });
+        let acquired = tokio::time::timeout(TIMEOUT * 3, server.acquire()).await;
+        let error = acquired.expect("it ends").expect_err("it is held");
+        assert_eq!(matches!(error, AcquireError::Held { .. }), delay == slow, "{error}");
+        leader.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]

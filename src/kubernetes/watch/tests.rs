@@ -29,6 +29,8 @@ enum Behaviour {
     Ends,
     /// As `Ends`, and every tenth list request is refused.
     Refuses,
+    /// No watch starts.
+    Unavailable,
 }
 
 /// Counts the lists and the starts of watches.
@@ -54,6 +56,10 @@ impl Requests {
         }
         if matches!(behaviour, Behaviour::Refuses) && !is_watch && self.counted().0.is_multiple_of(10) {
             let refusal = Response::builder().status(429).header("Retry-After", "1");
+            return refusal.body(http_body_util::Empty::new().boxed_unsync()).expect("a response");
+        }
+        if matches!(behaviour, Behaviour::Unavailable) && is_watch {
+            let refusal = Response::builder().status(503);
             return refusal.body(http_body_util::Empty::new().boxed_unsync()).expect("a response");
         }
         if !is_watch {
@@ -126,7 +132,8 @@ async fn watched(
     (settings.names.secret_names, settings.names.retired_names) = (vec![], vec![]);
     settings.names.service_accounts = false;
     let start = Instant::now();
-    let mut watches = super::start(&client, &Arc::new(settings), streaming, false);
+    let relists_when_lost = matches!(behaviour, Behaviour::Unavailable);
+    let mut watches = super::start(&client, &Arc::new(settings), streaming, relists_when_lost);
     let mut changes = vec![];
     while let Ok(Some(change)) = tokio::time::timeout_at(start + length, watches.changes.recv()).await {
         changes.push((start.elapsed(), change));
@@ -176,6 +183,14 @@ async fn watches_that_end_at_once_are_started_again_with_growing_pauses() {
         let (lists, watches) = requests.counted();
         assert!(lists <= 2 * 40 && watches < 40, "{lists} lists and {watches} watches in ten minutes");
     }
+}
+
+/// N74: behind a proxy, the API server may have been restored from a backup meanwhile.
+#[tokio::test(start_paused = true)]
+async fn without_leader_election_a_watch_that_a_proxy_refuses_lists_again() {
+    let requests = Requests::default();
+    let changes = watched(Behaviour::Unavailable, false, Duration::from_mins(5), &requests).await;
+    assert!((3..=40).contains(&listed(&changes).len()), "{:?}", listed(&changes));
 }
 
 /// A new list corrects everything that a watch missed.
