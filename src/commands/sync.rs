@@ -26,14 +26,20 @@ pub(super) async fn run(args: SyncArgs) -> Result<(), CommandError> {
         return Err(INTERRUPTED.into());
     }
     print(&summary);
-    match summary.failures.len() {
-        0 => Ok(()),
-        failed => Err(format!("{} failed; see the list above", counted(failed, "namespace")).into()),
+    match (summary.failures.len(), summary.unlisted.is_empty()) {
+        (0, true) => Ok(()),
+        (0, false) => Err("the pass is not complete; see the list above".into()),
+        (failed, _) => Err(format!("{} failed; see the list above", counted(failed, "namespace")).into()),
     }
 }
 
 fn print(summary: &Summary) {
-    let Summary { in_sync, written, deleted, would_delete, failures } = summary;
+    let Summary { in_sync, written, deleted, would_delete, failures, unlisted } = summary;
+    for what in unlisted {
+        print_line(format_args!(
+            "FAILED: the API server did not return the {what}, and the pass went on; the log has the reason"
+        ));
+    }
     for (namespace, problems) in failures {
         for problem in problems {
             print_line(format_args!("FAILED {namespace}: {problem}"));

@@ -7,7 +7,7 @@ use super::{CommandError, configuration};
 use crate::cli::diagnosis::ViewArgs;
 use crate::config::Config;
 use crate::controller::index::NamespaceState;
-use crate::core::plan::Facts;
+use crate::core::plan::{Facts, KnownAccounts};
 use crate::core::request::ParsedAnnotations;
 use crate::core::secret::StaticSources;
 use crate::core::settings::Settings;
@@ -48,7 +48,7 @@ pub fn facts<'a>(
         is_single_pass: false,
         secrets: &state.secrets,
         service_accounts: &[],
-        misses_accounts: false,
+        known_accounts: KnownAccounts::All,
         static_sources,
         history: &state.history,
     }

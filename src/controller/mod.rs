@@ -46,6 +46,7 @@ use self::dispatch::RunningAction;
 use self::error::RequestError;
 use self::index::Index;
 use self::queue::Queue;
+use self::reconcile::REPORT_PERIOD;
 use self::removals::Removals;
 use self::report::Conditions;
 use self::slots::Slots;
@@ -59,7 +60,7 @@ use crate::core::secret::server_time;
 use crate::core::settings::Settings;
 use crate::core::{Now, ObjectVersion};
 
-/// How many namespaces with a misspelled key are remembered until this process leads.
+/// How many namespaces with a misspelled key are reported again and again.
 const MAX_MISSED: usize = 1_000;
 /// The maximum time between two ticks. A tick counts the namespaces and detects a change of the wall clock.
 const TICK: Duration = Duration::from_secs(5);
@@ -180,8 +181,10 @@ pub struct Controller {
     /// Whether this process was the leader at the last input.
     is_leader: bool,
     is_stopping: bool,
-    /// The namespaces that did not opt in because of a misspelled key, and are reported when this process leads.
+    /// The namespaces that did not opt in because of a misspelled key.
     missed: BTreeMap<Arc<str>, Box<MissedOptIn>>,
+    /// When the leader reports them again.
+    next_missed: Duration,
     /// How far the wall clock is ahead of the monotonic clock, as of the last step.
     wall_offset: Option<SignedDuration>,
     /// AWS's clock, as of its last reply.
@@ -212,6 +215,7 @@ impl Controller {
             is_leader: false,
             is_stopping: false,
             missed: BTreeMap::new(),
+            next_missed: Duration::ZERO,
             wall_offset: None,
             clock: AwsClock::default(),
             tick: TICK,
@@ -252,6 +256,9 @@ impl Controller {
         if now.mono >= self.next_tick {
             self.next_tick = now.mono + self.tick;
             self.report_held_removals(now);
+            if self.is_leader && now.mono >= self.next_missed {
+                self.report_missed_opt_ins(now);
+            }
             self.count_namespaces(now);
         }
         mem::take(&mut self.effects)
@@ -277,6 +284,7 @@ impl Controller {
             && self.index.is_synced()
             && self.is_leader
             && !self.queue.has_steps()
+            && !self.queue.has_wakes()
             && self.actions.is_empty()
             && !self.tokens.is_busy()
     }
@@ -291,12 +299,22 @@ impl Controller {
         if let Change::Namespace { namespace, .. } | Change::MissedOptIn { namespace, .. } = &change {
             self.missed.remove(namespace);
         }
-        if let Change::MissedOptIn { namespace, missed } = &change {
-            if self.is_leader {
-                self.report_missed_opt_in(namespace, missed);
-            } else if self.missed.len() < MAX_MISSED {
-                self.missed.insert(namespace.clone(), missed.clone());
+        match &change {
+            Change::MissedOptIn { namespace, missed } => {
+                if self.is_leader {
+                    self.report_missed_opt_in(namespace, missed);
+                }
+                if self.missed.len() < MAX_MISSED {
+                    self.missed.insert(namespace.clone(), missed.clone());
+                }
             }
+            // The list reports those that are left.
+            Change::ListStarted(WatchTarget::Namespaces) => self.missed.clear(),
+            Change::ListUnavailable(target) => {
+                self.tell(Tell::Listed { target: target.clone(), is_complete: false });
+            }
+            Change::ListDone(target) => self.tell(Tell::Listed { target: target.clone(), is_complete: true }),
+            _ => {}
         }
         let changed = self.index.apply(change);
         for namespace in changed.iter().filter(|namespace| self.index.get(namespace).is_none()) {
@@ -311,6 +329,15 @@ impl Controller {
             self.tell(Tell::Synced { namespaces: self.index.names().count() });
             self.reconcile_all(now);
         }
+    }
+
+    fn report_missed_opt_ins(&mut self, now: Now) {
+        self.next_missed = now.mono + REPORT_PERIOD;
+        let missed = mem::take(&mut self.missed);
+        for (namespace, missed) in &missed {
+            self.report_missed_opt_in(namespace, missed);
+        }
+        self.missed = missed;
     }
 
     /// Forgets a namespace of which nothing is left, after the last action in it.
@@ -332,9 +359,7 @@ impl Controller {
         if leader {
             // Another process may have written since, also while the last outcomes of the previous term arrived.
             self.index.forget_histories();
-            for (namespace, missed) in mem::take(&mut self.missed) {
-                self.report_missed_opt_in(&namespace, &missed);
-            }
+            self.report_missed_opt_ins(now);
             self.reconcile_all(now);
         } else {
             self.queue.clear();

@@ -142,6 +142,7 @@ impl Controller {
         let jitter = self.settings.jitter;
         if let Some(history) = self.index.history(namespace) {
             history.retry.change(|retry| retry.record_failure(namespace, jitter, now));
+            history.refused.change(|names| names.insert(write.secret.clone()));
         }
         self.index.refuse_adoption(namespace, &write.secret, version, obstacle);
         true
@@ -358,6 +359,11 @@ impl Controller {
         let after = refused.error.retry_after();
         let record = |retry: &mut RetryState| retry.record_refusal(namespace, after, jitter, now);
         let retry_at = self.retry_of(namespace, refused.operation).map(|retry| retry.change(record));
+        if refused.operation != Operation::Delete
+            && let Some(history) = self.index.history(namespace)
+        {
+            history.refused.change(|names| names.insert(refused.secret.clone()));
+        }
         self.report_write_failure(namespace, refused, retry_at);
         if planted(Bug::ForgetRetries) {
             return self.requeue(namespace, None, now);

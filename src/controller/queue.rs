@@ -297,6 +297,11 @@ impl Queue {
         self.lanes.iter().any(|lane| !lane.is_empty())
     }
 
+    /// Whether a namespace is to be reconciled later.
+    pub fn has_wakes(&self) -> bool {
+        !self.delayed.is_empty()
+    }
+
     fn unschedule(&mut self, namespace: &Arc<str>) {
         if let Some(wake) = self.items.get_mut(namespace).and_then(|item| item.wake.take()) {
             self.delayed.remove(&(wake, namespace.clone()));

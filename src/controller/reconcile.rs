@@ -2,8 +2,9 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Controller;
 use super::index::NamespaceState;
@@ -12,8 +13,9 @@ use super::tell::Tell;
 use crate::core::Now;
 use crate::core::plan::{Facts, Plan, Revocation, Step, plan};
 
-/// How often a lasting problem is reported. The API server deletes an Event that is not updated for an hour (`--event-ttl`).
-const REPORT_PERIOD: SignedDuration = SignedDuration::from_mins(10);
+/// How often a lasting problem is reported, less up to a quarter. The API server deletes an Event that is not updated for an hour
+/// (`--event-ttl`).
+pub(super) const REPORT_PERIOD: Duration = Duration::from_mins(10);
 
 impl Controller {
     /// Plans the next step of every namespace, once the lists are complete and this process is the leader.
@@ -89,7 +91,8 @@ impl Controller {
         self.report_problems(namespace, plan.problems);
         self.file(namespace, plan.step, now);
         if has_problems && self.policy.repeat {
-            self.queue.wake_at(namespace, now.after(REPORT_PERIOD), now);
+            let spread = 1.0 - 0.25 * self.settings.jitter.fraction(namespace);
+            self.queue.wake_at(namespace, now.after(REPORT_PERIOD.mul_f64(spread)), now);
         }
     }
 

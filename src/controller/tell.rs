@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::change::WatchTarget;
 use super::queue::PRIORITIES;
 pub use super::removals::HeldRemovals;
 use crate::core::aws::Endpoint;
@@ -97,6 +98,8 @@ pub struct TokenFetch {
 pub enum Tell {
     /// Every required watch has listed.
     Synced { namespaces: usize },
+    /// A watch has listed, or cannot list although the others go on without it.
+    Listed { target: WatchTarget, is_complete: bool },
     /// This process became the leader, or lost the leadership.
     LeadershipChanged { leader: bool },
     /// A pass over this many namespaces begins.

@@ -1,6 +1,6 @@
 //! A value that nearly always equals its default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 /// A type whose default is one constant.
@@ -9,6 +9,10 @@ pub trait Constant: Default + PartialEq + 'static {
 }
 
 impl<K: Ord + 'static, V: PartialEq + 'static> Constant for BTreeMap<K, V> {
+    const DEFAULT: &'static Self = &Self::new();
+}
+
+impl<T: Ord + 'static> Constant for BTreeSet<T> {
     const DEFAULT: &'static Self = &Self::new();
 }
 

@@ -1,11 +1,12 @@
 //! Turns each [`Tell`] into log lines, Events, metrics, probe results and the summary of a pass.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use tracing::{debug, error, info, warn};
 
+use crate::controller::change::WatchTarget;
 use crate::controller::tell::{EventRecord, HeldRemovals, SUCCESS, Tell, TokenFetch};
 use crate::core::plan::{PullSecretChange, RemovalCause};
 use crate::core::secret::TokenErrorKind;
@@ -27,6 +28,8 @@ pub struct Summary {
     pub would_delete: Vec<String>,
     /// Conditions by namespace.
     pub failures: BTreeMap<String, Vec<String>>,
+    /// The objects that the pass went on without, because the API server did not list them.
+    pub unlisted: BTreeSet<String>,
 }
 
 pub struct Reporter {
@@ -71,6 +74,7 @@ impl Reporter {
                 health.synced();
                 info!(namespaces, "first lists are complete");
             }
+            Tell::Listed { target, is_complete } => self.listed(&target, is_complete),
             Tell::LeadershipChanged { leader } => self.leadership_changed(leader),
             Tell::PassStarted { namespaces } => self.progress.set_length(namespaces as u64),
             Tell::InSync { namespace } => {
@@ -106,6 +110,19 @@ impl Reporter {
             }
             Tell::TokenFetched(fetch) => self.token_fetched(&fetch),
             Tell::Counted(counted) => self.metrics.counted(*counted),
+        }
+    }
+
+    fn listed(&mut self, target: &WatchTarget, is_complete: bool) {
+        let what = match target {
+            WatchTarget::ServiceAccounts => "service accounts".to_owned(),
+            WatchTarget::StaticSource(name) => format!("secret {name} of static registries"),
+            WatchTarget::Namespaces | WatchTarget::Secrets(_) => return,
+        };
+        if is_complete {
+            self.summary.unlisted.remove(&what);
+        } else {
+            self.summary.unlisted.insert(what);
         }
     }
 

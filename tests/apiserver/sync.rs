@@ -48,6 +48,21 @@ fn it_deletes_only_with_prune() {
     });
 }
 
+/// N68: the permissions of `deploy/rbac-service-accounts.yaml` are missing.
+#[test]
+fn service_accounts_that_cannot_be_listed_are_a_failure() {
+    cluster_test(async |cluster| {
+        cluster.opt_in("team-a").await;
+        let config = cluster.config("serviceAccounts: {enabled: true}");
+        let (code, said) = cluster.run("sync", &["--config", &config]).await;
+        assert_eq!(code, Some(1), "{said}");
+        for line in ["FAILED: the API server did not return the service accounts", "1 up to date, 1 written"]
+        {
+            assert!(said.contains(line), "{line} is not in {said}");
+        }
+    });
+}
+
 #[test]
 fn failures_are_listed_and_the_exit_code_is_1() {
     cluster_test(async |cluster| {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{Index, NamespaceState, upsert_newer};
 use crate::controller::change::WatchTarget;
 use crate::core::plan::service_accounts::MAX_SERVICE_ACCOUNTS;
-use crate::core::plan::{PullSecretRefs, RetryState};
+use crate::core::plan::{KnownAccounts, PullSecretRefs, RetryState};
 
 /// Which service accounts of a namespace are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,11 +48,14 @@ impl NamespaceState {
 }
 
 impl Index {
-    /// Whether the namespace may have service accounts that are not known, so that they must be listed. Until the watch has
-    /// listed all, its list is awaited.
-    pub(super) fn misses_accounts(&self, state: &NamespaceState) -> bool {
+    /// Which service accounts of the namespace are known. Without the option, there is no watch, and none matters.
+    pub(super) fn known_accounts(&self, state: &NamespaceState) -> KnownAccounts {
         let is_missing = state.is_opted_in() && state.accounts != Accounts::All;
-        is_missing && self.lists.has_listed(&WatchTarget::ServiceAccounts)
+        match self.lists.has_listed(&WatchTarget::ServiceAccounts) {
+            Some(false) => KnownAccounts::Unlisted,
+            Some(true) if is_missing => KnownAccounts::Attached,
+            Some(true) | None => KnownAccounts::All,
+        }
     }
 
     /// The list of the watch begins.
@@ -63,17 +66,18 @@ impl Index {
         }
     }
 
-    /// The list of the watch ended. Returns the namespaces that opted in meanwhile.
+    /// The list of the watch ended. Returns the namespaces that opted in since the last one.
     pub(super) fn finish_accounts(&mut self) -> Vec<Arc<str>> {
-        let mut late = vec![];
+        let mut changed = vec![];
         for (namespace, state) in self.namespaces.iter_mut().filter(|(_, state)| state.is_opted_in()) {
-            match state.accounts {
-                Accounts::Some => late.push(namespace.clone()),
-                Accounts::Listing => state.accounts = Accounts::All,
-                Accounts::All => {}
+            if state.accounts != Accounts::All {
+                changed.push(namespace.clone());
+            }
+            if state.accounts == Accounts::Listing {
+                state.accounts = Accounts::All;
             }
         }
-        late
+        changed
     }
 
     /// Records a service account, unless a newer version is known. Returns whether its references changed.

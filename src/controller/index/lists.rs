@@ -39,9 +39,9 @@ impl Lists {
         self.unsynced.is_empty()
     }
 
-    /// Whether the watch has listed.
-    pub fn has_listed(&self, target: &WatchTarget) -> bool {
-        self.listed.contains(target)
+    /// Whether the watch has listed; `None` if there is none.
+    pub fn has_listed(&self, target: &WatchTarget) -> Option<bool> {
+        self.targets.contains(target).then(|| self.listed.contains(target))
     }
 
     /// Whether the watch lists.

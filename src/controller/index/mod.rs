@@ -163,7 +163,7 @@ impl Index {
             is_single_pass: false,
             secrets: &state.secrets,
             service_accounts: &state.service_accounts,
-            misses_accounts: self.misses_accounts(state),
+            known_accounts: self.known_accounts(state),
             static_sources: &self.static_sources,
             history: &state.history,
         })
@@ -465,7 +465,7 @@ impl Index {
         let changed = state.namespace.as_ref() != Some(&record);
         if changed {
             // The change may have removed the cause of earlier failures.
-            state.history.reset_retries();
+            state.history.restart_retries();
         }
         state.namespace = Some(record);
         if !state.is_opted_in() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::controller::error::RequestError;
 use crate::controller::queue::Priority;
 use crate::controller::tests::tokens::respond_with_life;
 use crate::controller::tests::world::{Reply, World};
@@ -397,6 +398,28 @@ fn a_request_that_changes_while_an_entry_cannot_be_renewed_causes_few_writes_too
         WritePlan::new(WriteReason::RequestChanged, Arc::new(granted), BTreeMap::new(), Some(observed));
     let lane = Priority::of(&Step::Write(Box::new(plan)), world.now);
     assert_eq!(lane, Some(Priority::New), "nor does it come before what expires elsewhere");
+}
+
+/// N69: each change ends the backoff of the failures before.
+#[test]
+fn writes_that_are_refused_are_few_however_often_the_request_changes() {
+    let wants = |turn: usize| {
+        let accounts = vec![format!("account-{turn}")];
+        crate::core::request::Request { service_accounts: accounts, ..request(&[HOST]) }
+    };
+    let text = || "a policy".to_owned();
+    for error in [RequestError::Forbidden(text()), RequestError::AdmissionDenied(text())] {
+        let mut world = World::new();
+        world.start("one");
+        world.annotate("team-a", wants(0));
+        world.run(SignedDuration::from_secs(1), Duration::from_secs(1), |_| {});
+        world.refusals.insert(("team-a".into(), "ecr-pull".into()), error);
+        for turn in 1..=600 {
+            world.annotate("team-a", wants(turn));
+            world.run(SignedDuration::from_millis(100), Duration::from_millis(50), |_| {});
+        }
+        assert!(world.refused <= 10 + 6 + 1, "{} writes in a minute", world.refused);
+    }
 }
 
 /// As behind two webhooks that do not respond and fail open, for 10 seconds each, when every Secret is overdue.

@@ -184,3 +184,54 @@ fn a_pass_that_deletes_nothing_renews_the_secret_beside_one_that_it_would_delete
     let told = world.tells.iter().any(|tell| matches!(tell, Tell::WouldDelete { .. }));
     assert!(told, "the deletion is reported");
 }
+
+/// N63: the quota of the namespace is used up.
+#[test]
+fn a_single_pass_renews_the_old_secret_although_the_new_one_cannot_be_created() {
+    let mut world = World::new();
+    world.annotate(NAMESPACE, request(&[HOST]));
+    world.start("one");
+    pass(&mut world, 10);
+    world.kill_all();
+    world.run(SignedDuration::from_hours(8), MINUTE, |_| {});
+    world.annotate(NAMESPACE, named("other"));
+    world.creations_fail = Some(RequestError::Forbidden("exceeded quota".to_owned()));
+    world.policy.repeat = false;
+    world.start("sync");
+    pass(&mut world, 60);
+    let times = world.secret(NAMESPACE, "ecr-pull").and_then(|secret| secret.times).expect("its times");
+    assert!(world.is_finished() && world.now.until(times.expires_at) > SignedDuration::from_hours(11));
+}
+
+/// N67: the first reply of AWS comes within a second.
+#[test]
+fn a_single_pass_renews_the_old_secret_although_aws_denies_the_token_of_the_new_one() {
+    const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let mut world = World::new();
+    world.annotate(NAMESPACE, request(&[HOST]));
+    world.start("one");
+    pass(&mut world, 10);
+    world.kill_all();
+    world.run(SignedDuration::from_hours(8), MINUTE, |_| {});
+    world.annotate(NAMESPACE, Request { secret_name: "other".into(), ..request(&[WEST]) });
+    world.replies.insert("eu-west-1".into(), Reply::Error(TokenErrorKind::AccessDenied));
+    world.policy.repeat = false;
+    world.start("sync");
+    pass(&mut world, 60);
+    let times = world.secret(NAMESPACE, "ecr-pull").and_then(|secret| secret.times).expect("its times");
+    assert!(world.is_finished() && world.now.until(times.expires_at) > SignedDuration::from_hours(11));
+}
+
+/// N68: the second deletion in a namespace does not repeat the first one.
+#[test]
+fn a_single_pass_deletes_every_secret_of_a_namespace_that_opted_out() {
+    let mut world = renamed();
+    world.kill_all();
+    world.failing.clear();
+    world.opt_out(NAMESPACE);
+    world.run(SignedDuration::from_mins(1), SECOND, |_| {});
+    world.policy.repeat = false;
+    world.start("sync");
+    pass(&mut world, 30);
+    assert!(world.is_finished() && world.secrets.is_empty(), "{:?}", world.secrets.keys());
+}

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::world::{Reply, World};
 use crate::controller::error::RequestError;
+use crate::core::plan::PullSecretRefs;
 use crate::core::request::Request;
 use crate::core::secret::TokenErrorKind;
 use crate::core::testing::{HOST, request};
@@ -46,6 +47,31 @@ fn the_old_secret_stays_as_long_as_it_has_a_live_entry_that_the_new_one_lacks() 
     assert!(world.is_valid(NAMESPACE, "other"));
     world.run(SignedDuration::from_hours(2), MINUTE, |_| {});
     assert!(world.secret(NAMESPACE, "ecr-pull").is_none(), "no entry of it is live");
+}
+
+/// N66: without their list, service accounts may refer to it.
+#[test]
+fn the_old_secret_stays_until_the_service_accounts_are_listed() {
+    let accounts = |name| Request { service_accounts: vec!["*".into()], ..named(name, &[HOST]) };
+    let mut world = World::new();
+    let refs = PullSecretRefs { resource_version: 0, references: vec![], attached: vec![] };
+    world.set_service_account(NAMESPACE, "default", refs);
+    world.annotate(NAMESPACE, accounts("ecr-pull"));
+    world.start("first");
+    world.run(SignedDuration::from_secs(10), SECOND, |_| {});
+    world.kill_all();
+    world.annotate(NAMESPACE, accounts("other"));
+    world.accounts_unavailable = true;
+    let second = world.start("second");
+    world.run(SignedDuration::from_mins(5), SECOND, |_| {});
+    assert!(world.is_valid(NAMESPACE, "other") && world.secret(NAMESPACE, "ecr-pull").is_some());
+    let referred = |world: &World| world.service_accounts.values().next().expect("one").references.clone();
+    assert_eq!(referred(&world), ["ecr-pull".into()]);
+    world.accounts_unavailable = false;
+    world.list_accounts(second);
+    world.run(SignedDuration::from_mins(5), SECOND, |_| {});
+    assert_eq!(referred(&world), ["other".into()]);
+    assert!(world.secret(NAMESPACE, "ecr-pull").is_none());
 }
 
 /// Found by the simulation (N18): the record of an edited Secret is not that of its data.

@@ -99,6 +99,8 @@ pub struct World {
     writing: BTreeMap<(Duration, u64), RunningWrite>,
     /// The requests that fail each time.
     pub failing: Vec<Failing>,
+    /// Whether service accounts cannot be listed.
+    pub accounts_unavailable: bool,
     /// The limits of the next controllers.
     pub policy: RunPolicy,
     /// The reply of each endpoint that does not return tokens of 12 hours.
@@ -143,6 +145,7 @@ impl World {
             write_duration: Duration::ZERO,
             writing: BTreeMap::new(),
             failing: vec![],
+            accounts_unavailable: false,
             policy: RunPolicy { repeat: true, delete: true, confirm_removals: None },
             replies: BTreeMap::new(),
             calls: vec![],
@@ -579,8 +582,17 @@ impl World {
         [WatchTarget::Namespaces, WatchTarget::ServiceAccounts].into_iter().chain(secrets).collect()
     }
 
+    /// The watch of the service accounts lists them.
+    pub fn list_accounts(&mut self, node: usize) {
+        self.list(node, &WatchTarget::ServiceAccounts);
+    }
+
     fn list(&mut self, node: usize, target: &WatchTarget) {
         let mut changes = vec![Change::ListStarted(target.clone())];
+        if *target == WatchTarget::ServiceAccounts && self.accounts_unavailable {
+            changes.push(Change::ListUnavailable(target.clone()));
+            return self.inputs.extend(changes.into_iter().map(|change| (node, Input::Changed(change))));
+        }
         match target {
             WatchTarget::Namespaces => {
                 changes.extend(self.namespaces.iter().map(|(namespace, record)| Change::Namespace {

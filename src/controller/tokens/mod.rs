@@ -235,7 +235,8 @@ impl TokenCache {
         self.shares.retain(|_, share| !share.is_over(now.mono));
     }
 
-    /// Sets the keys that the request of a namespace names. Returns until when it waits for new ones.
+    /// Sets the keys that a namespace needs for a write, and for the other one that is `kept`. Returns until when it waits for
+    /// new ones.
     fn set_keys(
         &mut self,
         namespace: &Arc<str>,
@@ -243,21 +244,22 @@ impl TokenCache {
         kept: Option<&Granted>,
         now: Now,
     ) -> Option<Timestamp> {
-        let wanted: BTreeSet<_> = wants.iter().map(|want| &want.request.key).collect();
-        let new: Vec<_> = wanted.iter().copied().filter(|key| !self.ids.contains_key(*key)).collect();
+        let kept = kept.iter().flat_map(|granted| &granted.assignments);
+        // The other write belongs to the same request, so its keys are new at the same time.
+        let named = wants.iter().map(|want| &want.request.key);
+        let named: Vec<_> = named.chain(kept.map(|assignment| &assignment.request.key)).collect();
+        let new = named.iter().copied().filter(|key| !self.ids.contains_key(*key));
+        let new: Vec<_> = new.collect::<BTreeSet<_>>().into_iter().collect();
         let share = self.shares.entry(namespace.clone()).or_default();
         let wait = if new.is_empty() { None } else { share.wait(&new, now.mono) };
         if wait.is_none() && !new.is_empty() {
             share.spend(&new, now.mono);
-            for want in wants.iter().filter(|want| new.contains(&&want.request.key)) {
-                self.create(&want.request.key, namespace);
+            for key in named.iter().filter(|key| new.contains(key)) {
+                self.create(key, namespace);
             }
         }
-        let mut keys: BTreeSet<_> = wanted.iter().filter_map(|key| self.ids.get(*key)).copied().collect();
+        let keys: BTreeSet<_> = named.iter().filter_map(|key| self.ids.get(*key)).copied().collect();
         let share = self.shares.entry(namespace.clone()).or_default();
-        let kept = kept.iter().flat_map(|granted| &granted.assignments);
-        let kept = kept.filter_map(|assignment| self.ids.get(&assignment.request.key));
-        keys.extend(kept.filter(|id| share.keys.contains(id)));
         let before = mem::replace(&mut share.keys, keys.iter().copied().collect());
         for id in keys.iter().filter(|id| !before.contains(id)) {
             if let Some(entry) = self.entries.get_mut(id) {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use self::session_name::session_name;
 use self::session_policy::{MAX_POLICY_LEN, scope, session_policy};
 use super::aws::{Endpoint, Region, Registry};
-use super::quote;
 use super::request::annotations::{REGISTRIES, REPOSITORIES, ROLE};
 use super::request::problem::Problem;
 use super::request::{Request, Target};
+use super::{EventReason, quote};
 
 pub use self::command_line::{Choice, ChoiceError, Wanted};
 #[cfg(any(test, feature = "simulation"))]
@@ -81,6 +81,8 @@ impl Grants {
                 Err(problem) => problems.push(problem),
             }
         }
+        // The planner must see that the region is unknown.
+        problems.sort_by_key(|problem| problem.reason != EventReason::RegionUnknown);
         if problems.len() > MAX_NAMED {
             let more = match problems.len() - MAX_NAMED {
                 1 => "and 1 more registry is not granted".to_owned(),

@@ -9,6 +9,17 @@ use super::service_accounts::PullSecretRefs;
 use crate::core::request::ParsedAnnotations;
 use crate::core::secret::StaticSources;
 
+/// Which service accounts of a namespace are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownAccounts {
+    /// All that decisions need.
+    All,
+    /// Those with a reference that the controller added. The namespace opted in after they were listed, so it may have others.
+    Attached,
+    /// Maybe none, because the first list has not ended.
+    Unlisted,
+}
+
 /// Everything that is known about a namespace.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a separate fact")]
@@ -28,8 +39,7 @@ pub struct Facts<'a> {
     pub secrets: &'a [(Arc<str>, Observed)],
     /// The service accounts in it; empty unless the configuration enables them.
     pub service_accounts: &'a [(Arc<str>, PullSecretRefs)],
-    /// Whether it may have service accounts that are not known, because it opted in after they were listed.
-    pub misses_accounts: bool,
+    pub known_accounts: KnownAccounts,
     pub static_sources: &'a StaticSources,
     pub history: &'a History,
 }

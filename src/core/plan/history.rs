@@ -1,6 +1,6 @@
 //! The history of this process in a namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +31,12 @@ pub struct History {
     pub due: Option<Timestamp>,
     /// How often the namespace requested something else.
     pub pace: Rare<Pace>,
+    /// The names of the Secrets whose last write failed.
+    pub refused: Rare<BTreeSet<Arc<str>>>,
     /// Failures of writes, and repairs of the Secret.
     pub retry: Rare<RetryState>,
+    /// The names of the Secrets that were deleted.
+    pub deleted: Rare<BTreeSet<Arc<str>>>,
     /// Our deletions in this namespace, each counted as a repair, and their failures.
     pub removals: Rare<RetryState>,
     /// Our lists of service accounts in this namespace, each counted as a repair, and their failures.
@@ -78,11 +82,15 @@ impl History {
         self.written = Some((name.clone(), version));
         self.fingerprint = Some(fingerprint);
         self.due = observed.times.map(|times| times.refresh_after);
-        reset(&mut self.retry);
+        self.refused.change(|refused| refused.remove(name));
+        if *self.retry != RetryState::default() {
+            self.retry.change(RetryState::reset);
+        }
     }
 
     /// Records that this process deleted a Secret: creating it later is not a repair.
-    pub fn record_deletion(&mut self, name: &str, now: Now) {
+    pub fn record_deletion(&mut self, name: &Arc<str>, now: Now) {
+        self.deleted.change(|deleted| deleted.insert(name.clone()));
         self.removals.change(|removals| {
             removals.record_repair(now);
             removals.reset();
@@ -93,10 +101,22 @@ impl History {
         }
     }
 
-    /// Forgets the failures of writes and deletions, after a change that may have removed their cause.
-    pub fn reset_retries(&mut self) {
-        reset(&mut self.retry);
-        reset(&mut self.removals);
+    /// Ends the backoff of writes and deletions, after a change that may have removed the cause of their failures.
+    pub fn restart_retries(&mut self) {
+        for retry in [&mut self.retry, &mut self.removals] {
+            if **retry != RetryState::default() {
+                retry.change(RetryState::restart);
+            }
+        }
+    }
+
+    /// Until when failures delay the deletion of this Secret, or earlier deletions if it was deleted before.
+    pub fn delete_after(&self, namespace: &str, name: &str, jitter: Jitter, now: Now) -> Option<Timestamp> {
+        if self.deleted.contains(name) {
+            self.removals.blocked_until(namespace, jitter, now)
+        } else {
+            self.removals.retry_after(now)
+        }
     }
 
     /// Changes the failures and repairs of a service account.
@@ -111,6 +131,11 @@ impl History {
     /// Whether the last change of a service account failed.
     pub fn account_fails(&self, name: &str) -> bool {
         self.service_accounts.get(name).is_some_and(|retry| retry.failures > 0)
+    }
+
+    /// Whether the last write is known, and was to the Secret of this name.
+    pub fn is_last(&self, name: &str) -> bool {
+        self.written.as_ref().is_some_and(|(written, _)| **written == *name)
     }
 
     /// Whether the last write was to the Secret of this name, as far as is known.
@@ -147,11 +172,5 @@ impl History {
         let later = self.retry.repair_after(namespace, jitter, now)?;
         let due = self.due.filter(|due| *due > now.wall);
         (later > now.wall).then_some(due.map_or(later, |due| later.min(due)))
-    }
-}
-
-fn reset(retry: &mut Rare<RetryState>) {
-    if **retry != RetryState::default() {
-        retry.change(RetryState::reset);
     }
 }

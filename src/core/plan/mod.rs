@@ -35,7 +35,7 @@ use super::{EventReason, Now, ObjectVersion};
 pub use self::adoption::{Refusal, refusal};
 pub use self::backoff::Backoff;
 pub use self::compose::{SecretDraft, compose, entry_host};
-pub use self::facts::Facts;
+pub use self::facts::{Facts, KnownAccounts};
 pub use self::history::History;
 pub use self::observed::{Mutability, NamespaceRecord, Observed, Obstacle, Owner, URGENT};
 pub use self::readiness::Readiness;
@@ -256,12 +256,16 @@ impl Planner<'_> {
             OptIn::Out => return self.remove_secrets(DeleteReason::OptedOut),
             OptIn::In(request) => match self.assign(request) {
                 Ok((granted, found)) => {
+                    let lacks_region =
+                        found.iter().any(|problem| problem.reason == EventReason::RegionUnknown);
                     self.problems.extend(found);
-                    match self.name_conflict(&request.secret_name) {
+                    let (name, has_secret) = (&request.secret_name, self.facts.managed().next().is_some());
+                    match self.name_conflict(name) {
                         // The Secret under the old name is renewed until the new name is free.
-                        Some(conflict) if self.facts.managed().next().is_some() => {
-                            self.problems.push(conflict);
-                        }
+                        Some(conflict) if has_secret => self.problems.push(conflict),
+                        // Without the region, no entry is removed.
+                        _ if lacks_region && self.can_keep_applied() => {}
+                        _ if lacks_region && self.would_adopt(name) => return Step::Idle(None),
                         _ => return self.reconcile_secret(granted),
                     }
                 }
@@ -275,23 +279,7 @@ impl Planner<'_> {
     /// The step towards the applied request, as far as it is still granted.
     fn keep_applied(&mut self) -> Step {
         self.keeps_applied = true;
-        let names = &self.settings.names;
-        // A Secret under an allowed name comes before one under a retired name. Of several, the last applied one is requested.
-        let order = |(name, observed, _): &(&Arc<str>, &Observed, &Arc<AppliedState>)| {
-            let version = Reverse(observed.resource_version);
-            (names.is_retired(name), observed.is_deleting, !observed.intact, version)
-        };
-        let readable = self.facts.managed();
-        let readable =
-            readable.filter_map(|(name, observed)| Some((name, observed, observed.applied.as_ref()?)));
-        let Some((name, _, applied)) = readable.min_by_key(order) else { return Step::Idle(None) };
-        let retired = names.is_retired(name);
-        let mut request = applied.request.clone();
-        request.secret_name = if retired { &names.secret_names[0] } else { name }.to_string();
-        if !names.service_accounts {
-            // Without the option, the controller has no permissions on service accounts.
-            request.service_accounts.clear();
-        }
+        let Some(request) = self.applied_request() else { return Step::Idle(None) };
         match self.assign(&request) {
             Ok((granted, _)) => self.reconcile_secret(granted),
             Err(problems) if problems.iter().any(|p| p.reason == EventReason::RegionUnknown) => {
@@ -300,6 +288,37 @@ impl Planner<'_> {
             }
             Err(_) => self.remove_all(DeleteReason::NotGranted),
         }
+    }
+
+    fn can_keep_applied(&self) -> bool {
+        self.applied_request().is_some_and(|request| self.assign(&request).is_ok())
+    }
+
+    fn would_adopt(&self, name: &str) -> bool {
+        self.facts.secret(name).is_some_and(|(_, observed)| observed.owner == Owner::Adoptable)
+    }
+
+    /// The request that was applied last, according to the records of the Secrets.
+    fn applied_request(&self) -> Option<Request> {
+        let names = &self.settings.names;
+        // A Secret under an allowed name comes before one under a retired name. Of several, the last applied one is requested:
+        // other clients can change versions, but not when a token was issued.
+        let order = |(name, observed, _): &(&Arc<str>, &Observed, &Arc<AppliedState>)| {
+            let latest = (self.facts.history.is_last(name), observed.issued_at(), observed.resource_version);
+            (names.is_retired(name), observed.is_deleting, !observed.intact, Reverse(latest))
+        };
+        let readable = self.facts.managed();
+        let readable =
+            readable.filter_map(|(name, observed)| Some((name, observed, observed.applied.as_ref()?)));
+        let (name, _, applied) = readable.min_by_key(order)?;
+        let retired = names.is_retired(name);
+        let mut request = applied.request.clone();
+        request.secret_name = if retired { &names.secret_names[0] } else { name }.to_string();
+        if !names.service_accounts {
+            // Without the option, the controller has no permissions on service accounts.
+            request.service_accounts.clear();
+        }
+        Some(request)
     }
 
     /// Assigns the tokens. If the controller's region is unknown, `default` keeps the region of its current entry.
@@ -369,7 +388,9 @@ impl Planner<'_> {
     /// Writes now, or when the backoff of failures or repairs ends.
     fn write(&self, mut plan: WritePlan) -> Step {
         let Facts { namespace, history, .. } = self.facts;
-        if self.is_given_up(&history.retry) {
+        let is_given_up =
+            self.facts.is_single_pass && history.refused.contains(&*plan.granted.request.secret_name);
+        if is_given_up {
             return Step::Idle(None);
         }
         let creates = matches!(plan.reason, WriteReason::Missing | WriteReason::Adopted);
@@ -383,7 +404,8 @@ impl Planner<'_> {
         }
         let is_change = plan.reason == WriteReason::RequestChanged;
         let change_after = history.change_after(self.now).filter(|_| is_change);
-        let retry_after = || history.retry.retry_after(self.now);
+        // A single pass does not wait.
+        let retry_after = || history.retry.retry_after(self.now).filter(|_| !self.facts.is_single_pass);
         Step::Write(Box::new(plan)).at(repair_after.or(change_after).or_else(retry_after))
     }
 
@@ -414,8 +436,11 @@ impl Planner<'_> {
             requested.then(|| secret.clone())
         };
         // Pods of a service account that still refers to the old Secret need it.
-        let accounts = self.facts.service_accounts;
-        let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
+        let Facts { service_accounts: accounts, known_accounts, .. } = *self.facts;
+        let may_be_referred = |name: &Arc<str>| {
+            known_accounts == KnownAccounts::Unlisted
+                || accounts.iter().any(|(_, refs)| refs.attached.contains(name))
+        };
         let current = self.facts.secret(&secret).map(|(_, observed)| observed);
         let is_replaced = |old: &Observed| {
             current.filter(|current| current.is_live(now)).is_some_and(|current| {
@@ -429,7 +454,7 @@ impl Planner<'_> {
         let keeps_applied = self.keeps_applied;
         let obsolete = |name: &Arc<str>| {
             let is_guess = keeps_applied && !self.settings.names.is_retired(name);
-            *name != secret && !referred(name) && !kept.contains(name) && !is_guess
+            *name != secret && !may_be_referred(name) && !kept.contains(name) && !is_guess
         };
         let list = self.list_service_accounts(request);
         let accounts = list.or_else(|| self.set_pull_secret(wanted, &kept, None));
@@ -451,8 +476,11 @@ impl Planner<'_> {
     /// Reads the service accounts that the request needs and that are not known, now, or when the backoff of earlier lists
     /// ends: a namespace that opts in and out again and again must not cause a list each time.
     fn list_service_accounts(&self, request: &Request) -> Step {
-        let Facts { namespace, history, misses_accounts, .. } = *self.facts;
-        if !misses_accounts || request.service_accounts.is_empty() || self.is_given_up(&history.listings) {
+        let Facts { namespace, history, known_accounts, .. } = *self.facts;
+        if known_accounts != KnownAccounts::Attached
+            || request.service_accounts.is_empty()
+            || self.is_given_up(&history.listings)
+        {
             return Step::Idle(None);
         }
         let blocked = history.listings.blocked_until(namespace, self.settings.jitter, self.now);
@@ -493,11 +521,16 @@ impl Planner<'_> {
             is_due && o.mutability != Mutability::Immutable
         };
         let allowed = |name: &Arc<str>| settings.names.secret_names.contains(name);
-        let mut former = facts.managed().filter(|(name, _)| **name != *request.secret_name && allowed(name));
-        let (name, observed) = former.find(|(_, observed)| is_due(observed))?;
-        let applied = observed.applied.as_ref()?;
-        let request = Request { secret_name: name.to_string(), ..applied.request.clone() };
-        let (granted, _) = self.assign(&request).ok()?;
+        let former = facts.managed().filter(|(name, _)| **name != *request.secret_name && allowed(name));
+        let mut due: Vec<_> = former.filter(|(_, observed)| is_due(observed)).collect();
+        // One that a finalizer holds comes last, and one whose tokens could not be renewed after the others.
+        due.sort_by_key(|(_, observed)| (observed.is_deleting, Reverse(observed.issued_at())));
+        let (observed, request, granted) = due.into_iter().find_map(|(name, observed)| {
+            let applied = observed.applied.as_ref()?;
+            let request = Request { secret_name: name.to_string(), ..applied.request.clone() };
+            let (granted, _) = self.assign(&request).ok()?;
+            Some((observed, request, granted))
+        })?;
         let static_entries = self.static_entries(&request, Some(observed));
         let (reason, granted) = (WriteReason::RenewalDue, Arc::new(granted));
         self.former = Some(granted.clone());

@@ -116,6 +116,11 @@ impl Observed {
         self.applied.iter().flat_map(|applied| applied.entries.iter().flatten())
     }
 
+    /// When the newest of its tokens was issued, according to its record.
+    pub fn issued_at(&self) -> Option<Timestamp> {
+        self.entries().filter_map(|entry| entry.issued_at).max()
+    }
+
     /// When the first of its live entries expires. `times` have a later expiry if a wall clock that was ahead took this entry
     /// for an expired one.
     pub fn first_expiry(&self, times: Times, now: Now) -> Timestamp {

@@ -142,7 +142,7 @@ impl Planner<'_> {
             return Step::Idle(None);
         }
         let deletion = Deletion { name: name.clone(), version: observed.version(), reason };
-        Step::Delete(deletion).at(history.removals.blocked_until(namespace, self.settings.jitter, self.now))
+        Step::Delete(deletion).at(history.delete_after(namespace, name, self.settings.jitter, self.now))
     }
 
     /// Keeps the Secrets until an administrator confirms that they are removed. Their tokens end by themselves, but static

@@ -118,7 +118,7 @@ impl Planner<'_> {
         let wait = wait.or_else(|| self.facts.history.retry.retry_after(now));
         match self.delete(name, observed, DeleteReason::Immutable).at(wait) {
             Step::Delete(deletion) => {
-                if let Err(wake) = self.check_recreation(name) {
+                if let Err(wake) = self.check_recreation(&granted) {
                     return Step::Idle(wake);
                 }
                 let (observed, otherwise, again_at) = (observed.clone(), None, None);
@@ -129,18 +129,18 @@ impl Planner<'_> {
         }
     }
 
-    /// Checks that the Secret would be created again, if it were deleted now, and otherwise returns until when not. The record of
-    /// the applied request is a part of it, so nothing would create it while the present request cannot be used.
-    fn check_recreation(&self, name: &Arc<str>) -> Result<(), Option<Timestamp>> {
-        let others: Vec<_> = self.facts.secrets.iter().filter(|(other, _)| other != name).cloned().collect();
+    /// Checks that the same Secret would be created again, if it were deleted now, and otherwise returns until when not. The
+    /// record of the applied request is a part of it, so nothing would create it while the present request cannot be used.
+    fn check_recreation(&self, granted: &Granted) -> Result<(), Option<Timestamp>> {
+        let name = &granted.request.secret_name;
+        let others = self.facts.secrets.iter().filter(|(other, _)| **other != **name);
+        let others: Vec<_> = others.cloned().collect();
         let next = plan(&Facts { secrets: &others, ..*self.facts }, self.settings, self.now).step;
-        let creates = |step: &Step| {
-            let Step::Write(write) = step else { return false };
-            write.observed.is_none() && *write.granted.request.secret_name == **name
-        };
+        let creates = |step: &Step| matches!(step, Step::Write(write) if write.observed.is_none() && *write.granted == *granted);
         match next {
             next if next.alternatives().any(creates) => Ok(()),
             Step::Idle(wake) => Err(wake),
+            Step::Write(write) => Err(write.again_at),
             _ => Err(None),
         }
     }

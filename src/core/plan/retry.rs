@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff::Backoff;
+use crate::core::allowance::Allowance;
 use crate::core::rare::Constant;
 use crate::core::{Jitter, Now};
 
@@ -15,6 +16,8 @@ const LAG_DELAY_MILLIS: i64 = 100;
 const MAX_LAG_RETRIES: u32 = 3;
 /// How many attempts in a row follow a conflict at once: a client that writes in a loop must not let the Secret expire.
 const MAX_CONFLICTS: u32 = 5;
+/// How many attempts may fail: a client can end the backoff with a change.
+const FAILURES: Allowance = Allowance::new(10, Duration::from_secs(10));
 
 /// The failures and repairs of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +25,8 @@ pub struct RetryState {
     /// Failures in a row.
     pub failures: u32,
     pub retry_at: Option<Timestamp>,
+    /// When it has been long enough since the last failures, by the monotonic clock.
+    pub spent_until: Duration,
     /// Refusals in a row that were each followed by another version of the object.
     pub conflicts: u32,
     /// Repairs in a row.
@@ -30,14 +35,21 @@ pub struct RetryState {
 }
 
 impl Constant for RetryState {
-    const DEFAULT: &'static Self =
-        &Self { failures: 0, retry_at: None, conflicts: 0, repairs: 0, repaired_at: None };
+    const DEFAULT: &'static Self = &Self {
+        failures: 0,
+        retry_at: None,
+        spent_until: Duration::ZERO,
+        conflicts: 0,
+        repairs: 0,
+        repaired_at: None,
+    };
 }
 
 impl RetryState {
     /// Records a failure and returns when to retry. `object` spreads the retries of different objects.
     pub fn record_failure(&mut self, object: &str, jitter: Jitter, now: Now) -> Timestamp {
         self.failures = self.failures.saturating_add(1);
+        self.spent_until = FAILURES.spend(self.spent_until, 1, now.mono);
         self.conflicts = 0;
         *self.retry_at.insert(now.after(Backoff::CALLS.delay(self.failures, jitter, &object)))
     }
@@ -66,6 +78,7 @@ impl RetryState {
         }
         self.retry_at = Some(now.after(SignedDuration::from_millis(LAG_DELAY_MILLIS << self.failures)));
         self.failures += 1;
+        self.spent_until = FAILURES.spend(self.spent_until, 1, now.mono);
         self.retry_at
     }
 
@@ -75,8 +88,15 @@ impl RetryState {
         self.conflicts <= MAX_CONFLICTS
     }
 
-    /// Forgets the failures, after a success or a change that may have removed their cause.
+    /// Forgets the failures, after a success.
     pub fn reset(&mut self) {
+        self.restart();
+        self.spent_until = Duration::ZERO;
+    }
+
+    /// Ends the backoff, after a change that may have removed the cause of the failures. Those that follow many changes are
+    /// bounded nevertheless.
+    pub fn restart(&mut self) {
         self.failures = 0;
         self.conflicts = 0;
         self.retry_at = None;
@@ -93,9 +113,11 @@ impl RetryState {
         self.repaired_at.is_some_and(|last| time.duration_since(last) <= REPAIR_MEMORY)
     }
 
-    /// Until when a failure delays the next attempt.
+    /// Until when failures delay the next attempt.
     pub fn retry_after(&self, now: Now) -> Option<Timestamp> {
-        self.retry_at.filter(|at| now.is_within(*at, Backoff::CALLS.longest()))
+        let left = FAILURES.allowed_at(self.spent_until, 1, now.mono).saturating_sub(now.mono);
+        let allowed_at = (!left.is_zero()).then(|| now.after(left));
+        self.retry_at.filter(|at| now.is_within(*at, Backoff::CALLS.longest())).max(allowed_at)
     }
 
     /// Until when the last repair delays the next one; that time may have passed. `None` if the last repair no longer counts.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ecr_pull_secrets::simulation::core::plan::KnownAccounts;
 use ecr_pull_secrets::simulation::core::request::OptIn;
 use ecr_pull_secrets::simulation::kubernetes::observe;
 
@@ -90,7 +91,7 @@ impl World {
                 let is_in = facts.parsed.is_some_and(|parsed| parsed.opt_in != OptIn::Out);
                 let changed = &facts.history.service_accounts;
                 let there = self.store.service_accounts(&namespace);
-                let there: BTreeMap<_, _> = if is_in && !facts.misses_accounts {
+                let there: BTreeMap<_, _> = if is_in && facts.known_accounts == KnownAccounts::All {
                     there.collect()
                 } else if is_in {
                     there.filter(|(name, _)| known.contains_key(name)).collect()

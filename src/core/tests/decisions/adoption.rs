@@ -55,6 +55,16 @@ fn an_adoption_waits_for_a_token_for_each_registry() {
     assert!(!draft.keeps_entries() && set_targets(&draft).len() == 2);
 }
 
+/// N62: the tool may have a live token for `default`.
+#[test]
+fn an_adoption_waits_for_the_region() {
+    let asks = parsed(request_for(vec![target(PUBLIC), Target::Default]));
+    let secrets = only(&foreign(Owner::Adoptable));
+    let plan = decide_with(&nowhere(), Some(&asks), &secrets, &History::default(), at(0));
+    assert_eq!(plan.step, Step::Idle(None));
+    assert!(plan.problems.iter().any(|problem| problem.reason == EventReason::RegionUnknown));
+}
+
 #[test]
 fn the_secret_of_a_former_name_is_deleted_after_the_adoption() {
     let mut secrets = only(&foreign(Owner::Adoptable));

@@ -49,7 +49,7 @@ impl Namespace {
             parsed: self.parsed.as_ref(),
             secrets: &self.secrets,
             service_accounts: &self.service_accounts,
-            misses_accounts: self.misses_accounts,
+            known_accounts: if self.misses_accounts { KnownAccounts::Attached } else { KnownAccounts::All },
             static_sources: &self.static_sources,
             history: &self.history,
         }
@@ -208,7 +208,7 @@ prop_compose! {
         (failures, repairs) in (0u32..5, 0u32..5),
     ) -> History {
         let written = written.map(|(name, version)| (name.into(), version));
-        let retry = RetryState { failures, retry_at, repairs, repaired_at, conflicts: 0 };
+        let retry = RetryState { failures, retry_at, repairs, repaired_at, ..RetryState::default() };
         History { written, due, retry: retry.into(), ..History::default() }
     }
 }

@@ -2,9 +2,6 @@
 
 use super::*;
 use crate::core::plan::{PullSecretChange, PullSecretRefs};
-use crate::core::testing::request_for;
-
-const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 fn secret(name: &str, hosts: &[&str], expiries: &[i64]) -> (Arc<str>, Observed) {
     let request = Request { secret_name: name.into(), ..request(hosts) };
@@ -288,4 +285,45 @@ fn a_service_account_that_needs_no_change_any_more_does_not_count_as_failing() {
     let facts = Facts { secrets: &secrets, service_accounts: &service_accounts, ..facts(&history) };
     let step = plan(&facts, &settings(), at(HOUR)).step;
     assert!(matches!(&step, Step::SetPullSecret(change) if &*change.service_account == "other"), "{step:?}");
+}
+
+/// N64: any client can raise the version of a Secret.
+#[test]
+fn while_the_annotations_are_invalid_a_label_on_the_old_secret_changes_nothing() {
+    let mut secrets =
+        [secret("ecr-pull", &[HOST, WEST], &[12 * HOUR]), secret("other", &[HOST], &[13 * HOUR])];
+    (secrets[0].1.resource_version, secrets[1].1.resource_version) = (13, 12);
+    assert_eq!(written(&next(&invalid(), &secrets, at(7 * HOUR))), Some((WriteReason::RenewalDue, "other")));
+    // The role of the old request is not granted any more.
+    secrets.swap(0, 1);
+    let mut old = (**secrets[1].1.applied.as_ref().expect("a record")).clone();
+    old.request.role = vec!["revoked".into()];
+    secrets[1].1.applied = Some(Arc::new(old));
+    assert!(!deletes(&next(&invalid(), &secrets, at(2 * HOUR))));
+}
+
+/// N65: a finalizer holds the first one.
+#[test]
+fn each_former_secret_is_renewed_while_the_new_one_cannot_be_created() {
+    let mut three = settings();
+    three.names.secret_names.push("third".into());
+    let mut first = secret("ecr-pull", &[WEST], &[12 * HOUR]);
+    first.1.is_deleting = true;
+    let second = secret("other", &[HOST], &[12 * HOUR]);
+    let asks = parsed(Request { secret_name: "third".into(), ..request(&[WEST]) });
+    let step = decide_with(&three, Some(&asks), &[first, second], &History::default(), at(7 * HOUR)).step;
+    assert!(
+        step.alternatives().any(|step| written(step).is_some_and(|(_, name)| name == "other")),
+        "{step:?}"
+    );
+}
+
+/// N65: it is not gone yet, and pods use it.
+#[test]
+fn a_former_secret_that_a_finalizer_holds_is_renewed_while_the_new_one_cannot_be_created() {
+    let mut old = secret("ecr-pull", &[HOST], &[12 * HOUR]);
+    old.1.is_deleting = true;
+    let step = next(&parsed(named("other")), &[old], at(7 * HOUR));
+    let renews = |step| written(step) == Some((WriteReason::RenewalDue, "ecr-pull"));
+    assert!(step.alternatives().any(renews), "{step:?}");
 }

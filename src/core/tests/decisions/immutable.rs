@@ -3,9 +3,6 @@
 use super::*;
 use crate::core::plan::Replacement;
 use crate::core::secret::static_registries::StaticGrant;
-use crate::core::testing::request_for;
-
-const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 fn immutable(expiries: &[i64]) -> Observed {
     let applied = applied(&request(&[HOST, WEST]), expiries);
@@ -45,6 +42,16 @@ fn a_secret_that_would_not_be_created_again_is_not_replaced() {
     let history = History { retry: retry.into(), ..History::default() };
     let step = decide(Some(&valid), &only(&secret), &history, at(9 * HOUR)).step;
     assert!(matches!(step, Step::Idle(Some(_))), "{step:?}");
+}
+
+/// N58: the request of a retired Secret is in force then, and it is another one.
+#[test]
+fn nor_is_one_that_would_be_created_with_another_request() {
+    let retired = Request { secret_name: "old".into(), ..request(&[HOST]) };
+    let retired = Observed { is_deleting: true, ..observed(&retired) };
+    let secrets = [("old".into(), retired), ("ecr-pull".into(), immutable(&[12 * HOUR]))];
+    let step = decide(Some(&invalid()), &secrets, &History::default(), at(9 * HOUR)).step;
+    assert!(!matches!(step, Step::Replace(_)), "{step:?}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use crate::core::plan::{
-    DeleteReason, Facts, History, Mutability, Observed, Owner, Plan, RetryState, SecretDraft, Step,
-    WritePlan, WriteReason, compose, plan,
+    DeleteReason, Facts, History, KnownAccounts, Mutability, Observed, Owner, Plan, RetryState, SecretDraft,
+    Step, WritePlan, WriteReason, compose, plan,
 };
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
 use crate::core::request::{Problem, Request, ScopeFingerprint, Target, Times};
@@ -27,10 +27,11 @@ use crate::core::secret::{StaticSources, Token};
 use crate::core::settings::Settings;
 use crate::core::testing::{
     HOST, HOUR, after_write, applied, at, attach, kept_targets, observed, observed_with, parsed, request,
-    set_targets, settings, skewed, target, token, wall,
+    request_for, set_targets, settings, skewed, target, token, wall,
 };
 use crate::core::{Now, Uid};
 
+const WEST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const PUBLIC: &str = "public.ecr.aws";
 const IN_2099: i64 = 4_070_908_800 - 1_700_000_000;
 
@@ -58,6 +59,13 @@ fn invalid() -> ParsedAnnotations {
 /// The state after a failure whose retry is at `second`.
 fn retry_at(second: i64) -> RetryState {
     RetryState { retry_at: Some(wall(second)), ..RetryState::default() }
+}
+
+/// The settings of a controller that does not know its region.
+fn nowhere() -> Settings {
+    let mut nowhere = settings();
+    (nowhere.region, nowhere.grants.default_region) = (None, None);
+    nowhere
 }
 
 type Secrets<'a> = &'a [(Arc<str>, Observed)];
@@ -94,7 +102,7 @@ fn facts(history: &History) -> Facts<'_> {
         parsed: None,
         secrets: &[],
         service_accounts: &[],
-        misses_accounts: false,
+        known_accounts: KnownAccounts::All,
         static_sources: &NO_SOURCES,
         history,
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::EventReason;
+use crate::core::grants::Identity;
 use crate::core::request::{AppliedState, TemplateFingerprint};
 use crate::core::secret::SecretTemplate;
 
@@ -327,7 +328,7 @@ prop_compose! {
         (failures, repairs) in any::<(u32, u32)>(),
     ) -> History {
         let written = written.map(|version| ("ecr-pull".into(), version));
-        let retry = RetryState { failures, retry_at, repairs, repaired_at, conflicts: 0 };
+        let retry = RetryState { failures, retry_at, repairs, repaired_at, ..RetryState::default() };
         History { written, fingerprint, due, retry: retry.into(), ..History::default() }
     }
 }
@@ -371,5 +372,47 @@ proptest! {
                 prop_assert!(false, "there are no service accounts");
             }
         }
+    }
+}
+
+/// The plan of a controller that does not know its region, and may use all registries of one account.
+fn plan_nowhere(request: &Request, observed: &Observed, second: i64) -> Plan {
+    let (parsed, mut nowhere) = (parsed(request.clone()), nowhere());
+    let registries = vec!["123456789012/*".parse().expect("a pattern")];
+    nowhere.grants.default_identity = Some(Identity { registries, ..Identity::controller() });
+    decide_with(&nowhere, Some(&parsed), &only(observed), &History::default(), at(second))
+}
+
+/// N62: a list that has `default` and a host.
+#[test]
+fn without_the_region_no_entry_of_default_is_removed() {
+    let asks = request_for(vec![target(WEST), Target::Default]);
+    let step = |observed: &Observed, second| plan_nowhere(&asks, observed, second).step;
+    assert_eq!(step(&observed(&request(&[HOST])), HOUR), Step::Idle(Some(wall(6 * HOUR))));
+    let immutable =
+        Observed { mutability: Mutability::Immutable, ..observed_with(applied(&asks, &[12 * HOUR])) };
+    assert!(!matches!(step(&immutable, 9 * HOUR), Step::Replace(_)));
+}
+
+/// N62: a problem with the region is among those that are named.
+#[test]
+fn nor_is_one_of_a_list_with_many_registries_that_are_not_granted() {
+    let denied = |n: u64| target(&format!("{}.dkr.ecr.eu-west-1.amazonaws.com", 999_999_999_990 + n));
+    let asks: Vec<_> = (0..3).map(denied).chain([target(WEST), Target::Default]).collect();
+    let plan = plan_nowhere(&request_for(asks), &observed(&request(&[HOST])), HOUR);
+    assert!(plan.problems.iter().any(|problem| problem.reason == EventReason::RegionUnknown));
+    assert_eq!(plan.step, Step::Idle(Some(wall(6 * HOUR))));
+}
+
+/// The applied request cannot be used here: its record was removed, or its role is not granted any more.
+#[test]
+fn without_the_region_what_is_granted_is_written_if_nothing_can_be_kept() {
+    let asks = request_for(vec![target(WEST), Target::Default]);
+    let stripped = Observed { intact: false, times: None, applied: None, ..observed(&request(&[HOST])) };
+    let mut revoked = applied(&request(&[WEST]), &[12 * HOUR]);
+    revoked.request.role = vec!["revoked".into()];
+    for observed in [stripped, observed_with(revoked)] {
+        let step = plan_nowhere(&asks, &observed, 7 * HOUR).step;
+        assert!(matches!(step, Step::Write(_)), "{step:?}");
     }
 }

@@ -168,7 +168,7 @@ pub(super) fn facts<'a>(namespace: &'a str, history: &'a History) -> Facts<'a> {
         parsed: None,
         secrets: &[],
         service_accounts: &[],
-        misses_accounts: false,
+        known_accounts: KnownAccounts::All,
         static_sources: &NO_SOURCES,
         history,
     }

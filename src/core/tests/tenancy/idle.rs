@@ -84,7 +84,7 @@ impl World {
             parsed: Some(parsed),
             secrets: &self.secrets,
             service_accounts: &[],
-            misses_accounts: false,
+            known_accounts: KnownAccounts::All,
             static_sources: &stage.sources,
             history: &self.history,
         }

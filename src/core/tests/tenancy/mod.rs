@@ -23,7 +23,8 @@ use crate::core::aws::{Endpoint, Registry};
 use crate::core::grants::session_policy::{MAX_POLICY_LEN, session_policy};
 use crate::core::grants::{Assignment, Granted, Identity, Restriction, TokenKey};
 use crate::core::plan::{
-    DeleteReason, Deletion, Facts, History, Observed, Plan, Step, WritePlan, WriteReason, compose, plan,
+    DeleteReason, Deletion, Facts, History, KnownAccounts, Observed, Plan, Step, WritePlan, WriteReason,
+    compose, plan,
 };
 use crate::core::request::annotations::{self, OptIn, ParsedAnnotations};
 use crate::core::request::applied::{APPLIED, AppliedState, RecordedState, Times};
