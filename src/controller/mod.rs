@@ -311,7 +311,8 @@ impl Controller {
             // The list reports those that are left.
             Change::ListStarted(WatchTarget::Namespaces) => self.missed.clear(),
             Change::ListUnavailable(target) => {
-                self.tell(Tell::Listed { target: target.clone(), is_complete: false });
+                let is_complete = self.index.has_listed(target);
+                self.tell(Tell::Listed { target: target.clone(), is_complete });
             }
             Change::ListDone(target) => self.tell(Tell::Listed { target: target.clone(), is_complete: true }),
             _ => {}

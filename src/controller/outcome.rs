@@ -243,9 +243,7 @@ impl Controller {
             let error = RequestError::Conflict("the API server has older data than before".to_owned());
             return self.read_secret(namespace, refused(error), now);
         }
-        if let Some(history) = self.index.history(namespace) {
-            history.record_deletion(&deletion.name, now);
-        }
+        self.index.record_deletion(namespace, &deletion.name, now);
         self.removals.record(namespace, &deletion.version.uid, now);
         match left {
             None => self.index.remove_secret(namespace, &deletion.name, deletion.version.resource_version),

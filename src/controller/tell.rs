@@ -98,7 +98,7 @@ pub struct TokenFetch {
 pub enum Tell {
     /// Every required watch has listed.
     Synced { namespaces: usize },
-    /// A watch has listed, or cannot list although the others go on without it.
+    /// A watch has listed, or was interrupted although the others go on without it; `is_complete` if it has listed before.
     Listed { target: WatchTarget, is_complete: bool },
     /// This process became the leader, or lost the leadership.
     LeadershipChanged { leader: bool },

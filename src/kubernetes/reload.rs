@@ -123,7 +123,7 @@ async fn follow(
             () = sleep(CHECK_PERIOD) => {}
         }
         let is_outage = outage.is_long(Instant::now());
-        let mut renews = expires_soon(&current.borrow()) || is_outage;
+        let mut credentials_end = expires_soon(&current.borrow());
         if is_outage {
             // The next attempt follows after as many failures.
             outage.end();
@@ -133,11 +133,11 @@ async fn follow(
             let is_refused = refresh_token(client).await;
             // kube keeps the credentials of a plugin that does not say when they end.
             if is_refused && refused_at.is_none_or(|at: Instant| at.elapsed() >= PLUGIN_PERIOD) {
-                (renews, refused_at) = (true, Some(Instant::now()));
+                (credentials_end, refused_at) = (true, Some(Instant::now()));
             }
         }
         let step = clock.changed();
-        renews |= step.is_some();
+        let renews = credentials_end || is_outage || step.is_some();
         match next_client(&connection, &metrics, &url, used, renews).await {
             Ok(None) => warned = None,
             Ok(Some((client, new))) => {
@@ -154,6 +154,10 @@ async fn follow(
             }
             Err(error) if is_outage => debug!(error, "no other connection succeeds either"),
             Err(error) if warned.as_ref() == Some(&error) => {}
+            Err(error) if credentials_end => {
+                warn!(error, "the credentials end or are refused, and new ones do not succeed");
+                warned = Some(error);
+            }
             Err(error) => {
                 let path = connection.kubeconfig.as_deref();
                 warn!(

@@ -95,6 +95,14 @@ impl NamespaceState {
     }
 }
 
+/// The part of a history that outlasts the namespace's other state.
+#[derive(Default)]
+struct Emptied {
+    deleted: Rare<BTreeSet<Arc<str>>>,
+    removals: Rare<RetryState>,
+    listings: Rare<RetryState>,
+}
+
 /// The index, and the progress of the watches that fill it.
 pub struct Index {
     namespaces: BTreeMap<Arc<str>, Box<NamespaceState>>,
@@ -103,7 +111,7 @@ pub struct Index {
     lists: Lists,
     replies: Replies,
     /// Our latest deletions and lists in namespaces of which nothing is left.
-    emptied: BTreeMap<Arc<str>, (Rare<RetryState>, Rare<RetryState>)>,
+    emptied: BTreeMap<Arc<str>, Emptied>,
     static_sources: StaticSources,
     parsed: Interner<ParsedAnnotations>,
     applied: Interner<AppliedState>,
@@ -133,6 +141,11 @@ impl Index {
     /// Whether every watch has listed once.
     pub fn is_synced(&self) -> bool {
         self.lists.are_complete()
+    }
+
+    /// Whether this watch has listed once.
+    pub fn has_listed(&self, target: &WatchTarget) -> bool {
+        self.lists.has_listed(target) == Some(true)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -400,21 +413,30 @@ impl Index {
 
     fn state_of(&mut self, namespace: &Arc<str>) -> &mut NamespaceState {
         self.namespaces.entry(namespace.clone()).or_insert_with(|| {
-            let (removals, listings) = self.emptied.remove(namespace).unwrap_or_default();
-            let history = History { removals, listings, ..History::default() };
+            let Emptied { deleted, removals, listings } = self.emptied.remove(namespace).unwrap_or_default();
+            let history = History { deleted, removals, listings, ..History::default() };
             Box::new(NamespaceState { history, ..NamespaceState::default() })
         })
+    }
+
+    /// Records that this process deleted a Secret. The watch may have reported it first, as the last object of the namespace.
+    pub fn record_deletion(&mut self, namespace: &Arc<str>, name: &Arc<str>, now: Now) {
+        let state = self.state_of(namespace);
+        state.history.record_deletion(name, now);
+        if state.is_empty() {
+            self.remove_state(namespace);
+        }
     }
 
     /// Forgets a namespace, except for recent deletions and lists: whatever creates a Secret or opts in again and again must
     /// not cause them without a pause.
     fn remove_state(&mut self, namespace: &Arc<str>) {
         let Some(state) = self.namespaces.remove(namespace) else { return };
-        let History { removals, listings, .. } = state.history;
+        let History { deleted, removals, listings, .. } = state.history;
         if let Some(latest) = removals.repaired_at.max(listings.repaired_at) {
             let is_recent = |retry: &RetryState| retry.is_remembered(latest);
-            self.emptied.retain(|_, (removals, listings)| is_recent(removals) || is_recent(listings));
-            self.emptied.insert(namespace.clone(), (removals, listings));
+            self.emptied.retain(|_, other| is_recent(&other.removals) || is_recent(&other.listings));
+            self.emptied.insert(namespace.clone(), Emptied { deleted, removals, listings });
         }
     }
 

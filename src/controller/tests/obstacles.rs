@@ -235,3 +235,18 @@ fn a_single_pass_deletes_every_secret_of_a_namespace_that_opted_out() {
     pass(&mut world, 30);
     assert!(world.is_finished() && world.secrets.is_empty(), "{:?}", world.secrets.keys());
 }
+
+#[test]
+fn deletions_in_a_namespace_that_did_not_opt_in_are_few_however_often_a_client_creates_the_secret() {
+    let mut world = World::new();
+    world.start("one");
+    pass(&mut world, 10);
+    for _ in 0..600 {
+        if world.secret(NAMESPACE, "ecr-pull").is_none() {
+            world.forge(NAMESPACE, "ecr-pull");
+        }
+        world.run(SignedDuration::from_millis(100), Duration::from_millis(50), |_| {});
+    }
+    let deleted = world.tells.iter().filter(|tell| matches!(tell, Tell::SecretDeleted { .. })).count();
+    assert!((3..=8).contains(&deleted), "{deleted} in a minute");
+}

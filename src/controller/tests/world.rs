@@ -540,6 +540,12 @@ impl World {
         observed
     }
 
+    /// Another client creates a Secret with the labels and the Apply entry of this instance.
+    pub fn forge(&mut self, namespace: &str, name: &str) {
+        self.store(&(namespace.into(), name.into()), observed(&request_for(vec![target(HOST)])));
+        self.settle();
+    }
+
     /// Another client writes a Secret that this instance may adopt.
     pub fn put_foreign(&mut self, namespace: &str, name: &str, uid: &str) {
         let none = observed(&request_for(vec![target(HOST)]));

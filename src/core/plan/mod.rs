@@ -436,11 +436,8 @@ impl Planner<'_> {
             requested.then(|| secret.clone())
         };
         // Pods of a service account that still refers to the old Secret need it.
-        let Facts { service_accounts: accounts, known_accounts, .. } = *self.facts;
-        let may_be_referred = |name: &Arc<str>| {
-            known_accounts == KnownAccounts::Unlisted
-                || accounts.iter().any(|(_, refs)| refs.attached.contains(name))
-        };
+        let accounts = self.facts.service_accounts;
+        let referred = |name: &Arc<str>| accounts.iter().any(|(_, refs)| refs.attached.contains(name));
         let current = self.facts.secret(&secret).map(|(_, observed)| observed);
         let is_replaced = |old: &Observed| {
             current.filter(|current| current.is_live(now)).is_some_and(|current| {
@@ -452,16 +449,40 @@ impl Planner<'_> {
         let kept: Vec<_> =
             former.filter(|(_, old)| !is_replaced(old)).map(|(name, _)| name.clone()).collect();
         let keeps_applied = self.keeps_applied;
-        let obsolete = |name: &Arc<str>| {
+        let is_obsolete = |name: &Arc<str>| {
             let is_guess = keeps_applied && !self.settings.names.is_retired(name);
-            *name != secret && !may_be_referred(name) && !kept.contains(name) && !is_guess
+            *name != secret && !referred(name) && !kept.contains(name) && !is_guess
         };
+        let awaiting_list = self.awaiting_list(is_obsolete);
+        for name in &awaiting_list {
+            self.report_awaiting_list(name);
+        }
+        let obsolete = |name: &Arc<str>| is_obsolete(name) && !awaiting_list.contains(name);
         let list = self.list_service_accounts(request);
         let accounts = list.or_else(|| self.set_pull_secret(wanted, &kept, None));
         if self.account_fails {
             return self.delete_obsolete(obsolete).or_else(|| accounts);
         }
         accounts.or_else(|| self.delete_obsolete(obsolete))
+    }
+
+    /// The obsolete Secrets that service accounts may refer to, because these are not listed. One whose tokens have ended, or
+    /// that has a static entry that is not granted any more, does not wait for the list.
+    fn awaiting_list(&self, is_obsolete: impl Fn(&Arc<str>) -> bool) -> Vec<Arc<str>> {
+        if self.facts.known_accounts != KnownAccounts::Unlisted {
+            return vec![];
+        }
+        let waits = |old: &Observed| !old.is_expired(self.now) && self.kept_static_entries(old).is_none();
+        let waiting = self.facts.managed().filter(|(name, old)| is_obsolete(name) && waits(old));
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn report_awaiting_list(&mut self, name: &str) {
+        let message = format!(
+            "the API server did not list the service accounts, and they may refer to secret {name:?}, so it is not deleted \
+             before it expires; the controller's ClusterRole must allow get, list and watch on serviceaccounts"
+        );
+        self.problems.push(Problem { reason: EventReason::WriteFailed, subject: "list".to_owned(), message });
     }
 
     /// Whether a Secret has each static entry of an old one that is still granted.

@@ -169,7 +169,7 @@ impl Planner<'_> {
     }
 
     /// The static entries of a Secret that are still granted; `None` if that is all of them.
-    fn kept_static_entries(&self, observed: &Observed) -> Option<BTreeMap<String, StaticEntry>> {
+    pub(super) fn kept_static_entries(&self, observed: &Observed) -> Option<BTreeMap<String, StaticEntry>> {
         let is_ours = observed.intact && !observed.is_deleting;
         let copied = &observed.applied.as_ref().filter(|_| is_ours)?.static_entries;
         let mut kept = self.granted_static_entries(Some(observed));

@@ -74,15 +74,16 @@ impl Election {
     ) -> Result<(Self, WritePermit), AcquireError> {
         let (mut candidate, permit) = Candidate::new(lease, identity, clock);
         let deadline = Instant::now() + timeout;
-        let mut has_tried = false;
+        let mut follows_request = false;
         while permit.left().is_none() {
             let step = candidate.elector.next(clock.now());
-            // A write that may succeed is tried. Requests that take long follow each other without a wait.
-            let may_end = has_tried && matches!(step, ElectionStep::Wait(_) | ElectionStep::Read);
+            let is_wait = matches!(step, ElectionStep::Wait(_));
+            // A write that may succeed is tried, and so is a read after a wait. Reads that take long follow each other directly.
+            let may_end = is_wait || (follows_request && step == ElectionStep::Read);
             if may_end && Instant::now() >= deadline {
                 return Err(candidate.give_up().await);
             }
-            has_tried = true;
+            follows_request = !is_wait;
             candidate.execute(step).await;
         }
         Ok((candidate.spawn(|| ()), permit))

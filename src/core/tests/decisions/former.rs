@@ -327,3 +327,23 @@ fn a_former_secret_that_a_finalizer_holds_is_renewed_while_the_new_one_cannot_be
     let renews = |step| written(step) == Some((WriteReason::RenewalDue, "ecr-pull"));
     assert!(step.alternatives().any(renews), "{step:?}");
 }
+
+/// N66: without the permission, the list never ends.
+#[test]
+fn without_the_list_of_service_accounts_an_expired_former_secret_is_deleted_and_a_live_one_reported() {
+    let (old, mut new) = (secret("ecr-pull", &[HOST], &[12 * HOUR]), secret("other", &[HOST], &[14 * HOUR]));
+    new.1.times = Some(Times { expires_at: wall(14 * HOUR), refresh_after: wall(13 * HOUR) });
+    let (parsed, history) = (parsed(named("other")), History::default());
+    let secrets = [old, new];
+    let unlisted = Facts {
+        parsed: Some(&parsed),
+        secrets: &secrets,
+        known_accounts: KnownAccounts::Unlisted,
+        ..facts(&history)
+    };
+    let live = plan(&unlisted, &settings(), at(3 * HOUR));
+    let is_reported = |problem: &Problem| problem.message.contains("may refer to secret \"ecr-pull\"");
+    assert!(!deletes(&live.step) && live.problems.iter().any(is_reported), "{live:?}");
+    let expired = plan(&unlisted, &settings(), at(12 * HOUR));
+    assert!(deletes(&expired.step) && expired.problems.is_empty(), "{expired:?}");
+}
