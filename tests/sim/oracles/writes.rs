@@ -271,7 +271,8 @@ impl World {
         times.into_iter().flatten().any(|at| *at + Duration::from_mins(1) > self.time)
     }
 
-    /// A requested registry of which `before` has a live entry, and `after` has none, or one that ends soon and sooner.
+    /// A requested registry of which `before` has a live entry, and `after` has none, or one that ends soon and sooner. An entry
+    /// that has expired by its record is not live: a process whose clock was behind wrote it.
     pub fn lost_entry(
         &self,
         registries: &[Target],
@@ -282,10 +283,15 @@ impl World {
             let (_, info) = self.aws.token(secret.passwords().get(host)?)?;
             Some(info).filter(|info| info.expires > self.time)
         };
+        let has_expired =
+            |host: &str| before.recorded_expiry(host, &self.settings).is_some_and(|at| at <= self.wall());
+        let ends_soon = |info: &TokenInfo| {
+            self.time + info.expires.saturating_sub(info.issued) / 4 > info.expires + SAME_AGE
+        };
         let is_lost = |host: &String| {
-            let Some(before) = live(before, host) else { return false };
+            let Some(before) = live(before, host).filter(|_| !has_expired(host)) else { return false };
             let Some(after) = after.and_then(|after| live(after, host)) else { return true };
-            self.is_in_last_quarter(after) && after.expires + SAME_AGE < before.expires
+            ends_soon(after) && after.expires + SAME_AGE < before.expires
         };
         registries.iter().map(ToString::to_string).find(is_lost)
     }

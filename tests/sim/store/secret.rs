@@ -9,6 +9,7 @@ use ecr_pull_secrets::simulation::core::{
     LABEL_INSTANCE, LABEL_MANAGED_BY, MANAGER, PREFIX, SECRET_KEY, SECRET_TYPE,
 };
 use ecr_pull_secrets::simulation::kubernetes::observe;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
 use serde_json::{Value, json};
 
@@ -186,6 +187,12 @@ impl SecretObject {
     /// The record that the production code makes of the metadata.
     pub fn observed(&self, name: &str, settings: &Settings) -> Observed {
         self.record.0.get_or_init(|| observe::secret(&self.meta("", name), settings)).clone()
+    }
+
+    /// When the entry of this host expires, according to the record.
+    pub fn recorded_expiry(&self, host: &str, settings: &Settings) -> Option<Timestamp> {
+        let observed = observe::secret(&self.meta("", ""), settings);
+        observed.applied?.entry_of(&host.parse().ok()?)?.expires_at
     }
 
     /// The password of each entry, by host.
