@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::validate::{ConfigError, check, parse};
 use crate::core::aws::Region;
-use crate::core::quote;
-use crate::ecr::aws::{Endpoints, SAFE_URL, Service, is_safe_url};
+use crate::ecr::aws::{Endpoints, SAFE_URL, Service, is_safe_url, shown_endpoint};
 
 /// A custom endpoint of an AWS API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +27,7 @@ pub(super) fn build(configs: &[EndpointConfig]) -> Result<Endpoints, ConfigError
         if let Some(region) = region {
             parse::<Region>(format!("{path}.region"), region)?;
         }
-        check(format!("{path}.url"), is_safe_url(url), || format!("{}: {SAFE_URL}", quote(url)))?;
+        check(format!("{path}.url"), is_safe_url(url), || format!("{}: {SAFE_URL}", shown_endpoint(url)))?;
         let previous = endpoints.insert((*service, region.clone()), url.clone());
         let problem = "duplicate endpoint: list one endpoint for each service and region";
         check(format!("{path}.region"), previous.is_none(), || problem)?;

@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use self::identities::Program;
 use self::validate::{LABEL_EXPECTED, check, invalid, is_label, is_object_name, parse};
-use crate::core::aws::{AccountId, Region, Registry};
+use crate::core::aws::Region;
 use crate::core::grants::{Grants, Identity, NamespaceSelector};
 use crate::core::leader_election::ElectionTiming;
-use crate::core::request::{MAX_REGISTRIES, OwnedNames};
+use crate::core::request::{DefaultRegistry, MAX_REGISTRIES, OwnedNames};
 use crate::core::secret::RefreshPolicy;
 use crate::core::settings::Settings;
 use crate::core::{Jitter, quote};
@@ -195,7 +195,7 @@ impl Config {
             secret_template: self.secret_template.build()?,
             adopt: adopt::build(&self.adopt, &names)?,
             namespace_selector: self.namespace_selector()?,
-            default_registries: self.default_registries(region.as_ref())?,
+            default_registries: self.default_registries()?,
             grants: Grants {
                 identities: identities::build(
                     &self.identities,
@@ -256,19 +256,15 @@ impl Config {
         }
     }
 
-    fn default_registries(&self, region: Option<&Region>) -> Result<Vec<Registry>, ConfigError> {
+    fn default_registries(&self) -> Result<Vec<DefaultRegistry>, ConfigError> {
         let registries = &self.defaults.registries;
         let count = registries.len();
         check("defaults.registries", count <= MAX_REGISTRIES, || {
             format!("{count} registries: expected at most {MAX_REGISTRIES}")
         })?;
-        let build = |(index, text): (usize, &String)| {
-            let field = format!("defaults.registries[{index}]");
-            let Ok(account) = text.parse::<AccountId>() else { return parse(field, text) };
-            let problem =
-                || format!("{} needs a region: set AWS_REGION, or use a registry host", quote(text));
-            let region = region.ok_or_else(|| invalid(field, problem()))?;
-            Ok(Registry::of_account(account, region.clone()))
+        let build = |(index, text): (usize, &String)| match text.parse() {
+            Ok(account) => Ok(DefaultRegistry::Account(account)),
+            Err(_) => parse(format!("defaults.registries[{index}]"), text).map(DefaultRegistry::Host),
         };
         registries.iter().enumerate().map(build).collect()
     }

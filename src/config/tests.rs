@@ -93,7 +93,6 @@ fn a_bad_field_is_named_with_its_value() {
             "defaults: {registries: [evil.example]}",
             "defaults.registries[0]: \"evil.example\" is not an Amazon ECR",
         ),
-        ("defaults: {registries: ['123456789012']}", "needs a region: set AWS_REGION"),
         ("secretName: a", "secretName"),
         ("refresh: {at: often}", "at"),
     ] {
@@ -302,7 +301,7 @@ fn each_bad_value_beside_the_identities_is_named_with_its_field() {
         (endpoint("http://ecr.example"), r#"endpoints[0].url: "http://ecr.example""#),
         (endpoint("http://10.0.0.1:80"), r#"endpoints[0].url: "http://10.0.0.1:80""#),
         (endpoint("http://localhost.evil.example"), "endpoints[0].url: \"http://localhost.evil"),
-        (endpoint("http://127.0.0.1@evil.example"), "endpoints[0].url: \"http://127.0.0.1@evil"),
+        (endpoint("http://127.0.0.1@evil.example"), "endpoints[0].url: a URL of host \"evil.example\""),
         (endpoint("http://127.0.0.1.evil.example"), "endpoints[0].url: \"http://127.0.0.1.evil"),
         (endpoint("https://a:b@ecr.example"), "endpoints[0].url"),
         (endpoint("https://ecr.example/?x=y"), "endpoints[0].url"),

@@ -4,11 +4,11 @@ use super::Jitter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::aws::{Endpoint, Region, Registry};
+use super::aws::{Endpoint, Region};
 use super::grants::{Grants, NamespaceSelector, RegistryPattern};
 use super::leader_election::ElectionTiming;
 use super::request::applied::RecordLengths;
-use super::request::{OwnedNames, RequestRules};
+use super::request::{DefaultRegistry, OwnedNames, RequestRules};
 use super::secret::{RefreshPolicy, SecretTemplate, StaticGrant, static_registries};
 
 /// The validated configuration.
@@ -18,7 +18,7 @@ pub struct Settings {
     /// The namespaces that opt in without an annotation.
     pub namespace_selector: NamespaceSelector,
     /// The registries that `default` refers to; if empty, [`Target::Default`](super::request::Target::Default).
-    pub default_registries: Vec<Registry>,
+    pub default_registries: Vec<DefaultRegistry>,
     /// The controller's region, for account IDs and [`Target::Default`](super::request::Target::Default).
     pub region: Option<Region>,
     pub grants: Grants,
@@ -71,7 +71,9 @@ impl Settings {
     /// with fixed regions.
     pub fn endpoints(&self) -> BTreeSet<Endpoint> {
         let own = self.region.iter().cloned().map(Endpoint::Private);
-        let defaults = self.default_registries.iter().map(Registry::endpoint);
+        let region = self.region.as_ref();
+        let defaults = self.default_registries.iter().filter_map(|registry| registry.in_region(region));
+        let defaults = defaults.map(|registry| registry.endpoint());
         let identities = self.grants.identities.iter().flat_map(|identity| &identity.registries);
         let fixed = identities.filter_map(RegistryPattern::region).map(Endpoint::Private);
         own.chain(defaults).chain(fixed).chain([Endpoint::Public]).collect()

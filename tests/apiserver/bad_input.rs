@@ -153,7 +153,6 @@ async fn wrong_usage_and_configuration_are_exit_code_2_with_the_field() {
         (vec!["controller", "--config", "/does/not/exist"], "No such file"),
         (vec!["controller", "--config", &unknown], "secretName"),
         (vec!["controller", "--config", &range], "refresh.at: 1.5: expected 0.1 to 0.8"),
-        (vec!["controller", "--config", &region], "set AWS_REGION"),
         (
             vec!["controller", "--config", &open],
             "defaults.identity: missing, and identities have roles: set \"none\"",

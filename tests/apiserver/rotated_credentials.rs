@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Stub};
+use testing::credentials::InstanceMetadata;
+use testing::proxy::Proxy;
 use testing::tenants::{HOST, live_token};
 
 use crate::credential_sources::{CREDENTIALS, ROLE, shorten_tokens, without_keys};
@@ -38,6 +40,11 @@ fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing()
         cluster.aws_env = without_keys(&cluster.aws);
         cluster.aws_env.push(("AWS_CONFIG_FILE".into(), "/dev/null".into()));
         cluster.aws_env.push(("AWS_SHARED_CREDENTIALS_FILE".into(), file.display().to_string()));
+        let node = InstanceMetadata::start(&cluster.aws, CREDENTIALS).await;
+        cluster.aws_env.retain(|(name, _)| name != "AWS_EC2_METADATA_DISABLED");
+        cluster
+            .aws_env
+            .extend(node.env().into_iter().filter(|(name, _)| name == "AWS_EC2_METADATA_SERVICE_ENDPOINT"));
         cluster.run_controller().await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
@@ -49,6 +56,18 @@ fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing()
         cluster.wait_until("more tokens", async || cluster.aws.minted().len() > seen + 1).await;
         assert!(cluster.aws.minted().iter().all(|token| token.principal == old));
 
+        // The SDK would skip such a profile, and use the credentials of the node.
+        for (n, text) in ["", "[other]\naws_access_key_id = half", "[default]\nregion = eu-central-1"]
+            .into_iter()
+            .enumerate()
+        {
+            write(text);
+            cluster.wait_until("a warning", async || lines(cluster, warning) > n + 1).await;
+            let seen = cluster.aws.minted().len();
+            cluster.wait_until("more tokens", async || cluster.aws.minted().len() > seen + 1).await;
+            assert!(cluster.aws.minted().iter().all(|token| token.principal == old), "{text:?}");
+        }
+
         // The old key remains valid.
         let (key, text) = profile(&cluster.aws, new);
         write(&text);
@@ -57,11 +76,27 @@ fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing()
         let secret = cluster.existing_secret("team-a").await;
         live_token(&cluster.aws, &secret, HOST).expect("a live token");
         cluster.wait_until("the new principal is logged", async || lines(cluster, CALLER) == 2).await;
-        assert_eq!((lines(cluster, warning), lines(cluster, old), lines(cluster, new)), (1, 1, 1));
+        assert_eq!((lines(cluster, warning), lines(cluster, old), lines(cluster, new)), (4, 1, 1));
         assert_eq!(cluster.aws.count("GetCallerIdentity"), 2);
         for event in cluster.events("team-a").await {
             assert!(!event.message.unwrap_or_default().contains("arn:"), "the ARN is in the log only");
         }
+    });
+}
+
+/// The file is that of `SSL_CERT_FILE`, as for a proxy that ends TLS.
+#[test]
+fn ca_certificates_are_read_again_when_their_file_changes() {
+    cluster_test(async |cluster| {
+        let proxy = Proxy::start(&cluster.aws).await;
+        shorten_tokens(&cluster.aws);
+        cluster.aws_env = proxy.env();
+        cluster.run_controller().await;
+        cluster.opt_in("team-a").await;
+        cluster.wait_for_secret("team-a").await;
+        proxy.change_authority();
+        let seen = cluster.aws.minted().len();
+        cluster.wait_until("more tokens", async || cluster.aws.minted().len() > seen + 1).await;
     });
 }
 

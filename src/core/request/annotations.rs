@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::applied::{MAX_APPLIED_LEN, RecordLengths};
 use super::problem::Problem;
-use super::{MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
+use super::{DefaultRegistry, MAX_REGIONS, MAX_REGISTRIES, OwnedNames, Request, Target};
 use crate::core::aws::{AccountId, Endpoint, Region, Registry};
 use crate::core::{EventReason, PREFIX, quote, whole_seconds};
 
@@ -58,7 +58,7 @@ pub struct ParsedAnnotations {
 pub struct RequestRules<'a> {
     pub names: &'a OwnedNames,
     /// The registries that `default` refers to; if empty, [`Target::Default`].
-    pub default_registries: &'a [Registry],
+    pub default_registries: &'a [DefaultRegistry],
     /// The controller's region, which is the region of a bare account ID.
     pub region: Option<&'a Region>,
     /// The lengths that the configuration adds to the record of a request.
@@ -169,7 +169,9 @@ fn parse_item(item: &str, rules: RequestRules<'_>) -> Result<Vec<Target>, ItemEr
     let host = item.strip_prefix("https://").unwrap_or(item);
     let host = host.strip_suffix('/').unwrap_or(host);
     if host == "default" {
-        let configured: Vec<_> = rules.default_registries.iter().cloned().map(Target::Host).collect();
+        let configured = rules.default_registries.iter().map(|registry| registry.in_region(rules.region));
+        let configured: Option<Vec<_>> = configured.map(|registry| registry.map(Target::Host)).collect();
+        let configured = configured.ok_or(ItemError::NoRegion)?;
         return Ok(if configured.is_empty() { vec![Target::Default] } else { configured });
     }
     let registry = if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit()) {
@@ -290,6 +292,26 @@ mod tests {
         assert_eq!((asked.registries[0].to_string(), asked.by_default), (HOST.to_owned(), false));
         assert_eq!(wants(&[("registries", " none ")]), OptIn::Out);
         assert_eq!(wants(&[("registries", "")]), OptIn::Invalid, "empty is invalid, not the default");
+    }
+
+    /// The controller keeps the applied request until the region is known.
+    #[test]
+    fn without_the_region_a_default_that_is_an_account_cannot_be_used_yet() {
+        let mut settings = settings();
+        let account = "222222222222".parse().expect("an account");
+        settings.default_registries = vec![DefaultRegistry::Account(account)];
+        let annotations = BTreeMap::from([(format!("{PREFIX}registries"), "default".to_owned())]);
+        let parsed = |settings: &crate::core::settings::Settings| {
+            parse(&annotations, false, settings.request_rules()).expect("opted in")
+        };
+        assert_eq!(hosts(&parsed(&settings)), ["222222222222.dkr.ecr.eu-central-1.amazonaws.com"]);
+        settings.region = None;
+        let parsed = parsed(&settings);
+        assert_eq!(parsed.opt_in, OptIn::Invalid);
+        assert_eq!(
+            parsed.problems.iter().map(|p| p.reason).collect::<Vec<_>>(),
+            [EventReason::RegionUnknown]
+        );
     }
 
     #[test]

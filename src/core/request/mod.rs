@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod applied;
+mod default_registry;
 mod names;
 pub mod problem;
 pub mod unknown_keys;
@@ -12,6 +13,7 @@ use super::aws::{Endpoint, NameError, Registry};
 
 pub use self::annotations::{OptIn, ParsedAnnotations, RequestRules};
 pub use self::applied::{AppliedState, ScopeFingerprint, TemplateFingerprint, Times};
+pub use self::default_registry::DefaultRegistry;
 pub use self::names::OwnedNames;
 pub use self::problem::Problem;
 

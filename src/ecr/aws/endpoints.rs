@@ -69,6 +69,17 @@ pub fn is_safe_url(text: &str) -> bool {
     is_safe && !authority.as_str().contains('@') && url.query().is_none()
 }
 
+/// An endpoint for a message. The text before an `@` or after a `?` may be a credential.
+pub fn shown(url: &str) -> String {
+    if !url.contains(['@', '?']) {
+        return quote(url);
+    }
+    let parsed = url.parse::<http::Uri>().ok();
+    let host = parsed.as_ref().and_then(http::Uri::host);
+    let of_host = host.map_or_else(String::new, |host| format!(" of host {}", quote(host)));
+    format!("a URL{of_host} with a user name or a query")
+}
+
 /// Whether a host is this machine, or a service of the node that provides credentials. The host is not resolved.
 pub(super) fn is_local(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -88,7 +99,7 @@ pub(super) fn check_environment() -> Result<(), EnvironmentError> {
         let name = name.to_string_lossy();
         let url = url.to_string_lossy();
         if name.starts_with(VARIABLES) && !url.is_empty() && !is_safe_url(&url) {
-            return Err(EnvironmentError::Endpoint { name: name.into_owned(), url: quote(&url) });
+            return Err(EnvironmentError::Endpoint { name: name.into_owned(), url: shown(&url) });
         }
     }
     Ok(())
@@ -99,7 +110,7 @@ pub(super) fn check_profile(config: &SdkConfig) -> Result<(), EnvironmentError> 
     match config.endpoint_url().filter(|url| !is_safe_url(url)) {
         Some(url) => Err(EnvironmentError::Endpoint {
             name: "endpoint_url of the AWS profile".to_owned(),
-            url: quote(url),
+            url: shown(url),
         }),
         None => Ok(()),
     }
@@ -139,5 +150,18 @@ mod tests {
         ] {
             assert!(!is_safe_url(url), "{url}");
         }
+    }
+
+    /// An URL that is refused because of a password must not show it.
+    #[test]
+    fn a_message_shows_no_credential() {
+        for url in
+            ["https://svc:hunter2@ecr.example", "https://ecr.example/?token=hunter2", "https://a b:hunter2@c"]
+        {
+            assert!(!is_safe_url(url));
+            let shown = shown(url);
+            assert!(!shown.contains("hunter2") && shown.starts_with("a URL"), "{shown}");
+        }
+        assert_eq!(shown("http://ecr.example"), "\"http://ecr.example\"");
     }
 }

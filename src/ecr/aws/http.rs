@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
 use super::endpoints::{SAFE_URL, is_local};
+use super::roots;
 use crate::core::quote;
 
 /// The SDK's HTTPS client on ring; unlike the SDK's default client, it honors `HTTPS_PROXY` and `NO_PROXY`.
@@ -39,7 +40,8 @@ fn with_proxy(proxy: ProxyConfig) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder()
             .proxy_config(proxy.clone())
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring));
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .tls_context(roots::tls_context());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         connector.build()
@@ -51,6 +53,7 @@ pub fn registry_connector() -> Connector {
     Connector::builder()
         .proxy_config(ProxyConfig::from_env())
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .tls_context(roots::tls_context())
         .build()
 }
 

@@ -11,6 +11,7 @@ mod explain;
 mod http;
 mod one_call;
 mod reload;
+mod roots;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -37,12 +38,12 @@ use zeroize::Zeroizing;
 
 use self::explain::explain;
 use self::http::ReplyDate;
-use self::reload::ProfileFiles;
+use self::reload::Files;
 use crate::core::aws::{Endpoint, NameError, Region};
 use crate::core::grants::{CredentialSource, TokenRequest};
 use crate::core::secret::{FetchedToken, TokenError, TokenErrorKind, TokenSource};
 
-pub use self::endpoints::{Endpoints, SAFE_URL, Service, is_safe_url};
+pub use self::endpoints::{Endpoints, SAFE_URL, Service, is_safe_url, shown as shown_endpoint};
 pub use self::http::registry_connector;
 pub use self::one_call::OneCall;
 
@@ -121,7 +122,7 @@ struct Apis {
 impl AwsEcr {
     /// Loads the region and the credential providers with the SDK's default chains. Requests no token.
     pub async fn load(endpoints: Endpoints) -> Result<Self, EnvironmentError> {
-        let files = ProfileFiles::read().await;
+        let files = Files::read().await;
         let mut aws = Self::load_once(endpoints).await?;
         aws.reload.spawn(reload::keep_current(aws.apis.clone(), files));
         Ok(aws)

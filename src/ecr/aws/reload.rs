@@ -1,6 +1,6 @@
-//! Credentials that change. The SDK parses the profile files once, and its cache keeps credentials that AWS no longer
-//! accepts, so a new provider chain replaces the old one when the files have changed, when AWS refuses the credentials,
-//! and each hour.
+//! Credentials and CA certificates that change. The SDK reads the profile files and the certificates once, and its cache keeps
+//! credentials that AWS no longer accepts, so a new provider chain replaces the old one when the files have changed, when AWS
+//! refuses the credentials, and each hour.
 
 use std::env;
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_sdk_ecr::config::ProvideCredentials as _;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,12 +18,12 @@ use tracing::{debug, info, warn};
 
 use super::caller::Caller;
 use super::explain::explain_credentials;
-use super::{Apis, REQUEST_TIMEOUT, load};
+use super::{Apis, REQUEST_TIMEOUT, load, roots};
 use crate::core::Jitter;
 use crate::core::plan::Backoff;
 use crate::core::secret::{TokenError, TokenErrorKind};
 
-/// How often the profile files are read.
+/// How often the files are read.
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// The pause after a new chain, however often AWS refuses the credentials.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
@@ -38,14 +40,19 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 const FAST_RETRIES: u32 = 10;
 const SLOW_RETRIES: Backoff = Backoff { base: Duration::from_mins(10), cap: Duration::from_mins(10) };
 
-/// The contents of the profile files, as hashes; `None` for a file that cannot be read.
+/// The contents of the files that a chain has read, as hashes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct ProfileFiles([Option<[u8; 32]>; 2]);
+pub(super) struct Files {
+    /// `None` for a file that cannot be read.
+    profiles: [Option<[u8; 32]>; 2],
+    certificates: [u8; 32],
+}
 
-impl ProfileFiles {
+impl Files {
     pub(super) async fn read() -> Self {
         let [config, credentials] = profile_paths();
-        Self([hash(config).await, hash(credentials).await])
+        let profiles = [hash(config).await, hash(credentials).await];
+        Self { profiles, certificates: roots::fingerprint().await }
     }
 }
 
@@ -75,10 +82,11 @@ enum Cause {
 
 /// Replaces the chain as long as the process runs, and logs as whom it calls AWS. `files` are those that the current
 /// chain has read.
-pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
+pub(super) async fn keep_current(apis: Arc<Apis>, mut files: Files) {
     let mut caller = CallerLog::new();
     caller.update(apis.caller()).await;
     let (mut loaded_at, mut access_key, mut warned) = (Instant::now(), None, None);
+    let mut from_profile = None;
     let (mut refusals, mut not_before) = (0, Instant::now());
     loop {
         let pause = caller.time_to_retry().map_or(CHECK_PERIOD, |retry| retry.min(CHECK_PERIOD));
@@ -87,7 +95,7 @@ pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
             caller.update(apis.caller()).await;
         }
         let is_refused = is_refused && Instant::now() >= not_before;
-        let found = ProfileFiles::read().await;
+        let found = Files::read().await;
         let cause = match (found != files, is_refused) {
             (true, _) => Cause::FilesChanged,
             (false, true) => Cause::Refused,
@@ -100,7 +108,7 @@ pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
             not_before = Instant::now() + MIN_PAUSE * 2_u32.pow(refusals.min(MAX_DOUBLINGS));
         }
         loaded_at = Instant::now();
-        match new_chain(&apis).await {
+        match new_chain(&apis, &mut from_profile).await {
             Ok((config, new_key)) => {
                 apis.replace(config);
                 (files, warned) = (found, None);
@@ -121,17 +129,37 @@ pub(super) async fn keep_current(apis: Arc<Apis>, mut files: ProfileFiles) {
 }
 
 /// A new chain and its access key. It must be able to load credentials, so that an invalid file does not replace
-/// credentials that work.
-async fn new_chain(apis: &Apis) -> Result<(SdkConfig, String), TokenError> {
+/// credentials that work. The SDK skips a profile without credentials, and would use those of the node instead, which may
+/// have other permissions. `from_profile` is whether a profile has the present credentials, as far as is known.
+async fn new_chain(apis: &Apis, from_profile: &mut Option<bool>) -> Result<(SdkConfig, String), TokenError> {
     let config = load(apis.region.as_ref()).await;
+    let credentials = provide(&config).await?;
+    let is_profile = is_from_profile(&credentials);
+    if !is_profile {
+        if from_profile.is_none() {
+            *from_profile = provide(&apis.config()).await.ok().map(|present| is_from_profile(&present));
+        }
+        if *from_profile == Some(true) {
+            let message = "the profile has no credentials, and those of another source are not used instead";
+            return Err(TokenError::new(TokenErrorKind::Credentials, message));
+        }
+    }
+    *from_profile = Some(is_profile);
+    Ok((config, credentials.access_key_id().to_owned()))
+}
+
+fn is_from_profile(credentials: &Credentials) -> bool {
+    let features = credentials.get_property::<Vec<AwsCredentialFeature>>();
+    features.is_some_and(|features| features.contains(&AwsCredentialFeature::CredentialsProfile))
+}
+
+/// The credentials of a chain, without its cache.
+async fn provide(config: &SdkConfig) -> Result<Credentials, TokenError> {
     let Some(provider) = config.credentials_provider() else {
         return Err(TokenError::new(TokenErrorKind::Credentials, "no AWS credential providers"));
     };
     match timeout(REQUEST_TIMEOUT, provider.provide_credentials()).await {
-        Ok(Ok(credentials)) => {
-            let access_key = credentials.access_key_id().to_owned();
-            Ok((config, access_key))
-        }
+        Ok(Ok(credentials)) => Ok(credentials),
         Ok(Err(error)) => Err(explain_credentials(&error)),
         Err(_) => {
             let message = "the AWS credential providers did not respond in time";
@@ -151,7 +179,9 @@ fn warn_of_files(error: &TokenError) {
 
 fn log_replacement(cause: Cause) {
     match cause {
-        Cause::FilesChanged => info!("the AWS profile files changed, loaded the credentials again"),
+        Cause::FilesChanged => {
+            info!("the AWS profile files or CA certificates changed, loaded the credentials again");
+        }
         Cause::Refused => debug!("AWS refused the credentials, loaded them again"),
         Cause::Age => debug!("loaded the AWS credentials again after an hour"),
     }

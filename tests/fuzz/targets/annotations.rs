@@ -9,7 +9,7 @@ use ecr_pull_secrets::simulation::core::request::annotations::{
     OptIn, REGISTRIES, REPOSITORIES, ROLE, SECRET_NAME, SERVICE_ACCOUNTS, parse,
 };
 use ecr_pull_secrets::simulation::core::request::applied::{AppliedState, MAX_APPLIED_LEN, Times};
-use ecr_pull_secrets::simulation::core::request::{Problem, Request, unknown_keys};
+use ecr_pull_secrets::simulation::core::request::{DefaultRegistry, Problem, Request, unknown_keys};
 use ecr_pull_secrets::simulation::core::settings::Settings;
 use ecr_pull_secrets::simulation::core::testing::{HOST, longest_entry, settings};
 use jiff::Timestamp;
@@ -61,7 +61,7 @@ fn configured(options: &str) -> Settings {
     }
     if options.contains('d') {
         settings.default_registries =
-            [HOST, "public.ecr.aws"].map(|host| host.parse().expect("a host")).into();
+            [HOST, "public.ecr.aws"].map(|host| DefaultRegistry::Host(host.parse().expect("a host"))).into();
     }
     settings
 }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -36,7 +37,8 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Relay {
-    authority: Authority,
+    /// Connections end when it changes.
+    authority: watch::Sender<Authority>,
     stub: SocketAddr,
     targets: Mutex<Vec<String>>,
     routes: Mutex<BTreeMap<String, SocketAddr>>,
@@ -51,7 +53,7 @@ impl Proxy {
         std::fs::write(folder.path().join("ca.crt"), authority.pem())
             .expect("a temporary folder takes files");
         let relay = Arc::new(Relay {
-            authority,
+            authority: watch::Sender::new(authority),
             stub: stub.address(),
             targets: Mutex::default(),
             routes: Mutex::default(),
@@ -66,6 +68,14 @@ impl Proxy {
     /// Passes what is sent to port 443 of this host on to a server on loopback, without ending the TLS of it.
     pub fn route(&self, host: &str, server: SocketAddr) {
         self.relay.routes().insert(host.to_owned(), server);
+    }
+
+    /// Signs its certificates with another authority, whose certificate replaces the one in the file, and ends every
+    /// connection.
+    pub fn change_authority(&self) {
+        let authority = Authority::new("second one of a test");
+        std::fs::write(self.ca_file(), authority.pem()).expect("a temporary folder takes files");
+        self.relay.authority.send_replace(authority);
     }
 
     /// Its URL, for `HTTPS_PROXY`.
@@ -139,9 +149,13 @@ fn connect(request: Request<Incoming>, relay: &Arc<Relay>) -> Response<String> {
             return;
         }
         // Who does not trust the certificate goes away here; what either side does later is its own matter.
+        let mut authority = relay.authority.subscribe();
         let Ok(mut client) = relay.acceptor(&host).accept(TokioIo::new(client)).await else { return };
         let Ok(mut stub) = TcpStream::connect(relay.stub).await else { return };
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut stub).await;
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut client, &mut stub) => {}
+            _ = authority.changed() => {}
+        }
     });
     Response::new(String::new())
 }
@@ -157,7 +171,7 @@ impl Relay {
 
     /// What speaks TLS as this host.
     fn acceptor(&self, host: &str) -> TlsAcceptor {
-        let issued = self.authority.issue(&[host]);
+        let issued = self.authority.borrow().issue(&[host]);
         let certificate =
             CertificateDer::from_pem_slice(issued.certificate.as_bytes()).expect("a certificate");
         let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");

@@ -66,7 +66,8 @@ fn of_identity(identity: &Identity, settings: &Settings) -> Vec<Assignment> {
     let is_default = settings.grants.default_identity.as_ref() == Some(identity);
     let region = settings.region.as_ref();
     let mut registries: Vec<Target> = if is_default {
-        let hosts = settings.default_registries.iter().cloned().map(Target::Host);
+        let hosts = settings.default_registries.iter().filter_map(|registry| registry.in_region(region));
+        let hosts = hosts.map(Target::Host);
         let default = settings.default_registries.is_empty().then_some(Target::Default);
         hosts.chain(default.filter(|_| region.is_some())).collect()
     } else {
