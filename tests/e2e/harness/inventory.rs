@@ -13,9 +13,8 @@ use super::E2e;
 /// Every object, by kind, namespace and name, with its content but for what counts its writes.
 pub type Inventory = BTreeMap<String, Value>;
 
-/// They pass by themselves, or are the node's own, which makes them some time after it is ready.
-const PASSING: [&str; 2] = ["Event ", "CSINode "];
-const OF_THE_NODE: &str = "Lease kube-node-lease/";
+/// They pass by themselves, or are those of the node or of the API server, which make them some time after they are ready.
+const PASSING: [&str; 4] = ["Event ", "CSINode ", "Lease kube-node-lease/", "Lease kube-system/apiserver-"];
 /// Renewed for as long as their owners live, so that only their being there is compared.
 const RENEWED: [&str; 2] = ["Node", "Lease"];
 
@@ -61,9 +60,7 @@ impl E2e {
                 found.extend(self.of_kind(&resource).await);
             }
         }
-        let passes =
-            |key: &str| PASSING.iter().any(|kind| key.starts_with(kind)) || key.starts_with(OF_THE_NODE);
-        found.retain(|key, _| !passes(key));
+        found.retain(|key, _| !PASSING.iter().any(|start| key.starts_with(start)));
         found
     }
 
