@@ -47,6 +47,16 @@ fn in_files(folder: &Path) -> Value {
     json!({"client-certificate": folder.join("tls.crt"), "client-key": folder.join("tls.key")})
 }
 
+/// The fields of a user whose credentials are the output of a command with this file.
+fn plugin(command: &str, file: &Path) -> Value {
+    json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": command,
+        "args": [file],
+        "interactiveMode": "Never",
+    }})
+}
+
 /// The first two certificates expire within the test.
 #[test]
 fn a_client_certificate_is_rotated_in_its_file_and_in_the_kubeconfig() {
@@ -147,13 +157,7 @@ fn a_credential_plugin_is_run_again_before_its_certificate_expires() {
             credential.to_string()
         };
         std::fs::write(&reply, issue(22)).expect("a file");
-        let exec = json!({
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": "cat",
-            "args": [reply],
-            "interactiveMode": "Never",
-        });
-        let kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        let kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &plugin("cat", &reply));
         cluster.kubeconfig = kubeconfig;
         let longer = issue(3_600);
         cluster.run_controller().await;
@@ -177,13 +181,7 @@ fn a_credential_plugin_is_run_again_when_its_token_is_refused() {
         };
         let token = cluster.control_plane.token_for(INSTANCE, INSTANCE).await;
         std::fs::write(&reply, credential(&token)).expect("a file");
-        let exec = json!({
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": "cat",
-            "args": [reply],
-            "interactiveMode": "Never",
-        });
-        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &plugin("cat", &reply));
         cluster.run_controller().await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
@@ -219,17 +217,11 @@ fn a_credential_plugin_that_takes_longer_than_a_request_for_the_lease_is_waited_
             marker = folder.path().join("marker").display(),
         );
         std::fs::write(&script, text).expect("a file");
-        let exec = json!({
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": "sh",
-            "args": [script],
-            "interactiveMode": "Never",
-        });
         let user = json!({ "token": token });
         cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &user);
         cluster.run_controller_with(&["--leader-election"]).await;
         cluster.wait_until_leader("controller").await;
-        cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &json!({ "exec": exec }));
+        cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &plugin("sh", &script));
         let changed = async || cluster.log().matches("connecting with the new credentials").count() >= 2;
         cluster.wait_until("both connections use the plugin", changed).await;
         sleep(Duration::from_secs(40)).await;
