@@ -46,8 +46,9 @@ const PROGRAMS: [&str; 31] = [
     "terraform",
     "tofu",
 ];
-/// Appends its arguments and the end of a command to a file, in one write: programs of a pipe run at the same time.
-const PLACEHOLDER: &str = "#!/bin/bash\nprintf '%s\\0' \"${0##*/}\" \"$@\" $'\\n' >> \"$RECORD\"\n";
+/// Writes its arguments to a file of its own: programs of a pipe run at the same time, and bash writes to a common file in
+/// several parts, one for each line.
+const PLACEHOLDER: &str = "#!/bin/bash\nprintf '%s\\0' \"${0##*/}\" \"$@\" > \"$RECORD/$EPOCHREALTIME-$$\"\n";
 /// Blocks with the path of a program that a command before it prints.
 const ONLY_PARSED: [(&str, &str); 3] = [
     ("docs/image.md", "ctr --namespace"),
@@ -88,10 +89,9 @@ impl Machine {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 
-    /// Each command that bash runs, with its arguments.
+    /// Each command that bash runs, with its arguments, in no particular order.
     fn run(&self, text: &str) -> Result<Vec<Vec<String>>, String> {
-        let record = self.folder.path().join("record");
-        fs::write(&record, "").expect("a file");
+        let record = tempfile::tempdir().expect("a temporary folder");
         let output = Command::new("/bin/bash")
             .args(["--norc", "-c", text])
             .current_dir(self.folder.path())
@@ -99,24 +99,16 @@ impl Machine {
             .env("PATH", self.folder.path().join("bin"))
             .env("HOME", self.folder.path())
             .env("HOST", "123456789012.dkr.ecr.eu-central-1.amazonaws.com")
-            .env("RECORD", &record)
+            .env("RECORD", record.path())
             .output()
             .expect("bash starts");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         if !errors.is_empty() {
             return Err(errors);
         }
-        let text = fs::read_to_string(&record).expect("a file");
-        let mut found = vec![vec![]];
-        for word in text.split_terminator('\0') {
-            if word == "\n" {
-                found.push(vec![]);
-            } else {
-                found.last_mut().expect("a command").push(word.to_owned());
-            }
-        }
-        found.pop();
-        Ok(found)
+        let files = fs::read_dir(record.path()).expect("a folder");
+        let words = files.map(|file| fs::read_to_string(file.expect("a file").path()).expect("a file"));
+        Ok(words.map(|words| words.split_terminator('\0').map(str::to_owned).collect()).collect())
     }
 }
 
