@@ -30,6 +30,9 @@ fn two_hundred_namespaces_cost_one_write_each_one_token_and_one_connection() {
         link.lead(&cluster.kubeconfig);
         cluster.run_controller().await;
         cluster.wait_for_secrets(NAMESPACES).await;
+        // An entry of the audit log may follow the response.
+        let audited = async || count(cluster, "patch")[0] >= NAMESPACES;
+        cluster.wait_until("the audit log has the writes", audited).await;
         // The last responses and the watch events of the writes.
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(count(cluster, "patch"), [NAMESPACES, 0], "one write for each namespace");

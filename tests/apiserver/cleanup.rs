@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
+use kube::api::PostParams;
 use serde_json::json;
 use testing::control_plane::assert_one_at_a_time;
+use testing::fault_proxy::{Action, FaultProxy, Rule};
 use testing::tenants::{INSTANCE, NAME, uid};
 
 use crate::harness::{RBAC, TestCluster, cluster_test};
@@ -19,6 +22,17 @@ async fn allow(cluster: &TestCluster) {
         .control_plane
         .apply(&RBAC.replace("[get, create, update]", "[get, create, update, delete]"))
         .await;
+    // The API server applies new rights a moment later.
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.own_client().await);
+    let lease = json!({"group": "coordination.k8s.io", "resource": "leases", "verb": "delete",
+        "namespace": INSTANCE, "name": INSTANCE});
+    let review = json!({"spec": {"resourceAttributes": lease}});
+    let review = serde_json::from_value(review).expect("a review");
+    let allowed = async || {
+        let reviewed = reviews.create(&PostParams::default(), &review).await.expect("a review");
+        reviewed.status.is_some_and(|status| status.allowed)
+    };
+    cluster.wait_until("the right to delete the Lease", allowed).await;
 }
 
 #[test]
@@ -34,14 +48,17 @@ fn it_prints_what_it_would_do_and_does_it_with_yes() {
             cluster.create::<ServiceAccount>(namespace, builder).await;
             cluster.opt_in(namespace).await;
         }
-        let accounts: Api<ServiceAccount> = cluster.api("team-a");
-        let references = async || {
+        let accounts = ["team-a", "team-b"].map(|namespace| cluster.api::<ServiceAccount>(namespace));
+        let references = async |accounts: &Api<ServiceAccount>| {
             let account = accounts.get("builder").await.expect("it is there");
             let all = account.image_pull_secrets.unwrap_or_default();
             all.into_iter().map(|reference| reference.name).collect::<Vec<_>>()
         };
-        cluster.wait_until("the reference", async || references().await == ["theirs", NAME]).await;
-        cluster.wait_for_secret("team-b").await;
+        cluster.wait_for_secrets(2).await;
+        for accounts in &accounts {
+            let refers = async || references(accounts).await == ["theirs", NAME];
+            cluster.wait_until("the reference", refers).await;
+        }
         cluster.annotate("foreign", &[]).await;
         let foreign: Secret = cluster.create("foreign", json!({"metadata": {"name": NAME}})).await;
 
@@ -68,8 +85,8 @@ fn it_prints_what_it_would_do_and_does_it_with_yes() {
         let left = cluster.all_secrets().await;
         assert_eq!(left.keys().collect::<Vec<_>>(), ["foreign"]);
         assert_eq!(uid(&left["foreign"]), uid(&foreign));
-        assert_eq!(references().await, ["theirs"]);
-        let account = accounts.get("builder").await.expect("it is there");
+        assert_eq!(references(&accounts[0]).await, ["theirs"]);
+        let account = accounts[0].get("builder").await.expect("it is there");
         assert_eq!(account.metadata.annotations.unwrap_or_default().len(), 0, "our record is gone too");
         let leases: Api<Lease> = cluster.api(INSTANCE);
         assert!(leases.get_opt(INSTANCE).await.expect("the admin reads leases").is_none());
@@ -136,7 +153,13 @@ fn once_another_process_has_the_lease_it_removes_nothing_more() {
         cluster.opt_in_teams(0..100).await;
         let (code, said) = cluster.run("sync", &[]).await;
         assert_eq!(code, Some(0), "{said}");
+        // So that it is stopped before it has removed all.
+        let proxy = FaultProxy::start(&cluster.control_plane);
+        proxy.add(Rule::new(Action::DelayReply(Duration::from_secs(3))).method("DELETE").path("/secrets/"));
+        let slow = proxy.kubeconfig(&cluster.kubeconfig);
+        let direct = std::mem::replace(&mut cluster.kubeconfig, slow);
         let mut cleanup = cluster.start_command("cleanup", &["--yes"]);
+        cluster.kubeconfig = direct;
         let acquired = async || cluster.holds_the_lease("cleanup").await;
         cluster.wait_until("cleanup holds the Lease", acquired).await;
         cleanup.signal("STOP");
@@ -145,7 +168,7 @@ fn once_another_process_has_the_lease_it_removes_nothing_more() {
         // Which also creates again what was removed.
         cluster.wait_for_secrets(100).await;
         cleanup.signal("CONT");
-        let code = cleanup.wait(Duration::from_secs(10)).await;
+        let code = cleanup.wait(Duration::from_mins(1)).await;
         // If it was stopped before it read the reply about the Lease, it has not begun.
         let is_told = ["lost the Lease", "holds the Lease"].iter().any(|text| cleanup.log().contains(text));
         assert_eq!((code, is_told), (Some(1), true), "{}", cleanup.log_tail());

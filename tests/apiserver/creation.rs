@@ -21,7 +21,9 @@ fn an_annotated_namespace_gets_a_secret_that_the_registry_accepts() {
             .set(Behaviour { password: Some("the-password-of-the-token".into()), ..Behaviour::default() });
         cluster.run_controller().await;
         cluster.request("team-a", "123456789012, public.ecr.aws").await;
-        let secret = cluster.wait_for_secret("team-a").await;
+        // An entry whose token takes long follows.
+        let whole = async || cluster.secret("team-a").await.filter(|secret| auths(secret).len() == 2);
+        let secret = cluster.wait_for("both entries", whole).await;
 
         assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
         let labels = serde_json::to_value(&secret.metadata.labels).expect("labels");
@@ -90,6 +92,9 @@ fn two_hundred_namespaces_cost_one_token() {
         }
         cluster.wait_for_secrets(200).await;
         assert_eq!(cluster.aws.calls_for_tokens().len(), 1, "one GetAuthorizationToken and no other call");
+        // An entry of the audit log may follow the response.
+        let audited = async || cluster.requests("patch").len() >= 200;
+        cluster.wait_until("the audit log has the writes", audited).await;
         assert_eq!(cluster.requests("patch").len(), 200, "one write each");
         let secrets = cluster.all_secrets().await;
         let passwords: BTreeSet<_> = secrets.values().map(|secret| password(secret, HOST)).collect();

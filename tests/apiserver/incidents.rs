@@ -9,7 +9,7 @@ use testing::compromised_credential::{TYPE, secret};
 use testing::documents;
 use testing::tenants::{INSTANCE, NAME};
 
-use crate::admission::install_chart;
+use crate::admission::{install_chart, opt_in};
 use crate::harness::{TestCluster, cluster_test};
 
 const PLAYBOOK: &str = include_str!("../../docs/incident-playbook.md");
@@ -49,7 +49,7 @@ fn the_commands_of_the_incident_playbook_end_a_stolen_token_and_its_queries_find
     }
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
-        cluster.opt_in("team-a").await;
+        opt_in(cluster, &stolen, "team-a").await;
         cluster.annotate("tenant", &[]).await;
         stolen.reaches_no_other_name("team-a").await;
         assert_eq!(stolen.apply("team-a", NAME, secret(NAME, TYPE, INSTANCE)).await, "allowed");

@@ -1,5 +1,6 @@
 //! Kubeconfigs, certificates and tokens that change while the controller runs.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,10 +33,25 @@ fn inline(certificate: &Certificate) -> Value {
     })
 }
 
+/// A certificate of the controller that expires after so many seconds.
+fn issue(cluster: &TestCluster, seconds: u64) -> Certificate {
+    cluster.control_plane.client_certificate(USER, Duration::from_secs(seconds))
+}
+
+/// Replaces a file, so that nobody reads a part of it.
+fn put(file: &Path, text: impl AsRef<[u8]>) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).expect("a file");
+    std::fs::rename(new, file).expect("the file is put in place");
+}
+
+/// Replaces certificate and key at once, by a link, as the kubelet does.
 fn write(folder: &Path, certificate: &Certificate) {
-    for (name, text) in [("tls.crt", &certificate.certificate), ("tls.key", &certificate.key)] {
-        std::fs::write(folder.join(name), text).expect("a file");
-    }
+    let pair = TempDir::new_in(folder).expect("a temporary folder").keep();
+    put(&pair.join("tls.crt"), &certificate.certificate);
+    put(&pair.join("tls.key"), &certificate.key);
+    symlink(pair, folder.join("new")).expect("a link");
+    std::fs::rename(folder.join("new"), folder.join("pair")).expect("the link is put in place");
 }
 
 fn warnings(cluster: &TestCluster) -> usize {
@@ -44,7 +60,8 @@ fn warnings(cluster: &TestCluster) -> usize {
 
 /// The fields of a user whose certificate and key are files.
 fn in_files(folder: &Path) -> Value {
-    json!({"client-certificate": folder.join("tls.crt"), "client-key": folder.join("tls.key")})
+    let pair = folder.join("pair");
+    json!({"client-certificate": pair.join("tls.crt"), "client-key": pair.join("tls.key")})
 }
 
 /// The fields of a user whose credentials are the output of a command with this file.
@@ -62,21 +79,21 @@ fn plugin(command: &str, file: &Path) -> Value {
 fn a_client_certificate_is_rotated_in_its_file_and_in_the_kubeconfig() {
     cluster_test(async |cluster| {
         let folder = TempDir::new().expect("a temporary folder");
-        let issue = |seconds| cluster.control_plane.client_certificate(USER, Duration::from_secs(seconds));
-        write(folder.path(), &issue(22));
-        let (second, third) = (issue(46), issue(3_600));
+        write(folder.path(), &issue(cluster, 30));
         cluster.kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &in_files(folder.path()));
         cluster.run_controller().await;
         cluster.opt_in("first").await;
         cluster.wait_for_secret("first").await;
 
-        write(folder.path(), &second);
-        sleep(Duration::from_secs(23)).await;
+        write(folder.path(), &issue(cluster, 54));
+        sleep(Duration::from_secs(31)).await;
         cluster.opt_in("second").await;
         cluster.wait_for_secret("second").await;
 
-        cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &inline(&third));
-        sleep(Duration::from_secs(23)).await;
+        let third = inline(&issue(cluster, 3_600));
+        let third = cluster.control_plane.kubeconfig_of("third", INSTANCE, &third);
+        std::fs::rename(third, &cluster.kubeconfig).expect("the kubeconfig is put in place");
+        sleep(Duration::from_secs(24)).await;
         cluster.opt_in("third").await;
         cluster.wait_for_secret("third").await;
         assert_eq!(warnings(cluster), 0);
@@ -96,7 +113,7 @@ fn an_invalid_certificate_or_kubeconfig_replaces_nothing() {
         cluster.kubeconfig = kubeconfig.clone();
         cluster.run_controller().await;
         // The key is that of another certificate.
-        std::fs::write(folder.path().join("tls.crt"), &second.certificate).expect("a file");
+        put(&folder.path().join("pair/tls.crt"), &second.certificate);
         cluster.wait_until("a warning", async || warnings(cluster) == 1).await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
@@ -104,12 +121,12 @@ fn an_invalid_certificate_or_kubeconfig_replaces_nothing() {
         let changed = async || cluster.log().contains("connecting with the new credentials");
         cluster.wait_until("the new certificate", changed).await;
 
-        std::fs::write(&kubeconfig, "users: [{user: {token: hunter2, token: [hunter2").expect("a file");
+        put(&kubeconfig, "users: [{user: {token: hunter2, token: [hunter2");
         cluster.wait_until("a second warning", async || warnings(cluster) == 2).await;
         sleep(Duration::from_secs(11)).await;
         cluster.opt_in("team-b").await;
         cluster.wait_for_secret("team-b").await;
-        std::fs::write(&kubeconfig, text).expect("a file");
+        put(&kubeconfig, text);
         assert_eq!(warnings(cluster), 2, "one for each invalid file");
         let named = |line: &str| line.contains(WARNING) && line.contains("certificate.kubeconfig");
         assert!(cluster.log().lines().any(named), "the warning names the file");
@@ -156,13 +173,13 @@ fn a_credential_plugin_is_run_again_before_its_certificate_expires() {
             });
             credential.to_string()
         };
-        std::fs::write(&reply, issue(22)).expect("a file");
+        put(&reply, issue(32));
         let kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &plugin("cat", &reply));
         cluster.kubeconfig = kubeconfig;
         let longer = issue(3_600);
         cluster.run_controller().await;
-        std::fs::write(&reply, longer).expect("a file");
-        sleep(Duration::from_secs(23)).await;
+        put(&reply, longer);
+        sleep(Duration::from_secs(33)).await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
         assert!(!cluster.log().contains("Unauthorized"), "no request was refused");
@@ -195,7 +212,7 @@ fn a_credential_plugin_is_run_again_when_its_token_is_refused() {
         };
         accounts.create(&PostParams::default(), &account).await.expect("it is created");
         let token = cluster.control_plane.token_for(INSTANCE, INSTANCE).await;
-        std::fs::write(&reply, credential(&token)).expect("a file");
+        put(&reply, credential(&token));
         sleep(Duration::from_secs(25)).await;
         cluster.opt_in("team-b").await;
         cluster.wait_for_secret("team-b").await;
@@ -245,7 +262,7 @@ fn a_token_file_is_read_again_although_the_clock_was_ahead_when_it_was_read_befo
         clock.set_ahead(0);
         let admin = std::fs::read_to_string(cluster.control_plane.admin_kubeconfig()).expect("a kubeconfig");
         let admin: Value = serde_json::from_str(&admin).expect("JSON");
-        std::fs::write(&file, admin["users"][0]["user"]["token"].as_str().expect("a token")).expect("a file");
+        put(&file, admin["users"][0]["user"]["token"].as_str().expect("a token"));
         let mut opted_in = 0;
         let start = Instant::now();
         while cluster.control_plane.requests("admin", "patch", "secrets").is_empty() {
@@ -263,7 +280,7 @@ fn another_current_context_or_api_server_is_not_followed() {
     cluster_test(async |cluster| {
         let file = cluster.kubeconfig.clone();
         let text = std::fs::read_to_string(&file).expect("a kubeconfig");
-        let write = |value: &Value| std::fs::write(&file, value.to_string()).expect("a file");
+        let write = |value: &Value| put(&file, value.to_string());
         let mut value: Value = serde_json::from_str(&text).expect("JSON");
         let elsewhere = json!({"server": "https://127.0.0.1:1"});
         let cluster_of_it = json!({"name": "elsewhere", "cluster": elsewhere});

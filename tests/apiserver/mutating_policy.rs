@@ -120,7 +120,9 @@ fn without_the_policy_such_a_pod_never_gets_the_reference() {
         install(cluster, &values).await;
         let config = cluster.config(&configuration(&values).await);
         cluster.run_controller_with(&["--config", &config]).await;
+        cluster.controller().signal("STOP");
         let first = apply_at_once(cluster, "team-a").await;
+        cluster.controller().signal("CONT");
         let accounts: Api<ServiceAccount> = cluster.api("team-a");
         let attached = async || references(&accounts.get("app").await.expect("it exists")).0 == [NAME];
         cluster.wait_until("the controller adds the reference", attached).await;

@@ -36,7 +36,7 @@ fn sigterm_ends_it_within_seconds_also_while_aws_and_the_api_server_hang() {
         cluster.control_plane.apiserver().expect("it runs").signal("STOP");
         let start = Instant::now();
         cluster.stop_controller().await;
-        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(start.elapsed() < Duration::from_secs(30));
         cluster.control_plane.apiserver().expect("it runs").signal("CONT");
     });
 }
@@ -50,12 +50,14 @@ fn a_second_signal_aborts_the_writes_that_the_first_one_waits_for() {
         cluster.wait_for_secret("team-a").await;
         // The refresh is due after five or six seconds, and hangs.
         cluster.control_plane.apiserver().expect("it runs").signal("STOP");
-        sleep(Duration::from_secs(8)).await;
+        let minted = cluster.aws.minted().len();
+        cluster.wait_until("a new token", async || cluster.aws.minted().len() > minted).await;
+        sleep(Duration::from_secs(2)).await;
         cluster.controller().terminate();
         sleep(Duration::from_secs(1)).await;
         assert_eq!(cluster.controller().exit_code(), None, "a write is in flight, and waited for");
         cluster.controller().terminate();
-        let code = cluster.controller().wait(Duration::from_secs(2)).await;
+        let code = cluster.controller().wait(Duration::from_secs(30)).await;
         cluster.control_plane.apiserver().expect("it runs").signal("CONT");
         assert_eq!(code, Some(1));
         assert!(cluster.log().contains("aborted by a second signal"));
@@ -65,9 +67,9 @@ fn a_second_signal_aborts_the_writes_that_the_first_one_waits_for() {
 #[test]
 fn sigterm_in_the_middle_of_two_hundred_creations_loses_no_write() {
     cluster_test(async |cluster| {
-        cluster.run_into_two_hundred_creations().await;
+        let _proxy = cluster.run_into_two_hundred_creations().await;
         cluster.controller().terminate();
-        assert_eq!(cluster.controller().wait(Duration::from_secs(10)).await, Some(0));
+        assert_eq!(cluster.controller().wait(Duration::from_mins(1)).await, Some(0));
         let secrets = cluster.all_secrets().await.len();
         assert!((1..200).contains(&secrets), "{secrets} secrets: it was ended too late to show anything");
         assert_eq!(

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use testing::aws::Behaviour;
-use testing::tenants::{HOST, live_token, password, time, uid, version};
+use testing::tenants::{HOST, password, time, token, uid, version};
 use tokio::time::{Instant, interval};
 
 use crate::harness::cluster_test;
 
-const LIFETIME: Duration = Duration::from_secs(12);
+const LIFETIME: Duration = Duration::from_secs(28);
 
-/// Two short lifetimes on a real clock. `controller::tests` has months of real lifetimes.
+/// Until the second renewal of each Secret, on a real clock. `controller::tests` has months of real lifetimes.
 #[test]
 fn over_several_lifetimes_no_reader_sees_an_expired_token() {
     cluster_test(async |cluster| {
         cluster.aws.set(Behaviour::living(LIFETIME));
+        let start = Instant::now();
         cluster.run_controller().await;
         let namespaces: Vec<_> = (0..5).map(|n| format!("team-{n}")).collect();
         let mut uids = BTreeMap::new();
@@ -26,31 +27,24 @@ fn over_several_lifetimes_no_reader_sees_an_expired_token() {
         }
         let mut tokens: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut reads = 0;
-        let end = Instant::now() + 2 * LIFETIME;
         let mut tick = interval(Duration::from_millis(100));
-        while Instant::now() < end {
+        while start.elapsed() < LIFETIME || reads <= 20 || tokens.values().any(|tokens| tokens.len() < 3) {
             tick.tick().await;
+            let now = Timestamp::now();
             let secrets = cluster.all_secrets().await;
             assert_eq!(secrets.len(), namespaces.len(), "none is ever missing");
             for (namespace, secret) in &secrets {
                 assert_eq!(uid(secret), uids[namespace], "its UID is stable");
-                assert!(
-                    time(secret, "expires-at") > Timestamp::now(),
-                    "{namespace}: expired by its annotation"
-                );
-                let token = live_token(&cluster.aws, secret, HOST);
-                let token = token.unwrap_or_else(|| panic!("{namespace} has an expired token"));
+                assert!(time(secret, "expires-at") > now, "{namespace}: expired by its annotation");
+                let token = token(&cluster.aws, secret, HOST).expect("a token of AWS");
+                assert!(token.expires_at.is_some_and(|end| end > now), "{namespace} has an expired token");
                 tokens.entry(namespace.clone()).or_default().insert(token.password);
             }
             reads += 1;
         }
-        assert!(reads > 120, "{reads} reads are not one every 100 ms");
-        for (namespace, tokens) in tokens {
-            let count = tokens.len();
-            assert!((3..=5).contains(&count), "{namespace} had {count} tokens in two lifetimes");
-        }
         let calls = cluster.aws.count("GetAuthorizationToken");
-        assert!(calls <= 5, "{calls} calls are more than one in each half-life");
+        let most = 2 + start.elapsed().as_secs() / (LIFETIME.as_secs() / 2);
+        assert!(calls as u64 <= most, "{calls} calls are more than one in each half-life");
     });
 }
 

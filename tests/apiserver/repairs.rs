@@ -196,7 +196,7 @@ fn a_writer_in_a_loop_does_not_make_the_controller_spin() {
             (repairs, overtaken)
         };
         let (start, mut edits) = (Instant::now(), 0);
-        while start.elapsed() < Duration::from_secs(5) || count().0 < 2 {
+        while start.elapsed() < Duration::from_secs(5) || count().0 < 2 || edits <= 25 {
             assert!(start.elapsed() < Duration::from_mins(1), "{:?} of {edits} edits", count());
             let patch = json!({"metadata": {"annotations": {"ecr-pull-secrets.dev/expires-at": format!("edit {edits}")}}});
             cluster.edit("team-a", patch).await;
@@ -205,7 +205,7 @@ fn a_writer_in_a_loop_does_not_make_the_controller_spin() {
         }
         let ((repairs, overtaken), most) = (count(), most_repairs(start.elapsed()));
         let text = format!("{repairs} repairs and {overtaken} overtaken ones of {edits} edits");
-        assert!(edits > 25 && repairs <= most && overtaken <= 6 * most, "{text}, of at most {most}");
+        assert!(repairs <= most && overtaken <= 6 * most, "{text}, of at most {most}");
         let right = async || {
             let secret = cluster.existing_secret("team-a").await;
             !annotation(&secret, "expires-at").starts_with("edit")
@@ -257,14 +257,15 @@ fn a_secret_with_immutable_false_is_renewed_in_place() {
         let now = cluster.wait_for("a renewal after the first token expired", renewed).await;
         assert_eq!((uid(&now), now.immutable), (uid(&first), Some(false)));
         assert!(cluster.events_of("team-a", "SecretImmutable").await.is_empty());
-        assert!(cluster.log().contains("may_be_immutable"));
+        let logged = async || cluster.log().contains("may_be_immutable");
+        cluster.wait_until("the log of the write", logged).await;
     });
 }
 
 #[test]
 fn an_immutable_secret_is_reported_and_recreated_only_before_it_expires() {
     cluster_test(async |cluster| {
-        cluster.aws.set(Behaviour::living(Duration::from_secs(20)));
+        cluster.aws.set(Behaviour::living(Duration::from_secs(28)));
         cluster.run_controller().await;
         cluster.opt_in("team-a").await;
         let first = cluster.wait_for_secret("team-a").await;
@@ -273,8 +274,10 @@ fn an_immutable_secret_is_reported_and_recreated_only_before_it_expires() {
         assert!(message.contains("immutable"), "{message}");
         let recreated = async || cluster.secret("team-a").await.filter(|now| uid(now) != uid(&first));
         let second = cluster.wait_for("a new secret", recreated).await;
-        let left = time(&first, "expires-at").duration_since(Timestamp::now());
-        assert!(left.is_positive() && left.as_secs() <= 6, "recreated with {left} left");
+        let created = second.metadata.creation_timestamp.as_ref().expect("a time").0;
+        let left = time(&first, "expires-at").duration_since(created);
+        // The last quarter, and a second because the times are whole seconds.
+        assert!(left.is_positive() && left.as_secs() <= 8, "recreated with {left} left");
         assert_right("team-a", &second);
     });
 }

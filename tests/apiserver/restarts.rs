@@ -31,7 +31,7 @@ fn a_restart_while_fresh_neither_fetches_tokens_nor_writes() {
 #[test]
 fn killed_in_the_middle_of_two_hundred_creations_it_creates_all_after_a_restart() {
     cluster_test(async |cluster| {
-        cluster.run_into_two_hundred_creations().await;
+        let _proxy = cluster.run_into_two_hundred_creations().await;
         cluster.kill_controller();
         let before = cluster.all_secrets().await;
         assert!(before.len() < 200, "it was killed too late to show anything");

@@ -78,6 +78,11 @@ fn a_right_that_is_missing_is_named_and_the_rest_goes_on() {
             RBAC.replace("verbs: [get, list, watch, create, patch, delete]", "verbs: [get, list, watch]");
         assert_ne!(readonly, RBAC);
         cluster.control_plane.apply(&readonly).await;
+        let own: Api<Secret> = Api::namespaced(cluster.own_client().await, "default");
+        let dry = PatchParams { dry_run: true, ..PatchParams::apply("ecr-pull-secrets") };
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME}});
+        let refused = async || code(own.patch(NAME, &dry, &Patch::Apply(&body)).await) == 403;
+        cluster.wait_until("the rights are in force", refused).await;
         cluster.run_controller().await;
         cluster.opt_in("team-a").await;
         let message = cluster.wait_for_message("team-a", "WriteFailed").await;

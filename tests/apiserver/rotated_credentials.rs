@@ -33,7 +33,10 @@ fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing()
     cluster_test(async |cluster| {
         let folder = TempDir::new().expect("a temporary folder");
         let file = folder.path().join("credentials");
-        let write = |text: &str| std::fs::write(&file, text).expect("a profile");
+        let write = |text: &str| {
+            std::fs::write(file.with_extension("new"), text).expect("a profile");
+            std::fs::rename(file.with_extension("new"), &file).expect("the profile is put in place");
+        };
         let (old, new) = ("arn:aws:iam::123456789012:user/old", "arn:aws:iam::123456789012:user/new");
         shorten_tokens(&cluster.aws);
         write(&profile(&cluster.aws, old).1);
@@ -73,8 +76,8 @@ fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing()
         write(&text);
         let served = async || cluster.aws.minted().iter().any(|token| token.access_key == key);
         cluster.wait_until("a token by the new key", served).await;
-        let secret = cluster.existing_secret("team-a").await;
-        live_token(&cluster.aws, &secret, HOST).expect("a live token");
+        let live = async || live_token(&cluster.aws, &cluster.existing_secret("team-a").await, HOST);
+        cluster.wait_for("a live token", live).await;
         cluster.wait_until("the new principal is logged", async || lines(cluster, CALLER) == 2).await;
         assert_eq!((lines(cluster, warning), lines(cluster, old), lines(cluster, new)), (4, 1, 1));
         assert_eq!(cluster.aws.count("GetCallerIdentity"), 2);
@@ -136,8 +139,8 @@ fn the_web_identity_of_the_controller_itself_whose_token_file_is_rotated() {
             cluster.wait_until("a session by the new token", more).await;
             let seen = cluster.aws.minted().len();
             cluster.wait_until("a token", async || cluster.aws.minted().len() > seen).await;
-            let secret = cluster.existing_secret("team-a").await;
-            live_token(&cluster.aws, &secret, HOST).expect("a live token");
+            let live = async || live_token(&cluster.aws, &cluster.existing_secret("team-a").await, HOST);
+            cluster.wait_for("a live token", live).await;
         }
     });
 }

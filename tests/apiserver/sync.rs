@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use testing::aws::{Behaviour, Fault};
 use testing::control_plane::assert_one_at_a_time;
+use testing::fault_proxy::{Action, FaultProxy, Rule};
 use testing::tenants::{HOST, NAME, assert_untouched, hosts};
 use tokio::time::{Instant, sleep};
 
@@ -100,38 +101,46 @@ fn failures_are_listed_and_the_exit_code_is_1() {
 #[test]
 fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile_stands_by() {
     cluster_test(async |cluster| {
-        // One call to AWS hangs, until it times out after 10 s: so long does the pass take.
-        cluster.aws.set_for_region("us-east-1", Behaviour::failing(Fault::Hang));
-        cluster.request("slow", "123456789012.dkr.ecr.us-east-1.amazonaws.com").await;
+        // One write hangs: so long does the pass take.
+        let proxy = FaultProxy::start(&cluster.control_plane);
+        let hangs = proxy.add(Rule::new(Action::Hang).method("PATCH").path("/namespaces/slow/secrets/"));
+        cluster.opt_in("slow").await;
         cluster.opt_in_teams(0..20).await;
+        let direct = cluster.kubeconfig.clone();
+        cluster.kubeconfig = proxy.kubeconfig(&direct);
         let mut sync = cluster.start_command("sync", &[]);
-        cluster.wait_until("20 secrets", async || cluster.all_secrets().await.len() == 20).await;
+        cluster.kubeconfig = direct;
+        cluster.wait_for_secrets(20).await;
         cluster.spawn_candidate("controller-2");
         let standby = async || cluster.candidate("controller-2").probe("/readyz").await.0 == 200;
         cluster.wait_until("the controller has its first lists", standby).await;
         assert!(cluster.holds_the_lease("sync").await && sync.exit_code().is_none(), "{}", sync.log_tail());
         assert!(!cluster.candidate("controller-2").leads().await);
-        cluster.aws.set_for_region("us-east-1", Behaviour::default());
-        assert_eq!(sync.wait(Duration::from_secs(30)).await, Some(1), "{}", sync.log_tail());
+        hangs.remove();
+        assert_eq!(sync.wait(Duration::from_mins(1)).await, Some(1), "{}", sync.log_tail());
         assert!(sync.log().contains("20 up to date, 20 written, 0 deleted, 1 failed"), "{}", sync.log_tail());
         assert!(!cluster.holds_the_lease("sync").await, "it is released before the exit");
         cluster.wait_until_leader("controller-2").await;
         cluster.wait_for_secret("slow").await;
-        assert_eq!(assert_one_at_a_time(cluster.requests("patch")), 2);
+        let both = async || assert_one_at_a_time(cluster.requests("patch")) == 2;
+        cluster.wait_until("writes of both in the audit log", both).await;
     });
 }
 
 #[test]
 fn it_waits_for_a_leader_that_ends_within_the_timeout() {
     cluster_test(async |cluster| {
-        cluster.spawn_candidate("first");
+        // A busy machine does not end its term.
+        let config =
+            cluster.config("leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 1s}");
+        cluster.start_controller("first", &["--config", &config, "--leader-election"]);
         cluster.wait_until_leader("first").await;
-        let mut sync = cluster.start_command("sync", &["--timeout", "20s"]);
+        let mut sync = cluster.start_command("sync", &["--timeout", "60s"]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(sync.exit_code(), None, "{}", sync.log_tail());
         assert!(cluster.holds_the_lease("first").await);
         cluster.stop("first").await;
-        assert_eq!(sync.wait(Duration::from_secs(10)).await, Some(0), "{}", sync.log_tail());
+        assert_eq!(sync.wait(Duration::from_mins(1)).await, Some(0), "{}", sync.log_tail());
         assert_eq!(cluster.lease_holder().await, None, "released");
 
         cluster.spawn_candidate("second");
@@ -153,7 +162,7 @@ fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
         let holder = cluster.lease_holder().await.expect("it leads");
         let start = Instant::now();
         let (code, said) = cluster.run("sync", &["--timeout", "1s"]).await;
-        assert!((1..4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
         for part in [&format!("{holder:?}"), "ecr-pull-secrets/ecr-pull-secrets", "--timeout", "--force"] {
             assert_eq!((code, said.contains(part)), (Some(1), true), "{part} is not in {said}");
         }
@@ -188,9 +197,11 @@ fn once_another_process_has_the_lease_it_writes_nothing() {
         cluster.spawn_candidate("second");
         cluster.wait_for_secret("team-a").await;
         sync.signal("CONT");
-        assert_eq!(sync.wait(Duration::from_secs(15)).await, Some(1), "{}", sync.log_tail());
+        assert_eq!(sync.wait(Duration::from_mins(1)).await, Some(1), "{}", sync.log_tail());
         assert!(sync.log().contains("lost"), "{}", sync.log_tail());
         assert!(cluster.holds_the_lease("second").await);
+        let audited = async || !cluster.requests("patch").is_empty();
+        cluster.wait_until("the write in the audit log", audited).await;
         assert_eq!(cluster.requests("patch").len(), 1);
     });
 }

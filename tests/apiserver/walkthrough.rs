@@ -8,6 +8,8 @@ use std::process::Command;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
 use testing::aws::Stub;
 use testing::control_plane::ControlPlane;
 use testing::documents;
@@ -76,11 +78,21 @@ async fn the_start_on_k3s_leads_to_a_secret_and_an_accepted_pod() {
     };
     tenants.wait_for("the reference in the service account", referred).await;
 
+    // The admission plugin may see the reference later.
+    let pods: Api<Pod> = Api::namespaced(control_plane.admin(), "team-a");
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let probe: Pod = serde_json::from_value(probe).expect("a pod");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let added = async || {
+        let pod = pods.create(&dry, &probe).await.expect("a pod");
+        pod.spec.is_some_and(|spec| spec.image_pull_secrets.is_some())
+    };
+    tenants.wait_until("the reference in a pod", added).await;
+
     run(&control_plane, start).await;
     let [pod] = &documents::texts(DOCUMENT, "yaml")[..] else { panic!("one pod") };
     let pod = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: other, namespace: team-a}}\n{pod}");
     control_plane.apply(&pod).await;
-    let pods: Api<Pod> = Api::namespaced(control_plane.admin(), "team-a");
     for name in ["app", "other"] {
         let pod = pods.get(name).await.expect("a pod");
         let secrets = pod.spec.expect("a spec").image_pull_secrets.unwrap_or_default();

@@ -9,7 +9,7 @@ use testing::aws::Behaviour;
 use testing::compromised_credential::{Addition, TYPE, additions, secret};
 use testing::tenants::{HOST, NAME, password, uid};
 
-use super::{VALUES, install_chart};
+use super::{VALUES, install_chart, opt_in};
 use crate::chart::{RELEASE, configuration};
 use crate::harness::{TestCluster, cluster_test};
 
@@ -107,7 +107,7 @@ fn merge(body: &mut Value, patch: &Value) {
 fn a_stolen_credential_adds_nothing_to_its_secret_and_leaves_what_a_tenant_added() {
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
-        cluster.opt_in("team-a").await;
+        opt_in(cluster, &stolen, "team-a").await;
         stolen.creates_nothing_with_an_addition("team-a").await;
         stolen.leaves_additions_of_the_tenant_alone("team-a").await;
         assert_eq!(stolen.apply("team-a", NAME, secret(NAME, TYPE, RELEASE)).await, "allowed");
@@ -120,7 +120,7 @@ fn a_stolen_credential_adds_nothing_to_its_secret_and_leaves_what_a_tenant_added
 fn what_the_controllers_own_apply_set_can_be_removed() {
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
-        cluster.opt_in("removes").await;
+        opt_in(cluster, &stolen, "removes").await;
         for Addition { name, patch, .. } in additions() {
             if name == "immutable" {
                 continue;
@@ -143,7 +143,7 @@ fn what_the_controllers_own_apply_set_can_be_removed() {
 fn a_secret_with_thousands_of_keys_of_a_tenant_is_renewed() {
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
-        cluster.opt_in("team-a").await;
+        opt_in(cluster, &stolen, "team-a").await;
         assert_eq!(stolen.apply("team-a", NAME, secret(NAME, TYPE, RELEASE)).await, "allowed");
         let keys = |prefix: &str, value: &str| -> Value {
             let all = (0..5_000).map(|n| (format!("{prefix}{n}"), json!(value)));

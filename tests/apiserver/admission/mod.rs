@@ -6,9 +6,9 @@ mod mutations;
 
 pub use mutations::POLICY;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use testing::compromised_credential::{CompromisedCredential, TYPE, secret};
 use testing::control_plane::AuditEntry;
@@ -47,12 +47,22 @@ async fn stolen_under_policies(cluster: &TestCluster) -> CompromisedCredential {
     stolen
 }
 
+/// Opts a namespace in, and waits until the policies' view of it has this. It gets no Secret.
+pub async fn opt_in(cluster: &TestCluster, stolen: &CompromisedCredential, namespace: &str) {
+    cluster.opt_in(namespace).await;
+    let api: Api<Secret> = Api::namespaced(stolen.client.clone(), namespace);
+    let dry = PatchParams { dry_run: true, ..PatchParams::apply("ecr-pull-secrets").force() };
+    let body = Patch::Apply(secret(NAME, TYPE, RELEASE));
+    let open = async || api.patch(NAME, &dry, &body).await.is_ok();
+    cluster.wait_until(&format!("{namespace} counts as opted in"), open).await;
+}
+
 #[test]
 fn a_stolen_credential_reaches_no_other_secret_and_no_other_namespace() {
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
         cluster.annotate("tenant", &[]).await;
-        cluster.opt_in("opted-in").await;
+        opt_in(cluster, &stolen, "opted-in").await;
         for namespace in ["tenant", "opted-in"] {
             stolen.reaches_no_other_name(namespace).await;
             stolen.gains_no_rights(namespace).await;
@@ -102,7 +112,7 @@ fn the_policy_applies_the_configured_opt_in_as_the_controller_does() {
 fn of_service_accounts_only_the_reference_to_its_own_secret_can_be_changed() {
     cluster_test(async |cluster| {
         let stolen = install_chart(cluster).await;
-        cluster.opt_in("team-a").await;
+        opt_in(cluster, &stolen, "team-a").await;
         stolen.changes_only_references("team-a").await;
     });
 }
@@ -142,7 +152,7 @@ fn the_manifests_of_deploy_have_the_policies_too() {
         cluster.control_plane.apply(include_str!("../../../deploy/rbac-service-accounts.yaml")).await;
         cluster.control_plane.apply(include_str!("../../../deploy/admission-policy.yaml")).await;
         let stolen = stolen_under_policies(cluster).await;
-        cluster.opt_in("team-a").await;
+        opt_in(cluster, &stolen, "team-a").await;
         stolen.changes_only_references("team-a").await;
         stolen.writes_only_its_own_events("team-a").await;
         stolen.creates_nothing_with_an_addition("team-a").await;

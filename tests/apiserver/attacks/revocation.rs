@@ -98,12 +98,12 @@ fn forged_secrets_keep_no_static_credential_of_a_tenant_whose_grant_was_withdraw
             cluster.request("team-a", GRANTED).await;
             let both = async || cluster.secret("team-a").await.filter(|secret| hosts(secret).len() == 2);
             let original = cluster.wait_for("both entries", both).await;
+            // It comes first, so that the tokens of the bystanders last until the next controller runs.
+            let mut attack = forge(cluster, &original, forgery).await;
             let bystanders = Bystanders::settle(cluster).await;
             cluster.stop_controller().await;
-            let before = sessions(&cluster.aws);
-
-            let mut attack = forge(cluster, &original, forgery).await;
-            cluster.wait_until("each forged Secret", async || attack.turns() > FORGED).await;
+            let (before, turns) = (sessions(&cluster.aws), attack.turns());
+            cluster.wait_until("each forged Secret", async || attack.turns() > turns + FORGED).await;
             let withdrawn = cluster.config(&revocation_config("nobody"));
             cluster.run_controller_with(&["--config", &withdrawn, "--namespace", INSTANCE]).await;
             let start = Instant::now();

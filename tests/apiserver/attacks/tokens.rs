@@ -1,8 +1,8 @@
 //! Tenants that name more tokens than they need, or tokens that they are not granted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use testing::aws::{Behaviour, Fault, Stub};
+use testing::aws::{Behaviour, Call, Fault, Stub};
 use testing::credentials::ContainerEndpoint;
 use testing::tenants::{HOST, REGISTRIES};
 
@@ -67,12 +67,12 @@ fn thirty_new_keys_a_second_of_one_tenant_delay_no_other_h2() {
             ("evil".to_owned(), vec![(REPOSITORIES, Some(format!("evil/{turn}")))])
         });
         bystanders.wait_for_renewals(cluster).await;
+        cluster.wait_until("enough turns for an attack", async || attack.turns() > 50).await;
         bystanders.assert_unharmed(cluster, &mut attack).await;
         let (turns, sessions) = (attack.turns(), sessions(cluster));
         println!("{sessions} sessions for {turns} keys");
         // 64 keys at once, then one in ten seconds, and the renewal of the last one.
         assert!(sessions <= 64 + 10, "{sessions} sessions");
-        assert!(turns > 50, "{turns} turns are no attack");
     });
 }
 
@@ -93,12 +93,11 @@ fn invented_regions_of_one_tenant_delay_no_other_after_a_restart_h1() {
         cluster.wait_until("the first regions", async || attack.turns() >= 12).await;
         cluster.run_controller().await;
         bystanders.wait_for_renewals(cluster).await;
+        let is_invented = |call: &&Call| call.region.as_ref().is_some_and(|it| it.starts_with("zz-"));
+        let invented = || cluster.aws.calls().iter().filter(is_invented).count();
+        cluster.wait_until("requests for the attacker's regions", async || invented() >= 64).await;
+        println!("{} calls to invented regions", invented());
         bystanders.assert_unharmed(cluster, &mut attack).await;
-        let calls = cluster.aws.calls();
-        let invented =
-            calls.iter().filter(|call| call.region.as_ref().is_some_and(|it| it.starts_with("zz-")));
-        println!("{} calls to invented regions", invented.clone().count());
-        assert!(invented.count() >= 64, "the attacker's regions are requested");
     });
 }
 
@@ -135,6 +134,7 @@ fn three_hundred_keys_of_a_region_that_hangs_delay_no_other_r9() {
         cluster.run_controller_configured(&roles("'evil-*'", "{namespace}/*", "controller")).await;
         let bystanders = Bystanders::settle(cluster).await;
         let hanging = OTHER_HOST.replace(Stub::REGION, "us-east-1");
+        let start = Instant::now();
         request_for_all(cluster, NAMESPACES, &hanging).await;
         let mut attack = change_repositories(cluster, NAMESPACES, Duration::from_millis(100));
         bystanders.wait_for_renewals(cluster).await;
@@ -145,7 +145,8 @@ fn three_hundred_keys_of_a_region_that_hangs_delay_no_other_r9() {
         let hung = calls.iter().filter(|call| call.region.as_deref() == Some("us-east-1")).count();
         println!("{hung} calls to the region that hangs");
         // Two at a time, each for at least ten seconds.
-        assert!((2..=20).contains(&hung), "{hung} calls");
+        let most = 2 * (1 + start.elapsed().as_secs() / 10);
+        assert!(hung >= 2 && hung as u64 <= most, "{hung} calls, of at most {most}");
     });
 }
 

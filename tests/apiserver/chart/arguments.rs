@@ -1,7 +1,6 @@
 //! The program with the arguments of the chart.
 
-use std::net::TcpListener;
-
+use testing::ports::Port;
 use testing::tenants::INSTANCE;
 
 use super::{one, render, value_files};
@@ -33,8 +32,8 @@ fn the_program_runs_with_the_arguments_of_every_value_file() {
             cluster.control_plane.apply(&namespace).await;
             let config = format!("--config={}", cluster.config(config));
             // The last one wins.
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let listen = format!("--listen={}", free.expect("a free port"));
+            let port = Port::claim();
+            let listen = format!("--listen=127.0.0.1:{}", port.number());
             let flags: Vec<&str> = flags.iter().map(String::as_str).chain([&*config, &*listen]).collect();
             cluster.run_controller_with(&flags).await;
             cluster.stop_controller().await;

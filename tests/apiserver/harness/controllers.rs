@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use testing::fault_proxy::{Action, FaultProxy, Rule};
+use testing::ports::Port;
 use testing::process::Process;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +20,8 @@ pub struct Controller {
     pub name: String,
     pub(super) elects: bool,
     port: u16,
+    /// Keeps other tests from the port.
+    _claim: Port,
 }
 
 impl Controller {
@@ -26,18 +30,25 @@ impl Controller {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// Status and body of a page of its HTTP server; status 0 if it does not accept the connection.
+    /// Status and body of a page of its HTTP server; status 0 if it does not reply.
     pub async fn probe(&self, path: &str) -> (u16, String) {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else {
-            return (0, String::new());
-        };
+        // It closes a connection on which no request arrives in time.
+        for _ in 0..3 {
+            if let Some(reply) = self.reply(path).await {
+                return reply;
+            }
+        }
+        (0, String::new())
+    }
+
+    async fn reply(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("a request is sent");
+        stream.write_all(request.as_bytes()).await.ok()?;
         let mut reply = String::new();
-        stream.read_to_string(&mut reply).await.expect("a reply");
-        let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-        let body = reply.split_once("\r\n\r\n").expect("a body").1;
-        (status, body.to_owned())
+        stream.read_to_string(&mut reply).await.ok()?;
+        let (head, body) = reply.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
     /// Whether its metrics have it as the leader.
@@ -50,8 +61,8 @@ impl TestCluster {
     /// Starts one more controller.
     pub fn start_controller(&mut self, name: &str, flags: &[&str]) {
         assert!(self.controllers.iter().all(|other| other.name != name), "{name} is running already");
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.expect("a free port").port();
+        let claim = Port::claim();
+        let port = claim.number();
         let (listen, kubeconfig) = (format!("127.0.0.1:{port}"), self.kubeconfig.display().to_string());
         let common = ["controller", "--kubeconfig", &kubeconfig];
         let logs = ["--log-level", "trace", "--log-format", "json"];
@@ -65,7 +76,7 @@ impl TestCluster {
         let election = ["--config", &*quick];
         let election = if elects && !flags.contains(&"--config") { &election[..] } else { &[] };
         let process = self.spawn(name, &[&common, &listen[..], &logs, election, flags].concat());
-        self.controllers.push(Controller { process, name: name.to_owned(), elects, port });
+        self.controllers.push(Controller { process, name: name.to_owned(), elects, port, _claim: claim });
     }
 
     /// Starts the controller and waits until it has its first lists.
@@ -95,11 +106,18 @@ impl TestCluster {
         self.start_controller(name, &["--leader-election"]);
     }
 
-    /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations.
-    pub async fn run_into_two_hundred_creations(&mut self) {
+    /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations. They are slow:
+    /// the proxy passes each reply on a second later.
+    pub async fn run_into_two_hundred_creations(&mut self) -> FaultProxy {
         self.opt_in_teams(0..200).await;
+        let proxy = FaultProxy::start(&self.control_plane);
+        proxy.add(Rule::new(Action::DelayReply(Duration::from_secs(1))).method("PATCH").path("/secrets/"));
+        let slow = proxy.kubeconfig(&self.kubeconfig);
+        let direct = std::mem::replace(&mut self.kubeconfig, slow);
         self.spawn_controller(&[]);
+        self.kubeconfig = direct;
         self.wait_until("the first secrets", async || !self.all_secrets().await.is_empty()).await;
+        proxy
     }
 
     /// The controller of this name.
@@ -141,7 +159,7 @@ impl TestCluster {
         self.candidate(CONTROLLER).page(path)
     }
 
-    /// Status and body of a page of the controller's HTTP server; status 0 if it does not accept the connection.
+    /// Status and body of a page of the controller's HTTP server; status 0 if it does not reply.
     pub async fn probe(&self, path: &str) -> (u16, String) {
         self.candidate(CONTROLLER).probe(path).await
     }
@@ -151,18 +169,18 @@ impl TestCluster {
         self.controllers.remove(index.expect("it was started"))
     }
 
-    /// Ends a controller with SIGTERM: it exits with code 0 within ten seconds.
+    /// Ends a controller with SIGTERM: it exits with code 0.
     pub async fn stop(&mut self, name: &str) {
         let mut controller = self.take(name);
         let metrics = controller.probe("/metrics").await.1;
         assert!(metrics.contains("ecr_pull_secrets_build_info"), "the metrics are searched too: {metrics}");
         self.metrics.push_str(&metrics);
         controller.process.terminate();
-        let code = controller.process.wait(Duration::from_secs(10)).await;
+        let code = controller.process.wait(Duration::from_mins(1)).await;
         assert_eq!(code, Some(0), "exit code after SIGTERM; {}", controller.process.log_tail());
     }
 
-    /// Ends the controller with SIGTERM: it exits with code 0 within ten seconds.
+    /// Ends the controller with SIGTERM: it exits with code 0.
     pub async fn stop_controller(&mut self) {
         self.stop(CONTROLLER).await;
     }

@@ -5,7 +5,7 @@ mod controllers;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Event;
@@ -155,7 +155,7 @@ impl TestCluster {
 
     /// Stops the controllers and searches all output for every token and key that existed.
     async fn finish(mut self) {
-        let mut elected = false;
+        let (mut elected, mut gave_up) = (false, false);
         while let Some(controller) = self.controllers.last_mut() {
             if controller.process.exit_code().is_some() {
                 self.controllers.pop();
@@ -163,9 +163,12 @@ impl TestCluster {
             }
             elected |= controller.elects;
             let name = controller.name.clone();
+            let start = Instant::now();
             self.stop(&name).await;
+            // The program tries for three seconds to release the Lease, and does not log that it failed.
+            gave_up |= start.elapsed() >= Duration::from_secs(3);
         }
-        if elected {
+        if elected && !gave_up {
             assert_eq!(self.lease_holder().await.as_deref(), None, "the Lease is released");
         }
         leaks::assert_none(&self.output().await, &self.aws.secrets());

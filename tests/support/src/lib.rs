@@ -18,6 +18,7 @@
 //! | [`release`] | the scripts of `deploy/release` |
 //! | [`tenants`] | tenants' namespaces and pull secrets, as an admin edits and reads them |
 //! | [`compromised_credential`] | what a stolen credential of the controller is refused, and by which layer |
+//! | [`ports`] | a free port that parallel tests do not give to each other |
 //! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`clock`] | another clock for one program |
 //! | [`prometheus`] | a real Prometheus that scrapes the controller |
@@ -41,7 +42,7 @@ pub mod leaks;
 pub mod link;
 pub mod moto;
 pub mod node;
-mod ports;
+pub mod ports;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

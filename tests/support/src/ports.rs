@@ -11,14 +11,14 @@ const COUNT: u16 = 16_000;
 /// The claim is the UDP socket of the same number: it excludes the other test processes, leaves the TCP
 /// port to the program that is meant to have it, and goes with the process however that ends.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     _claim: UdpSocket,
 }
 
 impl Port {
     /// Claims a port that nothing listens on.
-    pub(crate) fn claim() -> Self {
+    pub fn claim() -> Self {
         let start = getrandom::u32().expect("the system has random numbers") % u32::from(COUNT);
         let start = u16::try_from(start).expect("a number below COUNT");
         (0..COUNT)
@@ -38,7 +38,8 @@ impl Port {
         Self { number, _claim: claim }
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    /// Its number, for the program that listens on it.
+    pub fn number(&self) -> u16 {
         self.number
     }
 }
