@@ -87,12 +87,12 @@ async fn kill_at_each_write(world: &mut World<'_>, moment: Moment) {
     world.cluster.control_plane.apply(&RBAC.replace("[ecr-pull]", "[ecr-pull, other]")).await;
     let config = world.cluster.config("secretNames: [ecr-pull, other]");
     let flags = ["--config", &config];
-    world.observe_missing(20);
+    world.observe_missing(60);
     let mut running = "before-all".to_owned();
     world.start(&running, &flags).await;
     for (n, write) in WRITES.into_iter().enumerate() {
         let namespace = format!("team-{n}");
-        let lifetime = if matches!(write, Write::Renewal) { 10 } else { 600 };
+        let lifetime = if matches!(write, Write::Renewal) { 30 } else { 600 };
         world.cluster.aws.set(Behaviour::living(Duration::from_secs(lifetime)));
         // A new controller has no token in its memory.
         world.stop(&running).await;

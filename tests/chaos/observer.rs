@@ -22,7 +22,7 @@ use crate::oracles::{Limits, Oracle, Report};
 const LOOK: Duration = Duration::from_millis(100);
 const VISIT: Duration = Duration::from_secs(1);
 /// Failed probes in a row before a kubelet would act.
-const PROBES: usize = 3;
+const PROBES: usize = 5;
 
 /// The addresses of running controllers, by name: the first is that of the metrics.
 pub type Addresses = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
@@ -57,8 +57,8 @@ impl Observer {
         let looks = Arc::<Mutex<Looks>>::default();
         let reader = tokio::spawn(read(sources.clone(), truth.clone(), looks.clone()));
         let belief = Arc::new(Mutex::new(None));
-        let (failed, sources) = (BTreeMap::new(), sources.clone());
-        let visitor = Visitor { sources, truth, failed, belief: belief.clone() };
+        let (failed, replied, sources) = (BTreeMap::new(), BTreeSet::new(), sources.clone());
+        let visitor = Visitor { sources, truth, failed, replied, belief: belief.clone() };
         let follower = tokio::spawn(follow(visitor.sources.clone()));
         Self { tasks: vec![reader, follower, tokio::spawn(visitor.run())], looks, belief }
     }
@@ -133,6 +133,8 @@ struct Visitor {
     sources: Sources,
     truth: Arc<Mutex<Truth>>,
     failed: BTreeMap<String, usize>,
+    /// The first addresses of the controllers that have replied at one of theirs: the others may still be starting.
+    replied: BTreeSet<String>,
     /// Whether the metrics of the leader agreed with the cluster; `None` before the first visit.
     belief: Arc<Mutex<Option<bool>>>,
 }
@@ -159,8 +161,12 @@ impl Visitor {
     async fn probe(&mut self, addresses: &[String]) {
         for address in addresses {
             let failed = self.failed.entry(address.clone()).or_default();
-            let replied = page(address, "/livez").await.is_some();
-            *failed = if replied { 0 } else { *failed + 1 };
+            if page(address, "/livez").await.is_some() {
+                *failed = 0;
+                self.replied.insert(addresses[0].clone());
+            } else if self.replied.contains(&addresses[0]) {
+                *failed += 1;
+            }
             if *failed >= PROBES && still_there(&self.sources.addresses, address) {
                 let text = || format!("no reply from /livez at {address}, {PROBES} times in a row");
                 self.sources.report.add(Oracle::Probe, address, text);

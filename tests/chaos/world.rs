@@ -11,7 +11,7 @@ use kube::api::ListParams;
 use testing::control_plane::{AuditEntry, Builder, ControlPlane};
 use testing::fault_proxy::FaultProxy;
 use testing::tenants::USER;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{TestCluster, cluster_test_on};
 use crate::observer::{Addresses, Looks, Observer, Sources, lock};
@@ -157,9 +157,11 @@ impl World<'_> {
 
     /// Asks the oracles about the audit log and the Events.
     pub async fn inspect(&self) {
+        let repairs = self.reported_repairs().await;
+        // After the list of Events, so that it has the writes before each of them.
         let audit = self.cluster.control_plane.audit();
         self.count_writes(&audit);
-        self.look_for_false_alarms(&audit).await;
+        self.look_for_false_alarms(repairs, &audit);
     }
 
     fn count_writes(&self, audit: &[AuditEntry]) {
@@ -191,14 +193,18 @@ impl World<'_> {
         self.report.all()
     }
 
-    async fn look_for_false_alarms(&self, audit: &[AuditEntry]) {
+    /// The Events about repairs; none if the API server does not reply.
+    async fn reported_repairs(&self) -> Vec<Event> {
         let events: Api<Event> = Api::all(self.cluster.admin.clone());
         let repaired = ListParams::default().fields("reason=SecretRepaired");
-        let Ok(Ok(events)) = tokio::time::timeout(Duration::from_secs(2), events.list(&repaired)).await
-        else {
-            return;
-        };
-        for event in events {
+        match timeout(Duration::from_secs(2), events.list(&repaired)).await {
+            Ok(Ok(events)) => events.items,
+            _ => vec![],
+        }
+    }
+
+    fn look_for_false_alarms(&self, repairs: Vec<Event>, audit: &[AuditEntry]) {
+        for event in repairs {
             let namespace = event.metadata.namespace.unwrap_or_default();
             let foreign = |entry: &AuditEntry| {
                 let here = entry.namespace.as_ref() == Some(&namespace);

@@ -17,13 +17,15 @@ impl E2e {
             e2e.node.kill9(&e2e.container(leader).await);
             Instant::now()
         });
-        // The Lease of the default configuration: 15 s, and two periods of 2 s.
-        self.report("killed with -9", kills.await, Duration::from_secs(20));
+        // The Lease of the default configuration takes 15 s to expire.
+        self.report("killed with -9", kills.await, Duration::from_mins(1));
         let drains = self.rounds("drain", DRAINS, async |e2e, leader| {
             e2e.evict(leader).await;
             e2e.wait_until_released(leader).await
         });
-        self.report("drained", drains.await, Duration::from_secs(2));
+        // Less than that, whatever the requests of the test take on a busy machine.
+        let shortest = self.report("drained", drains.await, Duration::from_secs(12));
+        assert!(shortest < Duration::from_secs(2), "{shortest:?}");
         let writers = assert_one_at_a_time(self.writes().split_off(earlier));
         assert!(writers >= KILLS + DRAINS, "{writers} of them were told apart");
         self.log(&format!("{writers} processes wrote, one after the other, and no creation was missed"));
@@ -52,7 +54,8 @@ impl E2e {
         took
     }
 
-    fn report(&self, how: &str, mut took: Vec<Duration>, limit: Duration) {
+    /// Prints how long it took, which must be less than `limit` each time, and returns the shortest time.
+    fn report(&self, how: &str, mut took: Vec<Duration>, limit: Duration) -> Duration {
         took.sort();
         let rounds = took.len();
         let [shortest, median, longest] = [0, rounds / 2, rounds - 1].map(|place| took[place].as_secs_f64());
@@ -60,6 +63,7 @@ impl E2e {
             "{rounds} leaders {how}: another one served after {shortest:.2} s, median {median:.2} s, longest {longest:.2} s"
         ));
         assert!(took[rounds - 1] < limit, "{took:?}");
+        took[0]
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testing::aws::Stub;
 use testing::leaks;
-use testing::tenants::{HOST, NAME};
+use testing::tenants::{HOST, NAME, password};
 
 use crate::harness::{CHART, E2e, RELEASE, basic};
 use crate::upgrades::first;
@@ -63,10 +63,12 @@ impl E2e {
     }
 
     pub async fn test_renewal(&self) {
-        let old = self.password();
+        let old = password(&self.existing_secret("team-a").await, HOST).expect("a password");
         self.log("waiting for a new token");
         self.wait_for_renewal("team-a", NAME, HOST, &old).await;
-        assert_eq!(self.registry.get_v2(HOST, Some(&basic(&old))).await, 401);
+        // The registry gets the new password while this test runs.
+        let refused = async || self.registry.get_v2(HOST, Some(&basic(&old))).await == 401;
+        self.wait_until("the old token to be refused", refused).await;
         self.deploy("team-a", "after", HOST, &[NAME]).await;
         self.wait_until_running("team-a", "after").await;
         self.log("the token rotated, the old one is refused, and a new pod runs");

@@ -9,7 +9,7 @@ use testing::clock::Clock;
 use super::serve;
 use crate::world::World;
 
-/// Another program rotates the shared credentials file before the old key expires.
+/// Another program rotates the shared credentials file, and AWS no longer accepts the old key.
 pub async fn rotated_file(world: &mut World<'_>) {
     world.observe_missing(45);
     let folder = TempDir::new().expect("a temporary folder");
@@ -23,16 +23,17 @@ pub async fn rotated_file(world: &mut World<'_>) {
         std::fs::write(file.with_extension("new"), profile).expect("a file is written");
         std::fs::rename(file.with_extension("new"), &file).expect("a file is renamed");
     };
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(12)));
-    rotate(&world.cluster.aws, 5);
+    world.cluster.aws.set(Behaviour::living(Duration::from_secs(20)));
+    rotate(&world.cluster.aws, 600);
     let own = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SHARED_CREDENTIALS_FILE"];
     world.cluster.aws_env.retain(|(name, _)| !own.contains(&name.as_str()));
     let path = file.display().to_string();
     world.cluster.aws_env.push(("AWS_SHARED_CREDENTIALS_FILE".to_owned(), path));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
+    world.cluster.aws.revoke_issued();
     rotate(&world.cluster.aws, 600);
-    world.watch_for(16).await;
+    world.watch_for(24).await;
 }
 
 /// The wall clock of the machine is ten hours ahead for some seconds. AWS refuses signatures from the future.
@@ -40,10 +41,10 @@ pub async fn clock_ahead(world: &mut World<'_>) {
     world.observe_missing(45);
     let clock = Clock::new();
     world.cluster.aws_env.extend(clock.env());
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(16)));
+    world.cluster.aws.set(living(24));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
-    world.cluster.aws.set(Behaviour { fault: Some(Fault::AccessDenied), ..living(16) });
+    world.cluster.aws.set(Behaviour { fault: Some(Fault::AccessDenied), ..living(24) });
     let calls = world.cluster.aws.calls_for_tokens().len();
     clock.set_ahead(10 * 60 * 60);
     world
@@ -51,8 +52,8 @@ pub async fn clock_ahead(world: &mut World<'_>) {
         .wait_until("AWS refuses", async || world.cluster.aws.calls_for_tokens().len() > calls + 1)
         .await;
     clock.set_ahead(0);
-    world.cluster.aws.set(living(16));
-    world.watch_for(24).await;
+    world.cluster.aws.set(living(24));
+    world.watch_for(32).await;
 }
 
 fn living(seconds: u64) -> Behaviour {
@@ -62,13 +63,13 @@ fn living(seconds: u64) -> Behaviour {
 /// AWS is away for longer than a token lives. Then another namespace opts in.
 pub async fn away_for_longer_than_a_life(world: &mut World<'_>) {
     world.observe_missing(45);
-    world.cluster.aws.set(living(5));
+    world.cluster.aws.set(living(12));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     world.cluster.aws.set(Behaviour::failing(Fault::Unavailable));
     // Nobody could keep its Secret alive.
     world.cluster.opt_out("team-a").await;
-    world.watch_for(6).await;
+    world.watch_for(13).await;
     world.cluster.opt_in("team-b").await;
     world.watch_for(4).await;
     world.cluster.aws.reset();

@@ -1,5 +1,6 @@
 //! Clients of the controller's port.
 
+use testing::ports::Port;
 use testing::tenants::INSTANCE;
 
 use super::CHART;
@@ -13,9 +14,9 @@ pub async fn ipv6_only(world: &mut World<'_>) {
         .expect("the chart is rendered");
     let argument = rendered.lines().find_map(|line| line.trim().strip_prefix("- --listen="));
     let (address, _) = argument.and_then(|it| it.rsplit_once(':')).expect("an address to listen on");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port = free.expect("a free port").port();
-    world.spawn("first", &[&format!("--listen={address}:{port}")]);
+    let claim = Port::claim();
+    let port = claim.number();
+    world.start("first", &[&format!("--listen={address}:{port}")]).await;
     world.also_probe("first", &format!("[::1]:{port}"));
     world.watch_for(8).await;
 }

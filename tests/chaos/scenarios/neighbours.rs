@@ -1,5 +1,6 @@
 //! Other clients that delete what the controller creates, and the network around it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -9,7 +10,7 @@ use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::Value;
 use testing::fault_proxy::{Action, Rule};
 use testing::tenants::{INSTANCE, NAME};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{CHART, serve};
 use crate::oracles::{Limits, Oracle};
@@ -18,26 +19,28 @@ use crate::world::World;
 /// A deployment tool prunes every object with the label of its application, as Argo CD does by default up to 2.14. The
 /// application has the name of the Helm release, which is the instance.
 pub async fn pruner(world: &mut World<'_>) {
-    world.observe_missing(3);
+    world.observe_missing(30);
     world.start("first", &[]).await;
+    serve(world.cluster, &["team-a"]).await;
+    tokio::select! {
+        () = prune(world) => {}
+        () = world.watch_for(10) => {}
+    }
+}
+
+async fn prune(world: &World<'_>) {
     let all: Api<Secret> = Api::all(world.cluster.admin.clone());
-    let admin = world.cluster.admin.clone();
-    let prunes = tokio::spawn(async move {
-        let tracked = ListParams::default().labels(&format!("app.kubernetes.io/instance={INSTANCE}"));
-        loop {
-            sleep(Duration::from_millis(500)).await;
-            for secret in all.list(&tracked).await.into_iter().flatten() {
-                let namespace = secret.metadata.namespace.unwrap_or_default();
-                let api: Api<Secret> = Api::namespaced(admin.clone(), &namespace);
-                let name = secret.metadata.name.unwrap_or_default();
-                // It may be gone already.
-                let _ = api.delete(&name, &DeleteParams::default()).await;
-            }
+    let tracked = ListParams::default().labels(&format!("app.kubernetes.io/instance={INSTANCE}"));
+    loop {
+        sleep(Duration::from_millis(500)).await;
+        for secret in all.list(&tracked).await.into_iter().flatten() {
+            let namespace = secret.metadata.namespace.unwrap_or_default();
+            let name = secret.metadata.name.unwrap_or_default();
+            // It may be gone already.
+            let _ = world.cluster.secrets(&namespace).delete(&name, &DeleteParams::default()).await;
+            world.report(Oracle::Missing, &namespace, || format!("{namespace}/{name} was pruned"));
         }
-    });
-    world.cluster.opt_in("team-a").await;
-    world.watch_for(25).await;
-    prunes.abort();
+    }
 }
 
 /// Another tool copies a Secret with its labels into a namespace that did not opt in, whenever the copy is gone.
@@ -64,7 +67,8 @@ pub async fn copier(world: &mut World<'_>) {
 
 /// A client deletes each Secret once, as soon as its watch has it. The replies to writes take 0.3 seconds.
 pub async fn deleter(world: &mut World<'_>) {
-    world.observe_missing(7);
+    const NAMESPACES: usize = 5;
+    world.observe_missing(30);
     world.start("first", &[]).await;
     let late = Action::DelayReply(Duration::from_millis(300));
     world.proxy.add(Rule::new(late).method("PATCH").path("/secrets/"));
@@ -73,21 +77,22 @@ pub async fn deleter(world: &mut World<'_>) {
         let all: Api<Secret> = Api::all(admin.clone());
         let params = WatchParams::default().fields(&format!("metadata.name={NAME}"));
         let mut events = all.watch(&params, "0").await.expect("a watch").boxed();
-        while let Some(Ok(event)) = events.next().await {
+        let mut deleted = BTreeSet::new();
+        while deleted.len() < NAMESPACES {
+            let event = events.next().await.expect("the watch goes on").expect("an event");
             let WatchEvent::Added(secret) = event else { continue };
-            let generation = secret.metadata.namespace.unwrap_or_default();
-            let api: Api<Secret> = Api::namespaced(admin.clone(), &generation);
-            let _ = api.delete(NAME, &DeleteParams::default()).await;
-            if generation == "team-4" {
-                return;
+            let namespace = secret.metadata.namespace.unwrap_or_default();
+            if deleted.insert(namespace.clone()) {
+                let api: Api<Secret> = Api::namespaced(admin.clone(), &namespace);
+                api.delete(NAME, &DeleteParams::default()).await.expect("the secret is deleted");
             }
         }
     });
-    for n in 0..5 {
-        world.cluster.opt_in(&format!("team-{n}")).await;
-    }
-    deletes.await.expect("each Secret was deleted");
-    world.watch_for(10).await;
+    world.cluster.opt_in_teams(0..NAMESPACES).await;
+    let deletes = timeout(Duration::from_mins(1), deletes).await.expect("it ends within a minute");
+    deletes.expect("each Secret was deleted");
+    world.cluster.wait_for_secrets(NAMESPACES).await;
+    world.watch_for(2).await;
 }
 
 /// The network policy of the chart, and the addresses from which pods get credentials.
@@ -115,7 +120,7 @@ pub async fn network_policy(world: &mut World<'_>) {
 
 /// A slow and a lossy network between one replica and everything else, which recovers.
 pub async fn partition(world: &mut World<'_>) {
-    world.observe_missing(20);
+    world.observe_missing(60);
     for name in ["first", "second"] {
         world.start(name, &["--leader-election"]).await;
     }

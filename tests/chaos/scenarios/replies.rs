@@ -14,7 +14,7 @@ const WRITES: &str = "/secrets/ecr-pull";
 /// The reply to a renewal is lost. No other client writes the Secret.
 pub async fn lost_reply(world: &mut World<'_>) {
     world.observe_missing(45);
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(8)));
+    world.cluster.aws.set(Behaviour::living(Duration::from_secs(24)));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     let lost = world.proxy.add(Rule::new(Action::DropReply).method("PATCH").path(WRITES).times(1));
@@ -24,8 +24,8 @@ pub async fn lost_reply(world: &mut World<'_>) {
 
 /// The last write of a leader that is killed is committed when the next leader has written a newer token.
 pub async fn late_commit(world: &mut World<'_>) {
-    world.observe_missing(20);
-    world.cluster.aws.set(Behaviour::living(Duration::from_secs(16)));
+    world.observe_missing(60);
+    world.cluster.aws.set(Behaviour::living(Duration::from_secs(32)));
     world.start("first", &["--leader-election"]).await;
     world.cluster.wait_until_leader("first").await;
     world.start("second", &["--leader-election"]).await;

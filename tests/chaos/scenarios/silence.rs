@@ -9,24 +9,34 @@ const WATCHES: &str = "/api/v1/namespaces?*watch=true";
 
 /// The connections of all watches break, and one request for a new watch is never answered. All others are.
 pub async fn unanswered_watch(world: &mut World<'_>) {
-    world.observe_missing(45);
+    world.observe_missing(75);
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     let hang = world.proxy.add(Rule::new(Action::Hang).method("GET").path(WATCHES).times(1));
     world.proxy.close_watches();
     world.cluster.wait_until("the request hangs", async || hang.hits() == 1).await;
     world.cluster.opt_in("team-b").await;
-    world.watch_for(50).await;
+    watch_until_served(world, "team-b", 80).await;
+}
+
+/// Lets the readers look until a namespace is served, for at most so many seconds.
+async fn watch_until_served(world: &World<'_>, namespace: &str, seconds: u64) {
+    for _ in 0..seconds {
+        if world.cluster.secret(namespace).await.is_some() {
+            return;
+        }
+        world.watch_for(1).await;
+    }
 }
 
 /// Open connections become silent, as behind a load balancer that forgot them. New ones work.
 pub async fn silent_watch(world: &mut World<'_>) {
-    world.observe_missing(45);
+    world.observe_missing(75);
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;
     world.proxy.add(Rule::new(Action::FreezeOpenWatches));
     world.cluster.opt_in("team-b").await;
-    world.watch_for(50).await;
+    watch_until_served(world, "team-b", 80).await;
 }
 
 /// An overloaded API server of a version without streamed lists refuses lists, and asks for 10 seconds of silence.
@@ -47,7 +57,7 @@ pub async fn refused_lists(world: &mut World<'_>) {
 
 /// The events of one replica's watches come from an API server that is behind, its writes go to the other one.
 pub async fn stale_server(world: &mut World<'_>) {
-    world.observe_missing(20);
+    world.observe_missing(60);
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a", "team-b", "team-c"]).await;
     world.stop("first").await;

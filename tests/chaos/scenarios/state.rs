@@ -54,7 +54,7 @@ pub async fn restored_storage(world: &mut World<'_>) {
 
 /// An immutable Secret, a restart, and an AWS that is away until shortly before the token expires.
 pub async fn immutable(world: &mut World<'_>) {
-    world.observe_missing(2);
+    world.observe_missing(8);
     world.cluster.aws.set(Behaviour::living(Duration::from_secs(32)));
     world.start("first", &[]).await;
     serve(world.cluster, &["team-a"]).await;

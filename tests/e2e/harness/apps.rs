@@ -58,9 +58,11 @@ impl E2e {
             let status = self.pod(namespace, app).await?.status?.container_statuses?.pop()?;
             assert!(status.started != Some(true), "it runs");
             let waiting = status.state?.waiting?;
-            (waiting.reason.as_deref() == Some("ErrImagePull")).then_some(())
+            // The kubelet goes from one to the other and back.
+            let failed = ["ErrImagePull", "ImagePullBackOff"];
+            waiting.reason.is_some_and(|reason| failed.contains(&&*reason)).then_some(())
         };
-        self.wait_for(&format!("ErrImagePull of {namespace}/{app}"), refused).await;
+        self.wait_for(&format!("a failed pull of {namespace}/{app}"), refused).await;
     }
 
     /// The status of all pods, for a message.

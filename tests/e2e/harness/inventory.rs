@@ -43,7 +43,7 @@ impl E2e {
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let now = self.objects().await;
-            if now == last {
+            if now == last && is_complete(&now) {
                 return now;
             }
             last = now;
@@ -75,6 +75,15 @@ impl E2e {
         };
         list.items.into_iter().map(entry).collect()
     }
+}
+
+/// Whether each namespace has what kube-controller-manager makes in it, which it may do late.
+fn is_complete(objects: &Inventory) -> bool {
+    let mut namespaces = objects.keys().filter_map(|key| key.strip_prefix("Namespace /"));
+    namespaces.all(|namespace| {
+        let made = [("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")];
+        made.iter().all(|(kind, name)| objects.contains_key(&format!("{kind} {namespace}/{name}")))
+    })
 }
 
 fn content(kind: &str, mut object: DynamicObject) -> Value {

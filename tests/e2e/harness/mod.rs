@@ -79,11 +79,6 @@ impl E2e {
         println!("[{:5.1} s] {what}", self.start.elapsed().as_secs_f64());
     }
 
-    /// The password of the last token.
-    pub fn password(&self) -> String {
-        self.aws.minted().last().expect("a token").password.clone()
-    }
-
     /// Runs Helm as the admin, in the release's namespace; `values` are for an installation or an upgrade, in addition
     /// to what this cluster needs.
     pub async fn helm(&self, args: &[&str], values: &Value) {
