@@ -87,6 +87,7 @@ fn without_rights_on_secrets_it_shows_what_namespaces_and_events_tell() {
         cluster.opt_in("failing").await;
         cluster.request("bad", "nonsense").await;
         cluster.wait_for_event("failing", "TokenFailed").await;
+        cluster.wait_for_event("bad", "InvalidAnnotation").await;
         let rules = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "no-secrets"},
             "rules": [{"apiGroups": [""], "resources": ["namespaces", "events"], "verbs": ["get", "list"]}],
@@ -194,7 +195,7 @@ fn watch_prints_each_row_that_changes() {
         cluster.wait_until("its problem", async || line(&process.log(), &["first", "Degraded"]) >= 1).await;
         assert_eq!(line(&process.log(), &["NAMESPACE", "STATE"]), 1, "one header");
         process.terminate();
-        assert_eq!(process.wait(std::time::Duration::from_secs(10)).await, Some(0), "{}", process.log());
+        assert_eq!(process.wait(std::time::Duration::from_mins(1)).await, Some(0), "{}", process.log());
         testing::leaks::assert_none(&process.log(), &cluster.aws.secrets());
     });
 }

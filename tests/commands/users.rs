@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::Api;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::leaks;
@@ -59,7 +63,40 @@ impl User {
             cluster.control_plane.apply(&binding.to_string()).await;
         }
         let kubeconfig = cluster.control_plane.kubeconfig_for(INSTANCE, name).await;
-        Self::of(cluster, &format!("system:serviceaccount:{INSTANCE}:{name}"), kubeconfig)
+        let user = Self::of(cluster, &format!("system:serviceaccount:{INSTANCE}:{name}"), kubeconfig);
+        for role in roles {
+            let found =
+                Api::<ClusterRole>::all(cluster.admin.clone()).get(role).await.expect("a cluster role");
+            let rule = &found.rules.as_ref().expect("rules")[0];
+            let first = |values: &Option<Vec<String>>| values.as_ref().expect("values")[0].clone();
+            user.wait_until_allowed(
+                cluster,
+                ResourceAttributes {
+                    group: Some(first(&rule.api_groups)),
+                    resource: Some(first(&rule.resources)),
+                    verb: rule.verbs.first().cloned(),
+                    ..ResourceAttributes::default()
+                },
+            )
+            .await;
+        }
+        user
+    }
+
+    /// Waits until the API server knows a binding that was created: it learns of them by a watch.
+    pub async fn wait_until_allowed(&self, cluster: &TestCluster, attributes: ResourceAttributes) {
+        let spec = SubjectAccessReviewSpec {
+            user: Some(self.name.clone()),
+            resource_attributes: Some(attributes),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(cluster.admin.clone());
+        let allowed = async || {
+            let reply = reviews.create(&PostParams::default(), &review).await.expect("a review");
+            reply.status.is_some_and(|status| status.allowed)
+        };
+        cluster.wait_until(&format!("the rights of {}", self.name), allowed).await;
     }
 
     /// An administrator, as on a laptop.
@@ -89,7 +126,7 @@ impl User {
         let mut command = Command::new(PROGRAM);
         command.args(args).envs(self.env.clone());
         let mut process = self.spawn(args[0], &command);
-        Output { code: process.wait(Duration::from_mins(2)).await, text: process.log() }
+        Output { code: process.wait(Duration::from_mins(10)).await, text: process.log() }
     }
 
     /// Runs the program to its end in a terminal, with one more variable.
@@ -128,7 +165,7 @@ impl User {
     }
 
     async fn finish(&self, cluster: &TestCluster, mut process: Process) -> Output {
-        let code = process.wait(Duration::from_mins(2)).await;
+        let code = process.wait(Duration::from_mins(10)).await;
         let text = process.log();
         leaks::assert_none(&text, &cluster.aws.secrets());
         Output { code, text }

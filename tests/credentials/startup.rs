@@ -14,6 +14,8 @@ use crate::harness::{HOST, Home, PROGRAM};
 /// The maximum of the fastest run. docs/decisions/0017-credentials-without-a-cluster.md has what was measured.
 const LIMIT: Duration = Duration::from_millis(30);
 const RUNS: usize = 100;
+/// The maximum of rounds of as many runs: the machine can be too busy for all runs of one.
+const ROUNDS: usize = 20;
 
 /// One thread for the runtime, and one that reads files.
 #[tokio::test]
@@ -50,11 +52,14 @@ fn the_first_request_follows_the_start_within_30_ms() {
         [(&["credential-helper", "get"][..], HOST), (&["credential-provider"], &*request.to_string())]
     {
         let run = || time_to_the_first_request(&home, &program, args, input);
-        let mut times: Vec<_> = (0..RUNS).map(|_| run()).collect();
-        times.sort();
-        let (fastest, median) = (times[0], times[RUNS / 2]);
-        println!("{args:?}: {RUNS} runs, fastest {fastest:?}, median {median:?}");
-        assert!(fastest <= LIMIT, "{args:?}: the fastest of {RUNS} runs took {fastest:?}, above {LIMIT:?}");
+        let round = |_| {
+            let mut times: Vec<_> = (0..RUNS).map(|_| run()).collect();
+            times.sort();
+            let (fastest, median) = (times[0], times[RUNS / 2]);
+            println!("{args:?}: {RUNS} runs, fastest {fastest:?}, median {median:?}");
+            fastest <= LIMIT
+        };
+        assert!((0..ROUNDS).any(round), "{args:?}: none of {ROUNDS} rounds had a run within {LIMIT:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! `check` with `namespaces.only`, where the controller has Roles in its namespaces only.
 
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role};
 use kube::Api;
 use kube::api::DeleteParams;
@@ -106,6 +107,11 @@ fn before_the_installation_in_single_namespace_mode_an_admin_of_the_namespaces_n
             });
             cluster.control_plane.apply(&role.to_string()).await;
             cluster.control_plane.apply(&binding.to_string()).await;
+            let [group, resource, verb] = ["*"; 3].map(|any| Some(any.to_owned()));
+            let namespace = Some(namespace.to_owned());
+            let all =
+                ResourceAttributes { namespace, group, resource, verb, ..ResourceAttributes::default() };
+            installer.wait_until_allowed(cluster, all).await;
         }
         let output = installer.run(cluster, &[&["check", "-o", "json"][..], &args].concat()).await;
         assert_eq!(output.code, Some(0), "{}", output.text);

@@ -193,13 +193,13 @@ fn hierarchies() -> impl Iterator<Item = PathBuf> {
     each.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")])
 }
 
-/// Whether a control group is gone, after an attempt of five seconds.
+/// Whether a control group is gone, after attempts for a minute at most.
 fn removed(group: &Path) -> bool {
     for inner in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
         removed(&inner.path());
     }
     // A moment after the kill the kernel may still count a process. Another test may have removed it.
-    (0..50).any(|_| {
+    (0..600).any(|_| {
         let gone = std::fs::remove_dir(group).is_ok() || !group.exists();
         if !gone {
             std::thread::sleep(Duration::from_millis(100));

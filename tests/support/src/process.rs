@@ -178,7 +178,7 @@ mod tests {
     use std::io::{BufRead as _, BufReader};
 
     const HELPER: &str = "ECR_PULL_SECRETS_PROCESS_TEST_HELPER";
-    const LONG: Duration = Duration::from_secs(10);
+    const LONG: Duration = Duration::from_mins(1);
 
     fn runs(pid: u32) -> bool {
         // A zombie has ended; it only waits for its parent.

@@ -23,7 +23,7 @@ pub(crate) async fn sdk_with(url: &str, region: &str, credentials: Credentials) 
         .endpoint_url(url)
         .credentials_provider(credentials)
         .retry_config(RetryConfig::disabled())
-        .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(5)).build())
+        .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_mins(1)).build())
         .load()
         .await
 }
@@ -67,7 +67,7 @@ pub(crate) async fn ask_with_env(env: &[(String, String)]) -> Result<(), String>
     command.args(["--exact", "sdk::helper_that_asks", "--nocapture"]).env(HELPER, "1");
     command.envs(env.iter().map(|(name, value)| (name, value)));
     let mut process = Process::spawn("sdk", &command, folder.path());
-    match process.wait(Duration::from_secs(30)).await {
+    match process.wait(Duration::from_mins(2)).await {
         Some(0) => Ok(()),
         _ => Err(process.log()),
     }

@@ -54,7 +54,8 @@ async fn use_json(stub: &Stub, body: &str) -> Result<(), Option<String>> {
 #[tokio::test]
 async fn a_container_gets_credentials_for_the_token_that_its_file_holds() {
     let stub = Stub::start().await;
-    let agent = ContainerEndpoint::start(&stub, Duration::from_secs(2)).await;
+    let life = Duration::from_secs(10);
+    let agent = ContainerEndpoint::start(&stub, life).await;
     let url = variable(&agent.env(), "AWS_CONTAINER_CREDENTIALS_FULL_URI").expect("a URL");
     let held = || std::fs::read_to_string(agent.token_file()).expect("a token");
     let get = async |token: &str| ask("GET", &url, Some(("authorization", token))).await;
@@ -76,7 +77,7 @@ async fn a_container_gets_credentials_for_the_token_that_its_file_holds() {
     }
     std::fs::write(agent.token_file(), "").expect("the file can be emptied");
     assert_eq!(get("").await.0, 401);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(life).await;
     assert_eq!(use_json(&stub, &first).await, Err(Some("ExpiredTokenException".to_owned())));
 }
 
@@ -86,7 +87,8 @@ async fn the_sdk_finds_the_container_endpoint() {
     let agent = ContainerEndpoint::start(&stub, LONG).await;
     assert_eq!(variable(&agent.env(), "AWS_ACCESS_KEY_ID"), None);
     ask_with_env(&agent.env()).await.expect("the SDK gets along");
-    assert_eq!(agent.count(), 1);
+    // The SDK repeats a request that is not answered within a second.
+    assert!(agent.count() >= 1);
     assert_eq!(stub.minted().len(), 2);
     assert!(stub.calls().iter().all(|call| call.outcome == Outcome::Status(200)));
     // What was there when the program started need not be there later.
@@ -126,9 +128,9 @@ async fn metadata_wants_a_session_token() {
 
     metadata.forget_sessions();
     assert_eq!(get(DOCUMENT, &session).await.0, 401);
-    let (_, session) = shake("1").await;
+    let (_, session) = shake("10").await;
     assert_eq!(get(DOCUMENT, &session).await.0, 200);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(10_100)).await;
     assert_eq!(get(DOCUMENT, &session).await.0, 401, "it has expired");
     assert_eq!(metadata.handshakes(), 2);
 }
@@ -141,6 +143,7 @@ async fn the_sdk_finds_the_metadata() {
         assert_eq!(variable(&metadata.env(), name), None);
     }
     ask_with_env(&metadata.env()).await.expect("the SDK gets along");
-    assert_eq!((metadata.count(), metadata.handshakes()), (1, 1));
+    // The SDK repeats a request that is not answered within a second.
+    assert!(metadata.count() >= 1 && metadata.handshakes() >= 1);
     assert_eq!(stub.minted().len(), 2);
 }

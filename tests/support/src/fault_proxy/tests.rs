@@ -1,13 +1,15 @@
 use std::fmt::Debug;
 
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{ListParams, PostParams, WatchParams};
+use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use tokio::time::{sleep, timeout};
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_mins(1);
 
 fn config_map(name: &str) -> ConfigMap {
     let mut object = ConfigMap::default();
@@ -42,11 +44,40 @@ impl Bench {
         api.create(&PostParams::default(), &config_map(name)).await.expect("it is created");
     }
 
+    /// Creates it, and gives up as soon as the rule has the request.
+    async fn give_up(&self, name: &str, rule: &ActiveRule) {
+        tokio::select! {
+            reply = self.create(name) => panic!("no reply was expected: {reply:?}"),
+            () = until("the request arrives", async || rule.hits() == 1) => {}
+        }
+    }
+
     /// Whether it was stored, according to the API server itself.
     async fn is_stored(&self, name: &str) -> bool {
         let api: Api<ConfigMap> = Api::namespaced(self.cluster.admin(), "default");
         api.get_opt(name).await.expect("a reply").is_some()
     }
+}
+
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < LONG, "{what}");
+        sleep(SECOND / 20).await;
+    }
+}
+
+/// Reads events until that of this object.
+async fn read_to(watch: &mut (impl Stream<Item = kube::Result<WatchEvent<ConfigMap>>> + Unpin), name: &str) {
+    let read = async {
+        loop {
+            let event = watch.next().await.expect("it goes on").expect("it streams");
+            if matches!(event, WatchEvent::Added(map) if map.metadata.name.as_deref() == Some(name)) {
+                return;
+            }
+        }
+    };
+    timeout(LONG, read).await.expect("the event arrives");
 }
 
 fn code<T: Debug>(result: kube::Result<T>) -> u16 {
@@ -59,33 +90,29 @@ fn code<T: Debug>(result: kube::Result<T>) -> u16 {
 async fn delays_and_losses(bench: &Bench) {
     let writes = |action| Rule::new(action).method("POST").path("/default/*maps");
     let hang = bench.proxy.add(writes(Action::Hang).times(1));
-    let start = Instant::now();
-    assert!(timeout(SECOND / 5, bench.create("hangs")).await.is_err(), "no reply");
-    assert_eq!((hang.hits(), bench.is_stored("hangs").await), (1, false));
+    bench.give_up("hangs", &hang).await;
+    assert!(!bench.is_stored("hangs").await);
     bench.create("passes").await.expect("the rule is for one request");
 
-    let late = bench.proxy.add(writes(Action::CommitLate(SECOND / 2)));
-    assert!(timeout(SECOND / 5, bench.create("late")).await.is_err(), "the client gave up");
+    let late = bench.proxy.add(writes(Action::CommitLate(5 * SECOND)));
+    bench.give_up("late", &late).await;
     assert!(!bench.is_stored("late").await);
-    while !bench.is_stored("late").await {
-        assert!(start.elapsed() < 20 * SECOND, "it is never sent");
-        sleep(SECOND / 20).await;
-    }
+    until("it is sent", async || bench.is_stored("late").await).await;
     late.remove();
 
-    let delay = bench.proxy.add(writes(Action::DelayRequest(SECOND / 2)));
-    assert!(timeout(SECOND / 5, bench.create("cancelled")).await.is_err(), "the client gave up");
-    sleep(SECOND).await;
+    let delay = bench.proxy.add(writes(Action::DelayRequest(5 * SECOND)));
+    bench.give_up("cancelled", &delay).await;
+    sleep(7 * SECOND).await;
     assert!(!bench.is_stored("cancelled").await);
     delay.remove();
 
-    let slow = bench.proxy.add(writes(Action::DelayReply(SECOND / 2)));
-    let (created, stored) = tokio::join!(bench.create("slow"), async {
-        sleep(SECOND / 4).await;
-        bench.is_stored("slow").await
-    });
-    created.expect("the reply arrives");
-    assert!(stored, "before the reply");
+    let slow = bench.proxy.add(writes(Action::DelayReply(5 * SECOND)));
+    let mut creation = Box::pin(bench.create("slow"));
+    tokio::select! {
+        reply = &mut creation => panic!("it is stored before the reply: {reply:?}"),
+        () = until("it is stored", async || bench.is_stored("slow").await) => {}
+    }
+    creation.await.expect("the reply arrives");
     slow.remove();
 
     let lost = bench.proxy.add(writes(Action::DropReply));
@@ -119,22 +146,22 @@ async fn refusals_and_rates(bench: &Bench) {
 }
 
 async fn frozen_watches(bench: &Bench) {
-    use futures::TryStreamExt as _;
     let maps = bench.maps();
     let mut watch = Box::pin(maps.watch(&WatchParams::default(), "0").await.expect("a watch"));
-    watch.try_next().await.expect("it streams").expect("an event");
-    while timeout(SECOND / 2, watch.try_next()).await.is_ok() {}
+    bench.create_directly("seen").await;
+    read_to(&mut watch, "seen").await;
     let frozen = bench.proxy.add(Rule::new(Action::FreezeOpenWatches).path("/configmaps?*watch=true"));
     bench.create_directly("unseen").await;
-    assert!(timeout(SECOND / 2, watch.try_next()).await.is_err(), "it is silent");
+    assert!(timeout(SECOND / 2, watch.next()).await.is_err(), "it is silent");
     assert_eq!(bench.proxy.overdue(SECOND * 9, Duration::ZERO).len(), 1);
     let mut other = Box::pin(maps.watch(&WatchParams::default(), "0").await.expect("a watch"));
-    other.try_next().await.expect("a new one is not concerned").expect("an event");
+    // A new one is not concerned.
+    bench.create_directly("seen-by-other").await;
+    read_to(&mut other, "seen-by-other").await;
     frozen.remove();
-    assert!(!matches!(watch.try_next().await, Ok(Some(_))), "its connection ends with the rule");
-    while timeout(SECOND / 2, other.try_next()).await.is_ok() {}
+    assert!(!matches!(watch.next().await, Some(Ok(_))), "its connection ends with the rule");
     bench.proxy.close_watches();
-    assert!(!matches!(other.try_next().await, Ok(Some(_))), "closed");
+    assert!(!matches!(other.next().await, Some(Ok(_))), "closed");
 }
 
 async fn a_stale_server(bench: &Bench) {
@@ -149,11 +176,7 @@ async fn a_stale_server(bench: &Bench) {
     };
     assert!(!has_it().await, "it does not have the namespace yet");
     bench.cluster.storage_link().thaw();
-    let start = Instant::now();
-    while !has_it().await {
-        assert!(start.elapsed() < 20 * SECOND, "it never catches up");
-        sleep(SECOND / 20).await;
-    }
+    until("it catches up", has_it).await;
     assert!(stale.hits() >= 2);
     stale.remove();
 }
