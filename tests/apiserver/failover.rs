@@ -146,7 +146,8 @@ fn a_leader_that_was_frozen_writes_nothing_when_it_wakes() {
                 cluster.candidate_process("first").signal("STOP");
             }
         }
-        cluster.wait_for_secret("team-59").await;
+        // A request that was on its way is refused once its Secret exists.
+        cluster.wait_for_secrets(60).await;
         assert!(leads(cluster, "second").await);
         cluster.candidate_process("first").signal("CONT");
         cluster.opt_in("later").await;
