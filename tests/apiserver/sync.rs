@@ -10,7 +10,7 @@ use testing::fault_proxy::{Action, FaultProxy, Rule};
 use testing::tenants::{HOST, NAME, assert_untouched, hosts};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::cluster_test;
+use crate::harness::{TestCluster, cluster_test};
 
 #[test]
 fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
@@ -98,6 +98,13 @@ fn failures_are_listed_and_the_exit_code_is_1() {
     });
 }
 
+/// Starts a controller whose term does not end on a busy machine.
+async fn start_leader(cluster: &mut TestCluster, name: &str) {
+    let config = cluster.config("leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 1s}");
+    cluster.start_controller(name, &["--config", &config, "--leader-election"]);
+    cluster.wait_until_leader(name).await;
+}
+
 #[test]
 fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile_stands_by() {
     cluster_test(async |cluster| {
@@ -130,11 +137,7 @@ fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile
 #[test]
 fn it_waits_for_a_leader_that_ends_within_the_timeout() {
     cluster_test(async |cluster| {
-        // A busy machine does not end its term.
-        let config =
-            cluster.config("leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 1s}");
-        cluster.start_controller("first", &["--config", &config, "--leader-election"]);
-        cluster.wait_until_leader("first").await;
+        start_leader(cluster, "first").await;
         let mut sync = cluster.start_command("sync", &["--timeout", "60s"]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(sync.exit_code(), None, "{}", sync.log_tail());
@@ -157,8 +160,7 @@ fn it_waits_for_a_leader_that_ends_within_the_timeout() {
 #[test]
 fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
     cluster_test(async |cluster| {
-        cluster.spawn_candidate("first");
-        cluster.wait_until_leader("first").await;
+        start_leader(cluster, "first").await;
         let holder = cluster.lease_holder().await.expect("it leads");
         let start = Instant::now();
         let (code, said) = cluster.run("sync", &["--timeout", "1s"]).await;

@@ -85,7 +85,8 @@ impl Process {
         self.signal("TERM");
     }
 
-    /// Sends the signal of that name (`TERM`, `INT`, `STOP`, `CONT`, …), unless it has ended.
+    /// Sends the signal of that name (`TERM`, `INT`, `STOP`, `CONT`, …), unless it has ended. It does nothing any more
+    /// once `STOP` was sent.
     pub fn signal(&mut self, signal: &str) {
         // A program that was waited for has given up its ID, which may be another's by now.
         if self.exit_code().is_none() {
@@ -94,6 +95,18 @@ impl Process {
                 .status()
                 .expect("sh runs");
             assert!(status.success(), "SIG{signal} could not be sent to {}", self.name);
+            if signal == "STOP" {
+                self.wait_until_stopped();
+            }
+        }
+    }
+
+    /// One thread receives the signal and stops the others, which run until it does: on a busy machine for some time.
+    fn wait_until_stopped(&mut self) {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while self.exit_code().is_none() && !is_stopped(self.pid()) {
+            assert!(Instant::now() < deadline, "{} does not stop", self.name);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -142,6 +155,14 @@ impl Process {
             let _ = watchdog.write_all(b"ended\n");
         }
     }
+}
+
+/// Whether each thread of a process is stopped: `proc_pid_stat(5)`.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let mut stats =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    stats.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T')))
 }
 
 impl Drop for Process {
@@ -228,6 +249,26 @@ mod tests {
         let mut process = Process::spawn("sleep", Command::new("sleep").arg("600"), folder.path());
         process.kill9();
         assert_eq!(process.exit_code(), Some(128 + 9));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_was_stopped_writes_nothing_more() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let script = "import os, threading\nfor _ in range(8):\n  \
+            threading.Thread(target=lambda: [os.write(1, b'x') for _ in iter(int, 1)]).start()";
+        let mut process =
+            Process::spawn("python", Command::new("python3").args(["-c", script]), folder.path());
+        for _ in 0..20 {
+            let length = process.log().len();
+            while process.log().len() == length {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            process.signal("STOP");
+            let length = process.log().len();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(process.log().len(), length);
+            process.signal("CONT");
+        }
     }
 
     #[tokio::test]
