@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
-use kube::api::PostParams;
 use serde_json::json;
 use testing::control_plane::assert_one_at_a_time;
 use testing::fault_proxy::{Action, FaultProxy, Rule};
-use testing::tenants::{INSTANCE, NAME, uid};
+use testing::tenants::{INSTANCE, NAME, USER, uid};
 
 use crate::harness::{RBAC, TestCluster, cluster_test};
 
@@ -22,17 +20,9 @@ async fn allow(cluster: &TestCluster) {
         .control_plane
         .apply(&RBAC.replace("[get, create, update]", "[get, create, update, delete]"))
         .await;
-    // The API server applies new rights a moment later.
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.own_client().await);
     let lease = json!({"group": "coordination.k8s.io", "resource": "leases", "verb": "delete",
         "namespace": INSTANCE, "name": INSTANCE});
-    let review = json!({"spec": {"resourceAttributes": lease}});
-    let review = serde_json::from_value(review).expect("a review");
-    let allowed = async || {
-        let reviewed = reviews.create(&PostParams::default(), &review).await.expect("a review");
-        reviewed.status.is_some_and(|status| status.allowed)
-    };
-    cluster.wait_until("the right to delete the Lease", allowed).await;
+    cluster.wait_until_allowed(json!({"user": USER, "resourceAttributes": lease})).await;
 }
 
 #[test]
@@ -160,10 +150,7 @@ fn once_another_process_has_the_lease_it_removes_nothing_more() {
         let proxy = FaultProxy::start(&cluster.control_plane);
         let late = Rule::new(Action::DelayReply(Duration::from_secs(30))).method("DELETE").path("/secrets/");
         let removals = proxy.add(late);
-        let slow = proxy.kubeconfig(&cluster.kubeconfig);
-        let direct = std::mem::replace(&mut cluster.kubeconfig, slow);
-        let mut cleanup = cluster.start_command("cleanup", &["--yes"]);
-        cluster.kubeconfig = direct;
+        let mut cleanup = cluster.behind(&proxy, |cluster| cluster.start_command("cleanup", &["--yes"]));
         cluster.wait_until("its first removals", async || removals.commits() == AT_ONCE).await;
         assert!(cluster.holds_the_lease("cleanup").await);
         cleanup.signal("STOP");

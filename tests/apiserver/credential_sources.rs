@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Operation, Stub};
 use testing::credentials::{ContainerEndpoint, InstanceMetadata};
+use testing::folder;
 use testing::moto::Moto;
 use testing::proxy::Proxy;
 use testing::tenants::{HOST, auths, live_token, token};
@@ -95,8 +96,7 @@ fn a_web_identity_whose_token_file_is_rotated() {
         let rotate = |aws: &Stub, n: u32| {
             let token = format!("web-identity-token-{n}-of-the-test");
             aws.accept_web_identity(&token);
-            std::fs::write(file.with_extension("new"), &token).expect("the token is written");
-            std::fs::rename(file.with_extension("new"), &file).expect("the token is put in place");
+            folder::replace(&file, &token);
         };
         rotate(&cluster.aws, 0);
         let config = role(&format!("    source: webIdentity\n    webIdentityTokenFile: {}", file.display()));

@@ -15,10 +15,7 @@ use testing::process::Process;
 use testing::tenants::INSTANCE;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{QUICK_ELECTION, RBAC, TestCluster, cluster_test};
-
-/// Lets a leader that is delayed for several seconds keep the Lease.
-const SLOW_ELECTION: &str = "leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 1s}";
+use crate::harness::{QUICK_ELECTION, RBAC, SLOW_ELECTION, TestCluster, cluster_test};
 
 async fn wait_until_ready(cluster: &TestCluster, name: &str) {
     let ready = async || cluster.candidate(name).probe("/readyz").await.0 == 200;
@@ -29,16 +26,11 @@ async fn leads(cluster: &TestCluster, name: &str) -> bool {
     cluster.candidate(name).leads().await
 }
 
-fn spawn(cluster: &mut TestCluster, name: &str, election: &str) {
-    let file = cluster.config(election);
-    cluster.start_controller(name, &["--leader-election", "--config", &file]);
-}
-
 /// Starts `first` and `second`, which are ready, and of which the first leads.
 async fn start_two(cluster: &mut TestCluster, election: &str) {
-    spawn(cluster, "first", election);
+    cluster.spawn_candidate_with("first", election);
     cluster.wait_until_leader("first").await;
-    spawn(cluster, "second", election);
+    cluster.spawn_candidate_with("second", election);
     wait_until_ready(cluster, "first").await;
     wait_until_ready(cluster, "second").await;
     assert!(!leads(cluster, "second").await, "one is enough");
@@ -76,7 +68,7 @@ async fn failovers(cluster: &mut TestCluster, election: &str, end: impl Fn(&mut 
         // The old one may have written the last Secret while it ended. The next one starts later, because it could
         // otherwise acquire the Lease first.
         cluster.wait_until_leader(&standby).await;
-        spawn(cluster, &next, election);
+        cluster.spawn_candidate_with(&next, election);
         leader = std::mem::replace(&mut standby, next);
         wait_until_ready(cluster, &standby).await;
     }
@@ -163,7 +155,7 @@ fn a_leader_that_was_frozen_writes_nothing_when_it_wakes() {
 fn a_leader_that_cannot_renew_stops_before_the_lease_can_be_taken_and_leads_again() {
     cluster_test(async |cluster| {
         let election = "leaderElection: {leaseDuration: 20s, renewDeadline: 8s, retryPeriod: 1s}";
-        spawn(cluster, "first", election);
+        cluster.spawn_candidate_with("first", election);
         cluster.wait_until_leader("first").await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;

@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::clock::Clock;
+use testing::folder;
 use testing::tenants::{INSTANCE, USER};
 use testing::{Authority, Certificate};
 use tokio::time::{Instant, sleep};
@@ -38,18 +39,11 @@ fn issue(cluster: &TestCluster, seconds: u64) -> Certificate {
     cluster.control_plane.client_certificate(USER, Duration::from_secs(seconds))
 }
 
-/// Replaces a file, so that nobody reads a part of it.
-fn put(file: &Path, text: impl AsRef<[u8]>) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, text).expect("a file");
-    std::fs::rename(new, file).expect("the file is put in place");
-}
-
 /// Replaces certificate and key at once, by a link, as the kubelet does.
 fn write(folder: &Path, certificate: &Certificate) {
     let pair = TempDir::new_in(folder).expect("a temporary folder").keep();
-    put(&pair.join("tls.crt"), &certificate.certificate);
-    put(&pair.join("tls.key"), &certificate.key);
+    folder::replace(&pair.join("tls.crt"), &certificate.certificate);
+    folder::replace(&pair.join("tls.key"), &certificate.key);
     symlink(pair, folder.join("new")).expect("a link");
     std::fs::rename(folder.join("new"), folder.join("pair")).expect("the link is put in place");
 }
@@ -113,7 +107,7 @@ fn an_invalid_certificate_or_kubeconfig_replaces_nothing() {
         cluster.kubeconfig = kubeconfig.clone();
         cluster.run_controller().await;
         // The key is that of another certificate.
-        put(&folder.path().join("pair/tls.crt"), &second.certificate);
+        folder::replace(&folder.path().join("pair/tls.crt"), &second.certificate);
         cluster.wait_until("a warning", async || warnings(cluster) == 1).await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
@@ -121,12 +115,12 @@ fn an_invalid_certificate_or_kubeconfig_replaces_nothing() {
         let changed = async || cluster.log().contains("connecting with the new credentials");
         cluster.wait_until("the new certificate", changed).await;
 
-        put(&kubeconfig, "users: [{user: {token: hunter2, token: [hunter2");
+        folder::replace(&kubeconfig, "users: [{user: {token: hunter2, token: [hunter2");
         cluster.wait_until("a second warning", async || warnings(cluster) == 2).await;
         sleep(Duration::from_secs(11)).await;
         cluster.opt_in("team-b").await;
         cluster.wait_for_secret("team-b").await;
-        put(&kubeconfig, text);
+        folder::replace(&kubeconfig, text);
         assert_eq!(warnings(cluster), 2, "one for each invalid file");
         let named = |line: &str| line.contains(WARNING) && line.contains("certificate.kubeconfig");
         assert!(cluster.log().lines().any(named), "the warning names the file");
@@ -173,12 +167,12 @@ fn a_credential_plugin_is_run_again_before_its_certificate_expires() {
             });
             credential.to_string()
         };
-        put(&reply, issue(32));
+        folder::replace(&reply, issue(32));
         let kubeconfig = cluster.control_plane.kubeconfig_of(NAME, INSTANCE, &plugin("cat", &reply));
         cluster.kubeconfig = kubeconfig;
         let longer = issue(3_600);
         cluster.run_controller().await;
-        put(&reply, longer);
+        folder::replace(&reply, longer);
         sleep(Duration::from_secs(33)).await;
         cluster.opt_in("team-a").await;
         cluster.wait_for_secret("team-a").await;
@@ -212,7 +206,7 @@ fn a_credential_plugin_is_run_again_when_its_token_is_refused() {
         };
         accounts.create(&PostParams::default(), &account).await.expect("it is created");
         let token = cluster.control_plane.token_for(INSTANCE, INSTANCE).await;
-        put(&reply, credential(&token));
+        folder::replace(&reply, credential(&token));
         sleep(Duration::from_secs(25)).await;
         cluster.opt_in("team-b").await;
         cluster.wait_for_secret("team-b").await;
@@ -262,7 +256,7 @@ fn a_token_file_is_read_again_although_the_clock_was_ahead_when_it_was_read_befo
         clock.set_ahead(0);
         let admin = std::fs::read_to_string(cluster.control_plane.admin_kubeconfig()).expect("a kubeconfig");
         let admin: Value = serde_json::from_str(&admin).expect("JSON");
-        put(&file, admin["users"][0]["user"]["token"].as_str().expect("a token"));
+        folder::replace(&file, admin["users"][0]["user"]["token"].as_str().expect("a token"));
         let mut opted_in = 0;
         let start = Instant::now();
         while cluster.control_plane.requests("admin", "patch", "secrets").is_empty() {
@@ -280,7 +274,7 @@ fn another_current_context_or_api_server_is_not_followed() {
     cluster_test(async |cluster| {
         let file = cluster.kubeconfig.clone();
         let text = std::fs::read_to_string(&file).expect("a kubeconfig");
-        let write = |value: &Value| put(&file, value.to_string());
+        let write = |value: &Value| folder::replace(&file, value.to_string());
         let mut value: Value = serde_json::from_str(&text).expect("JSON");
         let elsewhere = json!({"server": "https://127.0.0.1:1"});
         let cluster_of_it = json!({"name": "elsewhere", "cluster": elsewhere});

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Stub};
 use testing::credentials::InstanceMetadata;
+use testing::folder;
 use testing::proxy::Proxy;
 use testing::tenants::{HOST, live_token};
 
@@ -33,10 +34,7 @@ fn a_profile_is_read_again_when_it_changes_and_an_invalid_one_replaces_nothing()
     cluster_test(async |cluster| {
         let folder = TempDir::new().expect("a temporary folder");
         let file = folder.path().join("credentials");
-        let write = |text: &str| {
-            std::fs::write(file.with_extension("new"), text).expect("a profile");
-            std::fs::rename(file.with_extension("new"), &file).expect("the profile is put in place");
-        };
+        let write = |text: &str| folder::replace(&file, text);
         let (old, new) = ("arn:aws:iam::123456789012:user/old", "arn:aws:iam::123456789012:user/new");
         shorten_tokens(&cluster.aws);
         write(&profile(&cluster.aws, old).1);
@@ -115,8 +113,7 @@ fn the_web_identity_of_the_controller_itself_whose_token_file_is_rotated() {
         let mut rotate = |aws: &Stub| {
             n += 1;
             let token = format!("web-identity-token-{n}-of-the-test");
-            std::fs::write(file.with_extension("new"), &token).expect("the token is written");
-            std::fs::rename(file.with_extension("new"), &file).expect("the token is put in place");
+            folder::replace(&file, &token);
             aws.accept_web_identity(&token);
         };
         rotate(&cluster.aws);

@@ -10,7 +10,7 @@ use testing::fault_proxy::{Action, FaultProxy, Rule};
 use testing::tenants::{HOST, NAME, assert_untouched, hosts};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{TestCluster, cluster_test};
+use crate::harness::{SLOW_ELECTION, cluster_test};
 
 #[test]
 fn one_pass_writes_what_is_missing_and_a_second_one_nothing() {
@@ -98,13 +98,6 @@ fn failures_are_listed_and_the_exit_code_is_1() {
     });
 }
 
-/// Starts a controller whose term does not end on a busy machine.
-async fn start_leader(cluster: &mut TestCluster, name: &str) {
-    let config = cluster.config("leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 1s}");
-    cluster.start_controller(name, &["--config", &config, "--leader-election"]);
-    cluster.wait_until_leader(name).await;
-}
-
 #[test]
 fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile_stands_by() {
     cluster_test(async |cluster| {
@@ -113,10 +106,7 @@ fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile
         let hangs = proxy.add(Rule::new(Action::Hang).method("PATCH").path("/namespaces/slow/secrets/"));
         cluster.opt_in("slow").await;
         cluster.opt_in_teams(0..20).await;
-        let direct = cluster.kubeconfig.clone();
-        cluster.kubeconfig = proxy.kubeconfig(&direct);
-        let mut sync = cluster.start_command("sync", &[]);
-        cluster.kubeconfig = direct;
+        let mut sync = cluster.behind(&proxy, |cluster| cluster.start_command("sync", &[]));
         cluster.wait_for_secrets(20).await;
         cluster.spawn_candidate("controller-2");
         let standby = async || cluster.candidate("controller-2").probe("/readyz").await.0 == 200;
@@ -137,7 +127,8 @@ fn it_holds_the_lease_until_its_pass_ends_and_a_controller_that_starts_meanwhile
 #[test]
 fn it_waits_for_a_leader_that_ends_within_the_timeout() {
     cluster_test(async |cluster| {
-        start_leader(cluster, "first").await;
+        cluster.spawn_candidate_with("first", SLOW_ELECTION);
+        cluster.wait_until_leader("first").await;
         let mut sync = cluster.start_command("sync", &["--timeout", "60s"]);
         sleep(Duration::from_secs(2)).await;
         assert_eq!(sync.exit_code(), None, "{}", sync.log_tail());
@@ -160,7 +151,8 @@ fn it_waits_for_a_leader_that_ends_within_the_timeout() {
 #[test]
 fn it_refuses_while_a_leader_keeps_running_unless_it_is_forced() {
     cluster_test(async |cluster| {
-        start_leader(cluster, "first").await;
+        cluster.spawn_candidate_with("first", SLOW_ELECTION);
+        cluster.wait_until_leader("first").await;
         let holder = cluster.lease_holder().await.expect("it leads");
         let start = Instant::now();
         let (code, said) = cluster.run("sync", &["--timeout", "1s"]).await;

@@ -21,7 +21,7 @@ use crate::oracles::{Limits, Oracle, Report};
 
 const LOOK: Duration = Duration::from_millis(100);
 const VISIT: Duration = Duration::from_secs(1);
-/// Failed probes in a row before a kubelet would act.
+/// Failed probes in a row that count: two more than a kubelet allows by default, because the machine is busy.
 const PROBES: usize = 5;
 
 /// The addresses of running controllers, by name: the first is that of the metrics.

@@ -57,8 +57,7 @@ async fn install(cluster: &mut TestCluster) {
     cluster.wait_until("the policy is in force", in_force).await;
     // `check` reports a Lease whose renewal is late.
     let election = "leaderElection: {leaseDuration: 60s, renewDeadline: 40s, retryPeriod: 2s}";
-    let election = cluster.config_named("long-lease.yaml", election);
-    cluster.start_controller("controller", &["--leader-election", "--config", &election]);
+    cluster.spawn_candidate_with("controller", election);
     cluster.wait_until_leader("controller").await;
     cluster.opt_in("team-a").await;
     cluster.wait_for_secret("team-a").await;

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
-use kube::api::PostParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::leaks;
@@ -69,34 +67,17 @@ impl User {
                 Api::<ClusterRole>::all(cluster.admin.clone()).get(role).await.expect("a cluster role");
             let rule = &found.rules.as_ref().expect("rules")[0];
             let first = |values: &Option<Vec<String>>| values.as_ref().expect("values")[0].clone();
-            user.wait_until_allowed(
-                cluster,
-                ResourceAttributes {
-                    group: Some(first(&rule.api_groups)),
-                    resource: Some(first(&rule.resources)),
-                    verb: rule.verbs.first().cloned(),
-                    ..ResourceAttributes::default()
-                },
-            )
-            .await;
+            let verb = rule.verbs.first().expect("a verb");
+            let (group, resource) = (first(&rule.api_groups), first(&rule.resources));
+            let attributes = json!({"group": group, "resource": resource, "verb": verb});
+            user.wait_until_allowed(cluster, attributes).await;
         }
         user
     }
 
-    /// Waits until the API server knows a binding that was created: it learns of them by a watch.
-    pub async fn wait_until_allowed(&self, cluster: &TestCluster, attributes: ResourceAttributes) {
-        let spec = SubjectAccessReviewSpec {
-            user: Some(self.name.clone()),
-            resource_attributes: Some(attributes),
-            ..SubjectAccessReviewSpec::default()
-        };
-        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-        let reviews: Api<SubjectAccessReview> = Api::all(cluster.admin.clone());
-        let allowed = async || {
-            let reply = reviews.create(&PostParams::default(), &review).await.expect("a review");
-            reply.status.is_some_and(|status| status.allowed)
-        };
-        cluster.wait_until(&format!("the rights of {}", self.name), allowed).await;
+    /// Waits until the API server applies a rule with these attributes of a resource for the user.
+    pub async fn wait_until_allowed(&self, cluster: &TestCluster, attributes: Value) {
+        cluster.wait_until_allowed(json!({"user": self.name, "resourceAttributes": attributes})).await;
     }
 
     /// An administrator, as on a laptop.

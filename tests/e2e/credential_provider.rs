@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::aws::{Outcome, Stub};
@@ -142,13 +141,7 @@ impl World {
         let verb = "request-serviceaccounts-token-audience";
         let attributes = json!({"namespace": NAMESPACE, "verb": verb, "resource": AUDIENCE, "name": "app", "version": "v1"});
         let spec = json!({"user": KUBELET, "groups": ["system:nodes"], "resourceAttributes": attributes});
-        let review: SubjectAccessReview = serde_json::from_value(json!({"spec": spec})).expect("a review");
-        let api: Api<SubjectAccessReview> = Api::all(self.cluster.admin());
-        let allowed = async || {
-            let reviewed = api.create(&PostParams::default(), &review).await;
-            reviewed.expect("the admin creates reviews").status.expect("a status").allowed
-        };
-        self.tenants.wait_until("the rule to be effective", allowed).await;
+        self.tenants.wait_until_allowed(spec).await;
     }
 }
 

@@ -106,16 +106,28 @@ impl TestCluster {
         self.start_controller(name, &["--leader-election"]);
     }
 
+    /// Starts one more controller, with this part of a configuration about leader election.
+    pub fn spawn_candidate_with(&mut self, name: &str, election: &str) {
+        let file = self.config_named("election.yaml", election);
+        self.start_controller(name, &["--leader-election", "--config", &file]);
+    }
+
+    /// Starts a process whose connection to the API server leads through the proxy. Others connect directly.
+    pub fn behind<T>(&mut self, proxy: &FaultProxy, start: impl FnOnce(&mut Self) -> T) -> T {
+        let behind = proxy.kubeconfig(&self.kubeconfig);
+        let direct = std::mem::replace(&mut self.kubeconfig, behind);
+        let started = start(self);
+        self.kubeconfig = direct;
+        started
+    }
+
     /// Opts 200 namespaces in, starts the controller, and returns in the middle of the creations. They are slow:
     /// the proxy passes each reply on a second later.
     pub async fn run_into_two_hundred_creations(&mut self) -> FaultProxy {
         self.opt_in_teams(0..200).await;
         let proxy = FaultProxy::start(&self.control_plane);
         proxy.add(Rule::new(Action::DelayReply(Duration::from_secs(1))).method("PATCH").path("/secrets/"));
-        let slow = proxy.kubeconfig(&self.kubeconfig);
-        let direct = std::mem::replace(&mut self.kubeconfig, slow);
-        self.spawn_controller(&[]);
-        self.kubeconfig = direct;
+        self.behind(&proxy, |cluster| cluster.spawn_controller(&[]));
         self.wait_until("the first secrets", async || !self.all_secrets().await.is_empty()).await;
         proxy
     }

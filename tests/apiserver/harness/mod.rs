@@ -80,6 +80,8 @@ impl Deref for TestCluster {
 
 /// The part of a configuration with which another candidate takes over after 4 s.
 pub const QUICK_ELECTION: &str = "leaderElection: {leaseDuration: 4s, renewDeadline: 3s, retryPeriod: 1s}\n";
+/// The part of a configuration with which a leader that is delayed for several seconds keeps the Lease.
+pub const SLOW_ELECTION: &str = "leaderElection: {leaseDuration: 30s, renewDeadline: 20s, retryPeriod: 1s}\n";
 
 impl TestCluster {
     async fn start(control_plane: Builder) -> Self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use testing::aws::{Behaviour, Fault, Stub};
 use testing::clock::Clock;
+use testing::folder;
 
 use super::serve;
 use crate::world::World;
@@ -20,8 +21,7 @@ pub async fn rotated_file(world: &mut World<'_>) {
             "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\naws_session_token = {}\n",
             keys.access_key, keys.secret_key, keys.session_token
         );
-        std::fs::write(file.with_extension("new"), profile).expect("a file is written");
-        std::fs::rename(file.with_extension("new"), &file).expect("a file is renamed");
+        folder::replace(&file, profile);
     };
     world.cluster.aws.set(Behaviour::living(Duration::from_secs(20)));
     rotate(&world.cluster.aws, 600);

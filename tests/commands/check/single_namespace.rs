@@ -1,6 +1,5 @@
 //! `check` with `namespaces.only`, where the controller has Roles in its namespaces only.
 
-use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role};
 use kube::Api;
 use kube::api::DeleteParams;
@@ -107,10 +106,7 @@ fn before_the_installation_in_single_namespace_mode_an_admin_of_the_namespaces_n
             });
             cluster.control_plane.apply(&role.to_string()).await;
             cluster.control_plane.apply(&binding.to_string()).await;
-            let [group, resource, verb] = ["*"; 3].map(|any| Some(any.to_owned()));
-            let namespace = Some(namespace.to_owned());
-            let all =
-                ResourceAttributes { namespace, group, resource, verb, ..ResourceAttributes::default() };
+            let all = json!({"namespace": namespace, "group": "*", "resource": "*", "verb": "*"});
             installer.wait_until_allowed(cluster, all).await;
         }
         let output = installer.run(cluster, &[&["check", "-o", "json"][..], &args].concat()).await;

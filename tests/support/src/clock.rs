@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 
 const SOURCE: &str = include_str!("clock.c");
 
@@ -41,9 +41,7 @@ impl Clock {
 
     /// Moves the clock of the programs that use it, at once: so many seconds ahead of the real one.
     pub fn set_ahead(&self, seconds: i64) {
-        let new = self.path("new");
-        std::fs::write(&new, seconds.to_string()).expect("a temporary folder accepts files");
-        std::fs::rename(new, self.path("offset")).expect("a file is renamed");
+        folder::replace(&self.path("offset"), seconds.to_string());
     }
 
     /// The environment of a program that uses it.

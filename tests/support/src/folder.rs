@@ -10,6 +10,13 @@ use tempfile::TempDir;
 /// Removes the folder when our pipe closes without a word, after the time that children need to end then.
 const JANITOR: &str = r#"read -r word || { sleep 2; rm -rf "$1"; }"#;
 
+/// Replaces a file at once, so that nobody reads a part of it.
+pub fn replace(file: &Path, text: impl AsRef<[u8]>) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).expect("a temporary folder takes files");
+    std::fs::rename(new, file).expect("a file can be replaced");
+}
+
 /// A temporary folder; removed when this is dropped, or soon after this process has died.
 #[derive(Debug)]
 pub(crate) struct Folder {

@@ -18,6 +18,7 @@
 //! | [`release`] | the scripts of `deploy/release` |
 //! | [`tenants`] | tenants' namespaces and pull secrets, as an admin edits and reads them |
 //! | [`compromised_credential`] | what a stolen credential of the controller is refused, and by which layer |
+//! | [`folder`] | a file that is replaced at once |
 //! | [`ports`] | a free port that parallel tests do not give to each other |
 //! | [`leaks`] | the search for tokens and keys in what was said |
 //! | [`clock`] | another clock for one program |
@@ -36,7 +37,7 @@ pub mod control_plane;
 pub mod credentials;
 pub mod documents;
 pub mod fault_proxy;
-mod folder;
+pub mod folder;
 pub mod isolation;
 pub mod leaks;
 pub mod link;

@@ -85,8 +85,8 @@ impl Process {
         self.signal("TERM");
     }
 
-    /// Sends the signal of that name (`TERM`, `INT`, `STOP`, `CONT`, …), unless it has ended. It does nothing any more
-    /// once `STOP` was sent.
+    /// Sends the signal of that name (`TERM`, `INT`, `STOP`, `CONT`, …), unless it has ended. After
+    /// `STOP`, it waits until each thread is stopped.
     pub fn signal(&mut self, signal: &str) {
         // A program that was waited for has given up its ID, which may be another's by now.
         if self.exit_code().is_none() {

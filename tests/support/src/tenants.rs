@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
@@ -91,6 +92,19 @@ impl Tenants {
     /// Sets labels of an existing namespace; null removes a label.
     pub async fn label(&self, namespace: &str, labels: Value) {
         self.patch_metadata(namespace, json!({ "labels": labels })).await;
+    }
+
+    /// Waits until the API server allows what the `spec` of a `SubjectAccessReview` describes: it applies new rules a
+    /// moment later, because it learns of them by a watch.
+    pub async fn wait_until_allowed(&self, spec: Value) {
+        let what = format!("the API server to allow {spec}");
+        let review: SubjectAccessReview = serde_json::from_value(json!({ "spec": spec })).expect("a review");
+        let reviews: Api<SubjectAccessReview> = Api::all(self.admin.clone());
+        let allowed = async || {
+            let reviewed = reviews.create(&PostParams::default(), &review).await;
+            reviewed.expect("the admin creates reviews").status.expect("a status").allowed
+        };
+        self.wait_until(&what, allowed).await;
     }
 
     /// Requests [`HOST`] for a namespace.

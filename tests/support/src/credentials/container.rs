@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{JSON, refusal};
 use crate::aws::{self, Issuer, Stub};
-use crate::folder::Folder;
+use crate::folder::{self, Folder};
 use crate::random;
 use crate::server::{Server, answer_heads, response};
 
@@ -89,9 +89,7 @@ impl Agent {
         let [claims, signature] = [random::url_safe::<300>(), random::url_safe::<256>()];
         let token = format!("eyJhbGciOiJSUzI1NiJ9.{claims}.{signature}");
         self.issuer.keep_secret(&token);
-        let new = self.token_file.with_extension("new");
-        std::fs::write(&new, token).expect("a temporary folder takes files");
-        std::fs::rename(&new, &self.token_file).expect("a file can be replaced");
+        folder::replace(&self.token_file, token);
     }
 
     fn answer(&self, request: &Parts) -> Response<String> {
